@@ -1,0 +1,33 @@
+use std::ffi::OsString;
+
+/// The chapter's three ways to run an external command: without its output, with both of its
+/// output streams in one, and with each by itself. All three one after another, or one of them:
+///
+///   exec-cmd
+///   exec-cmd separate
+///   exec-cmd -- COMMAND ARG...
+///   exec-cmd separate -- COMMAND ARG...
+///
+/// Exit codes: 0 done, 1 a command failed or could not be run (a sentence on stderr says why),
+/// 2 usage.
+#[derive(clap::Parser)]
+#[command(version, verbatim_doc_comment)]
+pub(crate) struct Options {
+    /// Which way; all three if none is given
+    #[arg(value_enum)]
+    pub(crate) way: Option<Way>,
+
+    /// What to run instead of the chapter's `ls`
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Way {
+    /// `cmd.Run()`: `ls -l /var/log`, its output is not ours
+    Run,
+    /// `cmd.CombinedOutput()`: `ls -l /var/log/`, stdout and stderr through one pipe
+    Combined,
+    /// `cmd.Stdout` and `cmd.Stderr` apart: `ls -l /var/log/*.log`, which no shell expands
+    Separate,
+}

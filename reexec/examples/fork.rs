@@ -1,0 +1,66 @@
+//! The chapter's `fork/main.go`: a program that starts itself again, to run another function.
+//!
+//! `cargo run -p reexec --example fork`
+//!
+//! Go runs `init` functions before `main` by itself; Rust has no such stage, so here it is the
+//! first statement of `main`.
+
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(code) = init() {
+        return code; // the child, after childProcess has run
+    }
+    report(parent())
+}
+
+/// Both processes come through here; only the child does not come back to the rest of `main`.
+fn init() -> Option<ExitCode> {
+    if let Err(error) = say(&format!("init start, os.Args = [{}]", arguments())) {
+        return Some(report(Err(error)));
+    }
+    reexec::register("childProcess", || report(child_process()));
+    reexec::init()
+}
+
+fn child_process() -> io::Result<()> {
+    say("childProcess")
+}
+
+fn parent() -> io::Result<()> {
+    say(&format!("main start, os.Args = [{}]", arguments()))?;
+
+    let child = reexec::command("childProcess").spawn()?; // stdin, stdout, stderr are shared
+    let status = child.wait()?;
+    if !status.success() {
+        return Err(io::Error::other(format!("childProcess failed: {status}")));
+    }
+
+    say("main exit")
+}
+
+fn arguments() -> String {
+    let arguments: Vec<_> = env::args_os()
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    arguments.join(" ")
+}
+
+/// `println!` would panic if nobody reads our output any more (`| head -1`).
+fn say(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write to stdout: {error}")))
+}
+
+/// The exit code of either process: 0, or 1 after a sentence on stderr.
+fn report(result: io::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let _ = writeln!(io::stderr(), "fork: {error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,264 @@
+//! The handle of a running child.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::readiness::wait_readable;
+use crate::spawn::Pipes;
+use crate::sys;
+
+/// A running child, or one that has ended.
+///
+/// Every method takes `&self` and may be called from any thread at any time. Waiting and
+/// signalling go through a pidfd (pidfd_open(2)), so neither can ever meet a stranger that was
+/// given the child's number after its end.
+///
+/// **Dropping it kills the child and reaps it**, which takes as long as the kernel needs to end a
+/// killed process. So no zombie is left behind, whichever way the owner is left.
+///
+/// [`AsFd`] gives the pidfd. It becomes readable when the child has ended, also before it is
+/// reaped, so `poll(2)` and the event loops built on it can wait for the end of many children.
+///
+/// In a process that ignores `SIGCHLD` the kernel discards statuses: waiting still works, but
+/// ends in an error that says so.
+#[derive(Debug)]
+pub struct Child {
+    pid: u32,
+    pidfd: OwnedFd,
+    /// The process that started the child. In a forked copy of it, this handle is a copy too, and
+    /// the child is a sibling: dropping the copy must not kill it.
+    owner: u32,
+    state: Mutex<State>,
+    pipes: Mutex<Pipes>,
+    /// The only write end of the child's lifeline. Closed with the handle, or by the kernel when
+    /// this process ends: then the child gets its signal.
+    _tie: Option<OwnedFd>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Not reaped: its number is its own.
+    Unreaped,
+    Reaped(ExitStatus),
+    /// Ended, and the status went elsewhere.
+    Lost,
+}
+
+impl Child {
+    /// Takes over a process that was just started and that nobody has waited for.
+    ///
+    /// If that fails, the process is killed and reaped here.
+    pub(crate) fn new(pid: i32, tie: Option<OwnedFd>, pipes: Pipes) -> io::Result<Child> {
+        // Not a race: the number stays the child's until we wait for it.
+        match sys::pidfd_open(pid) {
+            Ok(pidfd) => Ok(Child {
+                pid: pid.unsigned_abs(),
+                pidfd,
+                owner: process::id(),
+                state: Mutex::new(State::Unreaped),
+                pipes: Mutex::new(pipes),
+                _tie: tie,
+            }),
+            Err(error) => {
+                sys::kill_and_reap(pid);
+                Err(error)
+            }
+        }
+    }
+
+    /// The child's process id. After the child has been reaped the number may be another's: to
+    /// signal the child, use [`Child::signal`].
+    pub fn id(&self) -> u32 {
+        self.pid
+    }
+
+    /// Our end of the child's stdin, if it is a pipe and was not taken yet.
+    pub fn take_stdin(&self) -> Option<ChildStdin> {
+        self.pipes().stdin.take()
+    }
+
+    /// Our end of the child's stdout, if it is a pipe and was not taken yet.
+    pub fn take_stdout(&self) -> Option<ChildStdout> {
+        self.pipes().stdout.take()
+    }
+
+    /// Our end of the child's stderr, if it is a pipe and was not taken yet.
+    pub fn take_stderr(&self) -> Option<ChildStderr> {
+        self.pipes().stderr.take()
+    }
+
+    /// Waits until the child has ended, and reaps it. Later calls return the same status.
+    ///
+    /// Closes our end of the child's stdin first, unless it was taken, as
+    /// [`std::process::Child::wait`] does: a child that reads to the end of its input would
+    /// otherwise wait for us while we wait for it.
+    ///
+    /// # Errors
+    ///
+    /// `ECHILD` if the status has been discarded; see [`Child`].
+    pub fn wait(&self) -> io::Result<ExitStatus> {
+        drop(self.take_stdin());
+        loop {
+            self.await_end(None)?;
+            if let Some(status) = self.try_wait()? {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// As [`Child::wait`], but gives up when `timeout` has passed: `None` then, and the child
+    /// goes on. Leaves stdin open.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Child::wait`].
+    pub fn wait_timeout(&self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+        self.await_end(Instant::now().checked_add(timeout))?;
+        self.try_wait()
+    }
+
+    /// The status if the child has ended, which is then reaped; `None` if it is running.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Child::wait`].
+    pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
+        let mut state = self.state();
+        match *state {
+            State::Reaped(status) => return Ok(Some(status)),
+            State::Lost => return Err(self.lost()),
+            State::Unreaped => {}
+        }
+        match sys::try_reap(&self.pidfd) {
+            Ok(None) => Ok(None),
+            Ok(Some(status)) => {
+                *state = State::Reaped(status);
+                Ok(Some(status))
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
+                // A forked copy is not the parent; it knows nothing about the child's state.
+                if self.is_owner() {
+                    *state = State::Lost;
+                }
+                Err(self.lost())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Collects what the child writes to those of stdout and stderr that are pipes and were not
+    /// taken, both at the same time, until their ends; then waits for the child.
+    ///
+    /// Closes our end of stdin first. A grandchild that keeps a stream open keeps this waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Child::wait`], and of reading the pipes.
+    pub fn wait_with_output(self) -> io::Result<Output> {
+        drop(self.take_stdin());
+        let (stdout, stderr) = (self.take_stdout(), self.take_stderr());
+        // One after the other would hang: the child blocks on the full pipe that we do not read.
+        let (stdout, stderr) = thread::scope(|scope| {
+            let stderr = scope.spawn(|| read_to_end(stderr));
+            let stdout = read_to_end(stdout);
+            let stderr = stderr
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("the reader of stderr panicked")));
+            (stdout, stderr)
+        });
+        let status = self.wait()?;
+        Ok(Output {
+            status,
+            stdout: stdout?,
+            stderr: stderr?,
+        })
+    }
+
+    /// Sends a signal, such as `libc::SIGTERM`, to the child. Does nothing if it was reaped; a
+    /// zombie takes signals, without effect.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is no such signal; `EPERM` if the child has become another user, or in a
+    /// forked copy of the process that started the child.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        if !self.is_owner() {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        let state = self.state();
+        match *state {
+            State::Unreaped => match sys::pidfd_send_signal(&self.pidfd, signal) {
+                // Reaped by the kernel, or by a foreign wait: ended all the same.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+                result => result,
+            },
+            State::Reaped(_) | State::Lost => Ok(()),
+        }
+    }
+
+    /// Sends `SIGKILL`, as [`std::process::Child::kill`]; the child still has to be waited for.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Child::signal`].
+    pub fn kill(&self) -> io::Result<()> {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Whether the child has come to its end, reaped or not.
+    fn await_end(&self, deadline: Option<Instant>) -> io::Result<()> {
+        wait_readable([self.pidfd.as_fd()], deadline).map(drop)
+    }
+
+    fn is_owner(&self) -> bool {
+        self.owner == process::id()
+    }
+
+    fn lost(&self) -> io::Error {
+        // The number, so that callers can tell; the sentence, so that people can.
+        let message = if self.is_owner() {
+            "its exit status is lost (ECHILD): SIGCHLD is ignored in this process, or something \
+             else in it waited for any child"
+        } else {
+            "it is the child of the process that started it (ECHILD), not of this forked copy"
+        };
+        io::Error::other(format!("waiting for process {}: {message}", self.pid))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock leaves the state half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pipes(&self) -> MutexGuard<'_, Pipes> {
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for Child {
+    /// The pidfd; see [`Child`].
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.is_owner() && matches!(*self.state(), State::Unreaped) && self.kill().is_ok() {
+            // An error means that the child has ended and the status is lost: nothing to reap.
+            let _ = self.wait();
+        }
+    }
+}
+
+fn read_to_end(stream: Option<impl Read>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(mut stream) = stream {
+        stream.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,265 @@
+//! The builder: what to start, and how.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::process::{ExitStatus, Output};
+use std::time::Duration;
+
+use crate::{Child, Error, spawn};
+
+/// How long [`Command::spawn`] waits for the child by default.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A builder for a child that runs the function registered as `name`; see [`Command`].
+///
+/// Nothing is looked up yet: an unknown name is an error of [`Command::spawn`].
+pub fn command(name: &str) -> Command {
+    Command {
+        entry: name.to_owned(),
+        args: Vec::new(),
+        env_clear: false,
+        env: BTreeMap::new(),
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        descriptors: Vec::new(),
+        death_signal: Some(libc::SIGTERM),
+        ready_timeout: READY_TIMEOUT,
+    }
+}
+
+/// A child to be started, with the names of [`std::process::Command`].
+///
+/// The child executes this program's own file once more and runs the registered function instead
+/// of the rest of `main`. It starts with an empty signal mask and default dispositions (but for
+/// `SIGPIPE`, which every Rust program ignores), and ends when this process ends.
+///
+/// A command may be spawned repeatedly. Descriptors are the exception: each is handed over by the
+/// first spawn that succeeds, and this process keeps no copy, so that an end of file arrives when
+/// the child closes its copy.
+pub struct Command {
+    pub(crate) entry: String,
+    pub(crate) args: Vec<OsString>,
+    env_clear: bool,
+    /// `None` removes an inherited variable.
+    env: BTreeMap<OsString, Option<OsString>>,
+    pub(crate) stdin: Option<Stdio>,
+    pub(crate) stdout: Option<Stdio>,
+    pub(crate) stderr: Option<Stdio>,
+    pub(crate) descriptors: Vec<(String, OwnedFd)>,
+    pub(crate) death_signal: Option<i32>,
+    pub(crate) ready_timeout: Duration,
+}
+
+impl Command {
+    /// Adds an argument. The child's `argv[0]` is the name of the entry; this comes after it.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds several arguments.
+    pub fn args<S: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = S>) -> &mut Self {
+        for arg in args {
+            self.arg(arg);
+        }
+        self
+    }
+
+    /// Sets a variable in the child's environment, which otherwise is this process's own at the
+    /// time of the spawn.
+    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        let value = value.as_ref().to_owned();
+        self.env.insert(key.as_ref().to_owned(), Some(value));
+        self
+    }
+
+    /// Sets several variables.
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        &mut self,
+        vars: impl IntoIterator<Item = (K, V)>,
+    ) -> &mut Self {
+        for (key, value) in vars {
+            self.env(key, value);
+        }
+        self
+    }
+
+    /// Takes a variable out of the child's environment.
+    pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
+        self.env.insert(key.as_ref().to_owned(), None);
+        self
+    }
+
+    /// Gives the child an empty environment, but for what [`Command::env`] sets from here on.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.env_clear = true;
+        self.env.clear();
+        self
+    }
+
+    /// The child's standard input. Default: inherited by `spawn` and `status`, the null device in
+    /// `output`.
+    pub fn stdin(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
+        self.stdin = Some(stdio.into());
+        self
+    }
+
+    /// The child's standard output. Default: inherited by `spawn` and `status`, captured by
+    /// `output`.
+    pub fn stdout(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
+        self.stdout = Some(stdio.into());
+        self
+    }
+
+    /// The child's standard error. Default as for [`Command::stdout`].
+    pub fn stderr(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
+        self.stderr = Some(stdio.into());
+        self
+    }
+
+    /// Hands a descriptor to the child, which takes it with
+    /// [`inherited_fd(name)`](crate::inherited_fd). Any number of them; no other process gets a
+    /// copy, also when other threads spawn at the same time.
+    pub fn fd(&mut self, name: &str, fd: impl Into<OwnedFd>) -> &mut Self {
+        self.descriptors.push((name.to_owned(), fd.into()));
+        self
+    }
+
+    /// Which signal the child gets when this *process* ends, however it ends. Default:
+    /// `SIGTERM`. The end of the thread that spawned it does nothing. `SIGKILL` is possible.
+    pub fn die_with_parent(&mut self, signal: i32) -> &mut Self {
+        self.death_signal = Some(signal);
+        self
+    }
+
+    /// Lets the child live on when this process ends. It becomes an orphan then, and is adopted.
+    pub fn outlive_parent(&mut self) -> &mut Self {
+        self.death_signal = None;
+        self
+    }
+
+    /// How long [`Command::spawn`] waits for the child to be ready to run its entry. Default:
+    /// 30 s; a child takes about a millisecond.
+    pub fn ready_timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.ready_timeout = timeout;
+        self
+    }
+
+    /// Starts the child, and returns when it is ready to run its entry.
+    ///
+    /// The calling thread is suspended until the child has executed the program (as with every
+    /// `vfork`), and then waits for its report: about a millisecond altogether. In an async
+    /// program, call it where blocking is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says at which [`Stage`](crate::Stage) the start failed. No process and no
+    /// descriptor is left of it then; descriptors handed to this command are still in it.
+    pub fn spawn(&mut self) -> Result<Child, Error> {
+        spawn::spawn(self)
+    }
+
+    /// Starts the child and waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Command::spawn`] and [`Child::wait`].
+    pub fn status(&mut self) -> std::io::Result<ExitStatus> {
+        self.spawn()?.wait()
+    }
+
+    /// Starts the child, collects what it writes to stdout and stderr, and waits until it has
+    /// ended. Streams that have been set to something else stay so.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Command::spawn`] and [`Child::wait_with_output`].
+    pub fn output(&mut self) -> std::io::Result<Output> {
+        self.stdin.get_or_insert_with(Stdio::null);
+        self.stdout.get_or_insert_with(Stdio::piped);
+        self.stderr.get_or_insert_with(Stdio::piped);
+        self.spawn()?.wait_with_output()
+    }
+
+    /// After a start: the child has the descriptors, and has them alone.
+    pub(crate) fn forget_descriptors(&mut self) {
+        self.descriptors.clear();
+        for stdio in [&mut self.stdin, &mut self.stdout, &mut self.stderr] {
+            if let Some(Stdio(source @ Source::Descriptor(_))) = stdio {
+                *source = Source::Spent;
+            }
+        }
+    }
+
+    /// `KEY=VALUE` of every variable the child will have.
+    pub(crate) fn environment(&self) -> impl Iterator<Item = OsString> {
+        let inherited = if self.env_clear {
+            None
+        } else {
+            Some(env::vars_os())
+        };
+        let kept = inherited
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| !self.env.contains_key(key));
+        let set = self
+            .env
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
+        kept.chain(set).map(|(mut variable, value)| {
+            variable.push("=");
+            variable.push(value);
+            variable
+        })
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut list = f.debug_list();
+        list.entry(&self.entry).entries(&self.args).finish()
+    }
+}
+
+/// What one of the child's standard streams is, as [`std::process::Stdio`]; that one cannot be
+/// asked for its descriptor.
+#[derive(Debug)]
+pub struct Stdio(pub(crate) Source);
+
+#[derive(Debug)]
+pub(crate) enum Source {
+    Inherit,
+    Null,
+    Piped,
+    Descriptor(OwnedFd),
+    /// The descriptor went to a child that was started before.
+    Spent,
+}
+
+impl Stdio {
+    /// The same as this process's own.
+    pub fn inherit() -> Self {
+        Self(Source::Inherit)
+    }
+
+    /// The null device.
+    pub fn null() -> Self {
+        Self(Source::Null)
+    }
+
+    /// A pipe to this process; its end is in [`Child::take_stdin`] and the like.
+    pub fn piped() -> Self {
+        Self(Source::Piped)
+    }
+}
+
+/// A file, a socket, the end of a pipe, or of another child: `Stdio::from(stream)`.
+impl<T: Into<OwnedFd>> From<T> for Stdio {
+    fn from(descriptor: T) -> Self {
+        Self(Source::Descriptor(descriptor.into()))
+    }
+}

@@ -1,0 +1,82 @@
+//! `fork` itself, for servers that are built on it.
+
+use std::fs;
+use std::io::{self, Write};
+use std::process;
+
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
+
+use crate::spawn::Pipes;
+use crate::{Child, sys};
+
+/// Which process we are in after [`fork`].
+#[derive(Debug)]
+pub enum Fork {
+    /// The one that called; the handle kills and reaps the new process when it is dropped.
+    Parent(Child),
+    /// The new one.
+    Child,
+}
+
+/// Splits this process in two that go on from here, each with its copy of everything, by
+/// `fork(2)`. Only for a process with one thread.
+///
+/// The new process has an empty signal mask and none of its parent's handlers, and is killed when
+/// its parent ends. Its copies of the parent's [`Child`] handles do nothing when dropped.
+///
+/// # What the new process has to do
+///
+/// - Close what it does not need: it has a copy of *every* descriptor, close-on-exec or not. As
+///   long as it holds a connection or a pipe open, nobody sees the end of it.
+/// - Come to its end by itself, by [`process::exit`] or by returning from `main`: it must not run
+///   on into what the parent is doing.
+/// - Not write out what its parent had buffered. This function flushes [`io::stdout`]; other
+///   writers are the caller's to flush.
+///
+/// The time it takes grows with the memory of the parent, whose page tables are copied. A
+/// [`command`](crate::command) has neither that nor the restriction to one thread.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::Unsupported`] if the process has several threads: in the copy, only the
+/// calling one would be left, and what the others had locked would stay locked. `EAGAIN` and
+/// `ENOMEM` if the system has no room for another process.
+pub fn fork() -> io::Result<Fork> {
+    refuse_threads()?;
+    // Written once by each process otherwise.
+    io::stdout().flush()?;
+    let parent = process::id();
+    match sys::fork()? {
+        sys::Forked::Parent(pid) => Ok(Fork::Parent(Child::new(pid, None, Pipes::default())?)),
+        sys::Forked::Child => {
+            die_with(parent)?;
+            Ok(Fork::Child)
+        }
+    }
+}
+
+fn refuse_threads() -> io::Result<()> {
+    // One entry a thread.
+    let threads = fs::read_dir("/proc/self/task")?.count();
+    if threads == 1 {
+        return Ok(());
+    }
+    let message = format!(
+        "this process has {threads} threads, of which only the calling one would exist in a forked \
+         copy; use reexec::command"
+    );
+    Err(io::Error::new(io::ErrorKind::Unsupported, message))
+}
+
+/// Ends this process when its parent ends. The parent-death signal is about the parent's *thread*;
+/// it has one, so here the two are the same.
+fn die_with(parent: u32) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // If the parent ended before that call, the signal will never come: whose child are we now?
+    if getppid().as_raw().unsigned_abs() != parent {
+        sys::signal_self(libc::SIGKILL)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "reexec is built on Linux's pidfd_open(2), /proc and F_SETSIG; it needs Linux 5.4 or later"
+);
+
+mod child;
+mod command;
+mod control;
+mod descriptors;
+mod entry;
+mod error;
+mod fork;
+mod readiness;
+mod setup;
+mod spawn;
+mod sys;
+
+pub use child::Child;
+pub use command::{Command, Stdio, command};
+pub use descriptors::inherited_fd;
+pub use entry::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, init, register};
+pub use error::{Error, Stage};
+pub use fork::{Fork, fork};

@@ -1,0 +1,32 @@
+//! Waiting for descriptors to become readable, up to a deadline.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::sys::retry;
+
+/// Waits until one of `fds` is readable or at its end, and says which are. None of them is, if
+/// the deadline has passed; with no deadline it waits for ever.
+pub(crate) fn wait_readable<const N: usize>(
+    fds: [BorrowedFd<'_>; N],
+    deadline: Option<Instant>,
+) -> io::Result<[bool; N]> {
+    let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    // Interrupted by a signal, poll(2) is called again with what is then left of the time.
+    retry(|| Ok(poll(&mut fds, time_left(deadline))?))?;
+    Ok(fds.map(|fd| fd.any().unwrap_or(true)))
+}
+
+/// Rounded up: a wait that ends too early would be repeated, busily, until the deadline.
+fn time_left(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else {
+        return PollTimeout::NONE;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    let left = left + Duration::from_nanos(999_999);
+    // More than poll(2) can express, 24 days, is as good as for ever.
+    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+}

@@ -1,0 +1,321 @@
+//! The parent's side of a start.
+
+use std::ffi::{CString, OsString};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+
+use crate::command::{Source, Stdio};
+use crate::control::{CONTROL_FD, Control, Launch, Report};
+use crate::readiness::wait_readable;
+use crate::{Child, Command, Error, Stage, entry, sys};
+
+/// Far above any sensible nesting, far below the number of processes a user may have.
+const DEPTH_LIMIT: u32 = 16;
+
+/// Once the child has let go of its control channel, it should soon be gone altogether.
+const END_GRACE: Duration = Duration::from_secs(1);
+
+/// Starts the child and brings it to where its entry runs.
+pub(crate) fn spawn(command: &mut Command) -> Result<Child, Error> {
+    start(command).map_err(|stage| Error::new(&command.entry, stage))
+}
+
+fn start(command: &mut Command) -> Result<Child, Stage> {
+    refuse_loops()?;
+    let argv = argv(command)?;
+    let env = environment(command)?;
+    let prepared = Prepared::new(command)?;
+    let pid = exec(&argv, &env, &prepared.layout)?;
+    // The child has its copies now. Ours must go, or we would never see the end of what it
+    // closes; their going also makes room for the pidfd when the table is full.
+    drop(prepared.layout);
+    let child = step(
+        "opening a pidfd",
+        Child::new(pid, prepared.tie, prepared.pipes),
+    )?;
+    // If anything fails from here on, the drop of `child` kills and reaps it.
+    // A launch that cannot be sent has a better error coming: the child is gone, or nearly so.
+    let _ = prepared.control.send_launch(&prepared.launch);
+    await_ready(&child, &prepared.control, command.ready_timeout)?;
+    command.forget_descriptors();
+    Ok(child)
+}
+
+/// A child that does not call `init` would come here again, and its child again.
+fn refuse_loops() -> Result<(), Stage> {
+    if !entry::init_called() {
+        return Err(Stage::InitNotCalled);
+    }
+    if entry::depth() >= DEPTH_LIMIT {
+        return Err(Stage::TooDeep { limit: DEPTH_LIMIT });
+    }
+    Ok(())
+}
+
+fn argv(command: &Command) -> Result<Vec<CString>, Stage> {
+    let name = OsString::from(&command.entry);
+    let all = [&name].into_iter().chain(&command.args);
+    all.map(|arg| c_string(arg.clone())).collect()
+}
+
+fn environment(command: &Command) -> Result<Vec<CString>, Stage> {
+    command.environment().map(c_string).collect()
+}
+
+fn c_string(string: OsString) -> Result<CString, Stage> {
+    CString::new(string.into_vec()).map_err(|error| {
+        let string = String::from_utf8_lossy(&error.into_vec()).into_owned();
+        Stage::Invalid(format!("{string:?} contains a NUL byte"))
+    })
+}
+
+/// Everything a start needs, made before there is a process, so that a failure leaves none.
+struct Prepared {
+    /// The parent's end.
+    control: Control,
+    /// The write end of the lifeline.
+    tie: Option<OwnedFd>,
+    /// The parent's ends of the standard streams.
+    pipes: Pipes,
+    /// The child's descriptors.
+    layout: Layout,
+    launch: Launch,
+}
+
+impl Prepared {
+    fn new(command: &Command) -> Result<Self, Stage> {
+        let mut layout = Layout::new(command.descriptors.len());
+        let mut pipes = Pipes::default();
+        step(
+            "preparing stdin",
+            pipes.add_stdin(&mut layout, command.stdin.as_ref()),
+        )?;
+        step(
+            "preparing stdout",
+            pipes.add_stdout(&mut layout, command.stdout.as_ref()),
+        )?;
+        step(
+            "preparing stderr",
+            pipes.add_stderr(&mut layout, command.stderr.as_ref()),
+        )?;
+        let control = step("making the control channel", control(&mut layout))?;
+        let lifeline = step(
+            "making the lifeline",
+            lifeline(&mut layout, command.death_signal),
+        )?;
+        let (tie, lifeline) = lifeline.unzip();
+        let mut descriptors = Vec::new();
+        for (name, fd) in &command.descriptors {
+            let number = step("passing a descriptor", layout.lend_next(fd.as_fd()))?;
+            descriptors.push((name.clone(), number));
+        }
+        let launch = Launch {
+            entry: command.entry.clone(),
+            depth: entry::depth() + 1,
+            lifeline,
+            descriptors,
+        };
+        Ok(Self {
+            control,
+            tie,
+            pipes,
+            layout,
+            launch,
+        })
+    }
+}
+
+fn control(layout: &mut Layout) -> io::Result<Control> {
+    let (ours, childs) = Control::pair()?;
+    layout.give(childs.into(), CONTROL_FD)?;
+    Ok(ours)
+}
+
+/// A pipe whose only write end is ours: the child gets a signal when that is closed, by us or by
+/// our end. Each child has a pipe of its own, because the receiver of the signal is a property of
+/// the open file, which they would share.
+fn lifeline(
+    layout: &mut Layout,
+    death_signal: Option<i32>,
+) -> io::Result<Option<(OwnedFd, (RawFd, i32))>> {
+    let Some(signal) = death_signal else {
+        return Ok(None);
+    };
+    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    let number = layout.give_next(read)?;
+    Ok(Some((write, (number, signal))))
+}
+
+/// Which descriptor the child will have at which number: 0 to 2, the control channel, the
+/// lifeline if there is one, then those passed by name, without a gap.
+struct Layout {
+    pairs: Vec<(OwnedFd, RawFd)>,
+    next: RawFd,
+    /// Above every target. Sources lie above it, or the copy made for one target could overwrite
+    /// the source of a later one.
+    floor: RawFd,
+}
+
+impl Layout {
+    fn new(named: usize) -> Self {
+        let next = CONTROL_FD + 1;
+        let lifeline_and_named = 1 + named as RawFd;
+        Self {
+            pairs: Vec::new(),
+            next,
+            floor: next + lifeline_and_named,
+        }
+    }
+
+    /// Gives the child `fd`, of which we keep nothing once the child has been started.
+    fn give(&mut self, fd: OwnedFd, target: RawFd) -> io::Result<()> {
+        let fd = if fd.as_raw_fd() < self.floor {
+            self.copy(fd.as_fd())?
+        } else {
+            fd
+        };
+        self.pairs.push((fd, target));
+        Ok(())
+    }
+
+    /// Gives the child a copy of what the command holds until the start has succeeded.
+    fn lend(&mut self, fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
+        let copy = self.copy(fd)?;
+        self.pairs.push((copy, target));
+        Ok(())
+    }
+
+    fn give_next(&mut self, fd: OwnedFd) -> io::Result<RawFd> {
+        let target = self.next;
+        self.give(fd, target)?;
+        self.next += 1;
+        Ok(target)
+    }
+
+    fn lend_next(&mut self, fd: BorrowedFd<'_>) -> io::Result<RawFd> {
+        let target = self.next;
+        self.lend(fd, target)?;
+        self.next += 1;
+        Ok(target)
+    }
+
+    fn copy(&self, fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        sys::duplicate_above(fd, self.floor)
+    }
+}
+
+/// Our ends of the child's standard streams, where they are pipes.
+#[derive(Debug, Default)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+}
+
+impl Pipes {
+    fn add_stdin(&mut self, layout: &mut Layout, stdio: Option<&Stdio>) -> io::Result<()> {
+        if let Some(Stdio(Source::Piped)) = stdio {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            self.stdin = Some(write.into());
+            return layout.give(read, libc::STDIN_FILENO);
+        }
+        unpiped(layout, stdio, libc::STDIN_FILENO)
+    }
+
+    fn add_stdout(&mut self, layout: &mut Layout, stdio: Option<&Stdio>) -> io::Result<()> {
+        self.stdout = output(layout, stdio, libc::STDOUT_FILENO)?.map(Into::into);
+        Ok(())
+    }
+
+    fn add_stderr(&mut self, layout: &mut Layout, stdio: Option<&Stdio>) -> io::Result<()> {
+        self.stderr = output(layout, stdio, libc::STDERR_FILENO)?.map(Into::into);
+        Ok(())
+    }
+}
+
+/// Stdout or stderr; returns our end if it is a pipe.
+fn output(
+    layout: &mut Layout,
+    stdio: Option<&Stdio>,
+    target: RawFd,
+) -> io::Result<Option<OwnedFd>> {
+    if let Some(Stdio(Source::Piped)) = stdio {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        layout.give(write, target)?;
+        return Ok(Some(read));
+    }
+    unpiped(layout, stdio, target)?;
+    Ok(None)
+}
+
+fn unpiped(layout: &mut Layout, stdio: Option<&Stdio>, target: RawFd) -> io::Result<()> {
+    match stdio.map(|stdio| &stdio.0) {
+        None | Some(Source::Inherit | Source::Piped) => Ok(()),
+        Some(Source::Null) => {
+            let null = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/null")?;
+            layout.give(null.into(), target)
+        }
+        Some(Source::Descriptor(fd)) => layout.lend(fd.as_fd(), target),
+        Some(Source::Spent) => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the descriptor set for it went to the child started before; set it again",
+        )),
+    }
+}
+
+fn exec(argv: &[CString], env: &[CString], layout: &Layout) -> Result<i32, Stage> {
+    // Whatever has become of the file's name: this link leads to the file that we are running.
+    let program = c"/proc/self/exe";
+    let descriptors: Vec<_> = layout
+        .pairs
+        .iter()
+        .map(|(fd, target)| (fd.as_raw_fd(), *target))
+        .collect();
+    let image = sys::Image {
+        program,
+        argv,
+        env,
+        descriptors: &descriptors,
+    };
+    sys::spawn(&image).map_err(|source| Stage::Exec {
+        program: PathBuf::from("/proc/self/exe"),
+        source,
+    })
+}
+
+/// Returns when the child is about to run its entry.
+fn await_ready(child: &Child, control: &Control, timeout: Duration) -> Result<(), Stage> {
+    let deadline = Instant::now().checked_add(timeout);
+    // The pidfd as well: another process, forked from us at the wrong moment, may hold a copy of
+    // the child's end of the channel, which then never ends.
+    let ready = wait_readable([control.as_fd(), child.as_fd()], deadline);
+    if step("waiting for the child's report", ready)? == [false, false] {
+        return Err(Stage::NotReady { timeout });
+    }
+    match step("receiving the child's report", control.try_receive_report())? {
+        Some(Report::Ready) => Ok(()),
+        Some(Report::UnknownEntry) => Err(Stage::UnknownEntry),
+        Some(Report::Failed { step, errno }) => Err(Stage::SetUp {
+            step,
+            source: io::Error::from_raw_os_error(errno),
+        }),
+        None => Err(Stage::BeforeInit {
+            status: child.wait_timeout(END_GRACE).ok().flatten(),
+        }),
+    }
+}
+
+fn step<T>(step: &'static str, result: io::Result<T>) -> Result<T, Stage> {
+    result.map_err(|source| Stage::Prepare { step, source })
+}

@@ -1,0 +1,368 @@
+//! The system calls that neither std nor nix offers in a safe form, and all of the workspace's
+//! `unsafe`. Each function is safe to call: what its block needs, its signature or its first
+//! lines guarantee.
+#![allow(unsafe_code)] // The one place for it; see the SAFETY note at each block.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_short};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::ptr;
+
+use libc::{pid_t, siginfo_t, sigset_t};
+
+/// What [`spawn`] starts, and how its descriptors are laid out.
+pub(crate) struct Image<'a> {
+    pub(crate) program: &'a CStr,
+    pub(crate) argv: &'a [CString],
+    pub(crate) env: &'a [CString],
+    /// `(source, target)`: in the child, `target` is a copy of `source`, without close-on-exec.
+    /// No target may be the source of a later pair.
+    pub(crate) descriptors: &'a [(RawFd, RawFd)],
+}
+
+/// Starts a process with an empty signal mask and default dispositions, by `posix_spawn(3)`.
+///
+/// glibc and musl both implement it as `clone` with `CLONE_VM | CLONE_VFORK`: no page table is
+/// copied, so the time does not grow with the memory of the caller.
+///
+/// nix wraps the same calls, but takes the error *numbers* they return for `-1` and so loses
+/// them: a descriptor above the soft limit would silently not be passed on.
+pub(crate) fn spawn(image: &Image<'_>) -> io::Result<pid_t> {
+    let mut actions = FileActions::new()?;
+    for &(source, target) in image.descriptors {
+        actions.dup2(source, target)?;
+    }
+    let mut attributes = Attributes::new()?;
+    attributes.signal_mask(&empty_set())?;
+    attributes.default_signals(&full_set())?;
+    attributes.flags(libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF)?;
+
+    let argv = null_terminated(image.argv);
+    let env = null_terminated(image.env);
+    let mut pid = 0;
+    // SAFETY: `program` and each element of `argv` and `env` are NUL-terminated and both arrays
+    // end in a null pointer; all of it, the actions and the attributes outlive the call, which
+    // does not write through any of them.
+    check(unsafe {
+        libc::posix_spawn(
+            &raw mut pid,
+            image.program.as_ptr(),
+            &raw const actions.0,
+            &raw const attributes.0,
+            argv.as_ptr(),
+            env.as_ptr(),
+        )
+    })?;
+    Ok(pid)
+}
+
+/// `posix_spawn_file_actions_t`, destroyed on drop.
+struct FileActions(libc::posix_spawn_file_actions_t);
+
+impl FileActions {
+    fn new() -> io::Result<Self> {
+        let mut actions = MaybeUninit::uninit();
+        // SAFETY: the pointer is valid for writes; on success the object is initialised. It
+        // holds a heap pointer and counters, none into itself, so it may be moved.
+        unsafe {
+            check(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
+            Ok(Self(actions.assume_init()))
+        }
+    }
+
+    fn dup2(&mut self, source: RawFd, target: RawFd) -> io::Result<()> {
+        // SAFETY: the object is initialised. The numbers are only used in the child.
+        check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, source, target) })
+    }
+}
+
+impl Drop for FileActions {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`, and not used again.
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+    }
+}
+
+/// `posix_spawnattr_t`, destroyed on drop.
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Attributes {
+    fn new() -> io::Result<Self> {
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: the pointer is valid for writes; on success the object is initialised. It is
+        // plain data and may be moved.
+        unsafe {
+            check(libc::posix_spawnattr_init(attributes.as_mut_ptr()))?;
+            Ok(Self(attributes.assume_init()))
+        }
+    }
+
+    fn signal_mask(&mut self, mask: &sigset_t) -> io::Result<()> {
+        // SAFETY: both objects are initialised; the set is copied.
+        check(unsafe { libc::posix_spawnattr_setsigmask(&raw mut self.0, mask) })
+    }
+
+    fn default_signals(&mut self, signals: &sigset_t) -> io::Result<()> {
+        // SAFETY: both objects are initialised; the set is copied.
+        check(unsafe { libc::posix_spawnattr_setsigdefault(&raw mut self.0, signals) })
+    }
+
+    fn flags(&mut self, flags: c_int) -> io::Result<()> {
+        // SAFETY: the object is initialised. Every defined flag fits in a short.
+        check(unsafe { libc::posix_spawnattr_setflags(&raw mut self.0, flags as c_short) })
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`, and not used again.
+        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+    }
+}
+
+/// Opens a pidfd for `pid`; close-on-exec by definition of the call.
+pub(crate) fn pidfd_open(pid: pid_t) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed; a non-negative result is a descriptor that nobody else owns.
+    unsafe {
+        let fd = checked(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// Sends `signal` to the process behind `pidfd`; fails with `ESRCH` once it has been reaped.
+pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> io::Result<()> {
+    let info = ptr::null::<siginfo_t>();
+    // SAFETY: a null `info` means "as kill(2) would fill it in".
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            info,
+            0,
+        )
+    })
+    .map(drop)
+}
+
+/// Reaps the child behind `pidfd` if it has ended; `None` while it runs.
+///
+/// `ECHILD` means that its status is gone: the kernel discarded it because `SIGCHLD` is ignored
+/// here, or somebody else in this process waited for it.
+pub(crate) fn try_reap(pidfd: impl AsFd) -> io::Result<Option<ExitStatus>> {
+    let id = pidfd.as_fd().as_raw_fd() as libc::id_t;
+    retry(|| {
+        let mut info = MaybeUninit::<siginfo_t>::zeroed();
+        // SAFETY: `info` is valid for writes. It is plain integers, so all-zero is a value too:
+        // that is what waitid(2) leaves behind when the child has not ended.
+        let info = unsafe {
+            let flags = libc::WEXITED | libc::WNOHANG;
+            checked(libc::waitid(libc::P_PIDFD, id, info.as_mut_ptr(), flags).into())?;
+            info.assume_init()
+        };
+        // SAFETY: after waitid(2) these fields of the union are the ones in use.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        Ok((pid != 0).then(|| exit_status(info.si_code, status)))
+    })
+}
+
+/// Kills and reaps a child that has no pidfd. Its number cannot be reused before we have waited.
+pub(crate) fn kill_and_reap(pid: pid_t) {
+    // SAFETY: integers only; a null pointer for the status is allowed.
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        let _ = retry(|| checked(libc::waitpid(pid, ptr::null_mut(), 0).into()));
+    }
+}
+
+/// waitid(2) splits what wait(2) packs into one number, which is what std keeps.
+fn exit_status(code: c_int, status: c_int) -> ExitStatus {
+    const CORE_DUMPED: c_int = 0x80;
+    ExitStatus::from_raw(match code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | CORE_DUMPED,
+        _ => status,
+    })
+}
+
+/// A copy of `fd` at the lowest free number from `floor` on; close-on-exec.
+pub(crate) fn duplicate_above(fd: BorrowedFd<'_>, floor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: integers only; the result is a descriptor that nobody else owns.
+    unsafe {
+        let copy = checked(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, floor).into())?;
+        Ok(OwnedFd::from_raw_fd(copy as RawFd))
+    }
+}
+
+/// Asks the kernel to send `signal` to this process when something happens on `pipe`.
+///
+/// The owner is set before the signal, and both before `O_ASYNC`: the other way round the
+/// default, `SIGIO`, could be sent for an early event.
+pub(crate) fn signal_on_activity(pipe: impl AsFd, signal: c_int) -> io::Result<()> {
+    const F_SETSIG: c_int = 10; // fcntl(2), the same on every architecture; not in libc
+    let fd = pipe.as_fd().as_raw_fd();
+    // SAFETY: these commands take and return integers; `fd` is open for the whole call.
+    unsafe {
+        checked(libc::fcntl(fd, libc::F_SETOWN, libc::getpid()).into())?;
+        checked(libc::fcntl(fd, F_SETSIG, signal).into())?;
+        let flags = checked(libc::fcntl(fd, libc::F_GETFL).into())?;
+        checked(libc::fcntl(fd, libc::F_SETFL, flags as c_int | libc::O_ASYNC).into())?;
+    }
+    Ok(())
+}
+
+/// Sends `signal` to this process. Unlike raise(3) to the process, not to the thread, as the
+/// signal of a lifeline would be.
+pub(crate) fn signal_self(signal: c_int) -> io::Result<()> {
+    // SAFETY: integers only.
+    checked(unsafe { libc::kill(libc::getpid(), signal) }.into()).map(drop)
+}
+
+/// Calls `look` with the descriptor at this number, `None` if there is none.
+pub(crate) fn with_descriptor<T>(fd: RawFd, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+    // SAFETY: the number is not negative, and fcntl tells whether it is open. Called by `init`,
+    // while nothing else runs in this process that could close it during the borrow.
+    unsafe {
+        checked(libc::fcntl(fd, libc::F_GETFD).into()).ok()?;
+        Some(look(BorrowedFd::borrow_raw(fd)))
+    }
+}
+
+/// Takes over a descriptor that our parent put at this number, and makes it close-on-exec.
+///
+/// To be called by `init`, which has a written list from the parent of the numbers that are ours,
+/// once for each. `EBADF` if there is none.
+pub(crate) fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: integers in, integers out. The descriptor is open, as the first call shows, and
+    // nothing in this process owns it: it was put there before our `main` began.
+    unsafe {
+        checked(libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC).into())?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Closes a descriptor that was inherited through exec, which is to say one without
+/// close-on-exec; one that has the flag was opened since, by somebody who owns it.
+pub(crate) fn close_if_inherited(fd: RawFd) {
+    // SAFETY: integers only; called while single-threaded, before user code, so that nothing can
+    // have taken ownership of a descriptor that came through exec.
+    unsafe {
+        if libc::fcntl(fd, libc::F_GETFD) == 0 {
+            libc::close(fd);
+        }
+    }
+}
+
+/// Sets close-on-exec on every descriptor from `first` on, without looking at any.
+pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: integers only; setting the flag closes nothing now.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            c_int::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    })
+    .map(drop)
+}
+
+/// Which process we are in after [`fork`].
+pub(crate) enum Forked {
+    Parent(pid_t),
+    Child,
+}
+
+/// `fork(2)`; the child starts with an empty signal mask and no handlers of its parent.
+///
+/// Signals are held back over the fork. Otherwise: the parent has a handler that writes to its
+/// self-pipe; a signal meets the child before it has reset anything; the child's copy of the
+/// handler writes to the *parent's* pipe, and the parent acts on a signal it never got.
+///
+/// The caller must have made sure that the process has one thread.
+pub(crate) fn fork() -> io::Result<Forked> {
+    let all = full_set();
+    let mut before = empty_set();
+    // SAFETY: the sets are initialised and outlive the calls. With one thread, the child is a
+    // complete copy: no lock is held by a thread that it does not have.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
+        let pid = libc::fork();
+        if pid == 0 {
+            remove_handlers();
+            before = empty_set();
+        }
+        let error = io::Error::last_os_error();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        match pid {
+            -1 => Err(error),
+            0 => Ok(Forked::Child),
+            pid => Ok(Forked::Parent(pid)),
+        }
+    }
+}
+
+/// Resets to default what the parent had handled, and what it had ignored except `SIGPIPE`: Rust
+/// programs ignore that one from birth, and so does this copy of one.
+fn remove_handlers() {
+    for signal in 1..=libc::SIGRTMAX() {
+        if signal != libc::SIGPIPE {
+            // SAFETY: setting a default disposition runs no code of ours. It fails, harmlessly,
+            // for KILL, STOP and the numbers that libc keeps for itself.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+}
+
+fn empty_set() -> sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set and cannot fail for a valid pointer.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+fn full_set() -> sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the set and cannot fail for a valid pointer.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+/// C wants `char *const[]`; nothing is written through these pointers.
+fn null_terminated(strings: &[CString]) -> Vec<*mut c_char> {
+    let pointers = strings.iter().map(|s| s.as_ptr().cast_mut());
+    pointers.chain([ptr::null_mut()]).collect()
+}
+
+/// For calls that return an error number.
+fn check(errno: c_int) -> io::Result<()> {
+    match errno {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// For calls that return -1 and set `errno`.
+fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        value => Ok(value),
+    }
+}
+
+/// Calls again while a signal handler of somebody else's interrupts.
+pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

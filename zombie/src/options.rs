@@ -1,0 +1,18 @@
+use std::error::Error;
+use std::time::Duration;
+
+/// The chapter's zombie.go: the child ends, and its parent does not wait for it. Look with `ps au`
+/// in another terminal while the parent sleeps.
+///
+/// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
+#[derive(clap::Parser)]
+#[command(version)]
+pub(crate) struct Options {
+    /// How long the parent sleeps without waiting; in the chapter, `time.Sleep(30 * time.Second)`
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) parent_sleep: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+}
