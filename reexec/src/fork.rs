@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 use crate::spawn::Pipes;
-use crate::{Child, sys};
+use crate::{Child, EXIT_SETUP_FAILED, sys};
 
 /// Which process we are in after [`fork`].
 #[derive(Debug)]
@@ -51,7 +51,11 @@ pub fn fork() -> io::Result<Fork> {
     match sys::fork()? {
         sys::Forked::Parent(pid) => Ok(Fork::Parent(Child::new(pid, None, Pipes::default())?)),
         sys::Forked::Child => {
-            die_with(parent)?;
+            // An error must not go up from here: the caller would take it for the parent's, and
+            // two processes would go on as the parent.
+            if die_with(parent).is_err() {
+                sys::exit_now(EXIT_SETUP_FAILED);
+            }
             Ok(Fork::Child)
         }
     }
