@@ -1,2 +1,35 @@
-//! placeholder
-fn main() {}
+//! Runs every scenario of the chapter and shows what the process table says: `cargo xtask demo all`.
+
+#![forbid(unsafe_code)]
+
+mod demo;
+mod event;
+mod interrupt;
+mod list;
+mod options;
+mod output;
+mod performance;
+mod procfs;
+mod programs;
+mod ps;
+mod record;
+mod report;
+mod scenarios;
+mod stage;
+mod verdict;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use options::{Options, Task};
+
+fn main() -> ExitCode {
+    reexec::register(performance::ENTRY, performance::run);
+    if let Some(code) = reexec::init() {
+        return code; // a process in which one run took place
+    }
+    match Options::parse().task {
+        Task::Demo(options) => demo::run(&options),
+        Task::List => list::run(),
+    }
+}

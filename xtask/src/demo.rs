@@ -1,0 +1,431 @@
+//! `cargo xtask demo`: runs scenarios side by side, each in a process of its own, and judges.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{ChildStdin, ExitCode};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use reexec::Child;
+use serde::Serialize;
+
+use crate::event::{Event, What};
+use crate::options::Demo;
+use crate::output::{BAD, GOOD, Output, styled};
+use crate::performance::{ENTRY, Part};
+use crate::report::Told;
+use crate::scenarios::{ALL, Scenario};
+use crate::{interrupt, procfs, programs, ps, report, stage, verdict};
+
+const EXIT_NOT_HELD: u8 = 1;
+pub(crate) const EXIT_OUTPUT: u8 = 74; // EX_IOERR
+const EXIT_MISSING: u8 = 77; // EX_NOPERM in sysexits.h, "skipped" in automake
+const EXIT_INTERRUPTED: u8 = 130; // 128 + SIGINT, as a shell reports it
+
+/// More at once would only get into each other's way: they sleep, but their `ps` does not.
+const SIDE_BY_SIDE: usize = 12;
+
+/// How long runs get to clear up after themselves when they are told to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why there is no result.
+enum Failure {
+    /// Something is missing that it takes.
+    Missing(String),
+    /// What came out cannot be written.
+    Output(String),
+    Interrupted,
+}
+
+/// Runs what was asked for. Returns the exit code.
+pub(crate) fn run(options: &Demo) -> ExitCode {
+    let output = Output::new(options.json, options.color);
+    let result = perform(options, &output);
+    output.finish();
+    let left = clear_up();
+    let (code, sentence) = match result {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => return ExitCode::from(EXIT_NOT_HELD),
+        Err(Failure::Missing(what)) => (EXIT_MISSING, what),
+        Err(Failure::Output(what)) => (EXIT_OUTPUT, what),
+        Err(Failure::Interrupted) => (
+            EXIT_INTERRUPTED,
+            format!("interrupted; {left} processes left"),
+        ),
+    };
+    let _ = writeln!(io::stderr(), "xtask: {sentence}");
+    ExitCode::from(code)
+}
+
+/// Whether everything was as it should be.
+fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
+    let began = Instant::now();
+    let scenarios = chosen(&options.scenarios);
+    ps::check().map_err(Failure::Missing)?;
+    output.status("building the programs".to_owned());
+    let programs = programs::locate(options.programs.as_deref()).map_err(Failure::Missing)?;
+
+    let running = Instant::now();
+    let mut company = Company::new(options.clock().speed, programs)
+        .map_err(|error| Failure::Missing(error.to_string()))?;
+    let told = company.play(&scenarios, options, output)?;
+
+    output.text(&report::table(&told)).map_err(cannot_write)?;
+    let left = clear_up();
+    let good = told.iter().all(Told::is_good) && left == 0;
+    let summary = Summary::new(&told, left, running.elapsed(), began.elapsed());
+    output.json(&summary).map_err(cannot_write)?;
+    output.text(&summary.text(good)).map_err(cannot_write)?;
+    Ok(good)
+}
+
+fn chosen(names: &[String]) -> Vec<&'static Scenario> {
+    let all = names.iter().any(|name| name == "all");
+    ALL.iter()
+        .filter(|scenario| all || names.iter().any(|name| name == scenario.name))
+        .collect()
+}
+
+fn cannot_write(error: io::Error) -> Failure {
+    Failure::Output(format!("cannot write the result: {error}"))
+}
+
+/// Ends what is left of the runs, which should be nothing, and counts what then is left.
+///
+/// This process is a subreaper: if a stage process was killed, what it had started is ours now.
+fn clear_up() -> usize {
+    stage::kill_and_reap_all();
+    procfs::descendants(std::process::id() as i32).len()
+}
+
+/// What comes in from the runs, and from the user.
+enum Message {
+    Event(Event),
+    /// The stage process of the run at this index has closed its stdout.
+    Ended(usize),
+    Interrupt,
+}
+
+/// One run on its way: of a scenario, or of its twin.
+struct Run {
+    scenario: &'static Scenario,
+    twin: bool,
+    events: Vec<Event>,
+    /// Dropped, it ends the stage process, which then ends what it has started.
+    process: Option<Child>,
+    /// Closed, it tells the stage process to stop; closed by the kernel, too, if we are killed.
+    orders: Option<ChildStdin>,
+    over: bool,
+}
+
+/// Everybody who plays, and what it takes.
+struct Company {
+    speed: f64,
+    programs: BTreeMap<String, PathBuf>,
+    sender: Sender<Message>,
+    messages: Receiver<Message>,
+}
+
+impl Company {
+    fn new(speed: f64, programs: BTreeMap<String, PathBuf>) -> io::Result<Self> {
+        let (sender, messages) = mpsc::channel();
+        let interrupts = sender.clone();
+        interrupt::take_signals(move || {
+            let _ = interrupts.send(Message::Interrupt);
+        })?;
+        nix::sys::prctl::set_child_subreaper(true)?;
+        Ok(Self {
+            speed,
+            programs,
+            sender,
+            messages,
+        })
+    }
+
+    /// Runs the scenarios and their twins, and tells of each when all before it have been told.
+    fn play(
+        &mut self,
+        scenarios: &[&'static Scenario],
+        options: &Demo,
+        output: &Output,
+    ) -> Result<Vec<Told>, Failure> {
+        let folder = options.report.clone().unwrap_or_else(default_report);
+        let mut runs = runs_of(scenarios);
+        let mut told: Vec<Told> = Vec::new();
+        while told.len() < scenarios.len() {
+            self.start_some(&mut runs, output)?;
+            output.status(status(&runs));
+            match self.messages.recv() {
+                Ok(Message::Event(event)) => {
+                    output.json(&event).map_err(cannot_write)?;
+                    if let Some(line) = progress(&event) {
+                        output.event(&line);
+                    }
+                    let run = runs.iter_mut().find(|run| run.name() == event.scenario);
+                    if let Some(run) = run {
+                        run.events.push(event);
+                    }
+                }
+                Ok(Message::Ended(index)) => runs[index].finish(),
+                Ok(Message::Interrupt) | Err(_) => {
+                    self.stop(runs);
+                    return Err(Failure::Interrupted);
+                }
+            }
+            while let Some(next) = scenarios.get(told.len())
+                && let Some(scenario) = tell(next, &mut runs)
+            {
+                scenario.write(&folder).map_err(|error| {
+                    Failure::Output(format!("cannot write to {}: {error}", folder.display()))
+                })?;
+                for verdict in &scenario.verdicts {
+                    output.json(verdict).map_err(cannot_write)?;
+                }
+                output.text(&scenario.text()).map_err(cannot_write)?;
+                told.push(scenario);
+            }
+        }
+        Ok(told)
+    }
+
+    /// Keeps the stages full.
+    fn start_some(&self, runs: &mut [Run], output: &Output) -> Result<(), Failure> {
+        loop {
+            let playing = runs.iter().filter(|run| run.process.is_some()).count();
+            let waiting = runs
+                .iter()
+                .position(|run| run.process.is_none() && !run.over);
+            let Some(index) = waiting.filter(|_| playing < SIDE_BY_SIDE) else {
+                return Ok(());
+            };
+            output.event(&format!("{}: starting", runs[index].name()));
+            self.start(index, &mut runs[index])
+                .map_err(|error| Failure::Missing(format!("cannot start {ENTRY}: {error}")))?;
+        }
+    }
+
+    fn start(&self, index: usize, run: &mut Run) -> io::Result<()> {
+        let part = Part {
+            scenario: run.scenario.name.to_owned(),
+            twin: run.twin,
+            speed: self.speed,
+            programs: self.programs.clone(),
+        };
+        let process = reexec::command(ENTRY)
+            .arg(serde_json::to_string(&part)?)
+            .stdin(reexec::Stdio::piped())
+            .stdout(reexec::Stdio::piped())
+            // It has to clear up after us; it learns of our end as the end of its stdin.
+            .outlive_parent()
+            .spawn()?;
+        run.orders = process.take_stdin();
+        if let Some(stdout) = process.take_stdout() {
+            let sender = self.sender.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    if let Ok(event) = serde_json::from_str(&line) {
+                        let _ = sender.send(Message::Event(event));
+                    }
+                }
+                let _ = sender.send(Message::Ended(index));
+            });
+        }
+        run.process = Some(process);
+        Ok(())
+    }
+
+    /// Tells all runs to stop, and gives them time to end what they have started.
+    fn stop(&self, mut runs: Vec<Run>) {
+        for run in &mut runs {
+            run.orders = None;
+        }
+        let deadline = Instant::now() + STOP_LIMIT;
+        while runs.iter().any(|run| run.process.is_some()) {
+            match self
+                .messages
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(Message::Ended(index)) => runs[index].finish(),
+                Ok(Message::Event(_)) => {}
+                // Again: at once, then. What they have not ended comes to us, and is ended there.
+                Ok(Message::Interrupt)
+                | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+impl Run {
+    fn name(&self) -> String {
+        crate::performance::run_name(self.scenario.name, self.twin)
+    }
+
+    /// Its stdout has ended, so it is about to end.
+    fn finish(&mut self) {
+        self.orders = None;
+        if let Some(process) = self.process.take() {
+            let _ = process.wait_timeout(STOP_LIMIT);
+        }
+        self.over = true;
+    }
+
+    fn seconds(&self) -> f64 {
+        self.events.last().map_or(0.0, |event| event.t)
+    }
+}
+
+/// The longest first, or they would be waited for at the end, alone.
+fn runs_of(scenarios: &[&'static Scenario]) -> Vec<Run> {
+    let mut runs = Vec::new();
+    for &scenario in scenarios {
+        for twin in [false, true] {
+            if !twin || scenario.twin.is_some() {
+                runs.push(Run {
+                    scenario,
+                    twin,
+                    events: Vec::new(),
+                    process: None,
+                    orders: None,
+                    over: false,
+                });
+            }
+        }
+    }
+    runs.sort_by(|one, other| other.scenario.seconds.total_cmp(&one.scenario.seconds));
+    runs
+}
+
+/// What there is to tell of the scenario, if it and its twin are over.
+fn tell(scenario: &'static Scenario, runs: &mut [Run]) -> Option<Told> {
+    let mut of_scenario: Vec<_> = runs
+        .iter_mut()
+        .filter(|run| run.scenario.name == scenario.name)
+        .collect();
+    if of_scenario.iter().any(|run| !run.over) {
+        return None;
+    }
+    let seconds = of_scenario
+        .iter()
+        .find(|run| !run.twin)
+        .map_or(0.0, |run| run.seconds());
+    let mut take = |twin: bool| {
+        let run = of_scenario.iter_mut().find(|run| run.twin == twin);
+        run.map(|run| std::mem::take(&mut run.events))
+            .unwrap_or_default()
+    };
+    let (events, twins_events) = (take(false), take(true));
+    let verdicts = [
+        verdict::of_scenario(scenario, &events),
+        verdict::of_twin(scenario, &twins_events),
+    ]
+    .concat();
+    Some(Told {
+        scenario,
+        events,
+        twins_events,
+        verdicts,
+        seconds,
+    })
+}
+
+fn status(runs: &[Run]) -> String {
+    let over = runs.iter().filter(|run| run.over).count();
+    let playing = runs.iter().filter(|run| run.process.is_some() && !run.twin);
+    let playing: Vec<_> = playing.map(|run| run.scenario.name).collect();
+    format!(
+        "{over} of {} runs over; running {}",
+        runs.len(),
+        playing.join(", ")
+    )
+}
+
+/// The events that are worth a line of their own where there is no live line.
+fn progress(event: &Event) -> Option<String> {
+    let what = match &event.what {
+        What::Start { command, .. } => format!("$ {command}"),
+        What::Snapshot { moment, .. } => format!("ps: {moment}"),
+        What::End { .. } => "over".to_owned(),
+        _ => return None,
+    };
+    Some(format!("{}: {:.3} s: {what}", event.scenario, event.t))
+}
+
+fn default_report() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target
+        .unwrap_or_else(|| programs::workspace().join("target"))
+        .join("demo")
+}
+
+/// The last line. Its form in `--json` is a promise.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename = "summary")]
+struct Summary {
+    scenarios: usize,
+    held: usize,
+    not_held: usize,
+    refuted: usize,
+    not_refuted: usize,
+    processes_left: usize,
+    seconds: f64,
+    seconds_with_build: f64,
+    seconds_in_chapter: f64,
+}
+
+impl Summary {
+    fn new(told: &[Told], left: usize, running: Duration, with_build: Duration) -> Self {
+        let count = |twin: bool, good: bool| {
+            let verdicts = told.iter().flat_map(|told| &told.verdicts);
+            let is_twin = |v: &&verdict::Verdict| matches!(v, verdict::Verdict::Twin { .. });
+            verdicts
+                .filter(|v| is_twin(v) == twin && v.is_good() == good)
+                .count()
+        };
+        let longest = told
+            .iter()
+            .map(|told| told.scenario.seconds)
+            .fold(0.0, f64::max);
+        Self {
+            scenarios: told.len(),
+            held: count(false, true),
+            not_held: count(false, false),
+            refuted: count(true, true),
+            not_refuted: count(true, false),
+            processes_left: left,
+            seconds: running.as_secs_f64(),
+            seconds_with_build: with_build.as_secs_f64(),
+            seconds_in_chapter: longest,
+        }
+    }
+
+    fn text(&self, good: bool) -> String {
+        let Summary {
+            scenarios,
+            held,
+            not_held,
+            refuted,
+            not_refuted,
+            processes_left,
+            ..
+        } = self;
+        let mut out = format!("\n{scenarios} scenarios: {held} claims held, {not_held} did not; ");
+        let _ = write!(
+            out,
+            "their twins refuted {refuted}, and did not refute {not_refuted}; "
+        );
+        let _ = write!(
+            out,
+            "{processes_left} processes left; {:.1} s, ",
+            self.seconds
+        );
+        let _ = writeln!(
+            out,
+            "in the chapter's own time {:.0} s",
+            self.seconds_in_chapter
+        );
+        styled(if good { GOOD } else { BAD }, out.trim_end()) + "\n"
+    }
+}

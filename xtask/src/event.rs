@@ -1,0 +1,88 @@
+//! What a run records: the only thing that verdicts are made from.
+
+use serde::{Deserialize, Serialize};
+
+/// One event of one run, as a line of NDJSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Event {
+    /// Which run: the scenario's name, or that of its twin.
+    pub(crate) scenario: String,
+    /// Seconds since the run began.
+    pub(crate) t: f64,
+    #[serde(flatten)]
+    pub(crate) what: What,
+}
+
+/// A process and its life: the number alone may be another's later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    /// Clock ticks after boot, field 22 of /proc/PID/stat.
+    pub(crate) start_time: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum What {
+    /// The stage is set: the process that starts the programs, and adopts orphans.
+    Stage { adopter: i32 },
+    /// A program was started, from outside, as a user would.
+    Start {
+        #[serde(flatten)]
+        process: Process,
+        command: String,
+    },
+    /// A process of the story was found, and is called this from now on.
+    Found {
+        #[serde(flatten)]
+        process: Process,
+        role: String,
+    },
+    /// The program wrote a line.
+    Line { stream: Stream, text: String },
+    /// What /proc says of a process, as far as it has changed.
+    State {
+        #[serde(flatten)]
+        process: Process,
+        state: char,
+        ppid: i32,
+        name: String,
+    },
+    /// /proc has no entry for it any more.
+    Gone {
+        #[serde(flatten)]
+        process: Process,
+    },
+    /// We sent a signal; `error` is what the call returned, if it failed.
+    Signal {
+        #[serde(flatten)]
+        process: Process,
+        signal: String,
+        error: Option<String>,
+    },
+    /// The stage, which is the adopter, waited for one of its children, born or adopted.
+    Reaped { pid: i32, status: String },
+    /// A photograph of the process table.
+    Snapshot {
+        moment: String,
+        /// To be pasted into a shell.
+        command: String,
+        text: String,
+        exit_code: Option<i32>,
+    },
+    /// What a client of the server saw.
+    Client { number: usize, saw: String },
+    /// A condition did not come true.
+    Missed { condition: String },
+    /// The run could not go on, for a reason that has nothing to do with the story.
+    Failed { why: String },
+    /// The run is over, and this many processes are left of it.
+    End { left: usize },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}

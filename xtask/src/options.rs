@@ -1,0 +1,93 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::scenarios::{ALL, Clock};
+
+/// Shows what the chapter says, on this machine.
+///
+/// Exit codes: 0 every claim held, 1 one did not, 2 usage, 74 output cannot be written,
+/// 77 something is missing that it takes (a sentence says what), 130 interrupted.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Task {
+    /// Run scenarios, and say of each claim whether it held
+    Demo(Demo),
+    /// List the scenarios
+    List,
+}
+
+/// Run scenarios side by side, and say of each claim whether it held.
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// Which scenarios; `cargo xtask list` tells of each
+    #[arg(required = true, value_name = "SCENARIO", value_parser = scenario_names())]
+    pub(crate) scenarios: Vec<String>,
+
+    /// How much faster than in the chapter the programs sleep, up to 20: faster, a moment would be
+    /// over before ps can look
+    #[arg(long, value_name = "FACTOR", default_value = "10", value_parser = speed)]
+    speed: f64,
+
+    /// Sleep as long as in the chapter
+    #[arg(long, conflicts_with = "speed")]
+    real_time: bool,
+
+    /// Events and verdicts as NDJSON on stdout; what is for people goes to stderr
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Colours; by default on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+
+    /// Where to write down what happened, a folder for each scenario; by default demo in cargo's
+    /// target folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Take the programs from this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) programs: Option<PathBuf>,
+}
+
+impl Demo {
+    pub(crate) fn clock(&self) -> Clock {
+        Clock {
+            speed: if self.real_time { 1.0 } else { self.speed },
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+fn scenario_names() -> PossibleValuesParser {
+    ["all"]
+        .into_iter()
+        .chain(ALL.iter().map(|scenario| scenario.name))
+        .collect::<Vec<_>>()
+        .into()
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.1..=20.0).contains(&speed) {
+        Ok(speed)
+    } else {
+        Err("not between 0.1 and 20".to_owned())
+    }
+}

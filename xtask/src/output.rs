@@ -1,0 +1,114 @@
+//! What people and programs see of a demo: text, NDJSON, and the line that says how far it is.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::options::Color;
+
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const MARK: Style = AnsiColor::Yellow.on_default();
+
+/// Where things are written. Every error is one of writing to stdout, or, with `--json`, stderr.
+pub(crate) struct Output {
+    json: bool,
+    color: ColorChoice,
+    live: Live,
+}
+
+/// How far it is: a line that is drawn over again on a terminal, elsewhere a line an event. On
+/// stderr, so that it is no part of the result.
+enum Live {
+    Bar(ProgressBar),
+    Lines,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, color: Color) -> Self {
+        let color = match color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        let live = if io::stderr().is_terminal() {
+            Live::Bar(bar())
+        } else {
+            Live::Lines
+        };
+        Self { json, color, live }
+    }
+
+    /// Text with styles in it, for people.
+    pub(crate) fn text(&self, text: &str) -> io::Result<()> {
+        self.undisturbed(|| {
+            if self.json {
+                write_all(AutoStream::new(io::stderr(), self.color), text)
+            } else {
+                write_all(AutoStream::new(io::stdout(), self.color), text)
+            }
+        })
+    }
+
+    /// A line of NDJSON, if that is wanted.
+    pub(crate) fn json(&self, value: &impl Serialize) -> io::Result<()> {
+        if !self.json {
+            return Ok(());
+        }
+        let line = serde_json::to_string(value)? + "\n";
+        self.undisturbed(|| write_all(io::stdout(), &line))
+    }
+
+    /// One step further.
+    pub(crate) fn event(&self, event: &str) {
+        if let Live::Lines = self.live {
+            // Nobody waits for it; if it cannot be written, it is lost.
+            let _ = writeln!(io::stderr(), "{event}");
+        }
+    }
+
+    /// What is going on right now.
+    pub(crate) fn status(&self, status: String) {
+        if let Live::Bar(bar) = &self.live {
+            bar.set_message(status);
+        }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn finish(&self) {
+        if let Live::Bar(bar) = &self.live {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn undisturbed(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match &self.live {
+            Live::Bar(bar) => bar.suspend(write),
+            Live::Lines => write(),
+        }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}");
+    let bar = ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+fn write_all(mut stream: impl Write, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes())?;
+    stream.flush()
+}
+
+/// `text` in this style, and no further.
+pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}

@@ -1,0 +1,119 @@
+//! Reading /proc. A process may be gone at any moment, so everything is an `Option`: that there
+//! is nothing to read is what we came to know.
+
+use std::fs;
+
+use crate::event::Process;
+
+/// From /proc/PID/stat.
+#[derive(Clone, Debug)]
+pub(crate) struct Stat {
+    pub(crate) process: Process,
+    pub(crate) name: String,
+    pub(crate) state: char,
+    pub(crate) ppid: i32,
+    pub(crate) threads: usize,
+}
+
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `PID (NAME) STATE PPID …`. The name may hold anything, also `) Z 1`, but the last `)` ends it.
+fn parse_stat(stat: &[u8]) -> Option<Stat> {
+    let stat = String::from_utf8_lossy(stat);
+    let (head, rest) = stat.rsplit_once(") ")?;
+    let (pid, name) = head.split_once(" (")?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).copied(); // as proc_pid_stat(5) counts
+    Some(Stat {
+        process: Process {
+            pid: pid.parse().ok()?,
+            start_time: field(22)?.parse().ok()?,
+        },
+        name: name.to_owned(),
+        state: field(3)?.chars().next()?,
+        ppid: field(4)?.parse().ok()?,
+        threads: field(20)?.parse().ok()?,
+    })
+}
+
+/// The children of a process, zombies included. Asked of each of its threads: a child belongs to
+/// the thread that started it.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let mut children = Vec::new();
+    for task in tasks.flatten() {
+        match fs::read_to_string(task.path().join("children")) {
+            Ok(list) => children.extend(
+                list.split_ascii_whitespace()
+                    .filter_map(|n| n.parse::<i32>().ok()),
+            ),
+            // The kernel lacks these files, or the thread has just ended.
+            Err(_) => return children_by_search(pid),
+        }
+    }
+    children
+}
+
+/// Everybody is asked for their parent.
+fn children_by_search(parent: i32) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(stat)
+        .filter(|stat| stat.ppid == parent)
+        .map(|stat| stat.process.pid)
+        .collect()
+}
+
+/// The children of a process, their children, and so on.
+pub(crate) fn descendants(pid: i32) -> Vec<i32> {
+    let mut found = children(pid);
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(children(pid));
+        next += 1;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_look_like_the_rest_of_the_line() {
+        let line = b"42 (a) Z 1 (b) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 12345 0 0\n";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!(
+            stat.process,
+            Process {
+                pid: 42,
+                start_time: 12345
+            }
+        );
+        assert_eq!(
+            (stat.name.as_str(), stat.state, stat.ppid, stat.threads),
+            ("a) Z 1 (b", 'S', 7, 3)
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_cut_off_is_nothing() {
+        assert!(parse_stat(b"42 (a) S 7").is_none());
+        assert!(parse_stat(b"").is_none());
+    }
+
+    #[test]
+    fn we_are_among_our_parents_children() {
+        let me = stat(std::process::id() as i32).unwrap();
+        assert!(children(me.ppid).contains(&me.process.pid));
+        assert!(children_by_search(me.ppid).contains(&me.process.pid));
+    }
+}

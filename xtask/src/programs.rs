@@ -1,0 +1,87 @@
+//! The programs of the chapter: built by cargo, or found in a folder.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::scenarios::{ALL, Scenario};
+
+/// Where each program that the scenarios run is found. An error is a sentence.
+pub(crate) fn locate(folder: Option<&Path>) -> Result<BTreeMap<String, PathBuf>, String> {
+    let found = match folder {
+        Some(folder) => in_folder(folder),
+        None => build()?,
+    };
+    match names().find(|name| !found.contains_key(*name)) {
+        None => Ok(found),
+        Some(missing) => Err(match folder {
+            Some(folder) => format!("there is no program {missing} in {}", folder.display()),
+            None => format!("cargo has not built the program {missing}"),
+        }),
+    }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    let of = |scenario: &'static Scenario| {
+        [scenario.program]
+            .into_iter()
+            .chain(scenario.twin.as_ref().map(|twin| twin.program))
+    };
+    ALL.iter().flat_map(of)
+}
+
+fn in_folder(folder: &Path) -> BTreeMap<String, PathBuf> {
+    let paths = names().map(|name| (name.to_owned(), folder.join(name)));
+    paths.filter(|(_, path)| path.is_file()).collect()
+}
+
+/// The part of cargo's messages that we are after.
+#[derive(Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// Builds them as `cargo run` would, and asks cargo where they are.
+fn build() -> Result<BTreeMap<String, PathBuf>, String> {
+    // Set by cargo for what it runs, so that it is the same one again.
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(&cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--exclude",
+            "xtask",
+            "--bins",
+            "--examples",
+        ])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(workspace())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("{} cannot be run: {error}", cargo.display()))?;
+    if !output.status.success() {
+        return Err(format!("cargo build failed with {}", output.status));
+    }
+    let messages = output.stdout.split(|byte| *byte == b'\n');
+    let messages = messages.filter_map(|line| serde_json::from_slice::<Message>(line).ok());
+    Ok(messages
+        .filter_map(|message| Some((message.target?.name, message.executable?)))
+        .collect())
+}
+
+/// The folder of the workspace that this program was built in.
+pub(crate) fn workspace() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}

@@ -1,0 +1,123 @@
+//! The real `ps`: how it is called, and what it says.
+
+use std::io;
+use std::process::{Command, Stdio};
+
+const COLUMNS: &str = "pid,ppid,pgid,sid,stat,wchan:20,comm,args";
+const WIDTH: &str = "132";
+
+/// What `ps` printed, and how it was called.
+pub(crate) struct Picture {
+    /// To be pasted into a shell.
+    pub(crate) command: String,
+    pub(crate) text: String,
+    /// 1 if none of the processes exists.
+    pub(crate) exit_code: Option<i32>,
+}
+
+/// Photographs these processes. With `-p`, and not `ps au` as in the chapter: that shows only
+/// processes that have a terminal.
+pub(crate) fn photograph(pids: &[i32]) -> io::Result<Picture> {
+    let list = pids
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    let output = Command::new("ps")
+        .env("LC_ALL", "C")
+        .env("COLUMNS", WIDTH)
+        .args(["-o", COLUMNS, "-p", &list])
+        .stdin(Stdio::null())
+        .output()?;
+    Ok(Picture {
+        command: format!("LC_ALL=C COLUMNS={WIDTH} ps -o {COLUMNS} -p {list}"),
+        text: String::from_utf8_lossy(&output.stdout).into_owned(),
+        exit_code: output.status.code(),
+    })
+}
+
+/// Whether there is a `ps` that can be called like this.
+pub(crate) fn check() -> Result<(), String> {
+    const ADVICE: &str = "install procps (apt-get install procps)";
+    let own = std::process::id() as i32;
+    match photograph(&[own]) {
+        Ok(picture) if row(&picture.text, own).is_some() => Ok(()),
+        Ok(picture) => Err(format!("ps cannot do `{}`; {ADVICE}", picture.command)),
+        Err(error) => Err(format!("ps cannot be run: {error}; {ADVICE}")),
+    }
+}
+
+/// One line of a picture.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) pid: i32,
+    pub(crate) ppid: i32,
+    pub(crate) stat: String,
+    pub(crate) wchan: String,
+    /// `comm` and `args`.
+    pub(crate) rest: String,
+}
+
+impl Row {
+    pub(crate) fn is_zombie(&self) -> bool {
+        self.stat.starts_with('Z')
+    }
+
+    /// Sleeping, running, or waiting for a disk: not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.stat.starts_with(['S', 'R', 'D', 'I'])
+    }
+}
+
+pub(crate) fn rows(text: &str) -> Vec<Row> {
+    text.lines().filter_map(parse_row).collect()
+}
+
+pub(crate) fn row(text: &str, pid: i32) -> Option<Row> {
+    rows(text).into_iter().find(|row| row.pid == pid)
+}
+
+/// The heading is not a row: its first word is not a number.
+fn parse_row(line: &str) -> Option<Row> {
+    let mut words = line.split_ascii_whitespace();
+    let pid = words.next()?.parse().ok()?;
+    let ppid = words.next()?.parse().ok()?;
+    let (_pgid, _sid) = (words.next()?, words.next()?);
+    Some(Row {
+        pid,
+        ppid,
+        stat: words.next()?.to_owned(),
+        wchan: words.next()?.to_owned(),
+        rest: words.collect::<Vec<_>>().join(" "),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+    PID    PPID    PGID     SID STAT WCHAN                COMMAND         COMMAND
+   4710     900    4710     900 Sl   hrtimer_nanosleep    zombie          target/debug/zombie
+   4711    4710    4710     900 Z    -                    childProcess    [childProcess] <defunct>
+";
+
+    #[test]
+    fn a_zombie_is_read_from_its_row() {
+        let zombie = row(TEXT, 4711).unwrap();
+        assert!(zombie.is_zombie() && !zombie.is_alive());
+        assert_eq!(
+            (zombie.ppid, zombie.rest.as_str()),
+            (4710, "childProcess [childProcess] <defunct>")
+        );
+    }
+
+    #[test]
+    fn a_sleeper_is_alive_and_who_is_not_listed_has_no_row() {
+        let sleeper = row(TEXT, 4710).unwrap();
+        assert!(sleeper.is_alive());
+        assert_eq!(sleeper.wchan, "hrtimer_nanosleep");
+        assert!(row(TEXT, 4712).is_none());
+        assert_eq!(rows(TEXT).len(), 2);
+    }
+}

@@ -1,0 +1,163 @@
+//! What the events of one run say, for the judges of the claims.
+
+use crate::event::{Event, Process, Stream, What};
+use crate::ps::{self, Row};
+
+/// A judgement: held, or why not.
+pub(crate) type Judgement = Result<(), String>;
+
+/// The events of one run.
+pub(crate) struct Record<'a>(pub(crate) &'a [Event]);
+
+impl Record<'_> {
+    /// The first program that was started.
+    pub(crate) fn parent(&self) -> Result<Process, String> {
+        let start = self.0.iter().find_map(|event| match event.what {
+            What::Start { process, .. } => Some(process),
+            _ => None,
+        });
+        start.ok_or_else(|| "no program was started".to_owned())
+    }
+
+    pub(crate) fn role(&self, name: &str) -> Result<Process, String> {
+        let found = self.0.iter().find_map(|event| match &event.what {
+            What::Found { process, role } if role == name => Some(*process),
+            _ => None,
+        });
+        found.ok_or_else(|| format!("the {name} was not found"))
+    }
+
+    pub(crate) fn adopter(&self) -> Result<i32, String> {
+        let adopter = self.0.iter().find_map(|event| match event.what {
+            What::Stage { adopter } => Some(adopter),
+            _ => None,
+        });
+        adopter.ok_or_else(|| "the run has not begun".to_owned())
+    }
+
+    /// The lines on stdout, in order.
+    pub(crate) fn lines(&self) -> Vec<&str> {
+        self.lines_of(Stream::Stdout)
+    }
+
+    pub(crate) fn lines_of(&self, wanted: Stream) -> Vec<&str> {
+        let lines = self.0.iter().filter_map(|event| match &event.what {
+            What::Line { stream, text } if *stream == wanted => Some(text.as_str()),
+            _ => None,
+        });
+        lines.collect()
+    }
+
+    fn snapshot(&self, wanted: &str) -> Result<(&str, Option<i32>), String> {
+        let snapshot = self.0.iter().find_map(|event| match &event.what {
+            What::Snapshot {
+                moment,
+                text,
+                exit_code,
+                ..
+            } if moment == wanted => Some((text.as_str(), *exit_code)),
+            _ => None,
+        });
+        snapshot.ok_or_else(|| {
+            let reason = self.interruption().unwrap_or_default();
+            format!("there is no picture of the moment {wanted:?}{reason}")
+        })
+    }
+
+    pub(crate) fn rows(&self, moment: &str) -> Result<Vec<Row>, String> {
+        Ok(ps::rows(self.snapshot(moment)?.0))
+    }
+
+    /// What `ps` said of a process at that moment.
+    pub(crate) fn row(&self, moment: &str, process: Process) -> Result<Row, String> {
+        let row = ps::row(self.snapshot(moment)?.0, process.pid);
+        row.ok_or_else(|| format!("ps did not list process {} when {moment}", process.pid))
+    }
+
+    /// That `ps` did not list the process, or any of them.
+    pub(crate) fn not_listed(&self, moment: &str, process: Process) -> Judgement {
+        let row = ps::row(self.snapshot(moment)?.0, process.pid);
+        let listed = |row: Row| format!("process {} was still {} when {moment}", row.pid, row.stat);
+        row.map_or(Ok(()), |row| Err(listed(row)))
+    }
+
+    /// The proof of "gone": nothing listed, and 1 as the exit code of `ps`.
+    pub(crate) fn nothing_listed(&self, moment: &str) -> Judgement {
+        let (text, exit_code) = self.snapshot(moment)?;
+        check(ps::rows(text).is_empty() && exit_code == Some(1), || {
+            format!("ps still listed something when {moment}")
+        })
+    }
+
+    /// Why the story was not told to its end.
+    fn interruption(&self) -> Option<String> {
+        self.0.iter().find_map(|event| match &event.what {
+            What::Missed { condition } => Some(format!(": it never came true that {condition}")),
+            What::Failed { why } => Some(format!(": {why}")),
+            _ => None,
+        })
+    }
+
+    /// Why nothing can be said from this run, if the stage failed, or ended before the program.
+    pub(crate) fn broke_down(&self) -> Option<String> {
+        let failed = self.0.iter().find_map(|event| match &event.what {
+            What::Failed { why } => Some(why.clone()),
+            _ => None,
+        });
+        let ended = matches!(
+            self.0.last(),
+            Some(Event {
+                what: What::End { .. },
+                ..
+            })
+        );
+        failed.or_else(|| (!ended).then(|| "the run broke off".to_owned()))
+    }
+
+    /// How the stage, as parent or adopter, saw this process end.
+    pub(crate) fn reaped(&self, process: Process) -> Result<&str, String> {
+        let status = self.0.iter().find_map(|event| match &event.what {
+            What::Reaped { pid, status } if *pid == process.pid => Some(status.as_str()),
+            _ => None,
+        });
+        status.ok_or_else(|| format!("process {} was never reaped by its adopter", process.pid))
+    }
+
+    /// That the call that sent the signal succeeded.
+    pub(crate) fn signal_was_taken(&self, to: Process) -> Judgement {
+        let error = self.0.iter().find_map(|event| match &event.what {
+            What::Signal { process, error, .. } if *process == to => Some(error),
+            _ => None,
+        });
+        match error {
+            Some(None) => Ok(()),
+            Some(Some(error)) => Err(format!("the call that sent the signal failed: {error}")),
+            None => Err("no signal was sent".to_owned()),
+        }
+    }
+
+    /// How many clients saw this.
+    pub(crate) fn clients_that_saw(&self, wanted: &str) -> usize {
+        let saw = |event: &&Event| matches!(&event.what, What::Client { saw, .. } if saw == wanted);
+        self.0.iter().filter(saw).count()
+    }
+
+    /// That the process lines, with its number replaced by N, are these, in this order.
+    pub(crate) fn lines_are(&self, expected: &[&str]) -> Judgement {
+        let lines: Vec<String> = self.lines().into_iter().map(without_pid).collect();
+        check(lines == expected, || {
+            format!("printed {lines:?}, not {expected:?}")
+        })
+    }
+}
+
+fn without_pid(line: &str) -> String {
+    match line.split_once(": ") {
+        Some((text, pid)) if pid.parse::<i32>().is_ok() => format!("{text}: N"),
+        _ => line.to_owned(),
+    }
+}
+
+pub(crate) fn check(holds: bool, why_not: impl FnOnce() -> String) -> Judgement {
+    if holds { Ok(()) } else { Err(why_not()) }
+}

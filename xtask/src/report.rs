@@ -1,0 +1,254 @@
+//! How a scenario is told: as text for people, and as files.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::event::{Event, Stream, What};
+use crate::output::{BAD, BOLD, DIM, GOOD, MARK, styled};
+use crate::ps;
+use crate::scenarios::Scenario;
+use crate::verdict::Verdict;
+
+/// What is known of a scenario when it and its twin are over.
+pub(crate) struct Told {
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) events: Vec<Event>,
+    pub(crate) twins_events: Vec<Event>,
+    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) seconds: f64,
+}
+
+impl Told {
+    pub(crate) fn is_good(&self) -> bool {
+        self.verdicts.iter().all(Verdict::is_good)
+    }
+
+    /// Everything about it, to be read.
+    pub(crate) fn text(&self) -> String {
+        let Scenario {
+            name,
+            about,
+            by_hand,
+            twin,
+            ..
+        } = self.scenario;
+        let mut out = format!(
+            "\n{}\n{about}\n",
+            styled(BOLD, format_args!("== {name} =="))
+        );
+        let _ = writeln!(out, "{}", styled(DIM, format_args!("by hand: {by_hand}")));
+        out.push_str(&transcript(&self.events));
+        let (of_twin, own): (Vec<_>, Vec<_>) = self
+            .verdicts
+            .iter()
+            .partition(|verdict| matches!(verdict, Verdict::Twin { .. }));
+        for verdict in own {
+            out.push_str(&verdict_line(verdict));
+        }
+        if let Some(twin) = twin {
+            let _ = writeln!(out, "twin, {}:", twin.about);
+        }
+        for verdict in of_twin {
+            out.push_str(&verdict_line(verdict));
+        }
+        out
+    }
+
+    /// Writes the scenario's folder anew: its events, its transcript and its pictures; and those
+    /// of its twin in a folder within.
+    pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
+        let folder = folder.join(self.scenario.name);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => write_run(&folder, &self.events)?,
+        }
+        fs::write(folder.join("verdicts.ndjson"), ndjson(&self.verdicts)?)?;
+        if self.scenario.twin.is_some() {
+            write_run(&folder.join("twin"), &self.twins_events)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_run(folder: &Path, events: &[Event]) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("events.ndjson"), ndjson(events)?)?;
+    let plain = anstream::adapter::strip_str(&transcript(events)).to_string();
+    fs::write(folder.join("transcript.txt"), plain)?;
+    let mut number = 0;
+    for event in events {
+        if let What::Snapshot {
+            moment,
+            command,
+            text,
+            ..
+        } = &event.what
+        {
+            number += 1;
+            let picture = format!("# {moment}\n$ {command}\n{text}");
+            fs::write(folder.join(format!("ps-{number}.txt")), picture)?;
+        }
+    }
+    Ok(())
+}
+
+fn ndjson(values: &[impl serde::Serialize]) -> io::Result<String> {
+    let mut out = String::new();
+    for value in values {
+        out += &serde_json::to_string(value)?;
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// What was started, printed, seen and done, with the seconds since the beginning.
+fn transcript(events: &[Event]) -> String {
+    let mut out = String::new();
+    for event in events {
+        if let Some(line) = line(&event.what) {
+            let _ = writeln!(out, "{:7.3}  {line}", event.t);
+        }
+        if let What::Snapshot { command, text, .. } = &event.what {
+            let _ = writeln!(out, "         {}", styled(DIM, format_args!("$ {command}")));
+            for row in text.lines() {
+                let _ = writeln!(out, "         {}", ps_line(row));
+            }
+        }
+    }
+    out
+}
+
+fn line(what: &What) -> Option<String> {
+    let line = match what {
+        What::Start { command, process } => {
+            format!(
+                "{} {}",
+                styled(BOLD, format_args!("$ {command}")),
+                styled(DIM, format_args!("(pid {})", process.pid))
+            )
+        }
+        What::Line {
+            stream: Stream::Stdout,
+            text,
+        } => text.clone(),
+        What::Line {
+            stream: Stream::Stderr,
+            text,
+        } => format!("(stderr) {text}"),
+        What::Signal {
+            process,
+            signal,
+            error,
+        } => {
+            let answer = error
+                .as_ref()
+                .map_or("accepted".to_owned(), |error| format!("refused: {error}"));
+            styled(
+                MARK,
+                format_args!("-> {signal} to {}: {answer}", process.pid),
+            )
+        }
+        What::Client { number, saw } => styled(MARK, format_args!("-- client {number} saw {saw}")),
+        What::Reaped { pid, status } => styled(
+            DIM,
+            format_args!("-- {pid} reaped by the scenario's own process: {status}"),
+        ),
+        What::Snapshot { moment, .. } => styled(BOLD, format_args!("** {moment}")),
+        What::Missed { condition } => {
+            styled(BAD, format_args!("!! it never came true that {condition}"))
+        }
+        What::Failed { why } => styled(BAD, format_args!("!! the scenario could not go on: {why}")),
+        What::Stage { .. }
+        | What::Found { .. }
+        | What::State { .. }
+        | What::Gone { .. }
+        | What::End { .. } => return None,
+    };
+    Some(line)
+}
+
+/// Zombies stand out, by the letter Z for whoever sees no colour.
+fn ps_line(row: &str) -> String {
+    let is_zombie = ps::rows(row).first().is_some_and(ps::Row::is_zombie);
+    if is_zombie {
+        styled(MARK, row)
+    } else {
+        row.to_owned()
+    }
+}
+
+fn verdict_line(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Verdict {
+            claim,
+            held: true,
+            says,
+            ..
+        } => {
+            format!("{} {claim}: {says}\n", styled(GOOD, "held    "))
+        }
+        Verdict::Verdict {
+            claim,
+            says,
+            because,
+            ..
+        } => {
+            let because = because.as_deref().unwrap_or_default();
+            format!(
+                "{} {claim}: {says}\n         for {because}\n",
+                styled(BAD, "NOT HELD")
+            )
+        }
+        Verdict::Twin {
+            claim,
+            refuted: true,
+            because,
+            ..
+        } => {
+            let because = because.as_deref().unwrap_or_default();
+            format!(
+                "{} {claim}, as it must be: {because}\n",
+                styled(GOOD, "refuted ")
+            )
+        }
+        Verdict::Twin { claim, because, .. } => {
+            let because = because
+                .as_deref()
+                .unwrap_or("it held there, too, so it shows nothing");
+            format!("{} {claim}: {because}\n", styled(BAD, "NOT REFUTED"))
+        }
+    }
+}
+
+/// The last thing one sees: scenario, claims, verdict, seconds.
+pub(crate) fn table(told: &[Told]) -> String {
+    let width = told
+        .iter()
+        .map(|told| told.scenario.name.len())
+        .max()
+        .unwrap_or(0)
+        .max(8);
+    let heading = format!(
+        "{:width$}  {:16}  {:8}  {:>7}  {:>7}",
+        "scenario", "claims", "verdict", "seconds", "chapter"
+    );
+    let mut out = format!("\n{}\n", styled(BOLD, heading));
+    for told in told {
+        let claims: Vec<_> = told.scenario.claims.iter().map(|claim| claim.id).collect();
+        let (style, verdict) = if told.is_good() {
+            (GOOD, "held")
+        } else {
+            (BAD, "NOT HELD")
+        };
+        let verdict = styled(style, format_args!("{verdict:8}"));
+        let (name, claims, seconds) = (told.scenario.name, claims.join(" "), told.seconds);
+        let chapter = told.scenario.seconds;
+        let _ = writeln!(
+            out,
+            "{name:width$}  {claims:16}  {verdict}  {seconds:7.1}  {chapter:7.0}"
+        );
+    }
+    out
+}

@@ -1,0 +1,126 @@
+//! The one list of scenarios, which everything else is made from.
+
+mod echo_server;
+mod exec_cmd;
+mod fork;
+mod goroutine_wait;
+mod wait;
+mod zombie;
+
+use crate::record::{Judgement, Record};
+use crate::stage::{Stage, Stop};
+
+/// In the order in which the chapter tells it.
+pub(crate) const ALL: &[Scenario] = &[
+    exec_cmd::RUN,
+    exec_cmd::COMBINED,
+    exec_cmd::SEPARATE,
+    fork::FORK,
+    zombie::ZOMBIE,
+    zombie::KILL,
+    zombie::KILL_PARENT,
+    zombie::ORPHAN,
+    wait::WAIT,
+    goroutine_wait::WAIT,
+    goroutine_wait::NO_WAIT,
+    echo_server::FIVE_CLIENTS,
+];
+
+/// A story, what it shows, and how one would notice if it did not.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// One sentence.
+    pub(crate) about: &'static str,
+    /// How one runs the program by hand.
+    pub(crate) by_hand: &'static str,
+    pub(crate) program: &'static str,
+    pub(crate) args: fn(Clock) -> Vec<String>,
+    /// How long it takes with the chapter's own times.
+    pub(crate) seconds: f64,
+    /// What happens: what is started, waited for, looked at. Conditions only, no times.
+    pub(crate) act: fn(&mut Stage) -> Result<(), Stop>,
+    pub(crate) claims: &'static [Claim],
+    pub(crate) twin: Option<Twin>,
+}
+
+/// A statement of the chapter, as far as this scenario shows it.
+pub(crate) struct Claim {
+    /// As numbered in the README.
+    pub(crate) id: &'static str,
+    /// What holds on this machine, if it does.
+    pub(crate) says: &'static str,
+    /// Judges from the recorded events alone.
+    pub(crate) judge: fn(&Record<'_>) -> Judgement,
+}
+
+/// The same story with a program that lacks what the claims are about. They must fail, or they
+/// would hold whatever happens.
+pub(crate) struct Twin {
+    /// What is different.
+    pub(crate) about: &'static str,
+    pub(crate) program: &'static str,
+    pub(crate) args: fn(Clock) -> Vec<String>,
+    /// The claims that must fail.
+    pub(crate) refutes: &'static [&'static str],
+}
+
+/// How much faster than in the chapter.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) speed: f64,
+}
+
+impl Clock {
+    /// A time of the chapter, as an argument.
+    pub(crate) fn seconds(self, chapters: f64) -> String {
+        (chapters / self.speed).to_string()
+    }
+}
+
+pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}
+
+/// `--option value --option value …`, the values being times of the chapter.
+fn times(clock: Clock, options: &[(&str, f64)]) -> Vec<String> {
+    let options = options.iter();
+    options
+        .flat_map(|&(name, value)| [name.to_owned(), clock.seconds(value)])
+        .collect()
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().copied().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_scenario_has_a_name_of_its_own_and_claims() {
+        for (index, scenario) in ALL.iter().enumerate() {
+            assert!(
+                !scenario.claims.is_empty(),
+                "{} claims nothing",
+                scenario.name
+            );
+            assert!(ALL[..index].iter().all(|other| other.name != scenario.name));
+        }
+    }
+
+    #[test]
+    fn a_twin_refutes_claims_of_its_scenario() {
+        for scenario in ALL {
+            let Some(twin) = &scenario.twin else { continue };
+            assert!(
+                !twin.refutes.is_empty(),
+                "the twin of {} refutes nothing",
+                scenario.name
+            );
+            for id in twin.refutes {
+                assert!(scenario.claims.iter().any(|claim| claim.id == *id), "{id}");
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `wait.go`: the parent blocks until its child has ended.
+
+use std::time::Duration;
+
+use super::{Claim, Scenario, Twin, times, words};
+use crate::procfs;
+use crate::record::{Judgement, Record, check};
+
+const BLOCKED: &str = "the parent has slept enough and waits, the child sleeps";
+const BOTH_GONE: &str = "both have ended";
+
+pub(super) const WAIT: Scenario = Scenario {
+    name: "wait",
+    about: "The parent sleeps 5 seconds, then blocks until its child has slept 10.",
+    by_hand: "cargo run -p wait",
+    program: "wait",
+    args: |clock| times(clock, &[("--parent-sleep", 5.0), ("--child-sleep", 10.0)]),
+    seconds: 10.0,
+    act: |stage| {
+        let parent = stage.start()?;
+        let child = stage.child_of(parent, "child")?;
+        stage.line("Parent end sleeping...")?;
+        stage.give_time(Duration::from_millis(100), |_| {
+            procfs::stat(parent.pid).is_some_and(|stat| stat.state == 'S')
+        })?;
+        stage.look(BLOCKED, &[parent, child])?;
+        stage.line("End parent process.")?;
+        stage.until_gone(parent)?;
+        stage.look(BOTH_GONE, &[parent, child])
+    },
+    claims: &[Claim {
+        id: "C40",
+        says: "wait blocks until the child has ended, and reaps it: the times overlap, the \
+               longest counts",
+        judge: blocks_until_the_end,
+    }],
+    twin: Some(Twin {
+        about: "a parent that does not wait",
+        program: "goroutine-wait",
+        args: |clock| {
+            let times_of = [
+                ("--parent-sleep", 5.0),
+                ("--child-sleep", 10.0),
+                ("--parent-work", 2.0),
+            ];
+            [times(clock, &times_of), words(&["--no-wait"])].concat()
+        },
+        refutes: &["C40"],
+    }),
+};
+
+fn blocks_until_the_end(run: &Record<'_>) -> Judgement {
+    let (parent, child) = (run.parent()?, run.role("child")?);
+    let (parent, child) = (run.row(BLOCKED, parent)?, run.row(BLOCKED, child)?);
+    check(parent.is_alive() && child.is_alive(), || {
+        format!("the parent was {}, the child {}", parent.stat, child.stat)
+    })?;
+    // A kernel that does not tell shows `-`; one that does, the function that waits for a child.
+    check(parent.wchan == "-" || parent.wchan.contains("wait"), || {
+        format!("the parent was sleeping in {}", parent.wchan)
+    })?;
+    run.lines_are(&[
+        "Parent start sleeping...",
+        "Parent end sleeping...",
+        "End child process.",
+        "End parent process.",
+    ])?;
+    run.nothing_listed(BOTH_GONE)
+}

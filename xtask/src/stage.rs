@@ -1,0 +1,491 @@
+//! Where one run of a scenario takes place: in a process of its own, which starts the programs
+//! from outside as a user does, watches them in /proc, photographs them with `ps`, and writes down
+//! everything as events on its stdout.
+//!
+//! It is a child subreaper: what is orphaned in its run is adopted by it and by nobody else, so
+//! that adoption can be seen, and so that nothing can get away from it.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::event::{Event, Process, Stream, What};
+use crate::{procfs, ps};
+
+/// Between two looks at /proc.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Plenty for a parent that waits. One that does not has its zombie for seconds.
+const TIME_TO_REAP: Duration = Duration::from_millis(500);
+
+/// How long nothing may be left that could change before a condition is given up.
+const IDLE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why a run does not go on.
+pub(crate) enum Stop {
+    /// A condition of the story did not come true. The event is recorded; the claims will fail.
+    Missed,
+    /// The run is to end at once.
+    Ordered,
+    /// The stage itself failed.
+    Failed(String),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Stop::Failed(error.to_string())
+    }
+}
+
+/// What a run writes down, shared with the threads that read the programs' output.
+struct Log {
+    run: String,
+    began: Instant,
+    lines: Mutex<Vec<String>>,
+    /// Set when nobody wants this run any more.
+    stopped: AtomicBool,
+}
+
+impl Log {
+    fn record(&self, what: What) {
+        // Held until the line is out, so that the times on our stdout never go backwards.
+        let mut lines = self.lines();
+        let t = self.began.elapsed().as_secs_f64();
+        if let What::Line {
+            stream: Stream::Stdout,
+            text,
+        } = &what
+        {
+            lines.push(text.clone());
+        }
+        let event = Event {
+            scenario: self.run.clone(),
+            t,
+            what,
+        };
+        let written = serde_json::to_string(&event)
+            .map_err(io::Error::other)
+            .and_then(|line| writeln!(io::stdout(), "{line}"));
+        if written.is_err() {
+            self.stopped.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One run of a scenario.
+pub(crate) struct Stage {
+    log: Arc<Log>,
+    programs: BTreeMap<String, PathBuf>,
+    /// What this run is about: the scenario's program and arguments, or its twin's.
+    program: String,
+    args: Vec<String>,
+    /// One for each stream of each program; they end with the last process that can write to it.
+    readers: Vec<JoinHandle<()>>,
+    /// What has been recorded of our descendants, by pid.
+    seen: BTreeMap<i32, procfs::Stat>,
+    /// When a story that does not come to its end is given up.
+    deadline: Instant,
+    /// Whether the stage waits for its children. An adopter that does not is part of some stories.
+    reaping: bool,
+}
+
+impl Stage {
+    pub(crate) fn new(
+        run: &str,
+        programs: BTreeMap<String, PathBuf>,
+        program: &str,
+        args: Vec<String>,
+        limit: Duration,
+    ) -> io::Result<Self> {
+        nix::sys::prctl::set_child_subreaper(true)?;
+        let log = Arc::new(Log {
+            run: run.to_owned(),
+            began: Instant::now(),
+            lines: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        });
+        let watched = Arc::clone(&log);
+        thread::spawn(move || stop_at_end_of_stdin(&watched));
+        log.record(What::Stage { adopter: own_pid() });
+        Ok(Self {
+            log,
+            programs,
+            program: program.to_owned(),
+            args,
+            readers: Vec::new(),
+            seen: BTreeMap::new(),
+            deadline: Instant::now() + limit,
+            reaping: true,
+        })
+    }
+
+    /// Starts the program that the run is about.
+    pub(crate) fn start(&mut self) -> Result<Process, Stop> {
+        let (program, args) = (self.program.clone(), self.args.clone());
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.start_program(&program, &args)
+    }
+
+    /// Starts another program.
+    pub(crate) fn start_program(&mut self, program: &str, args: &[&str]) -> Result<Process, Stop> {
+        let path = self.programs.get(program);
+        let path = path.ok_or_else(|| Stop::Failed(format!("there is no program {program}")))?;
+        let mut child = Command::new(path)
+            .arg0(program) // not the path, which would fill the picture
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0) // a job of its own, as from a shell
+            .spawn()
+            .map_err(|error| Stop::Failed(format!("cannot start {}: {error}", path.display())))?;
+        let pid = child.id() as i32;
+        // Nobody but `reap` waits for it, so its entry is there, whatever it has done since.
+        let process = self.identify(pid);
+        self.log.record(What::Start {
+            process,
+            command: shell_words(program, args),
+        });
+        if let Some(stdout) = child.stdout.take() {
+            self.read_lines(stdout, Stream::Stdout);
+        }
+        if let Some(stderr) = child.stderr.take() {
+            self.read_lines(stderr, Stream::Stderr);
+        }
+        Ok(process)
+    }
+
+    fn read_lines(&mut self, stream: impl Read + Send + 'static, name: Stream) {
+        let log = Arc::clone(&self.log);
+        self.readers.push(thread::spawn(move || {
+            let mut lines = BufReader::new(stream);
+            let mut line = Vec::new();
+            while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
+                let text = String::from_utf8_lossy(&line)
+                    .trim_end_matches('\n')
+                    .to_owned();
+                log.record(What::Line { stream: name, text });
+                line.clear();
+            }
+        }));
+    }
+
+    /// Waits for the child that says its number, as the chapter's children do.
+    pub(crate) fn child_that_says_its_pid(&mut self) -> Result<Process, Stop> {
+        let line = self.line("My pid is: ")?;
+        let pid = line.trim_start_matches("My pid is: ").parse();
+        let pid = pid.map_err(|_| Stop::Failed(format!("no process number in {line:?}")))?;
+        Ok(self.found(pid, "child"))
+    }
+
+    /// Waits for a child that has become what it is to be: not the copy of its parent that it is
+    /// for an instant, nor `exe`, which is what the name of /proc/self/exe makes of it.
+    pub(crate) fn child_of(&mut self, parent: Process, role: &str) -> Result<Process, Stop> {
+        let mut child = None;
+        self.until(&format!("the {role} is there"), |_| {
+            let parent_name = procfs::stat(parent.pid).map(|stat| stat.name);
+            child = procfs::children(parent.pid).into_iter().find(|&child| {
+                procfs::stat(child).is_some_and(|s| s.name != "exe" && Some(s.name) != parent_name)
+            });
+            child.is_some()
+        })?;
+        child.map(|pid| self.found(pid, role)).ok_or(Stop::Missed)
+    }
+
+    /// Gives a process its part in the story.
+    pub(crate) fn found(&mut self, pid: i32, role: &str) -> Process {
+        let process = self.identify(pid);
+        self.log.record(What::Found {
+            process,
+            role: role.to_owned(),
+        });
+        process
+    }
+
+    /// A start time of 0 stands for a process that is gone by now.
+    fn identify(&self, pid: i32) -> Process {
+        procfs::stat(pid).map_or(Process { pid, start_time: 0 }, |stat| stat.process)
+    }
+
+    /// Waits for a line on stdout that begins like this.
+    pub(crate) fn line(&mut self, beginning: &str) -> Result<String, Stop> {
+        let mut found = None;
+        self.until(&format!("the line {beginning:?} is printed"), |stage| {
+            found = stage
+                .log
+                .lines()
+                .iter()
+                .find(|line| line.starts_with(beginning))
+                .cloned();
+            found.is_some()
+        })?;
+        found.ok_or(Stop::Missed)
+    }
+
+    /// Waits until `condition` is true. The story cannot go on without it.
+    pub(crate) fn until(
+        &mut self,
+        condition: &str,
+        is_true: impl FnMut(&mut Stage) -> bool,
+    ) -> Result<(), Stop> {
+        if self.watch(self.deadline, is_true)? {
+            return Ok(());
+        }
+        self.log.record(What::Missed {
+            condition: condition.to_owned(),
+        });
+        Err(Stop::Missed)
+    }
+
+    /// Waits until `condition` is true, but not for long: where it is not, the story shows that.
+    pub(crate) fn give_time(
+        &mut self,
+        limit: Duration,
+        is_true: impl FnMut(&mut Stage) -> bool,
+    ) -> Result<bool, Stop> {
+        self.watch(Instant::now() + limit, is_true)
+    }
+
+    /// Looks until `is_true`, the deadline, or until nothing can change any more: every process
+    /// has ended and all they wrote has been read, some time ago.
+    fn watch(
+        &mut self,
+        deadline: Instant,
+        mut is_true: impl FnMut(&mut Stage) -> bool,
+    ) -> Result<bool, Stop> {
+        let mut idle_since = None;
+        loop {
+            self.tick()?;
+            if is_true(self) {
+                return Ok(true);
+            }
+            let now = Instant::now();
+            let idle = self.seen.values().all(|stat| stat.state == 'Z')
+                && self.readers.iter().all(JoinHandle::is_finished);
+            let idle_since = *idle_since.insert(idle_since.filter(|_| idle).unwrap_or(now));
+            if now >= deadline || now - idle_since > IDLE_LIMIT {
+                return Ok(false);
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), Stop> {
+        if self.log.stopped.load(Ordering::SeqCst) {
+            return Err(Stop::Ordered);
+        }
+        self.observe();
+        if self.reaping {
+            self.reap();
+        }
+        Ok(())
+    }
+
+    /// Records what has changed in /proc since the last time.
+    fn observe(&mut self) {
+        let present = procfs::descendants(own_pid());
+        for stat in present.iter().copied().filter_map(procfs::stat) {
+            let known = self.seen.get(&stat.process.pid);
+            if known.is_none_or(|known| has_changed(known, &stat)) {
+                self.log.record(What::State {
+                    process: stat.process,
+                    state: stat.state,
+                    ppid: stat.ppid,
+                    name: stat.name.clone(),
+                });
+                self.seen.insert(stat.process.pid, stat);
+            }
+        }
+        let gone: Vec<i32> = self
+            .seen
+            .keys()
+            .copied()
+            .filter(|pid| procfs::stat(*pid).is_none())
+            .collect();
+        for stat in gone.iter().filter_map(|pid| self.seen.remove(pid)) {
+            self.log.record(What::Gone {
+                process: stat.process,
+            });
+        }
+    }
+
+    /// Waits for every child that has ended: the programs, and whatever was adopted.
+    fn reap(&mut self) {
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            let (pid, status) = match status {
+                WaitStatus::Exited(pid, code) => (pid, format!("exit status: {code}")),
+                WaitStatus::Signaled(pid, signal, _) => (pid, format!("signal: {signal}")),
+                _ => return,
+            };
+            self.log.record(What::Reaped {
+                pid: pid.as_raw(),
+                status,
+            });
+        }
+    }
+
+    /// From now on, what has ended or is adopted stays a zombie.
+    pub(crate) fn stop_reaping(&mut self) {
+        self.reaping = false;
+    }
+
+    pub(crate) fn reap_again(&mut self) {
+        self.reaping = true;
+    }
+
+    /// Waits until this process is gone from the process table.
+    pub(crate) fn until_gone(&mut self, process: Process) -> Result<(), Stop> {
+        self.until(&format!("process {} is gone", process.pid), |_| {
+            state(process).is_none()
+        })
+    }
+
+    /// Waits until this process has ended, and then for a moment in which a parent that reaps
+    /// gets around to it.
+    pub(crate) fn until_ended(&mut self, process: Process) -> Result<(), Stop> {
+        self.until(&format!("process {} has ended", process.pid), |_| {
+            matches!(state(process), None | Some('Z'))
+        })?;
+        self.give_time(TIME_TO_REAP, |_| state(process).is_none())
+            .map(drop)
+    }
+
+    /// Photographs these processes.
+    pub(crate) fn look(&mut self, moment: &str, processes: &[Process]) -> Result<(), Stop> {
+        let pids: Vec<i32> = processes.iter().map(|process| process.pid).collect();
+        self.observe();
+        let ps::Picture {
+            command,
+            text,
+            exit_code,
+        } = ps::photograph(&pids)?;
+        let moment = moment.to_owned();
+        self.log.record(What::Snapshot {
+            moment,
+            command,
+            text,
+            exit_code,
+        });
+        Ok(())
+    }
+
+    /// Sends a signal to a process of this run.
+    pub(crate) fn signal(&mut self, process: Process, signal: Signal) {
+        // Of our descendants none can be replaced by a stranger here: each is either reaped by us,
+        // or it is a zombie that the story is about, whose parent does not reap it.
+        let error = match state(process) {
+            Some(_) => kill(Pid::from_raw(process.pid), signal).err(),
+            None => Some(Errno::ESRCH),
+        };
+        let error = error.map(|error| error.to_string());
+        self.log.record(What::Signal {
+            process,
+            signal: signal.to_string(),
+            error,
+        });
+    }
+
+    /// The stage itself has failed.
+    pub(crate) fn failed(&mut self, why: String) {
+        self.log.record(What::Failed { why });
+    }
+
+    pub(crate) fn client(&mut self, number: usize, saw: &str) {
+        self.log.record(What::Client {
+            number,
+            saw: saw.to_owned(),
+        });
+    }
+
+    /// Ends whatever is left of the run, and writes down how much is left then: nothing.
+    pub(crate) fn end(mut self) {
+        kill_and_reap_all();
+        self.observe();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        self.log.record(What::End {
+            left: procfs::descendants(own_pid()).len(),
+        });
+    }
+}
+
+/// Kills every descendant of this process, which must be a child subreaper.
+///
+/// No number can be another's meanwhile: we kill only children of our own, which nobody else can
+/// reap; and the children of those are adopted by us, and are ours to kill in the next round.
+pub(crate) fn kill_and_reap_all() {
+    loop {
+        for pid in procfs::children(own_pid()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        // Not a wait that blocks: the list of children can miss one that has just come to us.
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Err(Errno::ECHILD) => return,
+            Ok(WaitStatus::StillAlive) => thread::sleep(TICK),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// The state of a process, `None` once it is gone, also if its number is another's by now.
+pub(crate) fn state(process: Process) -> Option<char> {
+    procfs::stat(process.pid)
+        .filter(|stat| stat.process == process)
+        .map(|stat| stat.state)
+}
+
+/// Sleeping or running is no change worth a line; stopping, ending, and a new parent or name are.
+fn has_changed(known: &procfs::Stat, now: &procfs::Stat) -> bool {
+    let class = |state| match state {
+        'Z' | 'X' => 'Z',
+        'T' | 't' => 'T',
+        _ => 'S',
+    };
+    known.process != now.process
+        || class(known.state) != class(now.state)
+        || known.ppid != now.ppid
+        || known.name != now.name
+}
+
+/// The end of our stdin is the order to stop. It comes also when xtask is killed.
+fn stop_at_end_of_stdin(log: &Log) {
+    let _ = io::copy(&mut io::stdin(), &mut io::sink());
+    log.stopped.store(true, Ordering::SeqCst);
+}
+
+fn own_pid() -> i32 {
+    std::process::id() as i32
+}
+
+/// As one would type it.
+fn shell_words(program: &str, args: &[&str]) -> String {
+    let quoted = args.iter().map(|arg| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:*".contains(c);
+        if arg.chars().all(plain) && !arg.is_empty() {
+            (*arg).to_owned()
+        } else {
+            format!("'{}'", arg.replace('\'', r"'\''"))
+        }
+    });
+    [program.to_owned()]
+        .into_iter()
+        .chain(quoted)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
