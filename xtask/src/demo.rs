@@ -215,13 +215,16 @@ impl Company {
             programs: self.programs.clone(),
         };
         let process = reexec::command(ENTRY)
-            .arg(serde_json::to_string(&part)?)
+            .arg(run.name()) // for ps
             .stdin(reexec::Stdio::piped())
             .stdout(reexec::Stdio::piped())
             // It has to clear up after us; it learns of our end as the end of its stdin.
             .outlive_parent()
             .spawn()?;
-        run.orders = process.take_stdin();
+        if let Some(mut orders) = process.take_stdin() {
+            writeln!(orders, "{}", serde_json::to_string(&part)?)?;
+            run.orders = Some(orders);
+        }
         if let Some(stdout) = process.take_stdout() {
             let sender = self.sender.clone();
             thread::spawn(move || {

@@ -2,7 +2,6 @@
 //! clears up.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +16,7 @@ use crate::stage::{Stage, Stop};
 /// The name of the entry, and so of the process in `ps`.
 pub(crate) const ENTRY: &str = "xtask-stage";
 
-/// What a stage process is told to play.
+/// What a stage process is told to play, as the first line of its stdin.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Part {
     pub(crate) scenario: String,
@@ -40,7 +39,8 @@ pub(crate) fn run() -> ExitCode {
 fn perform() -> io::Result<()> {
     // Out of the terminal's foreground group: Ctrl-C is for xtask, which then closes our stdin.
     setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
-    let part = env::args().nth(1).unwrap_or_default();
+    let mut part = String::new();
+    io::stdin().read_line(&mut part)?;
     let part: Part = serde_json::from_str(&part)?;
     let scenario = scenarios::find(&part.scenario)
         .ok_or_else(|| io::Error::other(format!("there is no scenario {:?}", part.scenario)))?;

@@ -59,16 +59,20 @@ pub(crate) fn of_twin(scenario: &'static Scenario, events: &[Event]) -> Vec<Verd
     let Some(twin) = &scenario.twin else {
         return Vec::new();
     };
+    let run = Record(events);
     let claims = scenario
         .claims
         .iter()
         .filter(|claim| twin.refutes.contains(&claim.id));
     let judge = |claim: &'static Claim| {
-        let because = (claim.judge)(&Record(events)).err();
+        let (refuted, because) = match (run.broke_down(), (claim.judge)(&run)) {
+            (Some(why), _) => (false, Some(why)),
+            (None, judgement) => (judgement.is_err(), judgement.err()),
+        };
         Verdict::Twin {
             scenario: scenario.name,
             claim: claim.id,
-            refuted: because.is_some(),
+            refuted,
             because,
         }
     };

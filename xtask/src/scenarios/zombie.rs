@@ -128,7 +128,7 @@ pub(super) const KILL: Scenario = Scenario {
             let times_of = [
                 ("--parent-sleep", 0.0),
                 ("--child-sleep", 30.0),
-                ("--parent-work", 5.0),
+                ("--parent-work", 20.0),
             ];
             times(clock, &times_of)
         },

@@ -1,0 +1,502 @@
+//! `cargo xtask` as its users see it: exit codes, what is printed, what is left behind.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// Inherited by every process of a run, so that what is left of it can be found.
+const MARK: &str = "XTASK_TEST";
+
+/// As the README says of a killed xtask.
+const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// A run of xtask with a mark and a report folder of its own.
+struct Run {
+    mark: String,
+    folder: PathBuf,
+}
+
+impl Run {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(format!("xtask-test-{mark}"));
+        fs::create_dir_all(&folder).unwrap();
+        Self { mark, folder }
+    }
+
+    fn report(&self) -> PathBuf {
+        self.folder.join("report")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(args)
+            .env(MARK, &self.mark)
+            .env_remove("NO_COLOR")
+            .stdin(Stdio::null());
+        if args[0] == "demo" {
+            command.arg("--report").arg(self.report());
+        }
+        command
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Started, with the lines of its stderr.
+    fn start(&self, args: &[&str]) -> (Child, BufReader<std::process::ChildStderr>) {
+        let mut child = self
+            .command(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        (child, stderr)
+    }
+
+    /// Processes that carry the mark, zombies aside: those have no environment any more.
+    fn processes(&self) -> Vec<i32> {
+        let mark = format!("{MARK}={}", self.mark).into_bytes();
+        let is_marked = |pid: &i32| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
+        };
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(is_marked).collect()
+    }
+
+    fn assert_nothing_is_left(&self) {
+        let deadline = Instant::now() + CLEARED_UP_WITHIN;
+        while !self.processes().is_empty() {
+            assert!(Instant::now() < deadline, "left are {:?}", self.processes());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A folder with all programs in it, to put others in their places.
+    fn programs(&self) -> PathBuf {
+        let folder = self.folder.join("programs");
+        fs::create_dir_all(&folder).unwrap();
+        let built = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap();
+        built_once();
+        for name in [
+            "exec-cmd",
+            "zombie",
+            "wait",
+            "goroutine-wait",
+            "echo-server",
+        ] {
+            symlink(built.join(name), folder.join(name)).unwrap();
+        }
+        for name in ["fork", "orphan"] {
+            symlink(built.join("examples").join(name), folder.join(name)).unwrap();
+        }
+        folder
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Lets xtask build the programs.
+fn built_once() {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let run = Run::new();
+        let output = run.output(&["demo", "fork"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    });
+}
+
+/// Whole demos one at a time: two at once on a small machine only slow each other down.
+fn stage() -> MutexGuard<'static, ()> {
+    static STAGE: Mutex<()> = Mutex::new(());
+    STAGE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn put_script(path: &Path, script: &str) {
+    let _ = fs::remove_file(path);
+    fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn ndjson(bytes: &[u8]) -> Vec<Value> {
+    text(bytes)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn of_kind<'a>(events: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    events.iter().filter(move |event| event["kind"] == kind)
+}
+
+fn assert_one_sentence(stderr: &[u8], expected: &[&str]) {
+    let stderr = text(stderr);
+    let sentences: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.starts_with("xtask: "))
+        .collect();
+    assert_eq!(sentences.len(), 1, "{stderr}");
+    for part in expected {
+        assert!(
+            sentences[0].contains(part),
+            "{part:?} is not in {:?}",
+            sentences[0]
+        );
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
+fn every_claim_holds_and_every_twin_refutes() {
+    let _stage = stage();
+    let run = Run::new();
+    let output = run.output(&["demo", "all"]);
+    let stdout = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{stdout}\n{}",
+        text(&output.stderr)
+    );
+    assert!(!stdout.contains("NOT"), "{stdout}");
+    let last = stdout.lines().last().unwrap();
+    assert!(
+        last.contains(" 0 did not;") && last.contains(" 0 processes left;"),
+        "{last}"
+    );
+    assert!(!stdout.contains('\x1b'), "colours in a pipe");
+    run.assert_nothing_is_left();
+    for file in [
+        "events.ndjson",
+        "transcript.txt",
+        "ps-1.txt",
+        "verdicts.ndjson",
+        "twin/events.ndjson",
+    ] {
+        let path = run.report().join("zombie").join(file);
+        assert!(
+            fs::metadata(&path).is_ok_and(|file| file.len() > 0),
+            "{}",
+            path.display()
+        );
+    }
+    let picture = fs::read_to_string(run.report().join("zombie/ps-1.txt")).unwrap();
+    assert!(picture.contains("<defunct>"), "{picture}");
+}
+
+#[test]
+fn json_goes_to_stdout_and_text_to_stderr() {
+    let _stage = stage();
+    let run = Run::new();
+    let output = run.output(&["demo", "all", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let events = ndjson(&output.stdout);
+
+    let mut judged = BTreeSet::new();
+    for verdict in of_kind(&events, "verdict") {
+        assert_eq!(verdict["held"], true, "{verdict}");
+        let claim = (
+            verdict["scenario"].to_string(),
+            verdict["claim"].to_string(),
+        );
+        assert!(judged.insert(claim), "twice: {verdict}");
+    }
+    assert!(judged.len() >= 19, "{judged:?}");
+    assert!(of_kind(&events, "twin").all(|twin| twin["refuted"] == true));
+    for (scenario, _) in &judged {
+        let mut snapshots = of_kind(&events, "snapshot")
+            .filter(|snapshot| snapshot["scenario"] == **scenario);
+        assert!(snapshots.next().is_some(), "{scenario} has no snapshot");
+    }
+    for snapshot in of_kind(&events, "snapshot") {
+        assert!(
+            snapshot["command"]
+                .as_str()
+                .unwrap()
+                .contains(" ps -o pid,ppid,"),
+            "{snapshot}"
+        );
+        assert!(
+            snapshot["text"].as_str().unwrap().contains("PID"),
+            "{snapshot}"
+        );
+    }
+    assert_eq!(
+        of_kind(&events, "summary").next().unwrap()["processes_left"],
+        0
+    );
+    assert!(text(&output.stderr).contains("== zombie =="));
+}
+
+#[test]
+fn a_parent_that_reaps_at_once_is_noticed() {
+    let run = Run::new();
+    let programs = run.programs();
+    // In the zombie program's place: a shell, which waits for its child at once.
+    put_script(
+        &programs.join("zombie"),
+        r#"sh -c 'echo "Hi, I am a child Process."; echo "My pid is: $$"; echo "End child process."'
+           sleep 2; echo "End parent process.""#,
+    );
+    let programs = programs.to_str().unwrap();
+    let output = run.output(&["demo", "zombie", "wait", "--json", "--programs", programs]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    for verdict in of_kind(&ndjson(&output.stdout), "verdict") {
+        assert_eq!(verdict["held"], verdict["scenario"] == "wait", "{verdict}");
+    }
+    assert!(
+        text(&output.stderr).contains("NOT HELD C24"),
+        "{}",
+        text(&output.stderr)
+    );
+    run.assert_nothing_is_left();
+}
+
+#[test]
+fn a_twin_that_shows_no_fault_is_noticed() {
+    let run = Run::new();
+    let programs = run.programs();
+    // In the place of the parent that waits: one that does not, so that the twin has a zombie, too.
+    let zombie = programs.join("zombie");
+    put_script(
+        &programs.join("goroutine-wait"),
+        &format!("exec {} --parent-sleep 2", zombie.display()),
+    );
+    let output = run.output(&[
+        "demo",
+        "zombie",
+        "--json",
+        "--programs",
+        programs.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let events = ndjson(&output.stdout);
+    assert!(of_kind(&events, "verdict").all(|verdict| verdict["held"] == true));
+    assert!(of_kind(&events, "twin").all(|twin| twin["refuted"] == false));
+    assert!(text(&output.stderr).contains("NOT REFUTED"));
+}
+
+#[test]
+fn an_interrupt_ends_everything() {
+    built_once();
+    for lines_before in [1, 3, 6, 10, 15] {
+        let run = Run::new();
+        let (mut child, mut stderr) = run.start(&["demo", "all"]);
+        let mut line = String::new();
+        for _ in 0..lines_before {
+            stderr.read_line(&mut line).unwrap();
+        }
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{line}{rest}");
+        assert!(
+            rest.ends_with("xtask: interrupted; 0 processes left\n"),
+            "{rest}"
+        );
+        assert!(run.processes().is_empty(), "{:?}", run.processes());
+    }
+}
+
+#[test]
+fn a_killed_xtask_leaves_nothing() {
+    built_once();
+    let run = Run::new();
+    let (mut child, mut stderr) = run.start(&["demo", "all"]);
+    let mut line = String::new();
+    while !line.contains("ps: ") {
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{line}");
+    }
+    assert!(run.processes().len() > 5);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    run.assert_nothing_is_left();
+}
+
+#[test]
+fn a_killed_stage_process_costs_its_scenario_only() {
+    built_once();
+    let run = Run::new();
+    let (mut child, stderr) = run.start(&["demo", "zombie", "wait"]);
+    let mut told = String::new();
+    for line in stderr.lines().map_while(Result::ok) {
+        told += &format!("{line}\n");
+        if line.starts_with("zombie: ") && line.contains(" ps: ") && line.contains("sleeps") {
+            let stage = run.processes().into_iter().find(|pid| {
+                fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+                    == b"xtask-stage\0zombie\0"
+            });
+            kill(Pid::from_raw(stage.unwrap()), Signal::SIGKILL).unwrap();
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{told}");
+    run.assert_nothing_is_left();
+    let verdicts =
+        |name: &str| ndjson(&fs::read(run.report().join(name).join("verdicts.ndjson")).unwrap());
+    assert!(of_kind(&verdicts("zombie"), "verdict").any(|verdict| verdict["held"] == false));
+    assert!(of_kind(&verdicts("wait"), "verdict").all(|verdict| verdict["held"] == true));
+}
+
+#[test]
+fn without_ps_it_says_so() {
+    let run = Run::new();
+    let output = run
+        .command(&["demo", "all"])
+        .env("PATH", "/nowhere")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(77));
+    assert_one_sentence(&output.stderr, &["ps cannot be run", "procps"]);
+}
+
+#[test]
+fn without_the_programs_it_says_so() {
+    let run = Run::new();
+    let output = run.output(&["demo", "all", "--programs", "/nowhere"]);
+    assert_eq!(output.status.code(), Some(77));
+    assert_one_sentence(&output.stderr, &["no program", "/nowhere"]);
+}
+
+#[test]
+fn wrong_usage_is_refused() {
+    let run = Run::new();
+    for args in [
+        &["demo"][..],
+        &["demo", "bogus"],
+        &["demo", "all", "--bogus"],
+        &["demo", "all", "--speed", "0"],
+        &["demo", "all", "--speed", "nan"],
+        &["bogus"],
+    ] {
+        let output = run.output(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(
+            text(&output.stderr).starts_with("error: "),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn a_closed_stdout_ends_it_with_a_sentence() {
+    built_once();
+    let run = Run::new();
+    for stdout in [full(), closed_pipe()] {
+        let output = run
+            .command(&["demo", "fork", "zombie"])
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(74));
+        assert_one_sentence(&output.stderr, &["cannot write"]);
+        run.assert_nothing_is_left();
+    }
+    for stdout in [full(), closed_pipe()] {
+        let output = run
+            .command(&["list"])
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(74));
+        assert_one_sentence(&output.stderr, &["cannot write"]);
+    }
+}
+
+fn full() -> Stdio {
+    fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap()
+        .into()
+}
+
+fn closed_pipe() -> Stdio {
+    let (_, writer) = std::io::pipe().unwrap();
+    writer.into()
+}
+
+#[test]
+fn a_report_that_cannot_be_written_ends_it_with_a_sentence() {
+    built_once();
+    let run = Run::new();
+    fs::write(run.report(), "in the way").unwrap();
+    let output = run.output(&["demo", "fork"]);
+    assert_eq!(output.status.code(), Some(74));
+    assert_one_sentence(&output.stderr, &["cannot write to", "report"]);
+}
+
+#[test]
+fn colours_are_as_asked_for() {
+    built_once();
+    let run = Run::new();
+    let coloured = |command: &mut Command| text(&command.output().unwrap().stdout).contains('\x1b');
+    assert!(!coloured(&mut run.command(&["demo", "fork"])));
+    assert!(coloured(
+        &mut run.command(&["demo", "fork", "--color", "always"])
+    ));
+    assert!(coloured(
+        run.command(&["demo", "fork"]).env("CLICOLOR_FORCE", "1")
+    ));
+    assert!(!coloured(
+        run.command(&["demo", "fork", "--color", "never"])
+            .env("CLICOLOR_FORCE", "1")
+    ));
+}
+
+#[test]
+fn the_list_names_what_demo_takes() {
+    let run = Run::new();
+    let output = run.output(&["list"]);
+    assert!(ExitStatus::success(&output.status));
+    let list = text(&output.stdout);
+    for name in [
+        "exec-run",
+        "fork",
+        "zombie",
+        "orphan",
+        "wait",
+        "goroutine-wait",
+        "echo-server",
+    ] {
+        assert!(
+            list.lines()
+                .any(|line| line.starts_with(&format!("{name}  ("))),
+            "{list}"
+        );
+    }
+}
