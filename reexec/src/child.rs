@@ -102,11 +102,15 @@ impl Child {
     /// `ECHILD` if the status has been discarded; see [`Child`].
     pub fn wait(&self) -> io::Result<ExitStatus> {
         drop(self.take_stdin());
+        // Without the lock, and without reaping:
+        // 1. This thread waits, with the lock held.
+        // 2. Another one wants to kill the child, and waits for the lock, for ever.
+        // So we only look here, and whoever gets the lock first reaps.
         loop {
-            self.await_end(None)?;
             if let Some(status) = self.try_wait()? {
                 return Ok(status);
             }
+            sys::await_end(&self.pidfd)?;
         }
     }
 
@@ -117,7 +121,7 @@ impl Child {
     ///
     /// Those of [`Child::wait`].
     pub fn wait_timeout(&self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
-        self.await_end(Instant::now().checked_add(timeout))?;
+        wait_readable([self.as_fd()], Instant::now().checked_add(timeout))?;
         self.try_wait()
     }
 
@@ -207,11 +211,6 @@ impl Child {
     /// Those of [`Child::signal`].
     pub fn kill(&self) -> io::Result<()> {
         self.signal(libc::SIGKILL)
-    }
-
-    /// Whether the child has come to its end, reaped or not.
-    fn await_end(&self, deadline: Option<Instant>) -> io::Result<()> {
-        wait_readable([self.pidfd.as_fd()], deadline).map(drop)
     }
 
     fn is_owner(&self) -> bool {

@@ -169,6 +169,21 @@ pub(crate) fn try_reap(pidfd: impl AsFd) -> io::Result<Option<ExitStatus>> {
     })
 }
 
+/// Blocks until the child behind `pidfd` has ended, and leaves it unreaped. Returns also if it
+/// turns out that somebody else has reaped it.
+pub(crate) fn await_end(pidfd: impl AsFd) -> io::Result<()> {
+    let id = pidfd.as_fd().as_raw_fd() as libc::id_t;
+    let flags = libc::WEXITED | libc::WNOWAIT;
+    let ended = retry(|| {
+        // SAFETY: a null pointer for the information is allowed on Linux.
+        checked(unsafe { libc::waitid(libc::P_PIDFD, id, ptr::null_mut(), flags) }.into())
+    });
+    match ended {
+        Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Kills and reaps a child that has no pidfd. Its number cannot be reused before we have waited.
 pub(crate) fn kill_and_reap(pid: pid_t) {
     // SAFETY: integers only; a null pointer for the status is allowed.
