@@ -28,6 +28,9 @@ const EXIT_INTERRUPTED: u8 = 130; // 128 + SIGINT, as a shell reports it
 /// More at once would only get into each other's way: they sleep, but their `ps` does not.
 const SIDE_BY_SIDE: usize = 12;
 
+/// How often the live line moves.
+const STATUS_EVERY: Duration = Duration::from_millis(100);
+
 /// How long runs get to clear up after themselves when they are told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -65,7 +68,6 @@ fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
     let began = Instant::now();
     let scenarios = chosen(&options.scenarios);
     ps::check().map_err(Failure::Missing)?;
-    output.status("building the programs".to_owned());
     let programs = programs::locate(options.programs.as_deref()).map_err(Failure::Missing)?;
 
     let running = Instant::now();
@@ -158,7 +160,8 @@ impl Company {
         while told.len() < scenarios.len() {
             self.start_some(&mut runs, output)?;
             output.status(status(&runs));
-            match self.messages.recv() {
+            match self.messages.recv_timeout(STATUS_EVERY) {
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::Event(event)) => {
                     output.json(&event).map_err(cannot_write)?;
                     if let Some(line) = progress(&event) {
@@ -170,7 +173,7 @@ impl Company {
                     }
                 }
                 Ok(Message::Ended(index)) => runs[index].finish(),
-                Ok(Message::Interrupt) | Err(_) => {
+                Ok(Message::Interrupt) | Err(RecvTimeoutError::Disconnected) => {
                     self.stop(runs);
                     return Err(Failure::Interrupted);
                 }

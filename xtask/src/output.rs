@@ -1,7 +1,6 @@
 //! What people and programs see of a demo: text, NDJSON, and the line that says how far it is.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
@@ -73,10 +72,11 @@ impl Output {
         }
     }
 
-    /// What is going on right now.
+    /// What is going on right now; to be called a few times a second.
     pub(crate) fn status(&self, status: String) {
         if let Live::Bar(bar) = &self.live {
             bar.set_message(status);
+            bar.tick();
         }
     }
 
@@ -95,12 +95,11 @@ impl Output {
     }
 }
 
+/// Moves when it is told to, not by a thread of its own: see [`crate::interrupt`].
 fn bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}");
-    let bar = ProgressBar::new_spinner()
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::new_spinner().with_style(style)
 }
 
 fn write_all(mut stream: impl Write, text: &str) -> io::Result<()> {

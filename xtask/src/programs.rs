@@ -57,7 +57,6 @@ fn build() -> Result<BTreeMap<String, PathBuf>, String> {
     let output = Command::new(&cargo)
         .args([
             "build",
-            "--quiet",
             "--workspace",
             "--exclude",
             "xtask",

@@ -236,8 +236,8 @@ fn json_goes_to_stdout_and_text_to_stderr() {
     assert!(judged.len() >= 19, "{judged:?}");
     assert!(of_kind(&events, "twin").all(|twin| twin["refuted"] == true));
     for (scenario, _) in &judged {
-        let mut snapshots = of_kind(&events, "snapshot")
-            .filter(|snapshot| snapshot["scenario"] == **scenario);
+        let mut snapshots =
+            of_kind(&events, "snapshot").filter(|snapshot| snapshot["scenario"] == **scenario);
         assert!(snapshots.next().is_some(), "{scenario} has no snapshot");
     }
     for snapshot in of_kind(&events, "snapshot") {
@@ -328,6 +328,55 @@ fn an_interrupt_ends_everything() {
         );
         assert!(run.processes().is_empty(), "{:?}", run.processes());
     }
+}
+
+/// As above, on a terminal, where there is a live line.
+#[test]
+fn an_interrupt_on_a_terminal_ends_everything() {
+    built_once();
+    let run = Run::new();
+    let report = run.report();
+    let xtask = env!("CARGO_BIN_EXE_xtask");
+    let mut terminal = Command::new("script") // gives it a terminal of its own
+        .args(["--quiet", "--return", "--flush", "--command"])
+        .arg(format!(
+            "exec {xtask} demo zombie --report {}",
+            report.display()
+        ))
+        .arg("/dev/null")
+        .env(MARK, &run.mark)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut screen = BufReader::new(terminal.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    while !text(&seen).contains("running zombie") {
+        assert_ne!(
+            screen.read_until(b'e', &mut seen).unwrap(),
+            0,
+            "{}",
+            text(&seen)
+        );
+    }
+    let xtask = run.processes().into_iter().find(|pid| {
+        let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        args.starts_with(xtask.as_bytes())
+    });
+    kill(Pid::from_raw(xtask.unwrap()), Signal::SIGINT).unwrap();
+    screen.read_to_end(&mut seen).unwrap();
+    assert_eq!(
+        terminal.wait().unwrap().code(),
+        Some(130),
+        "{}",
+        text(&seen)
+    );
+    assert!(
+        text(&seen).contains("xtask: interrupted; 0 processes left"),
+        "{}",
+        text(&seen)
+    );
+    run.assert_nothing_is_left();
 }
 
 #[test]
