@@ -5,26 +5,32 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::demo::EXIT_OUTPUT;
-use crate::scenarios::ALL;
+use crate::scenarios::{ALL, Scenario};
 
 pub(crate) fn run() -> ExitCode {
     let mut out = String::new();
     for scenario in ALL {
-        let claims: Vec<_> = scenario.claims.iter().map(|claim| claim.id).collect();
-        let _ = writeln!(
-            out,
-            "{}  ({}; {} s in the chapter)",
-            scenario.name,
-            claims.join(" "),
-            scenario.seconds
-        );
-        let _ = writeln!(
-            out,
-            "    {}\n    by hand: {}",
-            scenario.about, scenario.by_hand
-        );
-        if let Some(twin) = &scenario.twin {
-            let _ = writeln!(out, "    twin: {}", twin.about);
+        let Scenario {
+            name,
+            about,
+            by_hand,
+            seconds,
+            claims,
+            twin,
+            ..
+        } = scenario;
+        let _ = writeln!(out, "{name}  ({seconds} s in the chapter)");
+        let _ = writeln!(out, "    {about}\n    by hand: {by_hand}");
+        for claim in *claims {
+            let _ = writeln!(out, "    {}: {}", claim.id, claim.says);
+        }
+        if let Some(twin) = twin {
+            let _ = writeln!(
+                out,
+                "    twin: {}, so that {} must fail",
+                twin.about,
+                twin.refutes.join(", ")
+            );
         }
     }
     match io::stdout().write_all(out.as_bytes()) {

@@ -45,7 +45,7 @@ pub(crate) struct Scenario {
 
 /// A statement of the chapter, as far as this scenario shows it.
 pub(crate) struct Claim {
-    /// As numbered in the README.
+    /// The statements of the chapter are numbered in its order.
     pub(crate) id: &'static str,
     /// What holds on this machine, if it does.
     pub(crate) says: &'static str,
