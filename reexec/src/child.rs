@@ -1,15 +1,20 @@
 //! The handle of a running child.
 
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::readiness::wait_readable;
 use crate::spawn::Pipes;
-use crate::sys;
+use crate::{Usage, sys};
+
+/// How long a stream of a child that has ended may stay open.
+const STREAM_GRACE: Duration = Duration::from_secs(1);
 
 /// A running child, or one that has ended.
 ///
@@ -43,7 +48,7 @@ pub struct Child {
 enum State {
     /// Not reaped: its number is its own.
     Unreaped,
-    Reaped(ExitStatus),
+    Reaped(ExitStatus, Usage),
     /// Ended, and the status went elsewhere.
     Lost,
 }
@@ -121,7 +126,7 @@ impl Child {
     ///
     /// Those of [`Child::wait`].
     pub fn wait_timeout(&self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
-        wait_readable([self.as_fd()], Instant::now().checked_add(timeout))?;
+        wait_readable([Some(self.as_fd())], Instant::now().checked_add(timeout))?;
         self.try_wait()
     }
 
@@ -133,14 +138,14 @@ impl Child {
     pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
         let mut state = self.state();
         match *state {
-            State::Reaped(status) => return Ok(Some(status)),
+            State::Reaped(status, _) => return Ok(Some(status)),
             State::Lost => return Err(self.lost()),
             State::Unreaped => {}
         }
         match sys::try_reap(&self.pidfd) {
             Ok(None) => Ok(None),
-            Ok(Some(status)) => {
-                *state = State::Reaped(status);
+            Ok(Some((status, usage))) => {
+                *state = State::Reaped(status, usage);
                 Ok(Some(status))
             }
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
@@ -154,32 +159,75 @@ impl Child {
         }
     }
 
-    /// Collects what the child writes to those of stdout and stderr that are pipes and were not
-    /// taken, both at the same time, until their ends; then waits for the child.
-    ///
-    /// Closes our end of stdin first. A grandchild that keeps a stream open keeps this waiting.
+    /// Asks the child to end, with `SIGTERM`; kills it if it has not within `grace`; reaps it.
     ///
     /// # Errors
     ///
-    /// Those of [`Child::wait`], and of reading the pipes.
+    /// Those of [`Child::signal`] and [`Child::wait`].
+    pub fn stop(&self, grace: Duration) -> io::Result<ExitStatus> {
+        self.signal(libc::SIGTERM)?;
+        if let Some(status) = self.wait_timeout(grace)? {
+            return Ok(status);
+        }
+        self.kill()?;
+        self.wait()
+    }
+
+    /// What the child has used; `None` until it has been reaped.
+    pub fn usage(&self) -> Option<Usage> {
+        match *self.state() {
+            State::Reaped(_, usage) => Some(usage),
+            State::Unreaped | State::Lost => None,
+        }
+    }
+
+    /// Collects what the child writes to those of stdout and stderr that are pipes and were not
+    /// taken, both at the same time; closes our end of stdin first; reaps the child.
+    ///
+    /// It reads to the end of both streams. A process that the child has left behind may hold one
+    /// open for ever; so, once the child has ended, it waits for that end only another second.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Child::wait`], and of reading. [`io::ErrorKind::TimedOut`], with a
+    /// [`StreamHeld`] inside that has all that was read, if a stream did not end in time.
     pub fn wait_with_output(self) -> io::Result<Output> {
         drop(self.take_stdin());
         let (stdout, stderr) = (self.take_stdout(), self.take_stderr());
-        // One after the other would hang: the child blocks on the full pipe that we do not read.
-        let (stdout, stderr) = thread::scope(|scope| {
-            let stderr = scope.spawn(|| read_to_end(stderr));
-            let stdout = read_to_end(stdout);
-            let stderr = stderr
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("the reader of stderr panicked")));
-            (stdout, stderr)
-        });
+        let mut streams = [Stream::new(stdout), Stream::new(stderr)];
+        let mut deadline = None;
+        let ended = loop {
+            let [out, err] = &streams;
+            let end = deadline.is_none().then(|| self.as_fd());
+            if out.source.is_none() && err.source.is_none() {
+                break true;
+            }
+            let ready = wait_readable([out.as_fd(), err.as_fd(), end], deadline)?;
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if ready == [false; 3] || is_late {
+                break false;
+            }
+            for (stream, ready) in streams.iter_mut().zip(ready) {
+                if ready {
+                    stream.read_some()?;
+                }
+            }
+            if ready[2] {
+                deadline = Some(Instant::now() + STREAM_GRACE);
+            }
+        };
         let status = self.wait()?;
-        Ok(Output {
+        let [stdout, stderr] = streams.map(|stream| stream.bytes);
+        let output = Output {
             status,
-            stdout: stdout?,
-            stderr: stderr?,
-        })
+            stdout,
+            stderr,
+        };
+        if ended {
+            Ok(output)
+        } else {
+            Err(StreamHeld { output }.into())
+        }
     }
 
     /// Sends a signal, such as `libc::SIGTERM`, to the child. Does nothing if it was reaped; a
@@ -200,7 +248,7 @@ impl Child {
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
                 result => result,
             },
-            State::Reaped(_) | State::Lost => Ok(()),
+            State::Reaped(..) | State::Lost => Ok(()),
         }
     }
 
@@ -211,6 +259,11 @@ impl Child {
     /// Those of [`Child::signal`].
     pub fn kill(&self) -> io::Result<()> {
         self.signal(libc::SIGKILL)
+    }
+
+    /// Takes in how the child has ended, from somebody who has waited for everybody.
+    pub(crate) fn settle(&self, status: ExitStatus, usage: Usage) {
+        *self.state() = State::Reaped(status, usage);
     }
 
     fn is_owner(&self) -> bool {
@@ -254,10 +307,62 @@ impl Drop for Child {
     }
 }
 
-fn read_to_end(stream: Option<impl Read>) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if let Some(mut stream) = stream {
-        stream.read_to_end(&mut bytes)?;
+/// One of the streams that [`Child::wait_with_output`] collects.
+struct Stream {
+    /// `None` after its end, or if it is not ours to read.
+    source: Option<File>,
+    bytes: Vec<u8>,
+}
+
+impl Stream {
+    fn new(source: Option<impl Into<OwnedFd>>) -> Self {
+        Self {
+            source: source.map(|source| File::from(source.into())),
+            bytes: Vec::new(),
+        }
     }
-    Ok(bytes)
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.source.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what is there. To be called when it is readable: then it does not block.
+    fn read_some(&mut self) -> io::Result<()> {
+        let Some(source) = &mut self.source else {
+            return Ok(());
+        };
+        let mut buffer = [0; 16 * 1024];
+        match source.read(&mut buffer) {
+            Ok(0) => self.source = None,
+            Ok(length) => self.bytes.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// The child has ended, but a process that it left behind keeps one of its output streams open.
+#[derive(Debug)]
+pub struct StreamHeld {
+    /// What was read until then, and how the child has ended.
+    pub output: Output,
+}
+
+impl fmt::Display for StreamHeld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the child has ended ({}), but another process still holds its stdout or stderr open",
+            self.output.status
+        )
+    }
+}
+
+impl Error for StreamHeld {}
+
+impl From<StreamHeld> for io::Error {
+    fn from(held: StreamHeld) -> Self {
+        io::Error::new(io::ErrorKind::TimedOut, held)
+    }
 }

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::mem;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
-use crate::{Child, Error, spawn};
+use crate::setting::Setting;
+use crate::{Child, Error, Resource, spawn};
 
 /// How long [`Command::spawn`] waits for the child by default.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +32,9 @@ pub fn command(name: &str) -> Command {
         descriptors: Vec::new(),
         death_signal: Some(libc::SIGTERM),
         ready_timeout: READY_TIMEOUT,
+        process_group: None,
+        sealed: false,
+        settings: Vec::new(),
     }
 }
 
@@ -52,6 +59,9 @@ pub struct Command {
     pub(crate) descriptors: Vec<(String, OwnedFd)>,
     pub(crate) death_signal: Option<i32>,
     pub(crate) ready_timeout: Duration,
+    pub(crate) process_group: Option<i32>,
+    pub(crate) sealed: bool,
+    pub(crate) settings: Vec<Setting>,
 }
 
 impl Command {
@@ -139,6 +149,95 @@ impl Command {
     /// Lets the child live on when this process ends. It becomes an orphan then, and is adopted.
     pub fn outlive_parent(&mut self) -> &mut Self {
         self.death_signal = None;
+        self
+    }
+
+    /// Puts the child into this process group, 0 for one of its own. Done at its birth, so that the
+    /// group can be signalled as soon as `spawn` has returned.
+    pub fn process_group(&mut self, group: i32) -> &mut Self {
+        self.process_group = Some(group);
+        self
+    }
+
+    /// Makes the child the leader of a new session, without a terminal. Not together with
+    /// [`Command::process_group`].
+    pub fn setsid(&mut self) -> &mut Self {
+        self.set(Setting::NewSession)
+    }
+
+    /// The child's working directory. It is entered after [`Command::user`] has been applied, and
+    /// so with that user's rights.
+    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
+        self.set(Setting::CurrentDir(
+            dir.as_ref().as_os_str().as_bytes().to_vec(),
+        ))
+    }
+
+    /// The child's file mode creation mask, such as `0o077`.
+    pub fn umask(&mut self, mask: u32) -> &mut Self {
+        self.set(Setting::Umask(mask))
+    }
+
+    /// A limit of the child, and of the processes that it starts. Units are [`Resource`]'s;
+    /// `u64::MAX` is no limit.
+    pub fn rlimit(&mut self, resource: Resource, soft: u64, hard: u64) -> &mut Self {
+        self.settings.retain(|setting| {
+            !matches!(setting, Setting::Limit { resource: known, .. } if *known == resource)
+        });
+        self.settings.push(Setting::Limit {
+            resource,
+            soft,
+            hard,
+        });
+        self
+    }
+
+    /// Added to the child's nice value: the higher, the less of a contended processor it gets.
+    /// Below 0 takes privileges.
+    pub fn nice(&mut self, increment: i32) -> &mut Self {
+        self.set(Setting::Nice(increment))
+    }
+
+    /// The child's user: real, effective and saved id. Started by root, it also loses the
+    /// supplementary groups, unless [`Command::groups`] says which.
+    pub fn user(&mut self, uid: u32) -> &mut Self {
+        self.set(Setting::User(uid))
+    }
+
+    /// The child's group: real, effective and saved id.
+    pub fn group(&mut self, gid: u32) -> &mut Self {
+        self.set(Setting::Group(gid))
+    }
+
+    /// The child's supplementary groups.
+    pub fn groups(&mut self, gids: &[u32]) -> &mut Self {
+        self.set(Setting::Groups(gids.to_vec()))
+    }
+
+    /// Neither the child nor what it starts can gain privileges by executing a set-user-id program;
+    /// see `PR_SET_NO_NEW_PRIVS` in prctl(2).
+    pub fn no_new_privs(&mut self) -> &mut Self {
+        self.set(Setting::NoNewPrivileges)
+    }
+
+    /// Lets the child execute a sealed copy of this program in memory, made once in the life of
+    /// this process, instead of the program's file: for a privileged parent of children that are
+    /// trusted less. They could otherwise write to the file through `/proc/self/exe` once nobody
+    /// runs it any more. The copy takes as much memory as the file is long.
+    ///
+    /// Refused, as [`Stage::Exec`](crate::Stage::Exec), where the sysctl `vm.memfd_noexec` or a
+    /// security module forbids it.
+    pub fn sealed(&mut self) -> &mut Self {
+        self.sealed = true;
+        self
+    }
+
+    /// Adds a setting; one of the same kind that was there is replaced.
+    fn set(&mut self, setting: Setting) -> &mut Self {
+        let kind = mem::discriminant(&setting);
+        self.settings
+            .retain(|known| mem::discriminant(known) != kind);
+        self.settings.push(setting);
         self
     }
 

@@ -1,10 +1,13 @@
 //! The registered functions, and the choice that `init` makes: an ordinary start, or one of them.
 
+use std::env;
+use std::path::Path;
 use std::process::{ExitCode, Termination};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::control::{Control, Launch, Report};
+use crate::control::Control;
+use crate::message::{Launch, Report};
 use crate::setup;
 
 /// The exit code of a child whose set-up failed before its entry ran, as of `env(1)` and
@@ -17,7 +20,15 @@ pub const EXIT_UNKNOWN_ENTRY: u8 = 127;
 
 type Entry = Box<dyn FnOnce() -> ExitCode + Send>;
 
-static ENTRIES: Mutex<Vec<(String, Entry)>> = Mutex::new(Vec::new());
+/// A registered function.
+struct Registered {
+    name: String,
+    entry: Entry,
+    /// Whether a link of that name to the program runs it, too.
+    multicall: bool,
+}
+
+static ENTRIES: Mutex<Vec<Registered>> = Mutex::new(Vec::new());
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 
@@ -35,6 +46,27 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Termination,
 {
+    add(name, Box::new(|| f().report()), false);
+}
+
+/// As [`register`], for an entry that also runs when the program is *started* under its name,
+/// through a symbolic or hard link, as the commands of BusyBox are. The directory before the name
+/// does not count.
+///
+/// Whoever can start the program can run such an entry, with any arguments.
+///
+/// # Panics
+///
+/// As [`register`].
+pub fn register_multicall<F, T>(name: &str, f: F)
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Termination,
+{
+    add(name, Box::new(|| f().report()), true);
+}
+
+fn add(name: &str, entry: Entry, multicall: bool) {
     assert!(!name.is_empty(), "the name of an entry must not be empty");
     assert!(
         !name.contains(['/', '\0']),
@@ -42,14 +74,18 @@ where
     );
     assert!(
         !init_called(),
-        "register({name:?}) comes after init(); call it before, or children will not find it"
+        "the entry {name:?} is registered after init(); do it before, or children will not find it"
     );
     let mut entries = entries();
     assert!(
-        entries.iter().all(|(known, _)| known != name),
+        entries.iter().all(|known| known.name != name),
         "an entry named {name:?} is registered already"
     );
-    entries.push((name.to_owned(), Box::new(|| f().report())));
+    entries.push(Registered {
+        name: name.to_owned(),
+        entry,
+        multicall,
+    });
 }
 
 /// Runs the registered function that this process was started for, if it was started by
@@ -70,7 +106,7 @@ where
 /// ```
 ///
 /// `None` in an ordinary start, also when somebody started the program by hand with an entry's
-/// name as `argv[0]`. `Some(code)` in a child, after the function has run; `code` is what it
+/// name as `argv[0]`, unless that entry is a [multi-call](register_multicall) one. `Some(code)` in a child, after the function has run; `code` is what it
 /// returned, [`EXIT_UNKNOWN_ENTRY`] if there is none under the name, or [`EXIT_SETUP_FAILED`].
 /// A child never gets past this call into the rest of `main`.
 ///
@@ -84,8 +120,18 @@ pub fn init() -> Option<ExitCode> {
     if INIT_CALLED.swap(true, Ordering::SeqCst) {
         return None;
     }
-    let control = setup::control_channel()?;
-    Some(child(control))
+    match setup::control_channel() {
+        Some(control) => Some(child(control)),
+        None => multicall(),
+    }
+}
+
+/// In an ordinary start: the entry that the program was called as, if it is a multi-call one.
+fn multicall() -> Option<ExitCode> {
+    let program = env::args_os().next()?;
+    let name = Path::new(&program).file_name()?.to_str()?;
+    let entry = take_entry(|known| known.multicall && known.name == name)?;
+    Some(entry())
 }
 
 /// The child's whole life.
@@ -116,13 +162,13 @@ fn child(control: Control) -> ExitCode {
 fn prepare(launch: &Launch) -> Result<Entry, Report> {
     DEPTH.store(launch.depth, Ordering::SeqCst);
     setup::apply(launch)?;
-    take_entry(&launch.entry).ok_or(Report::UnknownEntry)
+    take_entry(|known| known.name == launch.entry).ok_or(Report::UnknownEntry)
 }
 
-fn take_entry(name: &str) -> Option<Entry> {
+fn take_entry(is_wanted: impl Fn(&Registered) -> bool) -> Option<Entry> {
     let mut entries = entries();
-    let index = entries.iter().position(|(known, _)| known == name)?;
-    Some(entries.swap_remove(index).1)
+    let index = entries.iter().position(is_wanted)?;
+    Some(entries.swap_remove(index).entry)
 }
 
 /// Whether this process may start children: they would come past `init` as it did.
@@ -135,7 +181,7 @@ pub(crate) fn depth() -> u32 {
     DEPTH.load(Ordering::SeqCst)
 }
 
-fn entries() -> MutexGuard<'static, Vec<(String, Entry)>> {
+fn entries() -> MutexGuard<'static, Vec<Registered>> {
     // A panic of `register` leaves the list as it was.
     ENTRIES.lock().unwrap_or_else(PoisonError::into_inner)
 }

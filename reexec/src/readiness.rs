@@ -9,15 +9,19 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::sys::retry;
 
 /// Waits until one of `fds` is readable or at its end, and says which are. None of them is, if
-/// the deadline has passed; with no deadline it waits for ever.
+/// the deadline has passed; with no deadline it waits for ever. `None` is never readable.
 pub(crate) fn wait_readable<const N: usize>(
-    fds: [BorrowedFd<'_>; N],
+    fds: [Option<BorrowedFd<'_>>; N],
     deadline: Option<Instant>,
 ) -> io::Result<[bool; N]> {
-    let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    let present = fds.iter().flatten();
+    let mut polled: Vec<_> = present
+        .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+        .collect();
     // Interrupted by a signal, poll(2) is called again with what is then left of the time.
-    retry(|| Ok(poll(&mut fds, time_left(deadline))?))?;
-    Ok(fds.map(|fd| fd.any().unwrap_or(true)))
+    retry(|| Ok(poll(&mut polled, time_left(deadline))?))?;
+    let mut results = polled.iter().map(|fd| fd.any().unwrap_or(true));
+    Ok(fds.map(|fd| fd.is_some() && results.next() == Some(true)))
 }
 
 /// Rounded up: a wait that ends too early would be repeated, busily, until the deadline.

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use nix::sys::prctl;
 
-use crate::control::{CONTROL_FD, Control, Launch, Report};
+use crate::control::{CONTROL_FD, Control};
+use crate::message::{Launch, Report};
 use crate::readiness::wait_readable;
 use crate::{descriptors, sys};
 
@@ -37,6 +38,9 @@ pub(crate) fn apply(launch: &Launch) -> Result<(), Report> {
     step("naming the process", set_name(&launch.entry))?;
     if let Some((lifeline, signal)) = lifeline {
         step("tying the process to its parent", tie(lifeline, signal))?;
+    }
+    for setting in &launch.settings {
+        step(&setting.step(), setting.apply())?;
     }
     Ok(())
 }
@@ -82,7 +86,7 @@ fn set_name(entry: &str) -> io::Result<()> {
 /// Hence the look at the pipe after arming: whoever comes second notices the other.
 fn tie(lifeline: OwnedFd, signal: i32) -> io::Result<()> {
     sys::signal_on_activity(&lifeline, signal)?;
-    let [ended] = wait_readable([lifeline.as_fd()], Some(Instant::now()))?;
+    let [ended] = wait_readable([Some(lifeline.as_fd())], Some(Instant::now()))?;
     if ended {
         sys::signal_self(signal)?;
     }

@@ -10,12 +10,14 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::unistd::{Uid, pipe2};
 
 use crate::command::{Source, Stdio};
-use crate::control::{CONTROL_FD, Control, Launch, Report};
+use crate::control::{CONTROL_FD, Control};
+use crate::message::{Launch, Report};
 use crate::readiness::wait_readable;
-use crate::{Child, Command, Error, Stage, entry, sys};
+use crate::setting::Setting;
+use crate::{Child, Command, Error, Stage, entry, program, sys};
 
 /// Far above any sensible nesting, far below the number of processes a user may have.
 const DEPTH_LIMIT: u32 = 16;
@@ -33,7 +35,7 @@ fn start(command: &mut Command) -> Result<Child, Stage> {
     let argv = argv(command)?;
     let env = environment(command)?;
     let prepared = Prepared::new(command)?;
-    let pid = exec(&argv, &env, &prepared.layout)?;
+    let pid = exec(&argv, &env, &prepared.layout, command)?;
     // The child has its copies now. Ours must go, or we would never see the end of what it
     // closes; their going also makes room for the pidfd when the table is full.
     drop(prepared.layout);
@@ -122,6 +124,7 @@ impl Prepared {
             depth: entry::depth() + 1,
             lifeline,
             descriptors,
+            settings: settings(command)?,
         };
         Ok(Self {
             control,
@@ -131,6 +134,24 @@ impl Prepared {
             launch,
         })
     }
+}
+
+/// In the order in which they are to be applied.
+fn settings(command: &Command) -> Result<Vec<Setting>, Stage> {
+    let mut settings = command.settings.clone();
+    if command.process_group.is_some() && settings.contains(&Setting::NewSession) {
+        let reason = "setsid makes a process group, too; it cannot be combined with process_group";
+        return Err(Stage::Invalid(reason.to_owned()));
+    }
+    let has = |wanted: fn(&Setting) -> bool| settings.iter().any(wanted);
+    let user = has(|setting| matches!(setting, Setting::User(_)));
+    let groups = has(|setting| matches!(setting, Setting::Groups(_)));
+    if user && !groups && Uid::effective().is_root() {
+        // As std does. Otherwise the new user would keep root's groups.
+        settings.push(Setting::Groups(Vec::new()));
+    }
+    settings.sort();
+    Ok(settings)
 }
 
 fn control(layout: &mut Layout) -> io::Result<Control> {
@@ -274,24 +295,45 @@ fn unpiped(layout: &mut Layout, stdio: Option<&Stdio>, target: RawFd) -> io::Res
     }
 }
 
-fn exec(argv: &[CString], env: &[CString], layout: &Layout) -> Result<i32, Stage> {
-    // Whatever has become of the file's name: this link leads to the file that we are running.
-    let program = c"/proc/self/exe";
-    let descriptors: Vec<_> = layout
-        .pairs
-        .iter()
+fn exec(
+    argv: &[CString],
+    env: &[CString],
+    layout: &Layout,
+    command: &Command,
+) -> Result<i32, Stage> {
+    let sealed = if command.sealed {
+        Some(step(
+            "making a sealed copy of the program",
+            sealed_copy(layout),
+        )?)
+    } else {
+        None
+    };
+    let program = match &sealed {
+        // It is the child that looks this up, in its copy of our descriptors.
+        Some(copy) => c_string(format!("/proc/self/fd/{}", copy.as_raw_fd()).into())?,
+        None => program::path(),
+    };
+    let pairs = layout.pairs.iter();
+    let descriptors: Vec<_> = pairs
         .map(|(fd, target)| (fd.as_raw_fd(), *target))
         .collect();
     let image = sys::Image {
-        program,
+        program: &program,
         argv,
         env,
         descriptors: &descriptors,
+        process_group: command.process_group,
     };
     sys::spawn(&image).map_err(|source| Stage::Exec {
-        program: PathBuf::from("/proc/self/exe"),
+        program: PathBuf::from(OsString::from_vec(program.into_bytes())),
         source,
     })
+}
+
+/// Where none of the child's descriptors is put in its place before it is executed.
+fn sealed_copy(layout: &Layout) -> io::Result<OwnedFd> {
+    layout.copy(program::sealed_copy()?.as_fd())
 }
 
 /// Returns when the child is about to run its entry.
@@ -299,7 +341,7 @@ fn await_ready(child: &Child, control: &Control, timeout: Duration) -> Result<()
     let deadline = Instant::now().checked_add(timeout);
     // The pidfd as well: another process, forked from us at the wrong moment, may hold a copy of
     // the child's end of the channel, which then never ends.
-    let ready = wait_readable([control.as_fd(), child.as_fd()], deadline);
+    let ready = wait_readable([Some(control.as_fd()), Some(child.as_fd())], deadline);
     if step("waiting for the child's report", ready)? == [false, false] {
         return Err(Stage::NotReady { timeout });
     }

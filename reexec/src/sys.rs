@@ -13,6 +13,8 @@ use std::ptr;
 
 use libc::{pid_t, siginfo_t, sigset_t};
 
+use crate::usage::Usage;
+
 /// What [`spawn`] starts, and how its descriptors are laid out.
 pub(crate) struct Image<'a> {
     pub(crate) program: &'a CStr,
@@ -21,6 +23,8 @@ pub(crate) struct Image<'a> {
     /// `(source, target)`: in the child, `target` is a copy of `source`, without close-on-exec.
     /// No target may be the source of a later pair.
     pub(crate) descriptors: &'a [(RawFd, RawFd)],
+    /// The process group to join, 0 for one of its own; `None` stays in ours.
+    pub(crate) process_group: Option<pid_t>,
 }
 
 /// Starts a process with an empty signal mask and default dispositions, by `posix_spawn(3)`.
@@ -38,7 +42,12 @@ pub(crate) fn spawn(image: &Image<'_>) -> io::Result<pid_t> {
     let mut attributes = Attributes::new()?;
     attributes.signal_mask(&empty_set())?;
     attributes.default_signals(&full_set())?;
-    attributes.flags(libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF)?;
+    let mut flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+    if let Some(group) = image.process_group {
+        attributes.process_group(group)?;
+        flags |= libc::POSIX_SPAWN_SETPGROUP;
+    }
+    attributes.flags(flags)?;
 
     let argv = null_terminated(image.argv);
     let env = null_terminated(image.env);
@@ -110,6 +119,11 @@ impl Attributes {
         check(unsafe { libc::posix_spawnattr_setsigdefault(&raw mut self.0, signals) })
     }
 
+    fn process_group(&mut self, group: pid_t) -> io::Result<()> {
+        // SAFETY: the object is initialised.
+        check(unsafe { libc::posix_spawnattr_setpgroup(&raw mut self.0, group) })
+    }
+
     fn flags(&mut self, flags: c_int) -> io::Result<()> {
         // SAFETY: the object is initialised. Every defined flag fits in a short.
         check(unsafe { libc::posix_spawnattr_setflags(&raw mut self.0, flags as c_short) })
@@ -152,20 +166,54 @@ pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> io::Result<(
 ///
 /// `ECHILD` means that its status is gone: the kernel discarded it because `SIGCHLD` is ignored
 /// here, or somebody else in this process waited for it.
-pub(crate) fn try_reap(pidfd: impl AsFd) -> io::Result<Option<ExitStatus>> {
-    let id = pidfd.as_fd().as_raw_fd() as libc::id_t;
+pub(crate) fn try_reap(pidfd: impl AsFd) -> io::Result<Option<(ExitStatus, Usage)>> {
+    let id = pidfd.as_fd().as_raw_fd();
+    Ok(
+        waitid(libc::P_PIDFD, id, libc::WEXITED | libc::WNOHANG)?
+            .map(|end| (end.status, end.usage)),
+    )
+}
+
+/// Reaps one child of this process that has ended, whichever; `None` if none has.
+///
+/// `ECHILD` if there is no child at all.
+pub(crate) fn try_reap_any() -> io::Result<Option<End>> {
+    waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG)
+}
+
+/// How a child has ended.
+pub(crate) struct End {
+    pub(crate) pid: pid_t,
+    pub(crate) status: ExitStatus,
+    pub(crate) usage: Usage,
+}
+
+/// The system call itself: libc's function lacks the last parameter, which is the kernel's.
+fn waitid(kind: libc::idtype_t, id: RawFd, flags: c_int) -> io::Result<Option<End>> {
     retry(|| {
         let mut info = MaybeUninit::<siginfo_t>::zeroed();
-        // SAFETY: `info` is valid for writes. It is plain integers, so all-zero is a value too:
-        // that is what waitid(2) leaves behind when the child has not ended.
-        let info = unsafe {
-            let flags = libc::WEXITED | libc::WNOHANG;
-            checked(libc::waitid(libc::P_PIDFD, id, info.as_mut_ptr(), flags).into())?;
-            info.assume_init()
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: both are valid for writes. Both are plain integers, so all-zero is a value too:
+        // that is what the call leaves behind when no child has ended.
+        let (info, usage) = unsafe {
+            let (info_out, usage_out) = (info.as_mut_ptr(), usage.as_mut_ptr());
+            checked(libc::syscall(
+                libc::SYS_waitid,
+                kind,
+                id,
+                info_out,
+                flags,
+                usage_out,
+            ))?;
+            (info.assume_init(), usage.assume_init())
         };
         // SAFETY: after waitid(2) these fields of the union are the ones in use.
         let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-        Ok((pid != 0).then(|| exit_status(info.si_code, status)))
+        Ok((pid != 0).then(|| End {
+            pid,
+            status: exit_status(info.si_code, status),
+            usage: Usage::from_raw(&usage),
+        }))
     })
 }
 
@@ -236,10 +284,34 @@ pub(crate) fn signal_self(signal: c_int) -> io::Result<()> {
     checked(unsafe { libc::kill(libc::getpid(), signal) }.into()).map(drop)
 }
 
+/// nice(2), with errors that can be told from values.
+pub(crate) fn nice(increment: c_int) -> io::Result<()> {
+    // SAFETY: integers only. 0 is the calling process.
+    unsafe {
+        let raw = libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0);
+        // The system call returns 20 - nice, so that it is never negative.
+        let current = 20 - checked(raw)? as c_int;
+        let wanted = current.saturating_add(increment).clamp(-20, 19);
+        checked(libc::setpriority(libc::PRIO_PROCESS, 0, wanted).into()).map(drop)
+    }
+}
+
 /// Ends this process without running what the parent's code has registered for its own end.
 pub(crate) fn exit_now(code: u8) -> ! {
     // SAFETY: _exit(2) runs no code of the process.
     unsafe { libc::_exit(code.into()) }
+}
+
+/// The path that was given to execve(2) when this program was started.
+pub(crate) fn path_executed_by() -> CString {
+    // SAFETY: the value is 0, or a pointer to a string that the kernel put on our stack at exec,
+    // and that nobody writes to.
+    unsafe {
+        match libc::getauxval(libc::AT_EXECFN) {
+            0 => CString::default(),
+            path => CStr::from_ptr(path as *const c_char).to_owned(),
+        }
+    }
 }
 
 /// Calls `look` with the descriptor at this number, `None` if there is none.

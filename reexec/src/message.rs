@@ -1,0 +1,242 @@
+//! What parent and child say to each other on the control channel, as bytes. Both are the same
+//! program, so the form needs no versions.
+
+use std::os::fd::RawFd;
+
+use crate::setting::Setting;
+
+/// What the parent asks of the child's `init`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Launch {
+    /// The registered function to run.
+    pub(crate) entry: String,
+    /// How many re-executions there are above the child, itself included.
+    pub(crate) depth: u32,
+    /// The signal to receive when the parent ends, and the number of the lifeline's read end.
+    pub(crate) lifeline: Option<(RawFd, i32)>,
+    /// The passed descriptors, by name.
+    pub(crate) descriptors: Vec<(String, RawFd)>,
+    /// What to do before the entry runs, in this order.
+    pub(crate) settings: Vec<Setting>,
+}
+
+impl Launch {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_string(&mut out, &self.entry);
+        put_u32(&mut out, self.depth);
+        let (lifeline, signal) = self.lifeline.unwrap_or((-1, 0));
+        put_i32(&mut out, lifeline);
+        put_i32(&mut out, signal);
+        put_u32(&mut out, self.descriptors.len() as u32);
+        for (name, fd) in &self.descriptors {
+            put_string(&mut out, name);
+            put_i32(&mut out, *fd);
+        }
+        put_u32(&mut out, self.settings.len() as u32);
+        for setting in &self.settings {
+            setting.encode(&mut out);
+        }
+        out
+    }
+
+    pub(crate) fn decode(message: &[u8]) -> Option<Launch> {
+        let mut input = Input(message);
+        let entry = input.string()?;
+        let depth = input.u32()?;
+        let (lifeline, signal) = (input.i32()?, input.i32()?);
+        let count = input.u32()?;
+        let descriptors = (0..count)
+            .map(|_| Some((input.string()?, input.i32()?)))
+            .collect::<Option<_>>()?;
+        let count = input.u32()?;
+        let settings = (0..count)
+            .map(|_| Setting::decode(&mut input))
+            .collect::<Option<_>>()?;
+        input.0.is_empty().then_some(Launch {
+            entry,
+            depth,
+            lifeline: (lifeline >= 0).then_some((lifeline, signal)),
+            descriptors,
+            settings,
+        })
+    }
+}
+
+/// How far the child got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// The entry is about to run.
+    Ready,
+    /// Nothing is registered under that name.
+    UnknownEntry,
+    /// This step of the set-up failed with this `errno`.
+    Failed { step: String, errno: i32 },
+}
+
+impl Report {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Report::Ready => out.push(0),
+            Report::UnknownEntry => out.push(1),
+            Report::Failed { step, errno } => {
+                out.push(2);
+                put_string(&mut out, step);
+                put_i32(&mut out, *errno);
+            }
+        }
+        out
+    }
+
+    pub(crate) fn decode(message: &[u8]) -> Option<Report> {
+        let (kind, rest) = message.split_first()?;
+        let mut input = Input(rest);
+        let report = match kind {
+            0 => Report::Ready,
+            1 => Report::UnknownEntry,
+            2 => Report::Failed {
+                step: input.string()?,
+                errno: input.i32()?,
+            },
+            _ => return None,
+        };
+        input.0.is_empty().then_some(report)
+    }
+}
+
+pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_ne_bytes());
+}
+
+pub(crate) fn put_i32(out: &mut Vec<u8>, value: i32) {
+    out.extend_from_slice(&value.to_ne_bytes());
+}
+
+pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_ne_bytes());
+}
+
+pub(crate) fn put_bytes(out: &mut Vec<u8>, value: &[u8]) {
+    put_u32(out, value.len() as u32);
+    out.extend_from_slice(value);
+}
+
+fn put_string(out: &mut Vec<u8>, value: &str) {
+    put_bytes(out, value.as_bytes());
+}
+
+/// What is left to decode.
+pub(crate) struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn take(&mut self, length: usize) -> Option<&[u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|byte| byte[0])
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_ne_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    pub(crate) fn i32(&mut self) -> Option<i32> {
+        Some(i32::from_ne_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_ne_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    pub(crate) fn bytes(&mut self) -> Option<Vec<u8>> {
+        let length = self.u32()? as usize;
+        self.take(length).map(<[u8]>::to_vec)
+    }
+
+    fn string(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Resource;
+    use proptest::prelude::*;
+
+    fn settings() -> impl Strategy<Value = Setting> {
+        let bytes = proptest::collection::vec(any::<u8>(), 0..40);
+        prop_oneof![
+            Just(Setting::NewSession),
+            (any::<u64>(), any::<u64>()).prop_map(|(soft, hard)| Setting::Limit {
+                resource: Resource::OpenFiles,
+                soft,
+                hard
+            }),
+            any::<i32>().prop_map(Setting::Nice),
+            any::<u32>().prop_map(Setting::Umask),
+            proptest::collection::vec(any::<u32>(), 0..9).prop_map(Setting::Groups),
+            any::<u32>().prop_map(Setting::Group),
+            any::<u32>().prop_map(Setting::User),
+            bytes.prop_map(Setting::CurrentDir),
+            Just(Setting::NoNewPrivileges),
+        ]
+    }
+
+    fn launches() -> impl Strategy<Value = Launch> {
+        (
+            ".{0,40}",
+            any::<u32>(),
+            proptest::option::of((0..1_000_000, 1..65)),
+            proptest::collection::vec((".{0,20}", 0..1_000_000), 0..20),
+            proptest::collection::vec(settings(), 0..9),
+        )
+            .prop_map(|(entry, depth, lifeline, descriptors, settings)| Launch {
+                entry,
+                depth,
+                lifeline,
+                descriptors,
+                settings,
+            })
+    }
+
+    fn reports() -> impl Strategy<Value = Report> {
+        prop_oneof![
+            Just(Report::Ready),
+            Just(Report::UnknownEntry),
+            (".{0,40}", any::<i32>()).prop_map(|(step, errno)| Report::Failed { step, errno }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_launch_arrives_as_it_was_sent(launch in launches()) {
+            prop_assert_eq!(Launch::decode(&launch.encode()), Some(launch));
+        }
+
+        #[test]
+        fn a_report_arrives_as_it_was_sent(report in reports()) {
+            prop_assert_eq!(Report::decode(&report.encode()), Some(report));
+        }
+
+        #[test]
+        fn a_shortened_or_lengthened_launch_is_refused(launch in launches(), cut in 1usize..9) {
+            let mut message = launch.encode();
+            message.truncate(message.len() - cut.min(message.len()));
+            prop_assert_eq!(Launch::decode(&message), None);
+            let mut message = launch.encode();
+            message.push(0);
+            prop_assert_eq!(Launch::decode(&message), None);
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Launch::decode(&bytes);
+            let _ = Report::decode(&bytes);
+        }
+    }
+}

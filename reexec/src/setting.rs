@@ -1,0 +1,214 @@
+//! What a child can be asked to do before its entry runs. Others do it between fork and exec, and
+//! pay for it: a hook there forces a real fork. Here it is ordinary code after exec.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+
+use nix::sys::prctl;
+use nix::sys::resource::setrlimit;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
+
+use crate::message::{Input, put_bytes, put_i32, put_u32, put_u64};
+use crate::sys;
+
+/// One such thing. They are applied in the order of these variants: what takes privileges comes
+/// before they are given up, the groups before the user, who may not change them any more, and
+/// the directory after the user, who has to be allowed to enter it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Setting {
+    NewSession,
+    Limit {
+        resource: Resource,
+        soft: u64,
+        hard: u64,
+    },
+    Nice(i32),
+    Umask(u32),
+    Groups(Vec<u32>),
+    Group(u32),
+    User(u32),
+    CurrentDir(Vec<u8>),
+    NoNewPrivileges,
+}
+
+impl Setting {
+    /// What is being done, for the error.
+    pub(crate) fn step(&self) -> String {
+        match self {
+            Setting::NewSession => "setsid".to_owned(),
+            Setting::Limit {
+                resource,
+                soft,
+                hard,
+            } => {
+                format!("setting the limit of {resource:?} to {soft}, at most {hard},")
+            }
+            Setting::Nice(increment) => format!("adding {increment} to the nice value"),
+            Setting::Umask(mask) => format!("setting the umask to {mask:03o}"),
+            Setting::Groups(groups) => format!("setting the supplementary groups to {groups:?}"),
+            Setting::Group(gid) => format!("becoming group {gid}"),
+            Setting::User(uid) => format!("becoming user {uid}"),
+            Setting::CurrentDir(path) => {
+                format!(
+                    "changing to the directory {}",
+                    String::from_utf8_lossy(path)
+                )
+            }
+            Setting::NoNewPrivileges => "setting no_new_privs".to_owned(),
+        }
+    }
+
+    pub(crate) fn apply(&self) -> io::Result<()> {
+        match self {
+            Setting::NewSession => setsid().map(drop)?,
+            Setting::Limit {
+                resource,
+                soft,
+                hard,
+            } => setrlimit(resource.number(), *soft, *hard)?,
+            Setting::Nice(increment) => sys::nice(*increment)?,
+            Setting::Umask(mask) => drop(umask(Mode::from_bits_truncate(*mask))),
+            Setting::Groups(groups) => {
+                let groups: Vec<_> = groups.iter().copied().map(Gid::from_raw).collect();
+                setgroups(&groups)?;
+            }
+            // The saved ids, too: a process could return to one that is left.
+            Setting::Group(gid) => {
+                let gid = Gid::from_raw(*gid);
+                setresgid(gid, gid, gid)?;
+            }
+            Setting::User(uid) => {
+                let uid = Uid::from_raw(*uid);
+                setresuid(uid, uid, uid)?;
+            }
+            Setting::CurrentDir(path) => env::set_current_dir(OsString::from_vec(path.clone()))?,
+            Setting::NoNewPrivileges => prctl::set_no_new_privs()?,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Setting::NewSession => out.push(0),
+            Setting::Limit {
+                resource,
+                soft,
+                hard,
+            } => {
+                out.extend([1, *resource as u8]);
+                put_u64(out, *soft);
+                put_u64(out, *hard);
+            }
+            Setting::Nice(increment) => {
+                out.push(2);
+                put_i32(out, *increment);
+            }
+            Setting::Umask(mask) => {
+                out.push(3);
+                put_u32(out, *mask);
+            }
+            Setting::Groups(groups) => {
+                out.push(4);
+                put_u32(out, groups.len() as u32);
+                groups.iter().for_each(|group| put_u32(out, *group));
+            }
+            Setting::Group(gid) => {
+                out.push(5);
+                put_u32(out, *gid);
+            }
+            Setting::User(uid) => {
+                out.push(6);
+                put_u32(out, *uid);
+            }
+            Setting::CurrentDir(path) => {
+                out.push(7);
+                put_bytes(out, path);
+            }
+            Setting::NoNewPrivileges => out.push(8),
+        }
+    }
+
+    pub(crate) fn decode(input: &mut Input<'_>) -> Option<Setting> {
+        Some(match input.u8()? {
+            0 => Setting::NewSession,
+            1 => {
+                let resource = input.u8()?;
+                let resource = Resource::ALL
+                    .into_iter()
+                    .find(|known| *known as u8 == resource)?;
+                Setting::Limit {
+                    resource,
+                    soft: input.u64()?,
+                    hard: input.u64()?,
+                }
+            }
+            2 => Setting::Nice(input.i32()?),
+            3 => Setting::Umask(input.u32()?),
+            4 => {
+                let count = input.u32()?;
+                Setting::Groups((0..count).map(|_| input.u32()).collect::<Option<_>>()?)
+            }
+            5 => Setting::Group(input.u32()?),
+            6 => Setting::User(input.u32()?),
+            7 => Setting::CurrentDir(input.bytes()?),
+            8 => Setting::NoNewPrivileges,
+            _ => return None,
+        })
+    }
+}
+
+/// What [`Command::rlimit`](crate::Command::rlimit) limits; see setrlimit(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Resource {
+    /// `RLIMIT_AS`: the address space, in bytes.
+    AddressSpace,
+    /// `RLIMIT_CORE`: the size of a core dump, in bytes.
+    CoreSize,
+    /// `RLIMIT_CPU`: processor time, in seconds. `SIGXCPU` at the soft limit, `SIGKILL` at the hard.
+    CpuTime,
+    /// `RLIMIT_DATA`: the data segment, in bytes.
+    DataSize,
+    /// `RLIMIT_FSIZE`: the size of a file that is written, in bytes.
+    FileSize,
+    /// `RLIMIT_MEMLOCK`: locked memory, in bytes.
+    LockedMemory,
+    /// `RLIMIT_NOFILE`: one more than the highest descriptor number.
+    OpenFiles,
+    /// `RLIMIT_NPROC`: processes of the child's user. Does not bind a privileged one.
+    Processes,
+    /// `RLIMIT_STACK`: the stack of the main thread, in bytes, as of the next exec.
+    StackSize,
+}
+
+impl Resource {
+    const ALL: [Resource; 9] = [
+        Resource::AddressSpace,
+        Resource::CoreSize,
+        Resource::CpuTime,
+        Resource::DataSize,
+        Resource::FileSize,
+        Resource::LockedMemory,
+        Resource::OpenFiles,
+        Resource::Processes,
+        Resource::StackSize,
+    ];
+
+    fn number(self) -> nix::sys::resource::Resource {
+        use nix::sys::resource::Resource as Number;
+        match self {
+            Resource::AddressSpace => Number::RLIMIT_AS,
+            Resource::CoreSize => Number::RLIMIT_CORE,
+            Resource::CpuTime => Number::RLIMIT_CPU,
+            Resource::DataSize => Number::RLIMIT_DATA,
+            Resource::FileSize => Number::RLIMIT_FSIZE,
+            Resource::LockedMemory => Number::RLIMIT_MEMLOCK,
+            Resource::OpenFiles => Number::RLIMIT_NOFILE,
+            Resource::Processes => Number::RLIMIT_NPROC,
+            Resource::StackSize => Number::RLIMIT_STACK,
+        }
+    }
+}
