@@ -9,9 +9,10 @@ use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Outpu
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::Usage;
+use crate::handle::Handle;
 use crate::readiness::wait_readable;
 use crate::spawn::Pipes;
-use crate::{Usage, sys};
 
 /// How long a stream of a child that has ended may stay open.
 const STREAM_GRACE: Duration = Duration::from_secs(1);
@@ -28,12 +29,16 @@ const STREAM_GRACE: Duration = Duration::from_secs(1);
 /// [`AsFd`] gives the pidfd. It becomes readable when the child has ended, also before it is
 /// reaped, so `poll(2)` and the event loops built on it can wait for the end of many children.
 ///
+/// Where pidfds are refused, by an old kernel or by a seccomp filter, it all works with the child's
+/// number, which nobody else can get before this handle has reaped the child; [`AsFd`] then gives
+/// a pipe that ends with the child, and with every process that the child has forked without exec.
+///
 /// In a process that ignores `SIGCHLD` the kernel discards statuses: waiting still works, but
 /// ends in an error that says so.
 #[derive(Debug)]
 pub struct Child {
     pid: u32,
-    pidfd: OwnedFd,
+    handle: Handle,
     /// The process that started the child. In a forked copy of it, this handle is a copy too, and
     /// the child is a sibling: dropping the copy must not kill it.
     owner: u32,
@@ -54,24 +59,15 @@ enum State {
 }
 
 impl Child {
-    /// Takes over a process that was just started and that nobody has waited for.
-    ///
-    /// If that fails, the process is killed and reaped here.
-    pub(crate) fn new(pid: i32, tie: Option<OwnedFd>, pipes: Pipes) -> io::Result<Child> {
-        // Not a race: the number stays the child's until we wait for it.
-        match sys::pidfd_open(pid) {
-            Ok(pidfd) => Ok(Child {
-                pid: pid.unsigned_abs(),
-                pidfd,
-                owner: process::id(),
-                state: Mutex::new(State::Unreaped),
-                pipes: Mutex::new(pipes),
-                _tie: tie,
-            }),
-            Err(error) => {
-                sys::kill_and_reap(pid);
-                Err(error)
-            }
+    /// Takes over a process that was just started.
+    pub(crate) fn new(pid: i32, handle: Handle, tie: Option<OwnedFd>, pipes: Pipes) -> Child {
+        Child {
+            pid: pid.unsigned_abs(),
+            handle,
+            owner: process::id(),
+            state: Mutex::new(State::Unreaped),
+            pipes: Mutex::new(pipes),
+            _tie: tie,
         }
     }
 
@@ -115,7 +111,7 @@ impl Child {
             if let Some(status) = self.try_wait()? {
                 return Ok(status);
             }
-            sys::await_end(&self.pidfd)?;
+            self.handle.await_end()?;
         }
     }
 
@@ -142,7 +138,7 @@ impl Child {
             State::Lost => return Err(self.lost()),
             State::Unreaped => {}
         }
-        match sys::try_reap(&self.pidfd) {
+        match self.handle.try_reap() {
             Ok(None) => Ok(None),
             Ok(Some((status, usage))) => {
                 *state = State::Reaped(status, usage);
@@ -243,7 +239,7 @@ impl Child {
         }
         let state = self.state();
         match *state {
-            State::Unreaped => match sys::pidfd_send_signal(&self.pidfd, signal) {
+            State::Unreaped => match self.handle.signal(signal) {
                 // Reaped by the kernel, or by a foreign wait: ended all the same.
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
                 result => result,
@@ -294,7 +290,7 @@ impl Child {
 impl AsFd for Child {
     /// The pidfd; see [`Child`].
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.handle.as_fd()
     }
 }
 

@@ -8,8 +8,9 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
+use crate::handle::Prospect;
 use crate::spawn::Pipes;
-use crate::{Child, EXIT_SETUP_FAILED, sys};
+use crate::{Child, EXIT_SETUP_FAILED, descriptors, sys};
 
 /// Which process we are in after [`fork`].
 #[derive(Debug)]
@@ -48,14 +49,25 @@ pub fn fork() -> io::Result<Fork> {
     // Written once by each process otherwise.
     io::stdout().flush()?;
     let parent = process::id();
+    let (prospect, childs) = Prospect::new()?;
     match sys::fork()? {
-        sys::Forked::Parent(pid) => Ok(Fork::Parent(Child::new(pid, None, Pipes::default())?)),
+        sys::Forked::Parent(pid) => {
+            drop(childs);
+            let handle = prospect.of(pid)?;
+            Ok(Fork::Parent(Child::new(
+                pid,
+                handle,
+                None,
+                Pipes::default(),
+            )))
+        }
         sys::Forked::Child => {
             // An error must not go up from here: the caller would take it for the parent's, and
             // two processes would go on as the parent.
             if die_with(parent).is_err() {
                 sys::exit_now(EXIT_SETUP_FAILED);
             }
+            childs.into_iter().for_each(descriptors::keep_open);
             Ok(Fork::Child)
         }
     }

@@ -12,6 +12,7 @@ mod descriptors;
 mod entry;
 mod error;
 mod fork;
+mod handle;
 mod message;
 mod program;
 mod readiness;

@@ -14,6 +14,8 @@ pub(crate) struct Launch {
     pub(crate) depth: u32,
     /// The signal to receive when the parent ends, and the number of the lifeline's read end.
     pub(crate) lifeline: Option<(RawFd, i32)>,
+    /// A descriptor that is to stay open as long as the child lives.
+    pub(crate) keep_open: Option<RawFd>,
     /// The passed descriptors, by name.
     pub(crate) descriptors: Vec<(String, RawFd)>,
     /// What to do before the entry runs, in this order.
@@ -28,6 +30,7 @@ impl Launch {
         let (lifeline, signal) = self.lifeline.unwrap_or((-1, 0));
         put_i32(&mut out, lifeline);
         put_i32(&mut out, signal);
+        put_i32(&mut out, self.keep_open.unwrap_or(-1));
         put_u32(&mut out, self.descriptors.len() as u32);
         for (name, fd) in &self.descriptors {
             put_string(&mut out, name);
@@ -45,6 +48,7 @@ impl Launch {
         let entry = input.string()?;
         let depth = input.u32()?;
         let (lifeline, signal) = (input.i32()?, input.i32()?);
+        let keep_open = input.i32()?;
         let count = input.u32()?;
         let descriptors = (0..count)
             .map(|_| Some((input.string()?, input.i32()?)))
@@ -57,6 +61,7 @@ impl Launch {
             entry,
             depth,
             lifeline: (lifeline >= 0).then_some((lifeline, signal)),
+            keep_open: (keep_open >= 0).then_some(keep_open),
             descriptors,
             settings,
         })
@@ -192,16 +197,20 @@ mod tests {
             ".{0,40}",
             any::<u32>(),
             proptest::option::of((0..1_000_000, 1..65)),
+            proptest::option::of(0..1_000_000),
             proptest::collection::vec((".{0,20}", 0..1_000_000), 0..20),
             proptest::collection::vec(settings(), 0..9),
         )
-            .prop_map(|(entry, depth, lifeline, descriptors, settings)| Launch {
-                entry,
-                depth,
-                lifeline,
-                descriptors,
-                settings,
-            })
+            .prop_map(
+                |(entry, depth, lifeline, keep_open, descriptors, settings)| Launch {
+                    entry,
+                    depth,
+                    lifeline,
+                    keep_open,
+                    descriptors,
+                    settings,
+                },
+            )
     }
 
     fn reports() -> impl Strategy<Value = Report> {

@@ -33,6 +33,9 @@ pub(crate) fn apply(launch: &Launch) -> Result<(), Report> {
         )),
         None => None,
     };
+    if let Some(fd) = launch.keep_open {
+        descriptors::keep_open(step("taking the handle's end", sys::take_inherited(fd))?);
+    }
     step("taking the descriptors", take(&launch.descriptors))?;
     step("closing undeclared descriptors", close_undeclared())?;
     step("naming the process", set_name(&launch.entry))?;

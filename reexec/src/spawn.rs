@@ -14,6 +14,7 @@ use nix::unistd::{Uid, pipe2};
 
 use crate::command::{Source, Stdio};
 use crate::control::{CONTROL_FD, Control};
+use crate::handle::Prospect;
 use crate::message::{Launch, Report};
 use crate::readiness::wait_readable;
 use crate::setting::Setting;
@@ -39,10 +40,9 @@ fn start(command: &mut Command) -> Result<Child, Stage> {
     // The child has its copies now. Ours must go, or we would never see the end of what it
     // closes; their going also makes room for the pidfd when the table is full.
     drop(prepared.layout);
-    let child = step(
-        "opening a pidfd",
-        Child::new(pid, prepared.tie, prepared.pipes),
-    )?;
+    // Nobody can have reaped it: it waits for the launch.
+    let handle = step("opening a pidfd", prepared.prospect.of(pid))?;
+    let child = Child::new(pid, handle, prepared.tie, prepared.pipes);
     // If anything fails from here on, the drop of `child` kills and reaps it.
     // A launch that cannot be sent has a better error coming: the child is gone, or nearly so.
     let _ = prepared.control.send_launch(&prepared.launch);
@@ -83,6 +83,7 @@ fn c_string(string: OsString) -> Result<CString, Stage> {
 struct Prepared {
     /// The parent's end.
     control: Control,
+    prospect: Prospect,
     /// The write end of the lifeline.
     tie: Option<OwnedFd>,
     /// The parent's ends of the standard streams.
@@ -114,6 +115,9 @@ impl Prepared {
             lifeline(&mut layout, command.death_signal),
         )?;
         let (tie, lifeline) = lifeline.unzip();
+        let (prospect, childs) = step("preparing the handle", Prospect::new())?;
+        let keep_open = childs.map(|fd| layout.give_next(fd)).transpose();
+        let keep_open = step("preparing the handle", keep_open)?;
         let mut descriptors = Vec::new();
         for (name, fd) in &command.descriptors {
             let number = step("passing a descriptor", layout.lend_next(fd.as_fd()))?;
@@ -123,11 +127,13 @@ impl Prepared {
             entry: command.entry.clone(),
             depth: entry::depth() + 1,
             lifeline,
+            keep_open,
             descriptors,
             settings: settings(command)?,
         };
         Ok(Self {
             control,
+            prospect,
             tie,
             pipes,
             layout,
@@ -176,7 +182,7 @@ fn lifeline(
 }
 
 /// Which descriptor the child will have at which number: 0 to 2, the control channel, the
-/// lifeline if there is one, then those passed by name, without a gap.
+/// lifeline if there is one, what its handle needs, then those passed by name.
 struct Layout {
     pairs: Vec<(OwnedFd, RawFd)>,
     next: RawFd,
@@ -188,11 +194,11 @@ struct Layout {
 impl Layout {
     fn new(named: usize) -> Self {
         let next = CONTROL_FD + 1;
-        let lifeline_and_named = 1 + named as RawFd;
+        let lifeline_handle_and_named = 2 + named as RawFd;
         Self {
             pairs: Vec::new(),
             next,
-            floor: next + lifeline_and_named,
+            floor: next + lifeline_handle_and_named,
         }
     }
 

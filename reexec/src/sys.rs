@@ -162,23 +162,28 @@ pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> io::Result<(
     .map(drop)
 }
 
-/// Reaps the child behind `pidfd` if it has ended; `None` while it runs.
+/// Whom to wait for.
+#[derive(Clone, Copy)]
+pub(crate) enum WaitTarget<'a> {
+    Pidfd(BorrowedFd<'a>),
+    Pid(pid_t),
+    AnyChild,
+}
+
+/// Reaps the child if it has ended; `None` while it runs.
 ///
 /// `ECHILD` means that its status is gone: the kernel discarded it because `SIGCHLD` is ignored
 /// here, or somebody else in this process waited for it.
-pub(crate) fn try_reap(pidfd: impl AsFd) -> io::Result<Option<(ExitStatus, Usage)>> {
-    let id = pidfd.as_fd().as_raw_fd();
-    Ok(
-        waitid(libc::P_PIDFD, id, libc::WEXITED | libc::WNOHANG)?
-            .map(|end| (end.status, end.usage)),
-    )
+pub(crate) fn try_reap(child: WaitTarget<'_>) -> io::Result<Option<(ExitStatus, Usage)>> {
+    let end = waitid(child, libc::WEXITED | libc::WNOHANG)?;
+    Ok(end.map(|end| (end.status, end.usage)))
 }
 
 /// Reaps one child of this process that has ended, whichever; `None` if none has.
 ///
 /// `ECHILD` if there is no child at all.
 pub(crate) fn try_reap_any() -> io::Result<Option<End>> {
-    waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG)
+    waitid(WaitTarget::AnyChild, libc::WEXITED | libc::WNOHANG)
 }
 
 /// How a child has ended.
@@ -189,7 +194,12 @@ pub(crate) struct End {
 }
 
 /// The system call itself: libc's function lacks the last parameter, which is the kernel's.
-fn waitid(kind: libc::idtype_t, id: RawFd, flags: c_int) -> io::Result<Option<End>> {
+fn waitid(target: WaitTarget<'_>, flags: c_int) -> io::Result<Option<End>> {
+    let (kind, id) = match target {
+        WaitTarget::Pidfd(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
+        WaitTarget::Pid(pid) => (libc::P_PID, pid),
+        WaitTarget::AnyChild => (libc::P_ALL, 0),
+    };
     retry(|| {
         let mut info = MaybeUninit::<siginfo_t>::zeroed();
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();
@@ -217,16 +227,10 @@ fn waitid(kind: libc::idtype_t, id: RawFd, flags: c_int) -> io::Result<Option<En
     })
 }
 
-/// Blocks until the child behind `pidfd` has ended, and leaves it unreaped. Returns also if it
-/// turns out that somebody else has reaped it.
-pub(crate) fn await_end(pidfd: impl AsFd) -> io::Result<()> {
-    let id = pidfd.as_fd().as_raw_fd() as libc::id_t;
-    let flags = libc::WEXITED | libc::WNOWAIT;
-    let ended = retry(|| {
-        // SAFETY: a null pointer for the information is allowed on Linux.
-        checked(unsafe { libc::waitid(libc::P_PIDFD, id, ptr::null_mut(), flags) }.into())
-    });
-    match ended {
+/// Blocks until the child has ended, and leaves it unreaped. Returns also if it turns out that
+/// somebody else has reaped it.
+pub(crate) fn await_end(child: WaitTarget<'_>) -> io::Result<()> {
+    match waitid(child, libc::WEXITED | libc::WNOWAIT) {
         Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err(error),
         _ => Ok(()),
     }
@@ -277,11 +281,16 @@ pub(crate) fn signal_on_activity(pipe: impl AsFd, signal: c_int) -> io::Result<(
     Ok(())
 }
 
+/// kill(2), for a child that has not been reaped, so that the number is its own.
+pub(crate) fn kill(pid: pid_t, signal: c_int) -> io::Result<()> {
+    // SAFETY: integers only.
+    checked(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
 /// Sends `signal` to this process. Unlike raise(3) to the process, not to the thread, as the
 /// signal of a lifeline would be.
 pub(crate) fn signal_self(signal: c_int) -> io::Result<()> {
-    // SAFETY: integers only.
-    checked(unsafe { libc::kill(libc::getpid(), signal) }.into()).map(drop)
+    kill(std::process::id() as pid_t, signal)
 }
 
 /// nice(2), with errors that can be told from values.

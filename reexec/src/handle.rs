@@ -1,0 +1,116 @@
+//! How we refer to a child: by a pidfd, or by its number where pidfds are refused.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+
+use crate::{Usage, sys};
+
+/// A reference to a child that nobody has reaped, or that we have.
+#[derive(Debug)]
+pub(crate) enum Handle {
+    Pidfd(OwnedFd),
+    /// For kernels and seccomp filters that refuse `pidfd_open(2)`. The number is the child's own
+    /// until we have reaped it, which the lock in [`Child`](crate::Child) makes known.
+    Number {
+        pid: i32,
+        /// The read end of a pipe, at its end when the child has ended: that one has the other.
+        end: OwnedFd,
+    },
+}
+
+/// What there has to be before the child, for its handle.
+#[derive(Debug)]
+pub(crate) enum Prospect {
+    Pidfd,
+    /// The pipe: our end.
+    Number(OwnedFd),
+}
+
+impl Prospect {
+    /// With the descriptor that the child has to keep open, if there has to be one.
+    pub(crate) fn new() -> io::Result<(Prospect, Option<OwnedFd>)> {
+        if pidfds_work() {
+            return Ok((Prospect::Pidfd, None));
+        }
+        let (ours, childs) = pipe2(OFlag::O_CLOEXEC)?;
+        Ok((Prospect::Number(ours), Some(childs)))
+    }
+
+    /// To be called while nobody can have reaped the child. If it fails, the child is killed and
+    /// reaped.
+    pub(crate) fn of(self, pid: i32) -> io::Result<Handle> {
+        match self {
+            Prospect::Pidfd => match sys::pidfd_open(pid) {
+                Ok(pidfd) => Ok(Handle::Pidfd(pidfd)),
+                Err(error) => {
+                    sys::kill_and_reap(pid);
+                    Err(error)
+                }
+            },
+            Prospect::Number(end) => Ok(Handle::Number { pid, end }),
+        }
+    }
+}
+
+/// Tried out on ourselves, once.
+fn pidfds_work() -> bool {
+    const UNKNOWN: u8 = 0;
+    const YES: u8 = 1;
+    const NO: u8 = 2;
+    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
+    match ANSWER.load(Ordering::Relaxed) {
+        YES => return true,
+        NO => return false,
+        _ => {}
+    }
+    let answer = match sys::pidfd_open(std::process::id() as i32) {
+        Ok(_) => YES,
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => NO,
+            // Such as EMFILE: says nothing about the next time.
+            _ => return true,
+        },
+    };
+    ANSWER.store(answer, Ordering::Relaxed);
+    answer == YES
+}
+
+impl Handle {
+    /// Reaps the child if it has ended; see [`sys::try_reap`].
+    pub(crate) fn try_reap(&self) -> io::Result<Option<(ExitStatus, Usage)>> {
+        sys::try_reap(self.wait_target())
+    }
+
+    /// Blocks until the child has ended, and leaves it unreaped.
+    pub(crate) fn await_end(&self) -> io::Result<()> {
+        sys::await_end(self.wait_target())
+    }
+
+    fn wait_target(&self) -> sys::WaitTarget<'_> {
+        match self {
+            Handle::Pidfd(pidfd) => sys::WaitTarget::Pidfd(pidfd.as_fd()),
+            Handle::Number { pid, .. } => sys::WaitTarget::Pid(*pid),
+        }
+    }
+
+    /// Sends a signal to the child, which must not have been reaped by us.
+    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+        match self {
+            Handle::Pidfd(pidfd) => sys::pidfd_send_signal(pidfd, signal),
+            Handle::Number { pid, .. } => sys::kill(*pid, signal),
+        }
+    }
+}
+
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Handle::Pidfd(fd) | Handle::Number { end: fd, .. } => fd.as_fd(),
+        }
+    }
+}
