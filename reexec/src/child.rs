@@ -108,10 +108,12 @@ impl Child {
         // 2. Another one wants to kill the child, and waits for the lock, for ever.
         // So we only look here, and whoever gets the lock first reaps.
         loop {
+            if matches!(*self.state(), State::Unreaped) {
+                self.handle.await_end()?;
+            }
             if let Some(status) = self.try_wait()? {
                 return Ok(status);
             }
-            self.handle.await_end()?;
         }
     }
 

@@ -106,10 +106,15 @@ impl Control {
         sent.map(drop)
     }
 
+    /// The next message, or an empty one if the peer has closed its end.
     fn receive(&self, flags: MsgFlags) -> io::Result<Vec<u8>> {
-        let mut message = vec![0; MESSAGE_MAX];
-        let length = retry(|| Ok(recv(self.0.as_raw_fd(), &mut message, flags)?))?;
-        message.truncate(length);
+        // First how long it is: clearing a buffer for the longest would take longer than the rest.
+        let peek = flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+        let length = retry(|| Ok(recv(self.0.as_raw_fd(), &mut [], peek)?))?;
+        let mut message = vec![0; length];
+        if length > 0 {
+            retry(|| Ok(recv(self.0.as_raw_fd(), &mut message, flags)?))?;
+        }
         Ok(message)
     }
 }

@@ -1,10 +1,10 @@
 //! Finding ourselves: which file a child is to execute.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use crate::sys;
 
 /// The kernel's link to the file that a process is running, whatever has become of its name.
-const LINK: &CStr = c"/proc/self/exe";
+pub(crate) const LINK: &CStr = c"/proc/self/exe";
 
 /// A path by which this program can be executed: the file that is running, also after it was
 /// deleted, renamed or replaced, and whatever `argv[0]` says.
@@ -27,18 +27,17 @@ const LINK: &CStr = c"/proc/self/exe";
 /// [`std::env::current_exe`] gives the file's name instead, with ` (deleted)` at its end if that is
 /// what it is; use it to find what lies beside the program, or the file that has replaced it.
 pub fn self_exe() -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(path().to_bytes()))
+    // A link that leads to a deleted file can still be read.
+    let link = PathBuf::from(OsStr::from_bytes(LINK.to_bytes()));
+    if fs::read_link(&link).is_ok() {
+        link
+    } else {
+        path_executed_by()
+    }
 }
 
-/// [`self_exe`], for exec.
-pub(crate) fn path() -> CString {
-    let link = OsStr::from_bytes(LINK.to_bytes());
-    // A link that leads to a deleted file can still be read.
-    if fs::read_link(link).is_ok() {
-        LINK.to_owned()
-    } else {
-        sys::path_executed_by()
-    }
+fn path_executed_by() -> PathBuf {
+    PathBuf::from(OsString::from_vec(sys::path_executed_by().into_bytes()))
 }
 
 /// The copy that [`sealed_copy`] makes once.

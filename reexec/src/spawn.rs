@@ -1,10 +1,10 @@
 //! The parent's side of a start.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::time::{Duration, Instant};
@@ -307,34 +307,38 @@ fn exec(
     layout: &Layout,
     command: &Command,
 ) -> Result<i32, Stage> {
-    let sealed = if command.sealed {
-        Some(step(
-            "making a sealed copy of the program",
-            sealed_copy(layout),
-        )?)
-    } else {
-        None
-    };
-    let program = match &sealed {
-        // It is the child that looks this up, in its copy of our descriptors.
-        Some(copy) => c_string(format!("/proc/self/fd/{}", copy.as_raw_fd()).into())?,
-        None => program::path(),
-    };
     let pairs = layout.pairs.iter();
     let descriptors: Vec<_> = pairs
         .map(|(fd, target)| (fd.as_raw_fd(), *target))
         .collect();
-    let image = sys::Image {
-        program: &program,
-        argv,
-        env,
-        descriptors: &descriptors,
-        process_group: command.process_group,
+    let start = |program: &CStr| {
+        let process_group = command.process_group;
+        sys::spawn(&sys::Image {
+            program,
+            argv,
+            env,
+            descriptors: &descriptors,
+            process_group,
+        })
+        .map_err(|source| Stage::Exec {
+            program: PathBuf::from(OsStr::from_bytes(program.to_bytes())),
+            source,
+        })
     };
-    sys::spawn(&image).map_err(|source| Stage::Exec {
-        program: PathBuf::from(OsString::from_vec(program.into_bytes())),
-        source,
-    })
+    if command.sealed {
+        let copy = step("making a sealed copy of the program", sealed_copy(layout))?;
+        // It is the child that looks this up, in its copy of our descriptors.
+        return start(&c_string(
+            format!("/proc/self/fd/{}", copy.as_raw_fd()).into(),
+        )?);
+    }
+    match start(program::LINK) {
+        // It cannot be missing but for want of a /proc.
+        Err(Stage::Exec { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            start(&sys::path_executed_by())
+        }
+        result => result,
+    }
 }
 
 /// Where none of the child's descriptors is put in its place before it is executed.

@@ -267,7 +267,7 @@ pub(crate) fn duplicate_above(fd: BorrowedFd<'_>, floor: RawFd) -> io::Result<Ow
 /// Asks the kernel to send `signal` to this process when something happens on `pipe`.
 ///
 /// The owner is set before the signal, and both before `O_ASYNC`: the other way round the
-/// default, `SIGIO`, could be sent for an early event.
+/// default, `SIGIO`, could be sent for an early event. Other flags of the pipe are cleared.
 pub(crate) fn signal_on_activity(pipe: impl AsFd, signal: c_int) -> io::Result<()> {
     const F_SETSIG: c_int = 10; // fcntl(2), the same on every architecture; not in libc
     let fd = pipe.as_fd().as_raw_fd();
@@ -275,8 +275,7 @@ pub(crate) fn signal_on_activity(pipe: impl AsFd, signal: c_int) -> io::Result<(
     unsafe {
         checked(libc::fcntl(fd, libc::F_SETOWN, libc::getpid()).into())?;
         checked(libc::fcntl(fd, F_SETSIG, signal).into())?;
-        let flags = checked(libc::fcntl(fd, libc::F_GETFL).into())?;
-        checked(libc::fcntl(fd, libc::F_SETFL, flags as c_int | libc::O_ASYNC).into())?;
+        checked(libc::fcntl(fd, libc::F_SETFL, libc::O_ASYNC).into())?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::{interrupt, procfs, programs, ps, report, stage, verdict};
 
 const EXIT_NOT_HELD: u8 = 1;
 pub(crate) const EXIT_OUTPUT: u8 = 74; // EX_IOERR
-const EXIT_MISSING: u8 = 77; // EX_NOPERM in sysexits.h, "skipped" in automake
+pub(crate) const EXIT_MISSING: u8 = 77; // EX_NOPERM in sysexits.h, "skipped" in automake
 const EXIT_INTERRUPTED: u8 = 130; // 128 + SIGINT, as a shell reports it
 
 /// More at once would only get into each other's way: they sleep, but their `ps` does not.
@@ -154,7 +154,10 @@ impl Company {
         options: &Demo,
         output: &Output,
     ) -> Result<Vec<Told>, Failure> {
-        let folder = options.report.clone().unwrap_or_else(default_report);
+        let folder = options
+            .report
+            .clone()
+            .unwrap_or_else(|| programs::target_folder().join("demo"));
         let mut runs = runs_of(scenarios);
         let mut told: Vec<Told> = Vec::new();
         while told.len() < scenarios.len() {
@@ -357,13 +360,6 @@ fn progress(event: &Event) -> Option<String> {
         _ => return None,
     };
     Some(format!("{}: {:.3} s: {what}", event.scenario, event.t))
-}
-
-fn default_report() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target
-        .unwrap_or_else(|| programs::workspace().join("target"))
-        .join("demo")
 }
 
 /// The last line. Its form in `--json` is a promise.

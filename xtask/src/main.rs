@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod demo;
 mod event;
 mod interrupt;
@@ -31,5 +32,6 @@ fn main() -> ExitCode {
     match Options::parse().task {
         Task::Demo(options) => demo::run(&options),
         Task::List => list::run(),
+        Task::Bench(options) => bench::run(&options),
     }
 }

@@ -24,6 +24,26 @@ pub(crate) enum Task {
     Demo(Demo),
     /// List the scenarios
     List,
+    /// Measure times beside those of rivals, in the same run
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// From the spawn of a child that does nothing until it is reaped, by parents of several sizes
+    Spawn(BenchSpawn),
+}
+
+#[derive(Args)]
+pub(crate) struct BenchSpawn {
+    /// The results as NDJSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Where to draw the plot; by default bench/spawn.svg in cargo's target folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 /// Run scenarios side by side, and say of each claim whether it held.

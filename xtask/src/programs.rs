@@ -50,20 +50,30 @@ struct Target {
     name: String,
 }
 
-/// Builds them as `cargo run` would, and asks cargo where they are.
+/// Builds them as `cargo run` would.
 fn build() -> Result<BTreeMap<String, PathBuf>, String> {
+    cargo_build(
+        ["--workspace", "--exclude", "xtask", "--bins", "--examples"],
+        None,
+    )
+}
+
+/// Runs `cargo build`, and asks it where the programs are. An error is a sentence.
+pub(crate) fn cargo_build<'a>(
+    args: impl IntoIterator<Item = &'a str>,
+    rustflags: Option<&str>,
+) -> Result<BTreeMap<String, PathBuf>, String> {
     // Set by cargo for what it runs, so that it is the same one again.
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(&cargo)
-        .args([
-            "build",
-            "--workspace",
-            "--exclude",
-            "xtask",
-            "--bins",
-            "--examples",
-        ])
-        .arg("--message-format=json-render-diagnostics")
+    let mut command = Command::new(&cargo);
+    command
+        .arg("build")
+        .args(args)
+        .arg("--message-format=json-render-diagnostics");
+    if let Some(flags) = rustflags {
+        command.env("RUSTFLAGS", flags);
+    }
+    let output = command
         .current_dir(workspace())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -83,4 +93,10 @@ fn build() -> Result<BTreeMap<String, PathBuf>, String> {
 pub(crate) fn workspace() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask)
+}
+
+/// Where cargo, and we, put what we make.
+pub(crate) fn target_folder() -> PathBuf {
+    let set = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    set.unwrap_or_else(|| workspace().join("target"))
 }

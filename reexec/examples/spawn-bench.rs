@@ -1,0 +1,115 @@
+//! How long it takes from a spawn until the child is reaped: the Rust side of
+//! `cargo xtask bench spawn`, which tells it what to do.
+//!
+//! `spawn-bench MIB` holds so much memory resident; then, for each line `METHOD COUNT` on stdin, it
+//! starts COUNT children one after another, and prints the nanoseconds each has taken.
+
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::error::Error;
+use std::io::{self, BufRead, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use reexec::Resource;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    // The child of std; ours comes as far, and then runs its entry.
+    if env::args_os().nth(1).is_some_and(|arg| arg == "exit") {
+        return ExitCode::SUCCESS;
+    }
+    reexec::register("nothing", || {});
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "spawn-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mib: usize = env::args().nth(1).ok_or("how many MiB?")?.parse()?;
+    let held = vec![1_u8; mib << 20]; // not zeros: those would not be resident
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        let (method, count) = line.split_once(' ').ok_or("METHOD COUNT")?;
+        let spawn: fn() -> Result<()> = match method {
+            "reexec" => reexec_plain,
+            "reexec-all" => reexec_with_everything,
+            "std" => std_plain,
+            "std-uid" => std_with_uid,
+            _ => return Err(format!("there is no method {method}").into()),
+        };
+        let times: Result<Vec<String>> = (0..count.parse()?).map(|_| time(spawn)).collect();
+        writeln!(io::stdout(), "{}", times?.join(" "))?;
+    }
+    drop(held);
+    Ok(())
+}
+
+fn time(spawn: fn() -> Result<()>) -> Result<String> {
+    let start = Instant::now();
+    spawn()?;
+    Ok(start.elapsed().as_nanos().to_string())
+}
+
+fn reexec_plain() -> Result<()> {
+    reexec::command("nothing").status()?;
+    Ok(())
+}
+
+/// Every setting there is, and a passed descriptor.
+fn reexec_with_everything() -> Result<()> {
+    let (_, passed) = io::pipe()?;
+    let mut command = reexec::command("nothing");
+    command
+        .fd("passed", OwnedFd::from(passed))
+        .setsid()
+        .current_dir("/")
+        .umask(0o077)
+        .rlimit(Resource::CoreSize, 0, 0)
+        .nice(1)
+        .no_new_privs()
+        .die_with_parent(15);
+    if is_root() {
+        command.groups(&[65534]).group(65534).user(65534);
+    }
+    command.status()?;
+    Ok(())
+}
+
+fn std_plain() -> Result<()> {
+    Command::new("/proc/self/exe").arg("exit").status()?;
+    Ok(())
+}
+
+/// Off the fast path, as every `pre_exec` closure is: std then forks. The uid is the one it has.
+fn std_with_uid() -> Result<()> {
+    let uid = if is_root() {
+        0
+    } else {
+        std::fs::metadata("/proc/self").map(|m| uid(&m))?
+    };
+    Command::new("/proc/self/exe")
+        .arg("exit")
+        .uid(uid)
+        .status()?;
+    Ok(())
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| uid(&metadata) == 0)
+}
+
+fn uid(metadata: &std::fs::Metadata) -> u32 {
+    std::os::unix::fs::MetadataExt::uid(metadata)
+}

@@ -1,0 +1,432 @@
+//! `cargo xtask bench spawn`: from the spawn of a child that does nothing until it is reaped, by
+//! us and by our rivals, from parents of several sizes.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde::Serialize;
+
+use super::plot::{self, Line};
+use super::{Failure, Machine, Missing, compile, folder, median, meminfo_mib};
+use crate::options::BenchSpawn;
+use crate::programs::cargo_build;
+
+/// How much the parents hold, in MiB.
+const SIZES: [usize; 3] = [1, 512, 4096];
+
+/// What every way is compared with: it takes its turn right before each.
+const REFERENCE: &str = "std";
+
+/// Turns that each way gets, and children in each turn. Fewer where a child takes long.
+const TURNS: usize = 15;
+const CHILDREN: usize = 20;
+const CHILDREN_BY_FORK: usize = 2;
+
+/// A way to start a child.
+#[derive(Clone, Copy)]
+struct Way {
+    /// What its program calls it.
+    key: &'static str,
+    name: &'static str,
+    forks: bool,
+}
+
+const RUST: &[Way] = &[
+    Way {
+        key: "reexec",
+        name: "reexec",
+        forks: false,
+    },
+    Way {
+        key: "reexec-all",
+        name: "reexec, every setting",
+        forks: false,
+    },
+    Way {
+        key: REFERENCE,
+        name: "std Command",
+        forks: false,
+    },
+    Way {
+        key: "std-uid",
+        name: "std Command that has to fork",
+        forks: true,
+    },
+];
+
+const C: &[Way] = &[
+    Way {
+        key: "fork-exec",
+        name: "C fork + exec",
+        forks: true,
+    },
+    Way {
+        key: "vfork-exec",
+        name: "C vfork + exec",
+        forks: false,
+    },
+    Way {
+        key: "posix-spawn",
+        name: "C posix_spawn",
+        forks: false,
+    },
+];
+
+const GO: &[Way] = &[Way {
+    key: "run",
+    name: "Go, the chapter's way",
+    forks: false,
+}];
+
+/// A program that starts itself, in one or more ways.
+struct Program {
+    path: PathBuf,
+    linking: &'static str,
+    ways: &'static [Way],
+}
+
+/// What came out for one way and one size.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename = "spawn")]
+struct Measured {
+    way: &'static str,
+    linking: &'static str,
+    parent_mib: usize,
+    median_us: f64,
+    /// The median of what each turn took, divided by what the reference took right before.
+    ratio_to_std: f64,
+    children: usize,
+}
+
+/// Everything that `--json` prints, a line each.
+struct Results {
+    machine: Machine,
+    missing: Vec<Missing>,
+    sizes: Vec<usize>,
+    measured: Vec<Measured>,
+}
+
+pub(super) fn run(options: &BenchSpawn) -> Result<(), Failure> {
+    let folder = folder();
+    fs::create_dir_all(&folder).map_err(|error| Failure::writing(folder.display(), &error))?;
+    let (programs, missing) = programs(&folder)?;
+    let sizes = sizes();
+    let mut measured = Vec::new();
+    for &size in &sizes {
+        for program in &programs {
+            say(&format!(
+                "{} MiB, {}, {}",
+                size, program.ways[0].name, program.linking
+            ));
+            measured.extend(measure(&programs[0], program, size).map_err(|error| {
+                Failure::Missing(format!("{} failed: {error}", program.path.display()))
+            })?);
+        }
+    }
+    let results = Results {
+        machine: Machine::here(),
+        missing,
+        sizes,
+        measured,
+    };
+    let svg = options
+        .svg
+        .clone()
+        .unwrap_or_else(|| folder.join("spawn.svg"));
+    fs::write(&svg, results.plot()).map_err(|error| Failure::writing(svg.display(), &error))?;
+    say(&format!("the plot is in {}", svg.display()));
+    let text = if options.json {
+        results.json()
+    } else {
+        results.table()
+    };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::writing("stdout", &error))
+}
+
+/// How far it is; nobody waits for it.
+fn say(what: &str) {
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
+/// Those of [`SIZES`] for which there is memory: two parents hold it at a time.
+fn sizes() -> Vec<usize> {
+    const FOR_OTHERS: usize = 1024;
+    let largest = meminfo_mib("MemAvailable:").saturating_sub(FOR_OTHERS) / 2;
+    let mut sizes: Vec<usize> = SIZES
+        .iter()
+        .map(|size| (*size).min(largest).max(1))
+        .collect();
+    sizes.dedup();
+    if sizes != SIZES {
+        say(&format!(
+            "memory is short: parents hold {sizes:?} MiB instead of {SIZES:?}"
+        ));
+    }
+    sizes
+}
+
+/// What can be had here, our own first.
+fn programs(folder: &Path) -> Result<(Vec<Program>, Vec<Missing>), Failure> {
+    let mut programs = Vec::new();
+    let mut missing = Vec::new();
+    let example = [
+        "--release",
+        "--package",
+        "reexec",
+        "--example",
+        "spawn-bench",
+    ];
+
+    let path = built_example(&example, None).map_err(Failure::Missing)?;
+    programs.push(Program {
+        path,
+        linking: "dynamic",
+        ways: RUST,
+    });
+    match static_example(folder, &example) {
+        Ok(path) => programs.push(Program {
+            path,
+            linking: "static",
+            ways: RUST,
+        }),
+        Err(why) => missing.push(Missing {
+            what: "Rust, static",
+            why,
+            how_to_get_it: "rustup, and libc6-dev for a static libc",
+        }),
+    }
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bench/rivals/spawn.c");
+    for (linking, flag) in [("dynamic", "-O2"), ("static", "-static")] {
+        let path = folder.join(format!("spawn-c-{linking}"));
+        match compile("cc", &["-O2", flag, "-o", &path.to_string_lossy(), source]) {
+            Ok(()) => programs.push(Program {
+                path,
+                linking,
+                ways: C,
+            }),
+            Err(why) => missing.push(Missing {
+                what: "C",
+                why,
+                how_to_get_it: "apt-get install gcc libc6-dev",
+            }),
+        }
+    }
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bench/rivals/spawn.go");
+    let path = folder.join("spawn-go");
+    match compile("go", &["build", "-o", &path.to_string_lossy(), source]) {
+        Ok(()) => programs.push(Program {
+            path,
+            linking: "static",
+            ways: GO,
+        }),
+        Err(why) => missing.push(Missing {
+            what: "Go",
+            why,
+            how_to_get_it: "apt-get install golang-go",
+        }),
+    }
+    Ok((programs, missing))
+}
+
+fn built_example(args: &[&str], rustflags: Option<&str>) -> Result<PathBuf, String> {
+    let built = cargo_build(args.iter().copied(), rustflags)?;
+    built
+        .get("spawn-bench")
+        .cloned()
+        .ok_or_else(|| "cargo has not built spawn-bench".to_owned())
+}
+
+/// Built in a folder of its own, and for an explicit target: the flag is not for build scripts.
+fn static_example(folder: &Path, args: &[&str]) -> Result<PathBuf, String> {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let target_dir = folder.join("static").to_string_lossy().into_owned();
+    let more = ["--target", &target, "--target-dir", &target_dir];
+    built_example(
+        &[args, &more].concat(),
+        Some("-C target-feature=+crt-static"),
+    )
+}
+
+/// Lets the reference and the program's ways take turns.
+fn measure(reference: &Program, program: &Program, size: usize) -> io::Result<Vec<Measured>> {
+    let mut standard = Parent::start(reference, size)?;
+    let mut parent = Parent::start(program, size)?;
+    let mut times = vec![Vec::new(); program.ways.len()];
+    let mut ratios = vec![Vec::new(); program.ways.len()];
+    for _ in 0..TURNS {
+        for (index, way) in program.ways.iter().enumerate() {
+            let count = if way.forks {
+                CHILDREN_BY_FORK
+            } else {
+                CHILDREN
+            };
+            let before = standard.spawn(REFERENCE, CHILDREN)?;
+            let turn = parent.spawn(way.key, count)?;
+            ratios[index].push(median(&turn) / median(&before));
+            times[index].extend(turn);
+        }
+    }
+    let ways = program.ways.iter().zip(times.iter().zip(&ratios));
+    let measured = ways.map(|(way, (times, ratios))| Measured {
+        way: way.name,
+        linking: program.linking,
+        parent_mib: size,
+        median_us: median(times) / 1000.0,
+        ratio_to_std: median(ratios),
+        children: times.len(),
+    });
+    Ok(measured.collect())
+}
+
+/// A program at work, with so much memory. It ends with its stdin, and so with us.
+struct Parent {
+    process: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Parent {
+    fn start(program: &Program, mib: usize) -> io::Result<Self> {
+        let mut process = Command::new(&program.path)
+            .arg(mib.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let orders = process.stdin.take();
+        let answers = process.stdout.take().map(BufReader::new);
+        let answers = answers.ok_or_else(|| io::Error::other("it has no stdout"))?;
+        Ok(Self {
+            process,
+            orders,
+            answers,
+        })
+    }
+
+    /// The nanoseconds that each child took.
+    fn spawn(&mut self, way: &str, count: usize) -> io::Result<Vec<f64>> {
+        if let Some(orders) = &mut self.orders {
+            writeln!(orders, "{way} {count}")?;
+        }
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer)?;
+        let times: Vec<f64> = answer
+            .split_whitespace()
+            .filter_map(|time| time.parse().ok())
+            .collect();
+        if times.len() == count {
+            Ok(times)
+        } else {
+            Err(io::Error::other(format!("no answer to {way}")))
+        }
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        self.orders = None;
+        let _ = self.process.wait();
+    }
+}
+
+impl Results {
+    fn json(&self) -> String {
+        let mut lines = vec![serde_json::to_string(&self.machine)];
+        lines.extend(self.missing.iter().map(serde_json::to_string));
+        lines.extend(self.measured.iter().map(serde_json::to_string));
+        lines
+            .into_iter()
+            .flatten()
+            .map(|line| line + "\n")
+            .collect()
+    }
+
+    /// A row for each way and linking, in the order of measuring.
+    fn rows(&self) -> Vec<(&'static str, &'static str)> {
+        let mut rows = Vec::new();
+        for measured in &self.measured {
+            if !rows.contains(&(measured.way, measured.linking)) {
+                rows.push((measured.way, measured.linking));
+            }
+        }
+        rows
+    }
+
+    fn of(&self, row: (&str, &str)) -> Vec<&Measured> {
+        self.measured
+            .iter()
+            .filter(|measured| (measured.way, measured.linking) == row)
+            .collect()
+    }
+
+    fn table(&self) -> String {
+        let Machine {
+            processor,
+            processors,
+            memory_mib,
+            kernel,
+        } = &self.machine;
+        let mut out =
+            format!("{processor}, {processors} processors, {memory_mib} MiB, Linux {kernel}\n");
+        out +=
+            "microseconds from spawn to reaped, medians; in brackets, the ratio to std Command\n\n";
+        let _ = write!(out, "{:29} {:8}", "parent holds", "linking");
+        for size in &self.sizes {
+            let _ = write!(out, "{:>18}", format!("{size} MiB"));
+        }
+        out.push('\n');
+        for row in self.rows() {
+            let _ = write!(out, "{:29} {:8}", row.0, row.1);
+            for measured in self.of(row) {
+                let (time, ratio) = (measured.median_us, measured.ratio_to_std);
+                let _ = write!(out, "{:>18}", format!("{time:.0} ({ratio:.2})"));
+            }
+            out.push('\n');
+        }
+        for Missing {
+            what,
+            why,
+            how_to_get_it,
+        } in &self.missing
+        {
+            let _ = writeln!(
+                out,
+                "\nmissing: {what}: {why}\n  to get it: {how_to_get_it}"
+            );
+        }
+        out
+    }
+
+    /// The dynamic ones, and Go: static linking moves a line, but tells no other story.
+    fn plot(&self) -> String {
+        let rows = self
+            .rows()
+            .into_iter()
+            .filter(|row| row.1 == "dynamic" || row.0.starts_with("Go"));
+        let lines: Vec<Line> = rows
+            .map(|row| Line {
+                name: row.0,
+                is_ours: row.0.starts_with("reexec"),
+                values: self
+                    .of(row)
+                    .iter()
+                    .map(|measured| measured.median_us)
+                    .collect(),
+            })
+            .collect();
+        let sizes: Vec<String> = self
+            .sizes
+            .iter()
+            .map(|size| format!("{size} MiB"))
+            .collect();
+        plot::draw(
+            "Starting a child and reaping it, by the memory of the parent",
+            &sizes,
+            &lines,
+        )
+    }
+}
