@@ -27,6 +27,11 @@ impl Backoff {
         self.delay.take().is_some()
     }
 
+    /// There may be room again: ends the pause, but the next one will be longer all the same.
+    pub(crate) fn try_now(&mut self) {
+        self.until = None;
+    }
+
     /// When to try again; `None` if there is no pause.
     pub(crate) fn until(&mut self) -> Option<Instant> {
         self.until = self.until.filter(|until| *until > Instant::now());

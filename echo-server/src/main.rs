@@ -26,7 +26,11 @@ const EXIT_INTERNAL: u8 = 70; // EX_SOFTWARE
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let listener = match listener::listen(&options.address) {
+    // Whatever we were started with, workers are to have nothing but stdio and a connection.
+    if let Err(error) = reexec::clean_start() {
+        return fail(EXIT_INTERNAL, &error);
+    }
+    let listener = match listener::open(&options.address) {
         Ok(listener) => listener,
         Err(error) => return fail(EXIT_CANNOT_LISTEN, &error),
     };

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use reexec::{Child, Fork};
+use reexec::{Fork, Reaper};
 
 use crate::backoff::Backoff;
 use crate::log::log;
@@ -30,9 +30,12 @@ pub(crate) struct Supervisor {
     /// TERM and INT, which are blocked and read here, in the loop. No handler runs at any time,
     /// so nothing is interrupted half-way.
     signals: SignalFd,
-    /// The living workers, and those that have ended since we last looked. A handle holds the
-    /// pidfd that tells of its end; dropping one kills.
-    workers: Vec<Child>,
+    /// The workers that have not been reaped. It watches their pidfds, so it says which has ended,
+    /// where one SIGCHLD may stand for many.
+    workers: Reaper<()>,
+    /// A client for which there is no worker yet, because there was no room for another process.
+    /// Until there is, the others wait in the kernel's queue.
+    waiting: Option<TcpStream>,
     max_children: usize,
     drain_timeout: Duration,
     /// From the first signal on: when the sessions that are left will be cut off.
@@ -43,9 +46,8 @@ pub(crate) struct Supervisor {
 /// What one look at the descriptors has shown.
 struct Ready {
     signal: bool,
+    worker: bool,
     client: bool,
-    /// Which workers have ended, by their index.
-    ended: Vec<usize>,
 }
 
 impl Supervisor {
@@ -57,13 +59,12 @@ impl Supervisor {
     ) -> io::Result<Self> {
         let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
         signals.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self {
             listener: Some(listener),
-            signals: SignalFd::with_flags(
-                &signals,
-                SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
-            )?,
-            workers: Vec::new(),
+            signals: SignalFd::with_flags(&signals, flags)?,
+            workers: Reaper::new()?,
+            waiting: None,
             max_children: if max_children == 0 {
                 usize::MAX
             } else {
@@ -83,7 +84,9 @@ impl Supervisor {
                 return Ok(Role::Supervisor { drained: true });
             }
             let ready = self.wait()?;
-            self.reap(&ready.ended);
+            if ready.worker {
+                self.reap()?;
+            }
             if ready.signal && !self.take_signals()? || self.is_too_late() {
                 return Ok(Role::Supervisor {
                     drained: self.workers.is_empty(),
@@ -101,15 +104,21 @@ impl Supervisor {
     fn wait(&mut self) -> io::Result<Ready> {
         let paused = self.backoff.until();
         let accepting = paused.is_none() && self.workers.len() < self.max_children;
-        let listener = self.listener.as_ref().filter(|_| accepting);
+        if accepting && self.waiting.is_some() {
+            return Ok(Ready {
+                signal: false,
+                worker: false,
+                client: true,
+            });
+        }
+        let listener = self
+            .listener
+            .as_ref()
+            .filter(|_| accepting && self.waiting.is_none());
 
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        fds.extend(
-            self.workers
-                .iter()
-                .map(|worker| PollFd::new(worker.as_fd(), PollFlags::POLLIN)),
-        );
-        fds.extend(listener.map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
+        let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = vec![watch(self.signals.as_fd()), watch(self.workers.as_fd())];
+        fds.extend(listener.map(|listener| watch(listener.as_fd())));
         match poll(
             &mut fds,
             timeout(paused.into_iter().chain(self.deadline).min()),
@@ -118,31 +127,25 @@ impl Supervisor {
             Err(error) => return Err(error.into()),
         }
 
-        // In the order in which they were put in.
-        let mut ready = fds.iter().map(|fd| fd.any() == Some(true));
-        let signal = ready.next() == Some(true);
-        let ended = (0..self.workers.len())
-            .filter(|_| ready.next() == Some(true))
-            .collect();
-        let client = ready.next() == Some(true);
+        let is_ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
         Ok(Ready {
-            signal,
-            client,
-            ended,
+            signal: is_ready(0),
+            worker: is_ready(1),
+            client: is_ready(2),
         })
     }
 
-    /// Reaps each worker that has ended, and only these: the pidfd says which, where one SIGCHLD
-    /// may stand for many.
-    fn reap(&mut self, ended: &[usize]) {
-        for &index in ended.iter().rev() {
-            let worker = self.workers.swap_remove(index);
-            match worker.wait() {
+    /// Reaps every worker that has ended.
+    fn reap(&mut self) -> io::Result<()> {
+        for exit in self.workers.wait(Some(Duration::ZERO))? {
+            self.backoff.try_now();
+            match exit.status {
                 Ok(status) if status.success() => {}
-                Ok(status) => log(format_args!("worker {} failed: {status}", worker.id())),
+                Ok(status) => log(format_args!("worker {} failed: {status}", exit.id)),
                 Err(error) => log(format_args!("{error}")),
             }
         }
+        Ok(())
     }
 
     /// The first signal starts the drain; `false` at the second.
@@ -151,9 +154,11 @@ impl Supervisor {
             if self.listener.take().is_none() {
                 return Ok(false);
             }
-            let sessions = self.workers.len();
+            self.waiting = None;
+            let left = self.workers.len();
+            let sessions = if left == 1 { "session" } else { "sessions" };
             log(format_args!(
-                "no new clients; {sessions} sessions left to finish"
+                "no new clients; {left} {sessions} left to finish"
             ));
             if !self.drain_timeout.is_zero() {
                 self.deadline = Instant::now().checked_add(self.drain_timeout);
@@ -167,19 +172,25 @@ impl Supervisor {
             .is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// Accepts a client and forks a worker for it. The connection comes back in the worker.
+    /// Forks a worker for the next client. The connection comes back in the worker.
     fn serve_next(&mut self) -> Option<TcpStream> {
-        let connection = match self.listener.as_ref()?.accept() {
-            Ok((connection, _)) => connection,
-            Err(error) if is_the_clients(&error) => return None,
-            Err(error) => return self.pause(&format!("cannot accept: {error}")),
-        };
+        let connection = self.next_client()?;
         match reexec::fork() {
             Ok(Fork::Child) => return Some(connection),
-            // Our copy of the connection is closed at the end of this function: kept, it would
-            // hold the connection open after the worker has ended.
-            Ok(Fork::Parent(worker)) => self.workers.push(worker),
-            Err(error) => return self.pause(&format!("cannot fork, one client dropped: {error}")),
+            // Our copy of the connection is closed at the end of this block: kept, it would hold
+            // the connection open after the worker has ended.
+            Ok(Fork::Parent(worker)) => {
+                drop(connection);
+                if let Err(error) = self.workers.add(worker, ()) {
+                    self.pause(&format!("cannot watch another worker: {error}"));
+                    return None;
+                }
+            }
+            Err(error) => {
+                self.waiting = Some(connection);
+                self.pause(&format!("cannot fork: {error}"));
+                return None;
+            }
         }
         if self.backoff.leave() {
             log(format_args!("accepting again"));
@@ -187,21 +198,52 @@ impl Supervisor {
         None
     }
 
-    fn pause(&mut self, problem: &str) -> Option<TcpStream> {
-        if self.backoff.enter() {
-            log(format_args!("{problem}; trying again until it works"));
+    fn next_client(&mut self) -> Option<TcpStream> {
+        if let Some(connection) = self.waiting.take() {
+            return Some(connection);
         }
-        None
+        match self.listener.as_ref()?.accept() {
+            Ok((connection, _)) => Some(connection),
+            Err(error) if is_the_clients(&error) => None,
+            Err(error) => {
+                self.pause(&format!("cannot accept: {error}"));
+                None
+            }
+        }
+    }
+
+    fn pause(&mut self, problem: &str) {
+        if self.backoff.enter() {
+            log(format_args!("{problem}; clients wait until it works"));
+        }
     }
 }
 
-/// The client has gone before it was served, or none is left to accept; not our shortage.
+/// None is left to accept, or the next has gone before it was served, which accept(2) says with
+/// whatever error its connection had. Not a shortage of ours.
 fn is_the_clients(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
-    matches!(
-        error.kind(),
-        WouldBlock | Interrupted | ConnectionAborted | ConnectionReset
-    )
+    use Errno::{
+        EAGAIN, ECONNABORTED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH,
+        ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTO, ETIMEDOUT,
+    };
+    const OF_THE_CONNECTION: [Errno; 13] = [
+        EAGAIN,
+        ECONNABORTED,
+        ECONNRESET,
+        EHOSTDOWN,
+        EHOSTUNREACH,
+        EINTR,
+        ENETDOWN,
+        ENETUNREACH,
+        ENONET,
+        ENOPROTOOPT,
+        EOPNOTSUPP,
+        EPROTO,
+        ETIMEDOUT,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|number| OF_THE_CONNECTION.contains(&Errno::from_raw(number)))
 }
 
 /// Rounded up to whole milliseconds, or the loop would be busy for the last one.

@@ -21,6 +21,9 @@ pub(crate) enum Handle {
         /// The read end of a pipe, at its end when the child has ended: that one has the other.
         end: OwnedFd,
     },
+    /// It had ended, and the kernel had reaped it, before we could take hold of it: `SIGCHLD` is
+    /// ignored here. A pipe that is at its end stands for it.
+    Gone(OwnedFd),
 }
 
 /// What there has to be before the child, for its handle.
@@ -47,6 +50,10 @@ impl Prospect {
         match self {
             Prospect::Pidfd => match sys::pidfd_open(pid) {
                 Ok(pidfd) => Ok(Handle::Pidfd(pidfd)),
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+                    let (at_its_end, _) = pipe2(OFlag::O_CLOEXEC)?;
+                    Ok(Handle::Gone(at_its_end))
+                }
                 Err(error) => {
                     sys::kill_and_reap(pid);
                     Err(error)
@@ -83,18 +90,22 @@ fn pidfds_work() -> bool {
 impl Handle {
     /// Reaps the child if it has ended; see [`sys::try_reap`].
     pub(crate) fn try_reap(&self) -> io::Result<Option<(ExitStatus, Usage)>> {
-        sys::try_reap(self.wait_target())
+        sys::try_reap(self.wait_target()?)
     }
 
     /// Blocks until the child has ended, and leaves it unreaped.
     pub(crate) fn await_end(&self) -> io::Result<()> {
-        sys::await_end(self.wait_target())
+        match self.wait_target() {
+            Ok(target) => sys::await_end(target),
+            Err(_) => Ok(()),
+        }
     }
 
-    fn wait_target(&self) -> sys::WaitTarget<'_> {
+    fn wait_target(&self) -> io::Result<sys::WaitTarget<'_>> {
         match self {
-            Handle::Pidfd(pidfd) => sys::WaitTarget::Pidfd(pidfd.as_fd()),
-            Handle::Number { pid, .. } => sys::WaitTarget::Pid(*pid),
+            Handle::Pidfd(pidfd) => Ok(sys::WaitTarget::Pidfd(pidfd.as_fd())),
+            Handle::Number { pid, .. } => Ok(sys::WaitTarget::Pid(*pid)),
+            Handle::Gone(_) => Err(io::Error::from_raw_os_error(libc::ECHILD)),
         }
     }
 
@@ -103,6 +114,7 @@ impl Handle {
         match self {
             Handle::Pidfd(pidfd) => sys::pidfd_send_signal(pidfd, signal),
             Handle::Number { pid, .. } => sys::kill(*pid, signal),
+            Handle::Gone(_) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         }
     }
 }
@@ -110,7 +122,7 @@ impl Handle {
 impl AsFd for Handle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Handle::Pidfd(fd) | Handle::Number { end: fd, .. } => fd.as_fd(),
+            Handle::Pidfd(fd) | Handle::Number { end: fd, .. } | Handle::Gone(fd) => fd.as_fd(),
         }
     }
 }

@@ -32,4 +32,5 @@ pub use fork::{Fork, fork};
 pub use program::self_exe;
 pub use reaper::{Exit, Reaper};
 pub use setting::Resource;
+pub use setup::clean_start;
 pub use usage::Usage;

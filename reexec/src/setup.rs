@@ -5,7 +5,6 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::time::Instant;
 
 use nix::sys::prctl;
@@ -14,6 +13,8 @@ use crate::control::{CONTROL_FD, Control};
 use crate::message::{Launch, Report};
 use crate::readiness::wait_readable;
 use crate::{descriptors, sys};
+
+const DESCRIPTORS: &str = "/proc/self/fd";
 
 /// The control channel that our parent left us; `None` in an ordinary start.
 pub(crate) fn control_channel() -> Option<Control> {
@@ -56,16 +57,36 @@ fn take(passed: &[(String, RawFd)]) -> io::Result<()> {
     Ok(())
 }
 
+/// What a child of [`command`](crate::command) finds by itself, for a program that others have
+/// started: to be called first in `main`, while there is one thread and before anything takes over
+/// a descriptor.
+///
+/// - No signal is blocked, and none is ignored but `SIGPIPE`, which every Rust program ignores. A
+///   launcher can leave both behind, and a server that inherits an ignored `SIGCHLD` never learns
+///   how its children end.
+/// - Every descriptor but stdin, stdout and stderr that came through exec is closed.
+///
+/// # Errors
+///
+/// Those of reading `/proc/self/fd`. Without a `/proc`, descriptors become close-on-exec instead.
+pub fn clean_start() -> io::Result<()> {
+    sys::stop_ignoring();
+    sys::unblock_signals();
+    close_inherited()
+}
+
 /// A launcher that forgets close-on-exec leaks into its children, and into theirs.
 fn close_undeclared(launch: &Launch) -> io::Result<()> {
-    const FIRST: RawFd = 3;
-    let folder = Path::new("/proc/self/fd");
-    if let Ok(metadata) = folder.metadata()
-        && metadata.len() == number_declared(launch)
-    {
-        return Ok(());
+    match fs::metadata(DESCRIPTORS) {
+        Ok(folder) if folder.len() == number_declared(launch) => Ok(()),
+        _ => close_inherited(),
     }
-    let Ok(open) = fs::read_dir(folder) else {
+}
+
+/// Closes what has come through exec and was not made close-on-exec since.
+fn close_inherited() -> io::Result<()> {
+    const FIRST: RawFd = 3;
+    let Ok(open) = fs::read_dir(DESCRIPTORS) else {
         // No /proc here. What has been leaked then stays open, but goes no further.
         return sys::close_on_exec_from(FIRST);
     };

@@ -236,12 +236,13 @@ pub(crate) fn await_end(child: WaitTarget<'_>) -> io::Result<()> {
     }
 }
 
-/// Kills and reaps a child that has no pidfd. Its number cannot be reused before we have waited.
+/// Kills and reaps a child that has no pidfd. If it is a child of ours, its number cannot be
+/// another's before we have waited; if it is none, because the kernel has reaped it, it may be.
 pub(crate) fn kill_and_reap(pid: pid_t) {
-    // SAFETY: integers only; a null pointer for the status is allowed.
-    unsafe {
-        libc::kill(pid, libc::SIGKILL);
-        let _ = retry(|| checked(libc::waitpid(pid, ptr::null_mut(), 0).into()));
+    let target = WaitTarget::Pid(pid);
+    if waitid(target, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok() {
+        let _ = kill(pid, libc::SIGKILL);
+        let _ = waitid(target, libc::WEXITED);
     }
 }
 
@@ -406,16 +407,46 @@ pub(crate) fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Resets to default what the parent had handled, and what it had ignored except `SIGPIPE`: Rust
-/// programs ignore that one from birth, and so does this copy of one.
+/// Resets to default what the parent had handled or ignored. Except `SIGPIPE`, which Rust programs
+/// ignore from birth, and so does this copy of one; and those by which std tells of a stack
+/// overflow, which it will tell of in the copy, too.
 fn remove_handlers() {
     for signal in 1..=libc::SIGRTMAX() {
-        if signal != libc::SIGPIPE {
-            // SAFETY: setting a default disposition runs no code of ours. It fails, harmlessly,
-            // for KILL, STOP and the numbers that libc keeps for itself.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        if ![libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS].contains(&signal) {
+            set_default(signal);
         }
     }
+}
+
+/// Resets to default what the launcher of this program had ignored, except `SIGPIPE`.
+pub(crate) fn stop_ignoring() {
+    for signal in (1..=libc::SIGRTMAX()).filter(|signal| *signal != libc::SIGPIPE) {
+        if is_ignored(signal) {
+            set_default(signal);
+        }
+    }
+}
+
+fn set_default(signal: c_int) {
+    // SAFETY: setting a default disposition runs no code of ours. It fails, harmlessly, for KILL,
+    // STOP and the numbers that libc keeps for itself.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+fn is_ignored(signal: c_int) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: `action` is valid for writes; it is plain data, for which all-zero is a value.
+    unsafe {
+        let asked = libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0;
+        asked && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Lets every signal through in this thread.
+pub(crate) fn unblock_signals() {
+    let none = empty_set();
+    // SAFETY: the set is initialised and outlives the call, which cannot fail with these arguments.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
 }
 
 fn empty_set() -> sigset_t {

@@ -1,0 +1,225 @@
+//! A server under test, and its clients.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use crate::processes::{LIMIT, Program, state, until};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_echo-server");
+
+/// A running server. Dropped, it is killed, and its workers with it.
+pub(crate) struct Server {
+    pub(crate) program: Program,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// On a free port of this machine.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        Self::run(Command::new(BINARY).arg("0").args(options))
+    }
+
+    /// A shell runs `script`, in which `"$0" 0` is the server.
+    pub(crate) fn start_by_shell(script: &str) -> Self {
+        Self::run(Command::new("sh").args(["-c", script, BINARY]))
+    }
+
+    #[track_caller]
+    pub(crate) fn run(command: &mut Command) -> Self {
+        Self::of(Program::start(command))
+    }
+
+    /// Waits for the line that says where it listens, so that clients may come.
+    #[track_caller]
+    pub(crate) fn of(mut program: Program) -> Self {
+        let line = program.stdout.next();
+        let address = line.strip_prefix("listening on ");
+        let address = address.and_then(|rest| rest.split_once(" (")?.0.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
+        Self { program, address }
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address).unwrap()
+    }
+
+    /// A client that is being served, and the worker that serves it.
+    pub(crate) fn connect_and_see_worker(&self) -> (Client, Pid) {
+        let before = self.workers();
+        let mut client = self.connect();
+        client.assert_echo(b"served");
+        let mut workers = self.workers();
+        workers.retain(|worker| !before.contains(worker));
+        assert_eq!(workers.len(), 1);
+        (client, workers[0])
+    }
+
+    /// A whole session in which everything comes back.
+    #[track_caller]
+    pub(crate) fn assert_serves(&self) {
+        assert!(self.connect().session(b"still there?").unwrap() == b"still there?");
+    }
+
+    /// A process for each client, and nothing else.
+    pub(crate) fn workers(&self) -> Vec<Pid> {
+        self.program.children()
+    }
+
+    /// Waits until as many workers are there; zombies count.
+    #[track_caller]
+    pub(crate) fn assert_workers(&self, number: usize) -> Vec<Pid> {
+        let workers = until("workers", || self.workers(), |all| all.len() >= number);
+        assert_eq!(workers.len(), number);
+        workers
+    }
+
+    /// Waits until every worker has gone for good.
+    #[track_caller]
+    pub(crate) fn assert_no_worker_is_left(&self) {
+        let look = || self.workers().into_iter().map(|pid| (pid, state(pid)));
+        until("no workers", || look().collect::<Vec<_>>(), Vec::is_empty);
+    }
+}
+
+/// A client whose reads and writes fail when they take too long.
+pub(crate) struct Client(TcpStream);
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(stream))
+    }
+
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.0
+    }
+
+    /// These bytes come back while the session goes on.
+    #[track_caller]
+    pub(crate) fn assert_echo(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).unwrap();
+        self.assert_reads(bytes);
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_reads(&mut self, expected: &[u8]) {
+        let mut bytes = vec![0; expected.len()];
+        self.0.read_exact(&mut bytes).unwrap();
+        assert!(bytes == expected, "not what was sent");
+    }
+
+    /// Not served: nothing comes within a while in which a worker would have done it.
+    #[track_caller]
+    pub(crate) fn assert_hears_nothing(&mut self) {
+        let short = Duration::from_millis(200);
+        self.0.set_read_timeout(Some(short)).unwrap();
+        let error = self.0.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        self.0.set_read_timeout(Some(LIMIT)).unwrap();
+    }
+
+    /// The session is over: its end has come, or a reset.
+    #[track_caller]
+    pub(crate) fn assert_is_cut_off(&mut self) {
+        match self.0.read(&mut [0]) {
+            Ok(0) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            result => panic!("{result:?}"),
+        }
+    }
+
+    /// Sends these bytes and then the end of the stream, and meanwhile reads what comes.
+    pub(crate) fn session(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        self.session_of([bytes])
+    }
+
+    /// The same with the bytes in pieces, each in a write of its own.
+    pub(crate) fn session_of<'a>(
+        mut self,
+        pieces: impl IntoIterator<Item = &'a [u8]> + Send,
+    ) -> io::Result<Vec<u8>> {
+        let mut writer = self.0.try_clone()?;
+        thread::scope(|scope| {
+            let sent = scope.spawn(move || {
+                for piece in pieces {
+                    writer.write_all(piece)?;
+                }
+                writer.shutdown(Shutdown::Write)
+            });
+            let mut received = Vec::new();
+            self.0.read_to_end(&mut received)?;
+            sent.join().unwrap()?;
+            Ok(received)
+        })
+    }
+}
+
+/// Has so many sessions with the server at `address`, so many at a time, each with as many bytes
+/// as its number, and returns what went wrong in any.
+pub(crate) fn flood(address: SocketAddr, count: usize, parallel: usize) -> Vec<String> {
+    let failure = |number| {
+        let sent = random_bytes(number);
+        match Client::connect(address).and_then(|client| client.session(&sent)) {
+            Ok(received) if received == sent => None,
+            Ok(_) => Some(format!("{number} bytes came back wrong")),
+            Err(error) => Some(error.to_string()),
+        }
+    };
+    let next = AtomicUsize::new(0);
+    let numbers = || {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        (number < count).then_some(number)
+    };
+    let sessions = || std::iter::from_fn(numbers).filter_map(failure);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..parallel)
+            .map(|_| scope.spawn(|| sessions().collect::<Vec<_>>()))
+            .collect();
+        let failures = threads.into_iter().map(|thread| thread.join().unwrap());
+        failures.flatten().collect()
+    })
+}
+
+/// Bytes of every value, zero too, in no order (xorshift).
+pub(crate) fn random_bytes(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15 ^ length as u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// Where a process's descriptors lead, such as `socket:[4711]`; sorted.
+pub(crate) fn descriptors(pid: Pid) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let mut links: Vec<_> = links.map(|link| link.display().to_string()).collect();
+    links.sort();
+    links
+}
+
+/// Whether the process holds back this signal, by its number.
+pub(crate) fn blocks(pid: Pid, signal: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
+    mask & (1 << (signal - 1)) != 0
+}
+
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}

@@ -1,0 +1,177 @@
+//! The first line on stdout, and the reasons for not getting there.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::processes::{NOT_SECONDS, Output, Program, closed_pipe, full_device, until};
+use crate::server::{BINARY, Client, Server, blocks, is_root};
+
+fn server(args: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(args);
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    Program::start(&mut server(args)).output()
+}
+
+/// The server has not started: one sentence, this exit code.
+#[track_caller]
+fn assert_refuses(output: &Output, code: i32, start: &str) {
+    assert_eq!(output.code, code, "{output:?}");
+    assert_eq!(output.stderr.len(), 1, "{output:?}");
+    assert!(output.stderr[0].starts_with(start), "{output:?}");
+    assert_eq!(output.stdout, [""; 0]);
+}
+
+/// It comes while the server runs, so it was flushed; and nothing comes after it.
+#[test]
+fn the_first_line_says_where_it_listens() {
+    let mut program = Program::start(&mut server(&["127.0.0.1:0"]));
+    let line = program.stdout.next();
+    let pid = program.pid();
+    let port = line
+        .strip_prefix("listening on 127.0.0.1:")
+        .and_then(|rest| rest.strip_suffix(&format!(" (fork, pid {pid})")))
+        .and_then(|port| port.parse::<u16>().ok())
+        .unwrap_or_else(|| panic!("{line:?}"));
+    assert_ne!(port, 0);
+    let client = Client::connect(([127, 0, 0, 1], port).into()).unwrap();
+    assert!(client.session(b"hello").unwrap() == b"hello");
+    program.signal(Signal::SIGTERM);
+    assert_eq!(program.stdout.rest(), [""; 0]);
+}
+
+#[test]
+fn the_forms_of_an_address() {
+    for address in ["0", "127.0.0.1:0", "localhost:0"] {
+        let server = Server::run(&mut server(&[address]));
+        assert!(server.address.ip().is_loopback(), "{}", server.address);
+        server.assert_serves();
+    }
+    let everywhere = Server::run(&mut server(&[":0"]));
+    assert!(
+        everywhere.address.ip().is_unspecified(),
+        "{}",
+        everywhere.address
+    );
+    let port = everywhere.address.port();
+    let client = Client::connect(([127, 0, 0, 1], port).into()).unwrap();
+    assert!(client.session(b"hello").unwrap() == b"hello");
+
+    if let Err(error) = TcpListener::bind("[::1]:0") {
+        println!("skipped, no IPv6 here: {error}");
+        return;
+    }
+    Server::run(&mut server(&["[::1]:0"])).assert_serves();
+    let client = Client::connect(([0, 0, 0, 0, 0, 0, 0, 1], port).into()).unwrap();
+    assert!(client.session(b"hello").unwrap() == b"hello");
+}
+
+#[test]
+fn the_port_is_in_use() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let reason = format!("echo-server: cannot listen on {address}: Address already in use");
+    assert_refuses(&output(&[&address]), 69, &reason);
+
+    let port = other.local_addr().unwrap().port().to_string();
+    let reason = format!("echo-server: cannot listen on {port}: Address already in use");
+    assert_refuses(&output(&[&port]), 69, &reason);
+}
+
+#[test]
+fn the_port_is_in_use_under_ipv6() {
+    let Ok(other) = TcpListener::bind("[::1]:0") else {
+        println!("skipped: no IPv6 here");
+        return;
+    };
+    let address = format!(":{}", other.local_addr().unwrap().port());
+    let reason = format!("echo-server: cannot listen on {address}: Address already in use");
+    assert_refuses(&output(&[&address]), 69, &reason);
+}
+
+#[test]
+fn addresses_that_are_none() {
+    for address in [
+        "",
+        "x",
+        "99999",
+        "no:such:address",
+        "127.0.0.1",
+        "127.0.0.1:",
+        ":",
+    ] {
+        let reason = format!("echo-server: cannot listen on {address}: ");
+        assert_refuses(&output(&[address]), 69, &reason);
+    }
+    // For documentation (RFC 5737), so no machine has it.
+    let reason = "echo-server: cannot listen on 192.0.2.1:0: Cannot assign requested address";
+    assert_refuses(&output(&["192.0.2.1:0"]), 69, reason);
+}
+
+#[test]
+fn a_port_that_needs_a_right() {
+    const NOBODY: u32 = 65_534;
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first = first.ok().and_then(|text| text.trim().parse::<u16>().ok());
+    if !is_root() || first.is_none_or(|first| first <= 1) {
+        println!("skipped: needs root, and ports that are privileged");
+        return;
+    }
+    let program = Program::try_start(
+        server(&["1"])
+            .uid(NOBODY)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped()),
+    );
+    match program {
+        Ok(program) => {
+            let reason = "echo-server: cannot listen on 1: Permission denied";
+            assert_refuses(&program.output(), 69, reason);
+        }
+        Err(error) => println!("skipped: user {NOBODY} cannot run {BINARY}: {error}"),
+    }
+}
+
+#[test]
+fn usage() {
+    output(&["--no-such-option"]).assert_usage("--no-such-option");
+    output(&["0", "--model", "none"]).assert_usage("--model");
+    output(&["0", "0"]).assert_usage("'0'");
+    for value in NOT_SECONDS {
+        output(&["0", &format!("--drain-timeout={value}")]).assert_usage("--drain-timeout");
+    }
+    for value in ["-1", "abc", "", "1.5", "99999999999999999999"] {
+        output(&["0", &format!("--max-children={value}")]).assert_usage("--max-children");
+    }
+}
+
+#[test]
+fn nobody_can_read_the_first_line() {
+    let reason = "echo-server: cannot write to stdout: Broken pipe";
+    let program = Program::start_to(closed_pipe(), &mut server(&["0"]));
+    assert_refuses(&program.output(), 70, reason);
+
+    let reason = "echo-server: cannot write to stdout: No space left";
+    let program = Program::start_to(full_device(), &mut server(&["0"]));
+    assert_refuses(&program.output(), 70, reason);
+}
+
+/// std opens the null device in the place of a standard stream that is missing, so that no
+/// connection is mistaken for it.
+#[test]
+fn without_standard_streams() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" 0 <&- >&- 2>&-", BINARY]);
+    let program = Program::start(&mut command);
+    let ready = || blocks(program.pid(), Signal::SIGTERM as u32);
+    until("ready", ready, |ready| *ready);
+    program.signal(Signal::SIGTERM);
+    assert_eq!(program.exit_code(), 0);
+}

@@ -1,0 +1,184 @@
+//! `exec-cmd`, from outside.
+
+#![forbid(unsafe_code)]
+
+#[path = "../../zombie/tests/processes/mod.rs"]
+mod processes;
+
+use std::process::Command;
+
+use processes::{Output, Program, closed_pipe, full_device};
+
+fn exec_cmd(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exec-cmd"));
+    command.args(args).env("LC_ALL", "C"); // ls speaks the user's language otherwise
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    Program::start(&mut exec_cmd(args)).output()
+}
+
+/// Output on both streams and an exit code, as `ls` has them together on a bad day.
+const BOTH: [&str; 4] = ["--", "sh", "-c", "echo a; echo b >&2; exit 3"];
+
+/// More than a pipe holds, on both streams, one after the other.
+const MUCH: [&str; 4] = [
+    "--",
+    "sh",
+    "-c",
+    "head -c 300000 /dev/zero | tr '\\0' e >&2; head -c 300000 /dev/zero | tr '\\0' o",
+];
+
+#[test]
+fn run_shows_nothing_but_the_failure() {
+    let output = output(&[&["run"], &BOTH[..]].concat());
+    assert_eq!(output.stdout, [""; 0]);
+    assert_eq!(
+        output.stderr,
+        ["exec-cmd: cmd.Run failed with exit status: 3"]
+    );
+    assert_eq!(output.code, 1);
+}
+
+#[test]
+fn combined_keeps_the_order_of_both_streams() {
+    let output = output(&[&["combined"], &BOTH[..]].concat());
+    assert_eq!(output.stdout, ["combined out:", "a", "b", ""]);
+    assert_eq!(
+        output.stderr,
+        ["exec-cmd: cmd.Run() failed with exit status: 3"]
+    );
+    assert_eq!(output.code, 1);
+}
+
+#[test]
+fn separate_keeps_the_streams_apart() {
+    let output = output(&[&["separate"], &BOTH[..]].concat());
+    assert_eq!(output.stdout, ["out:", "a", "", "err:", "b", ""]);
+    assert_eq!(
+        output.stderr,
+        ["exec-cmd: cmd.Run() failed with exit status: 3"]
+    );
+    assert_eq!(output.code, 1);
+}
+
+#[test]
+fn without_a_way_all_three_run_also_after_a_failure() {
+    let output = output(&BOTH);
+    assert_eq!(
+        output.stdout,
+        [
+            "combined out:",
+            "a",
+            "b",
+            "",
+            "out:",
+            "a",
+            "",
+            "err:",
+            "b",
+            ""
+        ]
+    );
+    assert_eq!(
+        output.stderr,
+        [
+            "exec-cmd: cmd.Run failed with exit status: 3",
+            "exec-cmd: cmd.Run() failed with exit status: 3",
+            "exec-cmd: cmd.Run() failed with exit status: 3",
+        ]
+    );
+    assert_eq!(output.code, 1);
+}
+
+#[test]
+fn a_command_that_succeeds() {
+    let output = output(&["--", "echo", "*.log"]);
+    assert_eq!(
+        output.stdout,
+        [
+            "combined out:",
+            "*.log",
+            "",
+            "out:",
+            "*.log",
+            "",
+            "err:",
+            ""
+        ],
+        "no shell expands it"
+    );
+    assert_eq!(output.stderr, [""; 0]);
+    assert_eq!(output.code, 0);
+}
+
+#[test]
+fn more_than_a_pipe_holds_on_both_streams() {
+    let (errors, outs) = ("e".repeat(300_000), "o".repeat(300_000));
+    let [run, combined, separate] =
+        ["run", "combined", "separate"].map(|way| output(&[&[way], &MUCH[..]].concat()));
+    assert_eq!(run.stdout, [""; 0]);
+    // Not assert_eq, which would print them.
+    assert!(combined.stdout == ["combined out:", &(errors.clone() + &outs)]);
+    assert!(separate.stdout == ["out:", &outs, "err:", &errors]);
+    for output in [run, combined, separate] {
+        assert_eq!(output.code, 0);
+    }
+}
+
+#[test]
+fn a_command_that_is_killed() {
+    for way in ["run", "combined", "separate"] {
+        output(&[way, "--", "sh", "-c", "kill -9 $$"]).assert_failed(1, "signal: 9 (SIGKILL)");
+    }
+}
+
+#[test]
+fn no_such_command() {
+    for way in ["run", "combined", "separate"] {
+        let output = output(&[way, "--", "no-such-command"]);
+        assert_eq!(output.stdout, [""; 0]);
+        assert_eq!(output.stderr.len(), 1);
+        output.assert_failed(1, "exec-cmd: cannot run \"no-such-command\": No such file");
+    }
+}
+
+#[test]
+fn the_commands_of_the_chapter() {
+    let run = output(&["run"]);
+    assert_eq!((run.code, run.stdout.len(), run.stderr.len()), (0, 0, 0));
+
+    let combined = output(&["combined"]);
+    assert_eq!(combined.code, 0);
+    assert_eq!(combined.stdout[0], "combined out:");
+    assert!(combined.stdout[1].starts_with("total "), "{combined:?}");
+
+    let separate = output(&["separate"]);
+    assert_eq!(separate.stdout[..3], ["out:", "", "err:"]);
+    assert!(
+        separate.stdout[3].contains("cannot access '/var/log/*.log'"),
+        "{separate:?}"
+    );
+    separate.assert_failed(1, "exec-cmd: cmd.Run() failed with exit status");
+}
+
+#[test]
+fn nobody_reads_the_output() {
+    for way in ["combined", "separate"] {
+        let mut command = exec_cmd(&[way, "--", "echo", "a"]);
+        Program::start_to(closed_pipe(), &mut command)
+            .output()
+            .assert_failed(1, "exec-cmd: cannot write to stdout: Broken pipe");
+        Program::start_to(full_device(), &mut command)
+            .output()
+            .assert_failed(1, "exec-cmd: cannot write to stdout: No space");
+    }
+}
+
+#[test]
+fn usage() {
+    output(&["--no-such-option"]).assert_usage("--no-such-option");
+    output(&["no-such-way"]).assert_usage("no-such-way");
+    output(&["run", "ls"]).assert_usage("'ls'");
+}

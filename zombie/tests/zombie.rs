@@ -1,0 +1,183 @@
+//! `zombie` and its example `orphan`, from outside. This process is the adopter of what they
+//! leave behind, and decides when it is reaped.
+
+#![forbid(unsafe_code)]
+
+mod processes;
+
+use std::env;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
+use processes::{
+    NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, full_device, number, reap,
+    stat, state,
+};
+
+fn zombie(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zombie"));
+    command.args(args);
+    command
+}
+
+/// Cargo builds examples along with the tests, but has no variable for their place.
+fn orphan(args: &[&str]) -> Command {
+    let tests = env::current_exe().unwrap_or_else(|error| panic!("{error}"));
+    let orphan = tests.with_file_name("../examples/orphan");
+    assert!(orphan.exists(), "first: cargo build -p zombie --examples");
+    let mut command = Command::new(orphan);
+    command.args(args);
+    command
+}
+
+#[test]
+fn zombie_prints_the_lines_of_the_chapter() {
+    let program = Program::start(&mut zombie(&["--parent-sleep", "2"]));
+    let parent = program.pid();
+    let mut output = program.output();
+    let child = number(&output.stdout.remove(1), "My pid is: ");
+    assert_ne!(child, parent);
+    assert_eq!(
+        output.stdout,
+        [
+            "Hi, I am a child Process.",
+            "End child process.",
+            "End parent process."
+        ]
+    );
+    assert_eq!(output.stderr, [""; 0]);
+    assert_eq!(output.code, 0);
+}
+
+/// Up to the moment at which the chapter calls `ps`.
+fn start_zombie(parent_sleep: &str) -> (Program, Pid) {
+    let mut program = Program::start(&mut zombie(&["--parent-sleep", parent_sleep]));
+    assert_eq!(program.stdout.next(), "Hi, I am a child Process.");
+    let child = number(&program.stdout.next(), "My pid is: ");
+    assert_eq!(program.stdout.next(), "End child process.");
+    assert_zombie(child);
+    (program, child)
+}
+
+#[test]
+fn the_child_is_a_zombie_while_its_parent_sleeps() {
+    let (program, child) = start_zombie("60");
+    assert_sleeps(program.pid());
+    let seen = stat(child).unwrap();
+    assert_eq!(seen.parent, program.pid());
+    assert_eq!(seen.name, "childProcess", "what ps shows of it");
+}
+
+#[test]
+fn killing_the_dead_changes_nothing() {
+    let (program, child) = start_zombie("60");
+    kill(child, Signal::SIGKILL).unwrap();
+    assert_eq!(state(child), Some('Z'));
+    assert_sleeps(program.pid());
+}
+
+#[test]
+fn when_the_parent_ends_the_zombie_goes_to_an_adopter_who_reaps_it() {
+    let (program, child) = start_zombie("1");
+    assert_eq!(program.exit_code(), 0);
+    let seen = stat(child).unwrap();
+    assert_eq!((seen.state, seen.parent), ('Z', Pid::this()));
+    assert_eq!(reap(child), WaitStatus::Exited(child, 0));
+    assert!(stat(child).is_none(), "{:?}", stat(child));
+}
+
+#[test]
+fn when_the_parent_is_killed_the_zombie_goes_to_an_adopter_who_reaps_it() {
+    let (program, child) = start_zombie("60");
+    program.signal(Signal::SIGKILL);
+    let killed = WaitStatus::Signaled(program.pid(), Signal::SIGKILL, false);
+    assert_eq!(program.end(), killed);
+    let seen = stat(child).unwrap();
+    assert_eq!((seen.state, seen.parent), ('Z', Pid::this()));
+    assert_eq!(reap(child), WaitStatus::Exited(child, 0));
+    assert!(stat(child).is_none(), "{:?}", stat(child));
+}
+
+#[test]
+fn an_orphan_is_adopted_and_is_a_zombie_until_its_adopter_reaps_it() {
+    let args = ["--parent-sleep", "0.3", "--child-sleep", "2.5"];
+    let mut program = Program::start(&mut orphan(&args));
+    let child = number(&program.stdout.next(), "My pid is: ");
+    let first = number(&program.stdout.next(), "My parent is: ");
+    assert_eq!(first, program.pid());
+    assert_eq!(program.stdout.next(), "End parent process.");
+    assert_eq!(program.exit_code(), 0);
+    assert_eq!(stat(child).unwrap().parent, Pid::this());
+
+    let second = number(&program.stdout.next(), "My parent is now: ");
+    assert_eq!(second, Pid::this());
+    assert_eq!(program.stdout.next(), "End child process.");
+    assert_zombie(child);
+    assert_eq!(reap(child), WaitStatus::Exited(child, 0));
+    assert!(stat(child).is_none(), "{:?}", stat(child));
+    assert_eq!(program.stderr.rest(), [""; 0]);
+}
+
+/// The twin of a test of `wait`, whose child ends with its parent.
+#[test]
+fn an_orphan_lives_on_when_its_parent_is_killed() {
+    let args = ["--parent-sleep", "60", "--child-sleep", "60"];
+    let mut program = Program::start(&mut orphan(&args));
+    let child = number(&program.stdout.next(), "My pid is: ");
+    program.stdout.next_with("My parent is: ");
+    program.signal(Signal::SIGKILL);
+    program.end();
+    // A child that is tied to its parent has a few milliseconds from here.
+    let killed = Instant::now();
+    while killed.elapsed() < Duration::from_millis(300) {
+        let seen = stat(child).unwrap();
+        assert_eq!((seen.state, seen.parent), ('S', Pid::this()));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn nobody_reads_the_output() {
+    let short = ["--parent-sleep", "0.1"];
+    for (stdout, reason) in [
+        (closed_pipe(), "zombie: cannot write to stdout: Broken pipe"),
+        (full_device(), "zombie: cannot write to stdout: No space"),
+    ] {
+        let output = Program::start_to(stdout, &mut zombie(&short)).output();
+        output.assert_failed(1, reason);
+    }
+    for (stdout, reason) in [
+        (closed_pipe(), "orphan: cannot write to stdout: Broken pipe"),
+        (full_device(), "orphan: cannot write to stdout: No space"),
+    ] {
+        let output = Program::start_to(stdout, &mut orphan(&short)).output();
+        output.assert_failed(1, reason);
+    }
+}
+
+#[test]
+fn usage() {
+    Program::start(&mut zombie(&["--no-such-option"]))
+        .output()
+        .assert_usage("--no-such-option");
+    Program::start(&mut orphan(&["--no-such-option"]))
+        .output()
+        .assert_usage("--no-such-option");
+    for value in NOT_SECONDS {
+        for option in ["--parent-sleep", "--child-sleep"] {
+            Program::start(&mut orphan(&[&format!("{option}={value}")]))
+                .output()
+                .assert_usage(option);
+        }
+        Program::start(&mut zombie(&[&format!("--parent-sleep={value}")]))
+            .output()
+            .assert_usage("--parent-sleep");
+        Program::start(&mut zombie(&["--parent-sleep", value]))
+            .output()
+            .assert_usage("");
+    }
+}
