@@ -38,6 +38,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mib: usize = env::args().nth(1).ok_or("how many MiB?")?.parse()?;
+    reexec::clean_start()?; // what was leaked into us would cost our children time
     let held = vec![1_u8; mib << 20]; // not zeros: those would not be resident
     for line in io::stdin().lock().lines() {
         let line = line?;

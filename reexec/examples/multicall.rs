@@ -1,0 +1,36 @@
+//! One program with several names, as BusyBox: a link decides which of its functions runs.
+//!
+//! ```sh
+//! cargo build -p reexec --example multicall
+//! ln -s target/debug/examples/multicall hello
+//! ln target/debug/examples/multicall goodbye
+//! ./hello && ./goodbye && target/debug/examples/multicall
+//! ```
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    reexec::register_multicall("hello", || say("Hello."));
+    reexec::register_multicall("goodbye", || say("Goodbye."));
+    if let Some(code) = reexec::init() {
+        return code; // called as hello or goodbye, by a link or by command()
+    }
+    let Ok(status) = reexec::command("hello").status() else {
+        return ExitCode::FAILURE;
+    };
+    if status.success() {
+        say("Nobody called me by name.")
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn say(line: &str) -> ExitCode {
+    match writeln!(io::stdout(), "{line}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

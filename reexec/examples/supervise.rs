@@ -1,0 +1,112 @@
+//! Children that are started again when they fail, and stopped step by step in the end.
+//!
+//! `cargo run -p reexec --example supervise`
+//!
+//! Slot 0 does its work and ends; slot 1 crashes, and is started again, three times at most; slot
+//! 2 would go on for ever and is asked to end; slot 3 does not listen, and is killed.
+
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::io::{self, Write};
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+use reexec::{Exit, Reaper, Resource};
+
+const SLOTS: usize = 4;
+const STARTS: usize = 3;
+/// How long we watch, and then how long a child may take to end.
+const WATCH: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    reexec::register("worker", worker);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    match supervise() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "supervise: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// In a child: what it does depends on its slot.
+fn worker() {
+    match env::args().nth(1).as_deref() {
+        Some("0") => return,
+        Some("1") => process::abort(),
+        Some("3") => {
+            // If it fails, this child ends when it is asked to, and is not killed.
+            let _ = SigSet::from_iter([Signal::SIGTERM]).thread_block();
+        }
+        _ => {}
+    }
+    thread::sleep(Duration::from_secs(60));
+}
+
+fn supervise() -> io::Result<()> {
+    let mut children = Reaper::new()?;
+    let mut starts = [0; SLOTS];
+    for slot in 0..SLOTS {
+        start(&mut children, &mut starts, slot)?;
+    }
+    let end = Instant::now() + WATCH;
+    while Instant::now() < end {
+        for exit in children.wait(Some(end.saturating_duration_since(Instant::now())))? {
+            let Some(slot) = tell(&exit)? else { continue };
+            if exit.status.is_ok_and(|status| !status.success()) && starts[slot] < STARTS {
+                start(&mut children, &mut starts, slot)?;
+            }
+        }
+    }
+    stop(children)
+}
+
+fn start(children: &mut Reaper<usize>, starts: &mut [usize], slot: usize) -> io::Result<()> {
+    starts[slot] += 1;
+    let child = reexec::command("worker")
+        .arg(slot.to_string())
+        .rlimit(Resource::CoreSize, 0, 0) // one of them aborts
+        .spawn()?;
+    children.add(child, slot)
+}
+
+/// First all are asked, then all have the same time, then what is left is killed.
+fn stop(mut children: Reaper<usize>) -> io::Result<()> {
+    for (child, _) in children.iter() {
+        child.signal(libc::SIGTERM)?;
+    }
+    let deadline = Instant::now() + GRACE;
+    while !children.is_empty() && Instant::now() < deadline {
+        for exit in children.wait(Some(deadline.saturating_duration_since(Instant::now())))? {
+            tell(&exit)?;
+        }
+    }
+    for (child, _) in children.iter() {
+        child.kill()?;
+    }
+    while !children.is_empty() {
+        for exit in children.wait(None)? {
+            tell(&exit)?;
+        }
+    }
+    Ok(())
+}
+
+/// Which slot has ended, and how.
+fn tell(exit: &Exit<usize>) -> io::Result<Option<usize>> {
+    let Some(slot) = exit.owner else {
+        return Ok(None);
+    };
+    match &exit.status {
+        Ok(status) => writeln!(io::stdout(), "slot {slot} has ended: {status}")?,
+        Err(error) => writeln!(io::stdout(), "slot {slot} has ended: {error}")?,
+    }
+    Ok(Some(slot))
+}
