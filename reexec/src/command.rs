@@ -268,7 +268,7 @@ impl Command {
     ///
     /// Those of [`Command::spawn`] and [`Child::wait`].
     pub fn status(&mut self) -> std::io::Result<ExitStatus> {
-        self.spawn()?.wait()
+        spawn::run_to_end(self)?.wait()
     }
 
     /// Starts the child, collects what it writes to stdout and stderr, and waits until it has
@@ -309,7 +309,9 @@ impl Command {
             .env
             .iter()
             .filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
-        kept.chain(set).map(|(mut variable, value)| {
+        kept.chain(set).map(|(key, value)| {
+            let mut variable = OsString::with_capacity(key.len() + value.len() + 2);
+            variable.push(key);
             variable.push("=");
             variable.push(value);
             variable

@@ -79,7 +79,8 @@ impl Control {
 
     /// In the child: the hello, then the launch, for which it waits. Fails if the parent has gone.
     pub(crate) fn receive_launch(&self) -> io::Result<Launch> {
-        self.receive(MsgFlags::empty())?;
+        let mut hello = [0; HELLO.len()];
+        retry(|| Ok(recv(self.0.as_raw_fd(), &mut hello, MsgFlags::empty())?))?;
         Launch::decode(&self.receive(MsgFlags::empty())?).ok_or_else(malformed)
     }
 

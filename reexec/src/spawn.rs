@@ -28,27 +28,97 @@ const END_GRACE: Duration = Duration::from_secs(1);
 
 /// Starts the child and brings it to where its entry runs.
 pub(crate) fn spawn(command: &mut Command) -> Result<Child, Error> {
-    start(command).map_err(|stage| Error::new(&command.entry, stage))
+    let run = || {
+        let start = Start::new(command)?;
+        start.await_ready()?;
+        Ok(start.child)
+    };
+    finish(command, run())
 }
 
-fn start(command: &mut Command) -> Result<Child, Stage> {
-    refuse_loops()?;
-    let argv = argv(command)?;
-    let env = environment(command)?;
-    let prepared = Prepared::new(command)?;
-    let pid = exec(&argv, &env, &prepared.layout, command)?;
-    // The child has its copies now. Ours must go, or we would never see the end of what it
-    // closes; their going also makes room for the pidfd when the table is full.
-    drop(prepared.layout);
-    // Nobody can have reaped it: it waits for the launch.
-    let handle = step("opening a pidfd", prepared.prospect.of(pid))?;
-    let child = Child::new(pid, handle, prepared.tie, prepared.pipes);
-    // If anything fails from here on, the drop of `child` kills and reaps it.
-    // A launch that cannot be sent has a better error coming: the child is gone, or nearly so.
-    let _ = prepared.control.send_launch(&prepared.launch);
-    await_ready(&child, &prepared.control, command.ready_timeout)?;
-    command.forget_descriptors();
-    Ok(child)
+/// Starts the child, and returns when it has ended, without having waited for its report before:
+/// to wake up for that takes longer than all else that the parent does.
+pub(crate) fn run_to_end(command: &mut Command) -> Result<Child, Error> {
+    let run = || {
+        let start = Start::new(command)?;
+        drop(start.child.take_stdin()); // a child that reads to its end would never end
+        let ended = wait_readable([Some(start.child.as_fd())], start.deadline);
+        step("waiting for the child", ended)?;
+        // Either it has ended, or its time to report is over.
+        start.await_ready()?;
+        Ok(start.child)
+    };
+    finish(command, run())
+}
+
+/// Only of a child that has come so far does the command forget what it was handed.
+fn finish(command: &mut Command, result: Result<Child, Stage>) -> Result<Child, Error> {
+    match result {
+        Ok(child) => {
+            command.forget_descriptors();
+            Ok(child)
+        }
+        Err(stage) => Err(Error::new(&command.entry, stage)),
+    }
+}
+
+/// A child on its way to its entry. Dropped, it is killed and reaped.
+struct Start {
+    child: Child,
+    control: Control,
+    timeout: Duration,
+    deadline: Option<Instant>,
+}
+
+impl Start {
+    fn new(command: &Command) -> Result<Self, Stage> {
+        refuse_loops()?;
+        let argv = argv(command)?;
+        let env = environment(command)?;
+        let prepared = Prepared::new(command)?;
+        let pid = exec(&argv, &env, &prepared.layout, command)?;
+        // The child has its copies now. Ours must go, or we would never see the end of what it
+        // closes; their going also makes room for the pidfd when the table is full.
+        drop(prepared.layout);
+        // Nobody can have reaped it: it waits for the launch.
+        let handle = step("opening a pidfd", prepared.prospect.of(pid))?;
+        let child = Child::new(pid, handle, prepared.tie, prepared.pipes);
+        // A launch that cannot be sent has a better error coming: the child is gone, or nearly so.
+        let _ = prepared.control.send_launch(&prepared.launch);
+        let timeout = command.ready_timeout;
+        let deadline = Instant::now().checked_add(timeout);
+        Ok(Self {
+            child,
+            control: prepared.control,
+            timeout,
+            deadline,
+        })
+    }
+
+    /// Returns when the child is about to run its entry, or has run it.
+    fn await_ready(&self) -> Result<(), Stage> {
+        // The pidfd as well: another process, forked from us at the wrong moment, may hold a copy
+        // of the child's end of the channel, which then never ends.
+        let watched = [Some(self.control.as_fd()), Some(self.child.as_fd())];
+        let ready = wait_readable(watched, self.deadline);
+        if step("waiting for the child's report", ready)? == [false, false] {
+            return Err(Stage::NotReady {
+                timeout: self.timeout,
+            });
+        }
+        let report = self.control.try_receive_report();
+        match step("receiving the child's report", report)? {
+            Some(Report::Ready) => Ok(()),
+            Some(Report::UnknownEntry) => Err(Stage::UnknownEntry),
+            Some(Report::Failed { step, errno }) => Err(Stage::SetUp {
+                step,
+                source: io::Error::from_raw_os_error(errno),
+            }),
+            None => Err(Stage::BeforeInit {
+                status: self.child.wait_timeout(END_GRACE).ok().flatten(),
+            }),
+        }
+    }
 }
 
 /// A child that does not call `init` would come here again, and its child again.
@@ -344,28 +414,6 @@ fn exec(
 /// Where none of the child's descriptors is put in its place before it is executed.
 fn sealed_copy(layout: &Layout) -> io::Result<OwnedFd> {
     layout.copy(program::sealed_copy()?.as_fd())
-}
-
-/// Returns when the child is about to run its entry.
-fn await_ready(child: &Child, control: &Control, timeout: Duration) -> Result<(), Stage> {
-    let deadline = Instant::now().checked_add(timeout);
-    // The pidfd as well: another process, forked from us at the wrong moment, may hold a copy of
-    // the child's end of the channel, which then never ends.
-    let ready = wait_readable([Some(control.as_fd()), Some(child.as_fd())], deadline);
-    if step("waiting for the child's report", ready)? == [false, false] {
-        return Err(Stage::NotReady { timeout });
-    }
-    match step("receiving the child's report", control.try_receive_report())? {
-        Some(Report::Ready) => Ok(()),
-        Some(Report::UnknownEntry) => Err(Stage::UnknownEntry),
-        Some(Report::Failed { step, errno }) => Err(Stage::SetUp {
-            step,
-            source: io::Error::from_raw_os_error(errno),
-        }),
-        None => Err(Stage::BeforeInit {
-            status: child.wait_timeout(END_GRACE).ok().flatten(),
-        }),
-    }
 }
 
 fn step<T>(step: &'static str, result: io::Result<T>) -> Result<T, Stage> {
