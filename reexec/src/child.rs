@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Usage;
@@ -16,6 +17,9 @@ use crate::spawn::Pipes;
 
 /// How long a stream of a child that has ended may stay open.
 const STREAM_GRACE: Duration = Duration::from_secs(1);
+
+/// Between two looks at a child that is about to end.
+const ABOUT_TO_END: Duration = Duration::from_millis(1);
 
 /// A running child, or one that has ended.
 ///
@@ -124,8 +128,17 @@ impl Child {
     ///
     /// Those of [`Child::wait`].
     pub fn wait_timeout(&self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
-        wait_readable([Some(self.as_fd())], Instant::now().checked_add(timeout))?;
-        self.try_wait()
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            let [ended] = wait_readable([Some(self.as_fd())], deadline)?;
+            let status = self.try_wait()?;
+            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if status.is_some() || !ended || is_late {
+                return Ok(status);
+            }
+            // Without a pidfd: the child has closed what it had, and is about to be a zombie.
+            thread::sleep(ABOUT_TO_END);
+        }
     }
 
     /// The status if the child has ended, which is then reaped; `None` if it is running.
