@@ -1,2 +1,359 @@
-//! placeholder
-fn main() {}
+//! A child runs its entry, with the arguments and the environment it was given, and what the
+//! entry returns becomes its status.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test, and a child of one, fails"
+)]
+
+mod support;
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, ExitCode};
+use std::thread;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::signal::{Signal, raise};
+use nix::unistd::{Pid, getpgid, getsid};
+use support::{
+    Running, children, descriptors, is_zombie, stat, stdout_of, until_stdin_ends, wait_until,
+};
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", until_stdin_ends);
+    reexec::register("aNameOfMoreThanFifteenBytes", until_stdin_ends);
+    reexec::register("printArguments", print_arguments);
+    reexec::register("printEnvironment", print_environment);
+    reexec::register("returnNothing", || {});
+    reexec::register("returnCode", || ExitCode::from(number_argument()));
+    reexec::register("returnOk", || Ok::<(), String>(()));
+    reexec::register("returnErr", || Err::<(), _>("the reason"));
+    reexec::register("panic", || panic!("on purpose"));
+    reexec::register("killItself", || raise(Signal::SIGKILL).unwrap());
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    support::run(
+        support::programs![
+            spawn_without_environment,
+            spawn_after_own_file_was_deleted,
+            spawn_after_own_file_was_replaced,
+            spawn
+        ],
+        support::trials![
+            an_entry_finds_its_name_and_its_arguments,
+            arguments_need_not_be_utf_8,
+            what_an_entry_returns_becomes_the_exit_code,
+            a_panic_in_an_entry_is_exit_code_101,
+            the_status_names_the_signal_that_killed_an_entry,
+            a_command_can_be_spawned_repeatedly,
+            ps_shows_the_entry_while_it_runs_and_as_a_zombie,
+            ps_shows_the_first_fifteen_bytes_of_a_long_name,
+            a_child_has_everything_else_from_its_parent,
+            the_environment_is_inherited_unless_said_otherwise,
+            the_environment_can_be_empty,
+            the_environment_of_the_parent_can_be_empty,
+            a_program_started_through_a_symlink_finds_itself,
+            a_program_finds_itself_after_its_file_was_deleted,
+            a_program_finds_itself_after_its_file_was_replaced,
+            self_exe_executes_this_program,
+            a_sealed_child_runs_a_copy_that_cannot_be_changed,
+            twenty_threads_spawn_twenty_children_each,
+        ],
+    )
+}
+
+// Entries.
+
+fn print_arguments() {
+    let args: Vec<_> = env::args_os().collect();
+    println!("{args:?}");
+}
+
+fn print_environment() {
+    let variables: Vec<_> = env::vars().collect();
+    println!("{variables:?}");
+}
+
+fn number_argument() -> u8 {
+    env::args().nth(1).unwrap().parse().unwrap()
+}
+
+// Arguments and status.
+
+/// What a child of this command writes to stdout.
+fn output(command: &mut reexec::Command) -> String {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn an_entry_finds_its_name_and_its_arguments() {
+    let mut command = reexec::command("printArguments");
+    command.arg("one").args(["two words", "", "--three=3"]);
+    assert_eq!(
+        output(&mut command),
+        r#"["printArguments", "one", "two words", "", "--three=3"]"#
+    );
+}
+
+fn arguments_need_not_be_utf_8() {
+    let mut command = reexec::command("printArguments");
+    command.arg(OsStr::from_bytes(b"\xff\xfe"));
+    assert_eq!(output(&mut command), r#"["printArguments", "\xFF\xFE"]"#);
+}
+
+fn what_an_entry_returns_becomes_the_exit_code() {
+    let code = |name, args: &[&str]| {
+        let output = reexec::command(name).args(args).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), stderr.trim().to_owned())
+    };
+    assert_eq!(code("returnNothing", &[]), (Some(0), String::new()));
+    assert_eq!(code("returnCode", &["0"]), (Some(0), String::new()));
+    assert_eq!(code("returnCode", &["255"]), (Some(255), String::new()));
+    assert_eq!(code("returnOk", &[]), (Some(0), String::new()));
+    let message = r#"Error: "the reason""#.to_owned(); // as if `main` had returned it
+    assert_eq!(code("returnErr", &[]), (Some(1), message));
+}
+
+fn a_panic_in_an_entry_is_exit_code_101() {
+    let output = reexec::command("panic").output().unwrap();
+    assert_eq!(output.status.code(), Some(101));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("on purpose"));
+}
+
+fn the_status_names_the_signal_that_killed_an_entry() {
+    let status = reexec::command("killItself").status().unwrap();
+    assert_eq!(status.code(), None);
+    assert_eq!(status.signal(), Some(libc::SIGKILL));
+}
+
+fn a_command_can_be_spawned_repeatedly() {
+    let mut command = reexec::command("returnCode");
+    command.arg("3");
+    let (first, second) = (command.spawn().unwrap(), command.spawn().unwrap());
+    assert_ne!(first.id(), second.id());
+    assert_eq!(first.wait().unwrap().code(), Some(3));
+    assert_eq!(second.wait().unwrap().code(), Some(3));
+    assert_eq!(command.status().unwrap().code(), Some(3));
+}
+
+// What ps shows.
+
+fn ps_shows_the_entry_while_it_runs_and_as_a_zombie() {
+    let mut command = reexec::command("childProcess");
+    let child = command.stdin(reexec::Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    assert_eq!(stat(pid).unwrap().comm, "childProcess");
+    let cmdline = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert_eq!(cmdline, "childProcess\0");
+
+    drop(child.take_stdin()); // ends it
+    wait_until("the child is a zombie", || is_zombie(pid));
+    assert_eq!(stat(pid).unwrap().comm, "childProcess");
+    child.wait().unwrap();
+
+    // Without the library: the name is the file's, not the function's.
+    let mut same_file = Command::new(env::current_exe().unwrap());
+    let mut same_file = Running::start(same_file.args(["as", "spawn"]));
+    assert!(stat(same_file.id()).unwrap().comm.starts_with("spawn-"));
+    same_file.wait();
+}
+
+fn ps_shows_the_first_fifteen_bytes_of_a_long_name() {
+    let mut command = reexec::command("aNameOfMoreThanFifteenBytes");
+    let child = command.stdin(reexec::Stdio::piped()).spawn().unwrap();
+    assert_eq!(stat(child.id()).unwrap().comm, "aNameOfMoreThan");
+}
+
+// What the parent has.
+
+/// Directory, file creation mask, process group and session.
+fn a_child_has_everything_else_from_its_parent() {
+    let mut command = reexec::command("childProcess");
+    let child = command.stdin(reexec::Stdio::piped()).spawn().unwrap();
+    let of = |pid: u32| {
+        let directory = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let mask = status.lines().find(|line| line.starts_with("Umask:"));
+        let pid = Some(Pid::from_raw(pid as i32));
+        let groups = (getpgid(pid).unwrap(), getsid(pid).unwrap());
+        (directory, mask.map(str::to_owned), groups)
+    };
+    assert_eq!(of(child.id()), of(process::id()));
+}
+
+// Environment.
+
+fn the_environment_is_inherited_unless_said_otherwise() {
+    let inherited = format!("{:?}", env::vars().collect::<Vec<_>>());
+    let mut command = reexec::command("printEnvironment");
+    assert_eq!(output(&mut command), inherited);
+
+    let path = format!("{:?}", ("PATH", env::var("PATH").unwrap()));
+    command.env("KEY", "value").envs([("OTHER", "1=2")]);
+    let shown = output(&mut command);
+    assert!(shown.contains(r#"("KEY", "value")"#), "{shown}");
+    assert!(shown.contains(r#"("OTHER", "1=2")"#), "{shown}");
+    assert!(shown.contains(&path), "{shown}");
+
+    command.env("PATH", "/nowhere").env_remove("KEY");
+    let shown = output(&mut command);
+    assert!(shown.contains(r#"("PATH", "/nowhere")"#), "{shown}");
+    assert!(!shown.contains(&path), "{shown}");
+    assert!(!shown.contains("KEY"), "{shown}");
+}
+
+fn the_environment_can_be_empty() {
+    let mut command = reexec::command("printEnvironment");
+    assert_eq!(output(command.env("GONE", "1").env_clear()), "[]");
+    assert_eq!(output(command.env("KEY", "value")), r#"[("KEY", "value")]"#);
+}
+
+fn the_environment_of_the_parent_can_be_empty() {
+    let mut program = support::program("spawn_without_environment");
+    assert_eq!(stdout_of(program.env_clear()), "[]\n");
+}
+
+fn spawn_without_environment() {
+    assert_eq!(env::vars_os().count(), 0);
+    reexec::command("printEnvironment").status().unwrap();
+}
+
+// The program's own file.
+
+/// A directory that goes, with what is in it, when the test ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        let name = format!("spawn-{}", process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    /// A second file with this program, for a test to do as it likes with.
+    fn copy_of_this_program(&self) -> PathBuf {
+        let copy = self.0.join("copy");
+        fs::copy(env::current_exe().unwrap(), &copy).unwrap();
+        copy
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn a_program_started_through_a_symlink_finds_itself() {
+    let scratch = Scratch::new();
+    let link = scratch.0.join("link");
+    symlink(env::current_exe().unwrap(), &link).unwrap();
+    let output = stdout_of(Command::new(link).args(["as", "spawn"]));
+    assert_eq!(output, "[\"printArguments\"]\n");
+}
+
+fn spawn() {
+    reexec::command("printArguments").status().unwrap();
+}
+
+fn a_program_finds_itself_after_its_file_was_deleted() {
+    let copy = Scratch::new();
+    let mut program = Command::new(copy.copy_of_this_program());
+    let output = stdout_of(program.args(["as", "spawn_after_own_file_was_deleted"]));
+    assert_eq!(output, "[\"printArguments\"]\n");
+}
+
+fn spawn_after_own_file_was_deleted() {
+    let own = env::current_exe().unwrap();
+    fs::remove_file(&own).unwrap();
+    spawn();
+    // Without the library: by its name it cannot be started any more.
+    Command::new(own).spawn().unwrap_err();
+}
+
+fn a_program_finds_itself_after_its_file_was_replaced() {
+    let copy = Scratch::new();
+    let mut program = Command::new(copy.copy_of_this_program());
+    let output = stdout_of(program.args(["as", "spawn_after_own_file_was_replaced"]));
+    assert_eq!(output, "[\"printArguments\"]\nthe new file\n");
+}
+
+fn spawn_after_own_file_was_replaced() {
+    let own = env::current_exe().unwrap();
+    fs::remove_file(&own).unwrap();
+    symlink("/bin/echo", &own).unwrap();
+    spawn();
+    // Without the library: under its name there is another program.
+    Command::new(own).arg("the new file").status().unwrap();
+}
+
+fn self_exe_executes_this_program() {
+    let mut program = Command::new(reexec::self_exe());
+    assert_eq!(
+        stdout_of(program.args(["as", "spawn"])),
+        "[\"printArguments\"]\n"
+    );
+}
+
+fn a_sealed_child_runs_a_copy_that_cannot_be_changed() {
+    let exe_of = |sealed: bool| {
+        let mut command = reexec::command("childProcess");
+        command.stdin(reexec::Stdio::piped());
+        if sealed {
+            command.sealed();
+        }
+        let child = command.spawn().unwrap();
+        assert_eq!(stat(child.id()).unwrap().comm, "childProcess");
+        let exe = format!("/proc/{}/exe", child.id());
+        let target = fs::read_link(&exe).unwrap();
+        let seals = fs::File::open(exe).map(|file| fcntl(file, FcntlArg::F_GET_SEALS));
+        (target, seals.unwrap())
+    };
+    let (target, seals) = exe_of(true);
+    assert!(
+        target.to_str().unwrap().starts_with("/memfd:"),
+        "{target:?}"
+    );
+    let seals = SealFlag::from_bits_retain(seals.unwrap());
+    assert!(
+        seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL),
+        "{seals:?}"
+    );
+    let (target, seals) = exe_of(false);
+    assert_eq!(target, env::current_exe().unwrap());
+    seals.unwrap_err();
+}
+
+// Many at once.
+
+fn twenty_threads_spawn_twenty_children_each() {
+    let before = descriptors();
+    thread::scope(|scope| {
+        for thread in 0..20_u8 {
+            scope.spawn(move || {
+                for number in 0..20 {
+                    let code = thread * 10 + number;
+                    let mut command = reexec::command("returnCode");
+                    let status = command.arg(code.to_string()).status().unwrap();
+                    assert_eq!(status.code(), Some(code.into()));
+                }
+            });
+        }
+    });
+    assert_eq!(descriptors(), before);
+    assert_eq!(children(), []);
+}

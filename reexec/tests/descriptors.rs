@@ -1,0 +1,390 @@
+//! A child has the descriptors it was given, and no others; and nobody else gets them.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test, and a child of one, fails"
+)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::env;
+use std::fs::File;
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use reexec::Stage;
+use support::{children, descriptors, read_all, stdout_of, until_stdin_ends};
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", until_stdin_ends);
+    reexec::register("printDescriptors", print_descriptors);
+    reexec::register("takeTwice", take_twice);
+    reexec::register("startOthers", start_others);
+    reexec::register("readNamed", read_named);
+    reexec::register("serveOne", serve_one);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    support::run(
+        support::programs![
+            print_descriptors,
+            spawn_with_leaked_descriptors,
+            spawn_twenty_descriptors,
+            spawn_beside_a_busy_thread,
+            spawn_with_a_full_table
+        ],
+        support::trials![
+            a_descriptor_is_taken_once_by_its_name,
+            a_listener_can_be_handed_over,
+            a_descriptor_is_handed_over_to_one_child_only,
+            this_process_keeps_no_copy_of_what_it_handed_over,
+            a_child_has_what_it_was_given_and_its_lifeline,
+            a_child_that_outlives_its_parent_needs_no_lifeline,
+            what_a_child_takes_goes_no_further,
+            what_the_launcher_leaked_is_closed_in_the_child,
+            twenty_descriptors_arrive_in_whatever_order_they_are,
+            descriptors_arrive_while_other_threads_open_and_close_theirs,
+            other_threads_spawning_at_the_same_time_get_nothing,
+            a_full_table_is_a_clean_error,
+        ],
+    )
+}
+
+// Entries.
+
+/// Not the one that is open for looking.
+fn print_descriptors() {
+    for (number, target) in descriptors() {
+        println!("{number} {}", target.display());
+    }
+}
+
+fn take_twice() {
+    assert_eq!(read_all(reexec::inherited_fd("text").unwrap()), "content");
+    for name in ["text", "another"] {
+        let error = reexec::inherited_fd(name).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        println!("{error}");
+    }
+}
+
+/// Takes "text" and starts a program, then another one beside a copy without close-on-exec.
+fn start_others() {
+    let text = reexec::inherited_fd("text").unwrap();
+    println!("{:?}", found_by_a_standard_child());
+    println!("----");
+    let _copy = nix::unistd::dup(&text).unwrap();
+    println!("{:?}", found_by_a_standard_child());
+}
+
+/// Prints what the descriptors named in the arguments contain.
+fn read_named() {
+    for name in env::args().skip(1) {
+        println!("{}", read_all(reexec::inherited_fd(&name).unwrap()));
+    }
+}
+
+/// Greets the first client of "listener".
+fn serve_one() {
+    let listener = TcpListener::from(reexec::inherited_fd("listener").unwrap());
+    let (mut connection, _) = listener.accept().unwrap();
+    connection.write_all(b"from the child").unwrap();
+}
+
+/// A pipe that contains this, and then its end.
+fn pipe_with(content: &str) -> PipeReader {
+    let (read, mut write) = io::pipe().unwrap();
+    write!(write, "{content}").unwrap();
+    read
+}
+
+/// What a child of this command prints.
+fn output(command: &mut reexec::Command) -> String {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Numbers and what they lead to, from what `print_descriptors` printed.
+fn parse(printed: &str) -> BTreeMap<RawFd, PathBuf> {
+    let lines = printed.lines().map(|line| line.split_once(' ').unwrap());
+    let parsed = lines.map(|(number, target)| (number.parse().unwrap(), target.into()));
+    parsed.collect()
+}
+
+/// What a child of the standard library finds, besides its standard streams.
+fn found_by_a_standard_child() -> BTreeMap<RawFd, PathBuf> {
+    let mut found = parse(&stdout_of(&mut support::program("print_descriptors")));
+    found.split_off(&3)
+}
+
+// By name.
+
+fn a_descriptor_is_taken_once_by_its_name() {
+    let printed = output(reexec::command("takeTwice").fd("text", pipe_with("content")));
+    let lines: Vec<_> = printed.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(
+        lines[0].contains(r#"no descriptor named "text""#),
+        "{printed}"
+    );
+    assert!(
+        lines[1].contains(r#"no descriptor named "another""#),
+        "{printed}"
+    );
+
+    let error = reexec::inherited_fd("text").unwrap_err(); // in an ordinary start
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+fn a_listener_can_be_handed_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut command = reexec::command("serveOne");
+    let child = command.fd("listener", listener).spawn().unwrap();
+    assert_eq!(
+        read_all(TcpStream::connect(address).unwrap()),
+        "from the child"
+    );
+    assert!(child.wait().unwrap().success());
+    TcpStream::connect(address).unwrap_err(); // the child was the only one to listen
+}
+
+fn a_descriptor_is_handed_over_to_one_child_only() {
+    let mut command = reexec::command("readNamed");
+    command.arg("text").fd("text", pipe_with("content"));
+    assert_eq!(output(&mut command), "content\n");
+    let second = command.output();
+    // Not given again, so not there.
+    assert!(!second.is_ok_and(|output| output.status.success()));
+}
+
+fn this_process_keeps_no_copy_of_what_it_handed_over() {
+    let (read, write) = io::pipe().unwrap();
+    let mut command = reexec::command("childProcess");
+    command.stdin(reexec::Stdio::piped()).fd("pipe", write);
+    let child = command.spawn().unwrap();
+    child.wait().unwrap();
+    // The end comes although the command is still there, and would not if it held a copy.
+    assert_eq!(read_all(read), "");
+    drop(command);
+}
+
+// Nothing else.
+
+fn a_child_has_what_it_was_given_and_its_lifeline() {
+    let mut command = reexec::command("printDescriptors");
+    command.fd("null", File::open("/dev/null").unwrap());
+    command.fd("zero", File::open("/dev/zero").unwrap());
+    let found = parse(&output(&mut command));
+    assert_eq!(
+        found.keys().copied().collect::<Vec<_>>(),
+        [0, 1, 2, 4, 5, 6]
+    );
+    assert!(
+        found[&4].to_str().unwrap().starts_with("pipe:"),
+        "the lifeline"
+    );
+    assert_eq!(found[&5].to_str(), Some("/dev/null"));
+    assert_eq!(found[&6].to_str(), Some("/dev/zero"));
+}
+
+fn a_child_that_outlives_its_parent_needs_no_lifeline() {
+    let mut command = reexec::command("printDescriptors");
+    let found = parse(&output(command.outlive_parent()));
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), [0, 1, 2]);
+}
+
+fn what_a_child_takes_goes_no_further() {
+    let mut command = reexec::command("startOthers");
+    let printed = output(command.fd("text", File::open("/dev/zero").unwrap()));
+    let (as_it_is, with_a_copy) = printed.split_once("----").unwrap();
+    assert!(!as_it_is.contains("/dev/zero"), "{printed}");
+    // A copy without the flag: so it would have been seen.
+    assert!(with_a_copy.contains("/dev/zero"), "{printed}");
+}
+
+fn what_the_launcher_leaked_is_closed_in_the_child() {
+    // The low ones are where a child finds what it is given.
+    let leak = "exec 3</dev/zero 4</dev/zero 5</dev/zero 6</dev/zero 9</dev/zero";
+    let mut program = support::program_after(leak, "spawn_with_leaked_descriptors");
+    let printed = stdout_of(&mut program);
+    let (ours, standard) = printed.split_once("----").unwrap();
+    let numbers: Vec<_> = parse(ours).into_keys().collect();
+    assert_eq!(numbers, [0, 1, 2, 4, 5], "{printed}");
+    assert!(!ours.contains("/dev/zero"), "{printed}");
+    // The standard library passes the leak on.
+    assert_eq!(standard.matches("/dev/zero").count(), 5, "{printed}");
+}
+
+fn spawn_with_leaked_descriptors() {
+    let mut command = reexec::command("printDescriptors");
+    command.fd("text", pipe_with("content"));
+    assert!(command.status().unwrap().success());
+    println!("----");
+    println!("{:?}", found_by_a_standard_child());
+}
+
+// Numbers that are in each other's way.
+
+fn twenty_descriptors_arrive_in_whatever_order_they_are() {
+    // A program of its own, whose descriptors start at 3, as those of the child do.
+    stdout_of(&mut support::program("spawn_twenty_descriptors"));
+}
+
+fn spawn_twenty_descriptors() {
+    let names: Vec<_> = (0..20).map(|number| format!("pipe {number}")).collect();
+    let expected = names.join("\n") + "\n";
+    let mut forwards = reexec::command("readNamed");
+    let mut backwards = reexec::command("readNamed");
+    for name in &names {
+        forwards.arg(name).fd(name, pipe_with(name));
+    }
+    assert_eq!(output(&mut forwards), expected);
+
+    // They have gone with the first child, so the numbers are the same again.
+    let pipes: Vec<_> = names.iter().map(|name| (name, pipe_with(name))).collect();
+    for (name, pipe) in pipes.into_iter().rev() {
+        backwards.fd(name, pipe);
+    }
+    assert_eq!(output(backwards.args(&names)), expected);
+}
+
+// Other threads.
+
+fn descriptors_arrive_while_other_threads_open_and_close_theirs() {
+    // A program of its own, so that the numbers come and go right where they matter.
+    stdout_of(&mut support::program("spawn_beside_a_busy_thread"));
+}
+
+fn spawn_beside_a_busy_thread() {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut files = VecDeque::new();
+            while !done.load(Ordering::Relaxed) {
+                files.push_back(File::open("/dev/null"));
+                if files.len() > 6 {
+                    files.drain(..3);
+                }
+            }
+        });
+        let mut printed = BTreeSet::new();
+        for _ in 0..100 {
+            let mut command = reexec::command("readNamed");
+            for name in ["a", "b", "c", "d", "e"] {
+                command.arg(name).fd(name, pipe_with(name));
+            }
+            printed.insert(command.output().unwrap().stdout);
+        }
+        done.store(true, Ordering::Relaxed); // or the other thread would keep us from failing
+        assert_eq!(printed, BTreeSet::from([b"a\nb\nc\nd\ne\n".to_vec()]));
+    });
+}
+
+fn other_threads_spawning_at_the_same_time_get_nothing() {
+    const ROUNDS: usize = 60;
+    // What this test inherited from its launcher goes on to every standard child.
+    let inherited = found_by_a_standard_child();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    let mut command = reexec::command("childProcess");
+                    command.stdin(reexec::Stdio::piped());
+                    command.stdout(reexec::Stdio::piped());
+                    command.stderr(reexec::Stdio::null());
+                    command.fd("one", pipe_with("content"));
+                    command.fd("two", File::open("/dev/zero").unwrap());
+                    assert!(command.status().unwrap().success());
+                }
+            });
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    assert_eq!(found_by_a_standard_child(), inherited);
+                }
+            });
+        }
+    });
+
+    // A pipe without close-on-exec: so it would have been seen.
+    let careless_pipe = nix::unistd::pipe().unwrap();
+    assert_ne!(found_by_a_standard_child(), inherited);
+    drop(careless_pipe);
+}
+
+// No descriptor left.
+
+fn a_full_table_is_a_clean_error() {
+    // A program of its own, whose limit is its own as well.
+    stdout_of(&mut support::program("spawn_with_a_full_table"));
+}
+
+/// Allows this many descriptors, or as many as can be.
+fn limit_descriptors(limit: Option<u64>) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, limit.unwrap_or(hard), hard).unwrap();
+}
+
+/// A command that needs a lot of descriptors.
+fn hungry_command() -> (reexec::Command, PipeReader, PipeWriter) {
+    let (read, write) = io::pipe().unwrap();
+    let (read_too, write_too) = io::pipe().unwrap();
+    let mut command = reexec::command("childProcess");
+    command
+        .stdin(reexec::Stdio::piped())
+        .stdout(reexec::Stdio::piped());
+    command.stderr(reexec::Stdio::null());
+    command.fd("one", read_too).fd("two", write);
+    (command, read, write_too)
+}
+
+/// At every number of free places there is, from none to enough.
+fn spawn_with_a_full_table() {
+    let mut failures = 0;
+    for free in 0.. {
+        let (mut command, _read, _write) = hungry_command();
+        let before = descriptors();
+
+        limit_descriptors(Some(64));
+        let mut fill: Vec<File> = Vec::new();
+        while let Ok(file) = File::open("/dev/null") {
+            fill.push(file);
+        }
+        fill.truncate(fill.len() - free);
+        let result = command.spawn();
+        drop(fill);
+        limit_descriptors(None);
+
+        match result {
+            Ok(child) => {
+                assert!(child.wait().unwrap().success());
+                break;
+            }
+            Err(error) => {
+                let Stage::Prepare { source, .. } = error.stage() else {
+                    panic!("with {free} free: {error:?}");
+                };
+                assert_eq!(source.raw_os_error(), Some(libc::EMFILE), "{error}");
+                assert_eq!(children(), [], "with {free} free: {error}");
+                assert_eq!(descriptors(), before, "with {free} free: {error}");
+                failures += 1;
+            }
+        }
+        // With room again, the same command works.
+        assert!(command.status().unwrap().success());
+    }
+    assert!(failures > 5, "{failures}");
+    assert_eq!(children(), []);
+}

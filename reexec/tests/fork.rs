@@ -1,0 +1,320 @@
+//! `fork`: only from one thread, into a copy that dies with its parent and does it no harm.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test, and a child of one, fails"
+)]
+
+mod support;
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{self, ExitCode};
+use std::sync::Arc;
+use std::thread;
+
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
+use reexec::{Fork, Stdio, fork};
+use support::{
+    Running, Skipped, children, descriptors, is_gone, is_zombie, needs, program, reap, signals,
+    stat, stdout_of, until_stdin_ends, wait_until,
+};
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", until_stdin_ends);
+    reexec::register("echo", || {
+        io::copy(&mut io::stdin(), &mut io::stdout()).map(drop)
+    });
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    // Each starts with one thread, as a process that forks has to.
+    support::run(
+        support::programs![
+            fork_and_wait,
+            fork_with_two_threads,
+            fork_and_drop,
+            fork_and_be_killed,
+            fork_an_independent_copy,
+            fork_with_text_in_stdout,
+            fork_with_text_in_a_buffer_of_ones_own,
+            fork_after_blocking_and_ignoring,
+            fork_beside_a_sibling,
+            fork_a_copy_that_holds_a_lifeline,
+        ],
+        support::trials![
+            a_copy_goes_on_from_there_and_its_status_comes_back,
+            a_process_with_two_threads_is_refused,
+            a_dropped_handle_kills_and_reaps_the_copy,
+            a_copy_is_killed_when_its_parent_is,
+            a_copy_that_undid_this_would_live_on,
+            what_stdout_had_buffered_is_written_once,
+            what_other_writers_had_buffered_is_written_twice,
+            a_copy_has_no_blocked_signals_and_no_handlers,
+            a_copys_handles_do_nothing_to_its_siblings,
+            a_copy_holds_the_lifelines_of_its_siblings,
+        ],
+    )
+}
+
+fn a_copy_goes_on_from_there_and_its_status_comes_back() {
+    stdout_of(&mut program("fork_and_wait"));
+}
+
+fn fork_and_wait() {
+    let before = descriptors();
+    match fork().unwrap() {
+        Fork::Parent(child) => {
+            assert_eq!(
+                child.wait().unwrap().code(),
+                Some(101),
+                "what the copy panics with"
+            );
+            assert!(is_gone(child.id()));
+            drop(child);
+            assert_eq!(descriptors(), before);
+        }
+        Fork::Child => panic!("on purpose"),
+    }
+}
+
+// Threads.
+
+fn a_process_with_two_threads_is_refused() {
+    let printed = stdout_of(&mut program("fork_with_two_threads"));
+    assert!(printed.contains("has 2 threads"), "{printed}");
+}
+
+fn fork_with_two_threads() {
+    let (gate, gates_other_end) = io::pipe().unwrap();
+    let thread = thread::spawn(move || support::read_all(gate));
+    let error = fork().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    assert_eq!(children(), []);
+    println!("{error}");
+
+    drop(gates_other_end);
+    thread.join().unwrap();
+    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+    wait_until("the thread has ended", || threads() == 1);
+    if let Fork::Parent(child) = fork().unwrap() {
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+// The end of one of the two.
+
+fn a_dropped_handle_kills_and_reaps_the_copy() {
+    // The copy waits for the end of this stdin, which does not come before the program ends.
+    let mut program = Running::start(&mut program("fork_and_drop"));
+    assert_eq!(program.line(), "gone");
+}
+
+fn fork_and_drop() {
+    match fork().unwrap() {
+        Fork::Parent(child) => {
+            let pid = child.id();
+            drop(child);
+            assert!(is_gone(pid));
+            println!("gone");
+        }
+        Fork::Child => until_stdin_ends(),
+    }
+}
+
+fn a_copy_is_killed_when_its_parent_is() {
+    let mut parent = Running::start(&mut program("fork_and_be_killed"));
+    let copy = parent.pid();
+    assert_eq!(stat(copy).unwrap().parent, parent.id());
+    parent.kill();
+    let pid = Pid::from_raw(copy as i32);
+    assert_eq!(
+        reap(copy),
+        WaitStatus::Signaled(pid, Signal::SIGKILL, false)
+    );
+}
+
+fn fork_and_be_killed() {
+    let forked = fork().unwrap();
+    if let Fork::Child = forked {
+        println!("{}", process::id());
+    }
+    until_stdin_ends(); // both
+}
+
+/// Without the cure.
+fn a_copy_that_undid_this_would_live_on() {
+    let mut parent = Running::start(&mut program("fork_an_independent_copy"));
+    let copy = parent.pid();
+    parent.kill();
+    assert_eq!(stat(copy).unwrap().parent, process::id(), "adopted, by us");
+    parent.close_stdin();
+    let pid = Pid::from_raw(copy as i32);
+    assert_eq!(reap(copy), WaitStatus::Exited(pid, 0));
+}
+
+fn fork_an_independent_copy() {
+    let forked = fork().unwrap();
+    if let Fork::Child = forked {
+        prctl::set_pdeathsig(None).unwrap();
+        println!("{}", process::id());
+    }
+    until_stdin_ends();
+}
+
+// Buffers.
+
+fn what_stdout_had_buffered_is_written_once() {
+    let printed = stdout_of(&mut program("fork_with_text_in_stdout"));
+    assert_eq!(printed, "banner copy parent");
+}
+
+fn fork_with_text_in_stdout() {
+    print!("banner"); // stays in the buffer, as the line has not ended
+    match fork().unwrap() {
+        Fork::Child => print!(" copy"),
+        Fork::Parent(child) => {
+            assert!(child.wait().unwrap().success());
+            print!(" parent");
+        }
+    }
+}
+
+/// Without the cure: `fork` knows of no other writer.
+fn what_other_writers_had_buffered_is_written_twice() {
+    let printed = stdout_of(&mut program("fork_with_text_in_a_buffer_of_ones_own"));
+    assert_eq!(printed, "banner copy\nbanner parent\n");
+}
+
+fn fork_with_text_in_a_buffer_of_ones_own() {
+    let mut out = BufWriter::new(io::stdout());
+    write!(out, "banner").unwrap();
+    match fork().unwrap() {
+        Fork::Child => writeln!(out, " copy").unwrap(),
+        Fork::Parent(child) => {
+            assert!(child.wait().unwrap().success());
+            writeln!(out, " parent").unwrap();
+        }
+    }
+}
+
+// Signals.
+
+fn a_copy_has_no_blocked_signals_and_no_handlers() -> Result<(), Skipped> {
+    let ignore = "--ignore-signal=USR1";
+    needs(&["env", ignore, "true"])?;
+    let program = program("fork_after_blocking_and_ignoring");
+    let mut env = process::Command::new("env");
+    env.arg(ignore)
+        .arg(program.get_program())
+        .args(program.get_args());
+    stdout_of(&mut env);
+    Ok(())
+}
+
+fn fork_after_blocking_and_ignoring() {
+    SigSet::from(Signal::SIGTERM).thread_block().unwrap();
+    signal_hook::flag::register(libc::SIGUSR2, Arc::default()).unwrap();
+    let sets = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        ["SigBlk", "SigIgn", "SigCgt"].map(|set| signals(&status, set))
+    };
+    match fork().unwrap() {
+        Fork::Child => {
+            let [blocked, ignored, handled] = sets();
+            assert_eq!(blocked, []);
+            assert_eq!(ignored, [Signal::SIGPIPE]); // as in every Rust program
+            assert!(!handled.contains(&Signal::SIGUSR2), "{handled:?}");
+        }
+        Fork::Parent(child) => {
+            assert!(child.wait().unwrap().success());
+            // This is what fork(2) alone would have copied.
+            let [blocked, ignored, handled] = sets();
+            assert!(blocked.contains(&Signal::SIGTERM), "{blocked:?}");
+            assert!(ignored.contains(&Signal::SIGUSR1), "{ignored:?}");
+            assert!(handled.contains(&Signal::SIGUSR2), "{handled:?}");
+        }
+    }
+}
+
+// Siblings.
+
+fn a_copys_handles_do_nothing_to_its_siblings() {
+    stdout_of(&mut program("fork_beside_a_sibling"));
+}
+
+fn fork_beside_a_sibling() {
+    let mut command = reexec::command("echo");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let sibling = command.spawn().unwrap();
+    match fork().unwrap() {
+        Fork::Child => {
+            let error = sibling.kill().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+            let error = sibling.try_wait().unwrap_err();
+            assert!(error.to_string().contains("forked copy"), "{error}");
+            drop(sibling); // in the process that started it, this would kill it
+        }
+        Fork::Parent(copy) => {
+            assert!(copy.wait().unwrap().success());
+            let mut stdin = sibling.take_stdin().unwrap();
+            writeln!(stdin, "alive").unwrap();
+            let mut answer = String::new();
+            let mut stdout = BufReader::new(sibling.take_stdout().unwrap());
+            stdout.read_line(&mut answer).unwrap();
+            assert_eq!(answer, "alive\n");
+            sibling.signal(libc::SIGTERM).unwrap();
+            assert_eq!(sibling.wait().unwrap().signal(), Some(libc::SIGTERM));
+        }
+    }
+}
+
+/// A limit: a lifeline is cut when its last holder has ended. As copies die with their parent,
+/// this takes one that made itself independent, or that another library made.
+fn a_copy_holds_the_lifelines_of_its_siblings() {
+    let mut parent = Running::start(&mut program("fork_a_copy_that_holds_a_lifeline"));
+    let (sibling, copy) = (parent.pid(), parent.pid());
+    parent.kill();
+    assert_eq!(
+        stat(sibling).unwrap().parent,
+        process::id(),
+        "adopted, by us"
+    );
+    let status = fs::read_to_string(format!("/proc/{sibling}/status")).unwrap();
+    assert_eq!(signals(&status, "ShdPnd"), []);
+    assert!(!is_zombie(sibling), "the copy lives");
+
+    parent.close_stdin(); // of the copy only; it ends
+    let pid = Pid::from_raw(copy as i32);
+    assert_eq!(reap(copy), WaitStatus::Exited(pid, 0));
+    let pid = Pid::from_raw(sibling as i32);
+    assert_eq!(
+        reap(sibling),
+        WaitStatus::Signaled(pid, Signal::SIGTERM, false)
+    );
+}
+
+fn fork_a_copy_that_holds_a_lifeline() {
+    // Reads from a pipe that never ends as long as the child lives: it holds the other end, too.
+    let (stdin, other_end) = io::pipe().unwrap();
+    let mut command = reexec::command("childProcess");
+    let sibling = command
+        .stdin(stdin)
+        .fd("other end", other_end)
+        .spawn()
+        .unwrap();
+    println!("{}", sibling.id());
+    let forked = fork().unwrap();
+    if let Fork::Child = forked {
+        prctl::set_pdeathsig(None).unwrap();
+        println!("{}", process::id());
+    }
+    until_stdin_ends();
+}

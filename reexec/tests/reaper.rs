@@ -1,0 +1,260 @@
+//! A reaper tells of the end of each of its children, once, and of nobody else's.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test, and a child of one, fails"
+)]
+
+mod support;
+
+use std::env;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{self, ChildStdin, ExitCode};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use reexec::{Child, Exit, Fork, Reaper, Stdio};
+use support::{
+    LIMIT, children, descriptors, is_gone, is_zombie, stat, stdout_of, until_stdin_ends, wait_until,
+};
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", || {
+        until_stdin_ends();
+        ExitCode::from(env::args().nth(1).unwrap().parse::<u8>().unwrap())
+    });
+    reexec::register("leaveOrphan", leave_orphan);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    support::run(
+        support::programs![fork_beside_a_reaper, reap_everybody],
+        support::trials![
+            children_that_end_at_the_same_time_are_told_of_one_by_one,
+            each_end_comes_with_its_owner_status_and_usage,
+            a_wait_ends_with_its_time,
+            its_descriptor_is_readable_when_a_child_has_ended,
+            other_peoples_children_are_left_alone,
+            a_dropped_reaper_kills_and_reaps_all_that_is_in_it,
+            an_end_is_told_once_also_while_a_forked_copy_lives,
+            a_reaper_for_everybody_reaps_orphans,
+        ],
+    )
+}
+
+/// It ends when its stdin does, which is the same pipe as ours.
+#[allow(clippy::zombie_processes, reason = "for others to reap")]
+fn leave_orphan() {
+    let orphan = process::Command::new("cat").spawn().unwrap();
+    println!("{}", orphan.id());
+}
+
+/// A child that lives until the pipe is dropped, and exits with this code then.
+fn child(code: u8) -> (Child, ChildStdin) {
+    let mut command = reexec::command("childProcess");
+    let child = command
+        .arg(code.to_string())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdin = child.take_stdin().unwrap();
+    (child, stdin)
+}
+
+fn code_of<T>(exit: &Exit<T>) -> Option<i32> {
+    exit.status.as_ref().unwrap().code()
+}
+
+fn children_that_end_at_the_same_time_are_told_of_one_by_one() {
+    const COUNT: u8 = 100; // more than are fetched from the kernel at a time
+    let before = descriptors();
+    let mut reaper = Reaper::new().unwrap();
+    let pipes: Vec<_> = (0..COUNT)
+        .map(|slot| {
+            let (child, stdin) = child(slot);
+            reaper.add(child, slot).unwrap();
+            stdin
+        })
+        .collect();
+    assert_eq!(reaper.len(), usize::from(COUNT));
+    drop(pipes);
+    // Nobody waits as they end, so their signals are merged.
+    wait_until("all children are zombies", || {
+        children().into_iter().all(is_zombie)
+    });
+    let mut told = Vec::new();
+    while !reaper.is_empty() {
+        for exit in reaper.wait(Some(LIMIT)).unwrap() {
+            assert_eq!(code_of(&exit), exit.owner.map(i32::from));
+            told.extend(exit.owner);
+        }
+    }
+    told.sort();
+    assert_eq!(told, (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(children(), []);
+    drop(reaper);
+    assert_eq!(descriptors(), before);
+}
+
+fn each_end_comes_with_its_owner_status_and_usage() {
+    let mut reaper = Reaper::new().unwrap();
+    let (first, _stdin) = child(0);
+    let (second, _other_stdin) = child(0);
+    let pid = first.id();
+    reaper.add(first, "first").unwrap();
+    reaper.add(second, "second").unwrap();
+    for (child, name) in reaper.iter() {
+        if *name == "first" {
+            child.signal(libc::SIGTERM).unwrap();
+        }
+    }
+    let exits = reaper.wait(None).unwrap();
+    assert_eq!(exits.len(), 1);
+    assert_eq!(exits[0].owner, Some("first"));
+    assert_eq!(exits[0].id, pid);
+    let status = exits[0].status.as_ref().unwrap();
+    assert_eq!(status.signal(), Some(libc::SIGTERM));
+    assert!(exits[0].usage.max_resident > 0);
+    assert_eq!(reaper.len(), 1);
+}
+
+fn a_wait_ends_with_its_time() {
+    let mut reaper = Reaper::new().unwrap();
+    assert!(reaper.wait(Some(Duration::ZERO)).unwrap().is_empty());
+    let (child, _stdin) = child(0);
+    reaper.add(child, ()).unwrap();
+    assert!(reaper.wait(Some(Duration::ZERO)).unwrap().is_empty());
+    assert!(
+        reaper
+            .wait(Some(Duration::from_millis(50)))
+            .unwrap()
+            .is_empty()
+    );
+}
+
+fn is_readable(fd: &impl AsFd, timeout: PollTimeout) -> bool {
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, timeout).unwrap() == 1
+}
+
+fn its_descriptor_is_readable_when_a_child_has_ended() {
+    let mut reaper = Reaper::new().unwrap();
+    let (child, stdin) = child(3);
+    reaper.add(child, ()).unwrap();
+    assert!(!is_readable(&reaper, PollTimeout::ZERO));
+    drop(stdin);
+    assert!(is_readable(&reaper, PollTimeout::NONE));
+    assert_eq!(code_of(&reaper.wait(None).unwrap()[0]), Some(3));
+    assert!(!is_readable(&reaper, PollTimeout::ZERO));
+}
+
+fn other_peoples_children_are_left_alone() {
+    let mut others = process::Command::new("true").spawn().unwrap();
+    wait_until("the other child is a zombie", || is_zombie(others.id()));
+    let (own, stdin) = child(0);
+    drop(stdin);
+    let mut reaper = Reaper::new().unwrap();
+    reaper.add(own, ()).unwrap();
+    assert_eq!(reaper.wait(None).unwrap().len(), 1);
+    assert!(is_zombie(others.id()));
+    assert!(others.wait().unwrap().success());
+}
+
+fn a_dropped_reaper_kills_and_reaps_all_that_is_in_it() {
+    let mut reaper = Reaper::new().unwrap();
+    let pipes: Vec<_> = (0..10)
+        .map(|slot| {
+            let (child, stdin) = child(slot);
+            reaper.add(child, slot).unwrap();
+            stdin
+        })
+        .collect();
+    assert_eq!(children().len(), 10);
+    drop(reaper);
+    assert_eq!(children(), []);
+    drop(pipes);
+}
+
+fn an_end_is_told_once_also_while_a_forked_copy_lives() {
+    // A program of its own, with one thread.
+    stdout_of(&mut support::program("fork_beside_a_reaper"));
+}
+
+/// The copy has a copy of everything in the reaper, so the kernel does not see them go.
+fn fork_beside_a_reaper() {
+    let mut reaper = Reaper::new().unwrap();
+    let (child, stdin) = child(6);
+    reaper.add(child, ()).unwrap();
+    let (gate, gates_other_end) = io::pipe().unwrap();
+    match reexec::fork().unwrap() {
+        Fork::Child => {
+            drop((stdin, gates_other_end));
+            support::read_all(gate);
+        }
+        Fork::Parent(copy) => {
+            drop(stdin);
+            assert_eq!(code_of(&reaper.wait(Some(LIMIT)).unwrap()[0]), Some(6));
+            assert!(reaper.wait(Some(Duration::ZERO)).unwrap().is_empty());
+            assert!(!is_readable(&reaper, PollTimeout::ZERO));
+            drop(gates_other_end);
+            assert!(copy.wait().unwrap().success());
+        }
+    }
+}
+
+fn a_reaper_for_everybody_reaps_orphans() {
+    // A program of its own, which becomes the one that adopts.
+    stdout_of(&mut support::program("reap_everybody"));
+}
+
+fn reap_everybody() {
+    let mut everybody = Reaper::for_everybody().unwrap();
+    let (orphan, gate) = orphan();
+    assert_eq!(
+        stat(orphan).unwrap().parent,
+        process::id(),
+        "adopted, by us"
+    );
+    let (own, stdin) = child(4);
+    let own_id = own.id();
+    everybody.add(own, "own").unwrap();
+
+    drop(gate);
+    let exits = everybody.wait(Some(LIMIT)).unwrap();
+    assert_eq!(exits.len(), 1);
+    assert_eq!((exits[0].owner, exits[0].id), (None, orphan));
+    assert_eq!(code_of(&exits[0]), Some(0));
+    assert!(is_gone(orphan));
+
+    drop(stdin);
+    let exits = everybody.wait(Some(LIMIT)).unwrap();
+    assert_eq!((exits[0].owner, exits[0].id), (Some("own"), own_id));
+    assert_eq!(code_of(&exits[0]), Some(4));
+    drop(everybody);
+
+    // Without it, an orphan that was adopted stays a zombie.
+    let (orphan, gate) = self::orphan();
+    drop(gate);
+    wait_until("the orphan is a zombie", || is_zombie(orphan));
+    let mut own = Reaper::<()>::new().unwrap();
+    assert!(own.wait(Some(Duration::ZERO)).unwrap().is_empty());
+    assert!(is_zombie(orphan));
+    support::reap(orphan);
+}
+
+/// A process that lost its parent, and lives until the pipe is dropped.
+fn orphan() -> (u32, io::PipeWriter) {
+    let (stdin, gate) = io::pipe().unwrap();
+    let mut command = reexec::command("leaveOrphan");
+    let parent = command.stdin(stdin).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = io::BufReader::new(parent.take_stdout().unwrap());
+    let mut line = String::new();
+    io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    parent.wait().unwrap();
+    (line.trim().parse().unwrap(), gate)
+}

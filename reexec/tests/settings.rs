@@ -1,0 +1,306 @@
+//! What a command sets for its child before the entry runs.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test, and a child of one, fails"
+)]
+
+mod support;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{self, ExitCode};
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, geteuid, getpgid, getsid};
+use reexec::{Child, Command, Resource, Stage, Stdio};
+use support::{Running, Skipped, children, descriptors, needs, program, reap, until_stdin_ends};
+
+/// Some user and group that root is not.
+const NOBODY: u32 = 65534;
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", until_stdin_ends);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    support::run(
+        support::programs![parent_of_a_child_of_another_user, spawn_with_every_setting],
+        support::trials![
+            a_directory,
+            a_file_creation_mask,
+            limits,
+            a_nice_value,
+            a_process_group_of_its_own_or_anothers,
+            a_session_of_its_own,
+            no_new_privileges,
+            a_user_and_groups,
+            a_user_does_not_keep_the_groups_of_root,
+            a_child_of_another_user_ends_with_its_parent_all_the_same,
+            a_setting_made_twice_counts_as_made_last,
+            a_setting_that_fails_is_named,
+            a_setting_that_takes_privileges_fails_without_them,
+            a_session_and_a_process_group_exclude_each_other,
+            no_setting_makes_the_spawn_copy_page_tables,
+        ],
+    )
+}
+
+/// A child of this command that lives until its handle is dropped.
+fn start(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).spawn().unwrap()
+}
+
+fn command() -> Command {
+    reexec::command("childProcess")
+}
+
+/// A line of a process's status, such as "Umask"; of our own for "self".
+fn status_line(process: &str, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let lines = status.lines().map(|line| line.split_once(':').unwrap());
+    let mut values = lines
+        .filter(|(key, _)| *key == name)
+        .map(|(_, value)| value);
+    let words: Vec<_> = values.next().unwrap().split_whitespace().collect();
+    words.join(" ")
+}
+
+fn status_of(child: &Child, name: &str) -> String {
+    status_line(&child.id().to_string(), name)
+}
+
+fn needs_root() -> Result<(), Skipped> {
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Skipped::because("only root can do this"))
+}
+
+// Each setting.
+
+fn a_directory() {
+    let child = start(command().current_dir("/proc/sys"));
+    let directory = fs::read_link(format!("/proc/{}/cwd", child.id())).unwrap();
+    assert_eq!(directory, Path::new("/proc/sys"));
+}
+
+fn a_file_creation_mask() {
+    let child = start(command().umask(0o135));
+    assert_eq!(status_of(&child, "Umask"), "0135");
+    assert_ne!(status_line("self", "Umask"), "0135");
+}
+
+fn limits() {
+    let mut command = command();
+    command.rlimit(Resource::OpenFiles, 50, 60);
+    command.rlimit(Resource::CoreSize, 0, 0);
+    let child = start(&mut command);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let limit = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name));
+        let mut words = line.unwrap().split_whitespace().map(str::to_owned);
+        (words.next().unwrap(), words.next().unwrap())
+    };
+    assert_eq!(limit("Max open files"), ("50".to_owned(), "60".to_owned()));
+    assert_eq!(
+        limit("Max core file size"),
+        ("0".to_owned(), "0".to_owned())
+    );
+}
+
+fn a_nice_value() {
+    let nice_value = |process: &str| -> i32 {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
+        fields.clone().nth(16).unwrap().parse().unwrap()
+    };
+    let child = start(command().nice(3));
+    let expected = nice_value("self") + 3;
+    assert_eq!(nice_value(&child.id().to_string()), expected.min(19));
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id() as i32)
+}
+
+fn a_process_group_of_its_own_or_anothers() {
+    let leader = start(command().process_group(0));
+    assert_eq!(getpgid(Some(pid_of(&leader))).unwrap(), pid_of(&leader));
+    let second = start(command().process_group(leader.id() as i32));
+    assert_eq!(getpgid(Some(pid_of(&second))).unwrap(), pid_of(&leader));
+}
+
+fn a_session_of_its_own() {
+    let child = start(command().setsid());
+    assert_eq!(getsid(Some(pid_of(&child))).unwrap(), pid_of(&child));
+    assert_ne!(getsid(None).unwrap(), Pid::this());
+}
+
+fn no_new_privileges() {
+    let child = start(command().no_new_privs());
+    assert_eq!(status_of(&child, "NoNewPrivs"), "1");
+    assert_eq!(status_line("self", "NoNewPrivs"), "0");
+}
+
+fn a_user_and_groups() -> Result<(), Skipped> {
+    needs_root()?;
+    let mut command = command();
+    command.user(NOBODY).group(NOBODY).groups(&[7, 8]);
+    let child = start(&mut command);
+    // Real, effective, saved and that of the file system.
+    assert_eq!(status_of(&child, "Uid"), "65534 65534 65534 65534");
+    assert_eq!(status_of(&child, "Gid"), "65534 65534 65534 65534");
+    assert_eq!(status_of(&child, "Groups"), "7 8");
+    assert_eq!(status_of(&child, "CapEff"), "0000000000000000");
+    Ok(())
+}
+
+fn a_user_does_not_keep_the_groups_of_root() -> Result<(), Skipped> {
+    needs_root()?;
+    // A parent that has some.
+    needs(&["setpriv", "--groups=4,5", "true"])?;
+    let child = program("parent_of_a_child_of_another_user");
+    let mut setpriv = process::Command::new("setpriv");
+    setpriv.arg("--groups=4,5");
+    setpriv.arg(child.get_program()).args(child.get_args());
+    let mut parent = Running::start(&mut setpriv);
+    let child = parent.pid().to_string();
+    assert_eq!(status_line(&parent.id().to_string(), "Groups"), "4 5");
+    assert_eq!(status_line(&child, "Groups"), "");
+    assert_eq!(status_line(&child, "Uid"), "65534 65534 65534 65534");
+    parent.close_stdin();
+    parent.wait();
+    Ok(())
+}
+
+fn parent_of_a_child_of_another_user() {
+    let child = command().user(NOBODY).spawn().unwrap();
+    println!("{}", child.id());
+    until_stdin_ends();
+    child.wait().unwrap(); // its stdin as well
+}
+
+fn a_child_of_another_user_ends_with_its_parent_all_the_same() -> Result<(), Skipped> {
+    needs_root()?;
+    let mut parent = Running::start(&mut program("parent_of_a_child_of_another_user"));
+    let child = parent.pid();
+    parent.kill();
+    let pid = Pid::from_raw(child as i32);
+    assert_eq!(
+        reap(child),
+        WaitStatus::Signaled(pid, Signal::SIGTERM, false)
+    );
+    Ok(())
+}
+
+fn a_setting_made_twice_counts_as_made_last() {
+    let mut command = command();
+    command.umask(0o111).umask(0o123);
+    command.rlimit(Resource::OpenFiles, 1, 1);
+    command.rlimit(Resource::OpenFiles, 50, 60);
+    let child = start(&mut command);
+    assert_eq!(status_of(&child, "Umask"), "0123");
+}
+
+// Failures.
+
+/// Step and error number of a setting that fails; nothing is left of the child.
+fn failure_of(command: &mut Command) -> (String, i32) {
+    let before = descriptors();
+    let error = command.spawn().unwrap_err();
+    assert_eq!(children(), []);
+    assert_eq!(descriptors(), before);
+    match error.stage() {
+        Stage::SetUp { step, source } => (step.clone(), source.raw_os_error().unwrap()),
+        _ => panic!("{error:?}"),
+    }
+}
+
+fn a_setting_that_fails_is_named() {
+    let (step, errno) = failure_of(command().current_dir("/no/such/directory"));
+    assert!(step.contains("/no/such/directory"), "{step}");
+    assert_eq!(errno, libc::ENOENT);
+
+    let (step, errno) = failure_of(command().rlimit(Resource::OpenFiles, 60, 50));
+    assert!(step.contains("OpenFiles to 60, at most 50"), "{step}");
+    assert_eq!(errno, libc::EINVAL);
+}
+
+fn a_setting_that_takes_privileges_fails_without_them() {
+    let mut command = command();
+    if geteuid().is_root() {
+        // Applied before the directory, which nobody but root may enter.
+        command.user(NOBODY).current_dir("/proc/1/fd");
+        let (step, errno) = failure_of(&mut command);
+        assert!(step.contains("/proc/1/fd"), "{step}");
+        assert_eq!(errno, libc::EACCES);
+    } else {
+        let (step, errno) = failure_of(command.user(NOBODY - 1));
+        assert!(step.contains("becoming user"), "{step}");
+        assert_eq!(errno, libc::EPERM);
+    }
+}
+
+fn a_session_and_a_process_group_exclude_each_other() {
+    let error = command().setsid().process_group(0).spawn().unwrap_err();
+    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+}
+
+// How it is done.
+
+/// Elsewhere, each of these settings makes the start a fork; see the tests of the system calls.
+fn no_setting_makes_the_spawn_copy_page_tables() -> Result<(), Skipped> {
+    let options = [
+        "-f",
+        "-qq",
+        "-e",
+        "signal=none",
+        "-e",
+        "trace=?clone,?clone3,?fork,?vfork",
+    ];
+    needs(&[&["strace"], &options[..], &["true"]].concat())?;
+    let program = program("spawn_with_every_setting");
+    let mut strace = process::Command::new("strace");
+    strace
+        .args(options)
+        .arg(program.get_program())
+        .args(program.get_args());
+    // Its own messages go to stderr.
+    let output = strace.stdin(process::Stdio::null()).output().unwrap();
+    let trace = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{trace}");
+    let made: Vec<_> = trace
+        .lines()
+        .filter(|line| line.contains("SIGCHLD"))
+        .collect();
+    assert_eq!(made.len(), 1, "{trace}");
+    assert!(
+        made[0].contains("CLONE_VM") && made[0].contains("CLONE_VFORK"),
+        "{trace}"
+    );
+    Ok(())
+}
+
+fn spawn_with_every_setting() {
+    let mut command = command();
+    command
+        .stdin(Stdio::null())
+        .fd("pipe", io::pipe().unwrap().0);
+    command
+        .setsid()
+        .current_dir("/")
+        .umask(0o077)
+        .nice(1)
+        .no_new_privs();
+    command.rlimit(Resource::CoreSize, 0, 0);
+    if geteuid().is_root() {
+        command.user(NOBODY).group(NOBODY).groups(&[]);
+    }
+    assert!(command.status().unwrap().success());
+}

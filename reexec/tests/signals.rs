@@ -1,0 +1,194 @@
+//! A child starts with an empty signal mask and default dispositions, whatever its parent had; and
+//! a program started by somebody else can have the same.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test, and a child of one, fails"
+)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{self, Command, ExitCode, Stdio};
+
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
+use support::{
+    Skipped, children, descriptors, is_gone, needs, signals, stdout_of, until_stdin_ends,
+    wait_until,
+};
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", until_stdin_ends);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    support::run(
+        support::programs![
+            compare_masks,
+            compare_dispositions,
+            start_clean,
+            terminate_children,
+            lose_statuses
+        ],
+        support::trials![
+            signals_that_the_parent_blocks_are_not_blocked_in_the_child,
+            signals_that_the_parent_ignores_are_not_ignored_in_the_child,
+            a_child_of_a_parent_deaf_to_sigterm_can_be_terminated,
+            an_ordinary_start_can_be_made_clean,
+            where_sigchld_is_ignored_waiting_says_that_the_status_is_lost,
+        ],
+    )
+}
+
+/// What some parents ignore, and shells cannot: dash does not take `trap '' CHLD` seriously.
+const IGNORE: &str = "--ignore-signal=INT,USR1,USR2,CHLD";
+
+/// Runs a parent that ignores four signals from birth.
+fn run_ignoring(name: &str) -> Result<(), Skipped> {
+    needs(&["env", IGNORE, "true"])?;
+    let program = support::program(name);
+    let mut env = Command::new("env");
+    env.arg(IGNORE)
+        .arg(program.get_program())
+        .args(program.get_args());
+    stdout_of(&mut env);
+    Ok(())
+}
+
+fn block_signals() {
+    let mut blocked = SigSet::empty();
+    blocked.extend([Signal::SIGTERM, Signal::SIGHUP]);
+    blocked.thread_block().unwrap();
+}
+
+/// A child by this library.
+fn child() -> reexec::Child {
+    let mut command = reexec::command("childProcess");
+    command.stdin(reexec::Stdio::piped()).spawn().unwrap()
+}
+
+/// The same by the standard library, to see what the difference is.
+fn standard_child() -> process::Child {
+    let mut command = Command::new("cat");
+    command.stdin(Stdio::piped()).spawn().unwrap()
+}
+
+fn status_of(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/status")).unwrap()
+}
+
+fn signals_that_the_parent_blocks_are_not_blocked_in_the_child() {
+    stdout_of(&mut support::program("compare_masks"));
+}
+
+fn compare_masks() {
+    block_signals();
+
+    let child = child();
+    assert_eq!(signals(&status_of(child.id()), "SigBlk"), []);
+
+    let mut standard = standard_child();
+    let blocked = signals(&status_of(standard.id()), "SigBlk");
+    assert!(blocked.contains(&Signal::SIGTERM), "{blocked:?}");
+    assert!(blocked.contains(&Signal::SIGHUP), "{blocked:?}");
+    drop(standard.stdin.take());
+    standard.wait().unwrap();
+}
+
+fn signals_that_the_parent_ignores_are_not_ignored_in_the_child() -> Result<(), Skipped> {
+    run_ignoring("compare_dispositions")
+}
+
+fn compare_dispositions() {
+    let child = child();
+    let status = status_of(child.id());
+    // The start-up code of every Rust program ignores this one.
+    assert_eq!(signals(&status, "SigIgn"), [Signal::SIGPIPE]);
+    // And handles these, to report a stack overflow.
+    let handled = [Signal::SIGBUS, Signal::SIGSEGV];
+    assert_eq!(signals(&status, "SigCgt"), handled);
+
+    let mut standard = standard_child();
+    let ignored = signals(&status_of(standard.id()), "SigIgn");
+    for signal in [Signal::SIGINT, Signal::SIGUSR1, Signal::SIGCHLD] {
+        assert!(ignored.contains(&signal), "{ignored:?}");
+    }
+    drop(standard.stdin.take());
+    standard.wait().unwrap_err(); // its status is lost
+}
+
+fn a_child_of_a_parent_deaf_to_sigterm_can_be_terminated() {
+    stdout_of(&mut support::program("terminate_children"));
+}
+
+fn terminate_children() {
+    block_signals();
+
+    let child = child();
+    child.signal(libc::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGTERM));
+
+    let mut standard = standard_child();
+    let pid = Pid::from_raw(standard.id() as i32);
+    kill(pid, Signal::SIGTERM).unwrap();
+    wait_until("the signal is pending", || {
+        signals(&status_of(standard.id()), "ShdPnd").contains(&Signal::SIGTERM)
+    });
+    assert!(standard.try_wait().unwrap().is_none());
+    drop(standard.stdin.take());
+    assert!(standard.wait().unwrap().success(), "it never noticed");
+}
+
+fn an_ordinary_start_can_be_made_clean() -> Result<(), Skipped> {
+    run_ignoring("start_clean")
+}
+
+fn start_clean() {
+    let own = || status_of(process::id());
+    block_signals();
+    let careless = File::from(nix::unistd::dup(io::stdin()).unwrap()); // without close-on-exec
+    let careful = File::open("/dev/null").unwrap();
+    assert!(signals(&own(), "SigIgn").contains(&Signal::SIGCHLD));
+
+    // As if the process had started with all this.
+    let number = careless.into_raw_fd();
+    reexec::clean_start().unwrap();
+    assert_eq!(signals(&own(), "SigBlk"), []);
+    assert_eq!(signals(&own(), "SigIgn"), [Signal::SIGPIPE]);
+    let open = descriptors();
+    assert!(!open.contains_key(&number), "{open:?}");
+    assert!(open.contains_key(&careful.as_raw_fd()), "{open:?}");
+    assert!(
+        Command::new("true").status().unwrap().success(),
+        "its status is not lost"
+    );
+}
+
+fn where_sigchld_is_ignored_waiting_says_that_the_status_is_lost() -> Result<(), Skipped> {
+    run_ignoring("lose_statuses")
+}
+
+fn lose_statuses() {
+    let child = child();
+    let pid = child.id();
+    let error = child.wait().unwrap_err(); // does not hang, but comes when the child has ended
+    assert!(is_gone(pid));
+    assert!(error.to_string().contains("status is lost"), "{error}");
+    assert!(error.to_string().contains("SIGCHLD is ignored"), "{error}");
+    child.try_wait().unwrap_err();
+    child.kill().unwrap();
+
+    reexec::command("childProcess").status().unwrap_err();
+
+    let killed_by_drop = self::child();
+    let pid = killed_by_drop.id();
+    drop(killed_by_drop);
+    assert!(is_gone(pid));
+    assert_eq!(children(), []);
+}

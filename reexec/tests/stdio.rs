@@ -1,0 +1,291 @@
+//! A child's standard streams: inherited, the null device, pipes, or any other descriptor.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a panic is how a test, and a child of one, fails"
+)]
+
+mod support;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use reexec::{Stage, Stdio};
+use support::{read_all, stdout_of, until_stdin_ends};
+
+/// Sixteen times what a pipe holds.
+const MEBIBYTE: usize = 1 << 20;
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", until_stdin_ends);
+    reexec::register("cat", cat);
+    reexec::register("greet", greet);
+    reexec::register("flood", flood);
+    reexec::register("leaveOtherBehind", leave_other_behind);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    support::run(
+        support::programs![spawn_with_inherited_streams],
+        support::trials![
+            streams_are_inherited_by_default,
+            each_stream_can_be_the_null_device,
+            each_stream_can_be_a_pipe,
+            stdout_and_stderr_can_be_files,
+            a_socket_can_be_stdin_and_stdout,
+            pipes_connect_children_with_other_commands,
+            output_reads_both_streams_at_the_same_time,
+            a_child_whose_output_nobody_reads_does_not_end,
+            output_gives_the_child_nothing_to_read,
+            output_does_not_wait_for_who_else_has_the_stream,
+            wait_closes_the_stdin_that_nobody_took,
+            wait_timeout_leaves_stdin_open,
+            a_descriptor_for_a_stream_is_handed_over_once,
+            this_process_keeps_no_copy_of_a_pipe_it_handed_over,
+        ],
+    )
+}
+
+// Entries.
+
+fn cat() {
+    io::copy(&mut io::stdin(), &mut io::stdout()).unwrap();
+}
+
+fn greet() {
+    println!("to stdout");
+    eprintln!("to stderr");
+}
+
+/// Fills stderr before it comes to stdout, so that reading stdout first would not help it.
+fn flood() {
+    io::stderr().write_all(&vec![b'e'; MEBIBYTE]).unwrap();
+    io::stdout().write_all(&vec![b'o'; MEBIBYTE]).unwrap();
+}
+
+#[allow(clippy::zombie_processes, reason = "for others to reap")]
+fn leave_other_behind() {
+    let other = process::Command::new("cat").spawn().unwrap();
+    println!("{}", other.id());
+}
+
+/// What descriptor `number` of a process leads to.
+fn target(pid: u32, number: i32) -> PathBuf {
+    fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap()
+}
+
+/// A file that goes when the test ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        let name = format!("stdio-{}", process::id());
+        Scratch(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
+    }
+
+    fn create(&self) -> fs::File {
+        fs::File::create(&self.0).unwrap()
+    }
+
+    fn content(&self) -> String {
+        fs::read_to_string(&self.0).unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+// What a stream can be.
+
+fn streams_are_inherited_by_default() {
+    let output = support::program("spawn_with_inherited_streams");
+    assert_eq!(stdout_of(&mut { output }), "to stdout\n");
+}
+
+fn spawn_with_inherited_streams() {
+    assert!(reexec::command("greet").status().unwrap().success());
+}
+
+fn each_stream_can_be_the_null_device() {
+    let (gate, gates_other_end) = io::pipe().unwrap();
+    let mut command = reexec::command("childProcess");
+    command.stdin(gate); // so that it lives until we have looked
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    assert_eq!(target(child.id(), 1), Path::new("/dev/null"));
+    assert_eq!(target(child.id(), 2), Path::new("/dev/null"));
+    drop(gates_other_end);
+    assert!(child.wait().unwrap().success());
+
+    let status = reexec::command("cat").stdin(Stdio::null()).status();
+    assert!(status.unwrap().success());
+}
+
+fn each_stream_can_be_a_pipe() {
+    let mut command = reexec::command("cat");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let (mut stdin, stdout) = (child.take_stdin().unwrap(), child.take_stdout().unwrap());
+    assert!(child.take_stdin().is_none(), "a second time");
+    assert!(child.take_stderr().is_none(), "not a pipe");
+    stdin.write_all(b"through the child").unwrap();
+    drop(stdin);
+    assert_eq!(read_all(stdout), "through the child");
+
+    let mut command = reexec::command("greet");
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    assert_eq!(read_all(child.take_stderr().unwrap()), "to stderr\n");
+}
+
+fn stdout_and_stderr_can_be_files() {
+    let scratch = Scratch::new();
+    let file = scratch.create();
+    let mut command = reexec::command("greet");
+    command.stdout(file.try_clone().unwrap()).stderr(file);
+    assert!(command.status().unwrap().success());
+    assert_eq!(scratch.content(), "to stdout\nto stderr\n");
+}
+
+fn a_socket_can_be_stdin_and_stdout() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (connection, _) = listener.accept().unwrap();
+
+    let mut command = reexec::command("cat");
+    command
+        .stdin(connection.try_clone().unwrap())
+        .stdout(connection);
+    let child = command.spawn().unwrap();
+    client.write_all(b"echo").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap(); // to the end: the child alone had the connection
+    assert_eq!(answer, "echo");
+    assert!(child.wait().unwrap().success());
+}
+
+fn pipes_connect_children_with_other_commands() {
+    let mut first = reexec::command("greet");
+    let first = first.stdout(Stdio::piped()).stderr(Stdio::null());
+    let first = first.spawn().unwrap();
+
+    let mut second = process::Command::new("tr");
+    second
+        .args(["a-z", "A-Z"])
+        .stdin(first.take_stdout().unwrap());
+    let mut second = second.stdout(process::Stdio::piped()).spawn().unwrap();
+
+    let mut third = reexec::command("cat");
+    let third = third.stdin(second.stdout.take().unwrap()).output().unwrap();
+    assert_eq!(third.stdout, b"TO STDOUT\n");
+    second.wait().unwrap();
+}
+
+// Full pipes.
+
+fn output_reads_both_streams_at_the_same_time() {
+    let output = reexec::command("flood").output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(output.stdout, vec![b'o'; MEBIBYTE]);
+    assert_eq!(output.stderr, vec![b'e'; MEBIBYTE]);
+}
+
+/// The fault that `output` avoids.
+fn a_child_whose_output_nobody_reads_does_not_end() {
+    let mut command = reexec::command("flood");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let (stdout, stderr) = (child.take_stdout().unwrap(), child.take_stderr().unwrap());
+    let early = child.wait_timeout(Duration::from_millis(200)).unwrap();
+    assert_eq!(early, None);
+
+    let stderr = thread::spawn(|| read_all(stderr));
+    assert_eq!(read_all(stdout).len(), MEBIBYTE);
+    assert_eq!(stderr.join().unwrap().len(), MEBIBYTE);
+    assert!(child.wait().unwrap().success());
+}
+
+fn output_gives_the_child_nothing_to_read() {
+    let output = reexec::command("cat").output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(output.stdout, b"");
+}
+
+/// Otherwise a process left behind by the child would keep `output` waiting for ever.
+fn output_does_not_wait_for_who_else_has_the_stream() {
+    let mut command = reexec::command("leaveOtherBehind");
+    let (gate, gates_other_end) = io::pipe().unwrap();
+    let error = command.stdin(gate).output().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    let held: reexec::StreamHeld = error.downcast().unwrap();
+    assert!(held.output.status.success());
+    let other = String::from_utf8(held.output.stdout).unwrap();
+    drop(gates_other_end); // ends the other one
+    support::reap(other.trim().parse().unwrap());
+}
+
+// Stdin as the signal to end.
+
+fn wait_closes_the_stdin_that_nobody_took() {
+    let mut command = reexec::command("childProcess");
+    let child = command.stdin(Stdio::piped()).spawn().unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// So the child of the test before would have waited for us, and we for it.
+fn wait_timeout_leaves_stdin_open() {
+    let mut command = reexec::command("childProcess");
+    let child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let early = child.wait_timeout(Duration::from_millis(200)).unwrap();
+    assert_eq!(early, None);
+    drop(child.take_stdin());
+    assert!(
+        child
+            .wait_timeout(support::LIMIT)
+            .unwrap()
+            .unwrap()
+            .success()
+    );
+}
+
+// Descriptors change hands.
+
+fn a_descriptor_for_a_stream_is_handed_over_once() {
+    let scratch = Scratch::new();
+    let mut command = reexec::command("greet");
+    command.stdout(scratch.create()).stderr(Stdio::null());
+    assert!(command.status().unwrap().success());
+
+    let error = command.spawn().unwrap_err();
+    assert!(matches!(error.stage(), Stage::Prepare { .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(message.contains("stdout"), "{message}");
+    assert!(message.contains("set it again"), "{message}");
+
+    assert!(command.stdout(scratch.create()).status().unwrap().success());
+    assert_eq!(scratch.content(), "to stdout\n");
+}
+
+fn this_process_keeps_no_copy_of_a_pipe_it_handed_over() {
+    let (read, write) = io::pipe().unwrap();
+    let mut command = reexec::command("greet");
+    command.stdout(write).stderr(Stdio::null());
+    let child = command.spawn().unwrap();
+    // The end comes although the command is still there, and would not if it held a copy.
+    assert_eq!(read_all(read), "to stdout\n");
+    drop(command);
+    assert!(child.wait().unwrap().success());
+}

@@ -1,0 +1,186 @@
+//! What strace(1) sees of a spawn, and what can be brought about by delaying a system call.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test, and a child of one, fails"
+)]
+
+mod support;
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use reexec::{Fork, Stage};
+use support::{LIMIT, Skipped, children, descriptors, is_gone, needs, until_stdin_ends};
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", until_stdin_ends);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    support::run(
+        support::programs![
+            spawn_plainly,
+            spawn_with_everything,
+            spawn_by_the_standard_library_as_a_user,
+            live_without_pidfds,
+            spawn_an_unknown_entry,
+        ],
+        support::trials![
+            a_spawn_copies_no_page_tables,
+            a_spawn_with_everything_set_copies_no_page_tables,
+            the_standard_library_copies_page_tables_where_a_user_is_set,
+            everything_works_where_pidfds_are_refused,
+            a_child_asked_for_an_unknown_entry_exits_with_127,
+        ],
+    )
+}
+
+/// What strace writes while it runs a program of ours, which must succeed.
+fn trace(options: &[&str], name: &str) -> Result<String, Skipped> {
+    let mut check = vec!["strace"];
+    check.extend(options);
+    check.push("true");
+    needs(&check)?;
+    let mut strace = Command::new("strace");
+    strace.arg("-f").args(options).stdin(Stdio::null());
+    let program = support::program(name);
+    strace.arg(program.get_program()).args(program.get_args());
+    let output = strace.output().unwrap();
+    let trace = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{trace}");
+    Ok(trace)
+}
+
+/// The calls that made new processes, as opposed to threads.
+fn process_creations(name: &str) -> Result<Vec<String>, Skipped> {
+    // A question mark: where there is such a call.
+    let calls = "trace=?clone,?clone3,?fork,?vfork";
+    let trace = trace(&["-qq", "-e", "signal=none", "-e", calls], name)?;
+    let made = trace.lines().filter(|line| {
+        !line.contains("resumed") && !line.contains("CLONE_THREAD") && line.contains('(')
+    });
+    Ok(made.map(str::to_owned).collect())
+}
+
+/// One process, whose parent lent it its memory until it had executed the program.
+fn assert_one_vfork(calls: &[String]) {
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    let flags = ["CLONE_VM", "CLONE_VFORK"];
+    assert!(
+        flags.iter().all(|flag| calls[0].contains(flag)),
+        "{calls:?}"
+    );
+}
+
+fn a_spawn_copies_no_page_tables() -> Result<(), Skipped> {
+    assert_one_vfork(&process_creations("spawn_plainly")?);
+    Ok(())
+}
+
+fn spawn_plainly() {
+    assert!(reexec::command("childProcess").status().unwrap().success());
+}
+
+fn a_spawn_with_everything_set_copies_no_page_tables() -> Result<(), Skipped> {
+    assert_one_vfork(&process_creations("spawn_with_everything")?);
+    Ok(())
+}
+
+fn spawn_with_everything() {
+    let mut command = reexec::command("childProcess");
+    command.args(["one", "two"]);
+    command
+        .env_clear()
+        .env("PATH", "/nowhere")
+        .env_remove("HOME");
+    command
+        .stdin(reexec::Stdio::piped())
+        .stdout(reexec::Stdio::piped());
+    command.stderr(reexec::Stdio::null());
+    for name in ["a", "b", "c"] {
+        command.fd(name, io::pipe().unwrap().0);
+    }
+    command.die_with_parent(libc::SIGKILL);
+    assert!(command.status().unwrap().success());
+}
+
+/// The fault that this test would see.
+fn the_standard_library_copies_page_tables_where_a_user_is_set() -> Result<(), Skipped> {
+    let calls = process_creations("spawn_by_the_standard_library_as_a_user")?;
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    assert!(!calls[0].contains("CLONE_VM"), "{calls:?}");
+    Ok(())
+}
+
+fn spawn_by_the_standard_library_as_a_user() {
+    let user = fs::metadata("/proc/self").unwrap().uid(); // the one we are
+    assert!(Command::new("true").uid(user).status().unwrap().success());
+}
+
+/// As by an old kernel, or by a container that does not know the call.
+fn everything_works_where_pidfds_are_refused() -> Result<(), Skipped> {
+    for error in ["ENOSYS", "EPERM"] {
+        let refusal = format!("inject=pidfd_open:error={error}");
+        let options = ["-e", "trace=pidfd_open", "-e", &refusal];
+        let trace = trace(&options, "live_without_pidfds")?;
+        assert!(trace.contains(error), "{trace}");
+    }
+    Ok(())
+}
+
+fn live_without_pidfds() {
+    let before = descriptors();
+    let start = || {
+        let mut command = reexec::command("childProcess");
+        command.stdin(reexec::Stdio::piped()).spawn().unwrap()
+    };
+    let child = start();
+    assert_eq!(child.try_wait().unwrap(), None);
+    assert_eq!(child.wait_timeout(Duration::ZERO).unwrap(), None);
+    drop(child.take_stdin());
+    let mut end = [PollFd::new(child.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut end, PollTimeout::NONE).unwrap(), 1);
+    assert!(child.wait().unwrap().success());
+    assert!(is_gone(child.id()));
+    drop(child);
+
+    let child = start();
+    child.signal(libc::SIGTERM).unwrap();
+    let status = child.wait_timeout(LIMIT).unwrap().unwrap();
+    assert_eq!(status.signal(), Some(libc::SIGTERM));
+    child.signal(libc::SIGTERM).unwrap(); // nobody gets it
+    drop(child);
+
+    drop(start());
+    reexec::command("noSuchEntry").spawn().unwrap_err();
+    match reexec::fork().unwrap() {
+        Fork::Parent(copy) => assert!(copy.wait().unwrap().success()),
+        Fork::Child => return,
+    }
+    assert_eq!(children(), []);
+    assert_eq!(descriptors(), before);
+}
+
+/// The parent usually kills it before that; here, strace holds the parent back.
+fn a_child_asked_for_an_unknown_entry_exits_with_127() -> Result<(), Skipped> {
+    let delay = "inject=pidfd_send_signal:delay_enter=500000";
+    let calls = "trace=pidfd_send_signal";
+    let trace = trace(&["-e", calls, "-e", delay], "spawn_an_unknown_entry")?;
+    assert!(trace.contains("exited with 127"), "{trace}");
+    Ok(())
+}
+
+fn spawn_an_unknown_entry() {
+    let error = reexec::command("noSuchEntry").spawn().unwrap_err();
+    assert!(matches!(error.stage(), Stage::UnknownEntry), "{error:?}");
+}
