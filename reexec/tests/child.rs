@@ -171,6 +171,7 @@ fn waiting_goes_on_after_a_signal_handler_has_run() {
         let (child, stdin) = child();
         let handled = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(libc::SIGUSR1, handled.clone()).unwrap();
+        SigSet::from(Signal::SIGUSR1).thread_unblock().unwrap();
         let waiter = gettid().as_raw(); // the main thread, which the kernel prefers for signals
         thread::scope(|scope| {
             scope.spawn(move || {

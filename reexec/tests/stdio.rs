@@ -110,8 +110,8 @@ impl Drop for Scratch {
 // What a stream can be.
 
 fn streams_are_inherited_by_default() {
-    let output = support::program("spawn_with_inherited_streams");
-    assert_eq!(stdout_of(&mut { output }), "to stdout\n");
+    let printed = stdout_of(&mut support::program("spawn_with_inherited_streams"));
+    assert_eq!(printed, "to stdout\n");
 }
 
 fn spawn_with_inherited_streams() {

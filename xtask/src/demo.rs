@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ExitCode};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -16,6 +16,7 @@ use crate::event::{Event, What};
 use crate::options::Demo;
 use crate::output::{BAD, GOOD, Output, styled};
 use crate::performance::{ENTRY, Part};
+use crate::programs::Programs;
 use crate::report::Told;
 use crate::scenarios::{ALL, Scenario};
 use crate::{interrupt, procfs, programs, ps, report, stage, verdict};
@@ -68,11 +69,11 @@ fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
     let began = Instant::now();
     let scenarios = chosen(&options.scenarios);
     ps::check().map_err(Failure::Missing)?;
-    let programs = programs::locate(options.programs.as_deref()).map_err(Failure::Missing)?;
+    let mut company = Company::new(options.clock().speed)
+        .map_err(|error| Failure::Missing(format!("signals cannot be taken: {error}")))?;
+    company.build(options.programs.as_deref())?;
 
     let running = Instant::now();
-    let mut company = Company::new(options.clock().speed, programs)
-        .map_err(|error| Failure::Missing(error.to_string()))?;
     let told = company.play(&scenarios, options, output)?;
 
     output.text(&report::table(&told)).map_err(cannot_write)?;
@@ -105,6 +106,8 @@ fn clear_up() -> usize {
 
 /// What comes in from the runs, and from the user.
 enum Message {
+    /// The programs are built, or cannot be.
+    Built(Programs),
     Event(Event),
     /// The stage process of the run at this index has closed its stdout.
     Ended(usize),
@@ -132,19 +135,48 @@ struct Company {
 }
 
 impl Company {
-    fn new(speed: f64, programs: BTreeMap<String, PathBuf>) -> io::Result<Self> {
+    fn new(speed: f64) -> io::Result<Self> {
         let (sender, messages) = mpsc::channel();
         let interrupts = sender.clone();
         interrupt::take_signals(move || {
             let _ = interrupts.send(Message::Interrupt);
         })?;
         nix::sys::prctl::set_child_subreaper(true)?;
+        let programs = BTreeMap::new();
         Ok(Self {
             speed,
             programs,
             sender,
             messages,
         })
+    }
+
+    /// Has the programs built, or looked for in a folder.
+    fn build(&mut self, folder: Option<&Path>) -> Result<(), Failure> {
+        let cannot = |error: io::Error| Failure::Missing(format!("the build failed: {error}"));
+        let builder = reexec::command(programs::BUILD)
+            .args(folder)
+            .stdin(reexec::Stdio::null())
+            .stdout(reexec::Stdio::piped())
+            .spawn()
+            .map_err(|error| cannot(error.into()))?;
+        let stdout = builder.take_stdout();
+        let sender = self.sender.clone();
+        thread::spawn(move || {
+            let programs = stdout.map(serde_json::from_reader::<_, Programs>);
+            let programs = programs.and_then(Result::ok);
+            let broken = || Err("the process that builds has broken off".to_owned());
+            let _ = sender.send(Message::Built(programs.unwrap_or_else(broken)));
+        });
+        // Interrupted, we drop the builder, and so kill it; cargo, which it leaves behind, comes to
+        // us, and is ended with the rest.
+        match self.messages.recv() {
+            Ok(Message::Built(programs)) => {
+                self.programs = programs.map_err(Failure::Missing)?;
+                Ok(())
+            }
+            _ => Err(Failure::Interrupted),
+        }
     }
 
     /// Runs the scenarios and their twins, and tells of each when all before it have been told.
@@ -176,6 +208,7 @@ impl Company {
                     }
                 }
                 Ok(Message::Ended(index)) => runs[index].finish(),
+                Ok(Message::Built(_)) => {}
                 Ok(Message::Interrupt) | Err(RecvTimeoutError::Disconnected) => {
                     self.stop(runs);
                     return Err(Failure::Interrupted);
@@ -258,7 +291,7 @@ impl Company {
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {
                 Ok(Message::Ended(index)) => runs[index].finish(),
-                Ok(Message::Event(_)) => {}
+                Ok(Message::Event(_) | Message::Built(_)) => {}
                 // Again: at once, then. What they have not ended comes to us, and is ended there.
                 Ok(Message::Interrupt)
                 | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,

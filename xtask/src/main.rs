@@ -26,8 +26,9 @@ use options::{Options, Task};
 
 fn main() -> ExitCode {
     reexec::register(performance::ENTRY, performance::run);
+    reexec::register(programs::BUILD, programs::print);
     if let Some(code) = reexec::init() {
-        return code; // a process in which one run took place
+        return code; // a process in which one run took place, or the programs were built
     }
     match Options::parse().task {
         Task::Demo(options) => demo::run(&options),

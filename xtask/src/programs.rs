@@ -2,15 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use serde::Deserialize;
 
 use crate::scenarios::{ALL, Scenario};
 
-/// Where each program that the scenarios run is found. An error is a sentence.
-pub(crate) fn locate(folder: Option<&Path>) -> Result<BTreeMap<String, PathBuf>, String> {
+/// The name of the entry that builds, for a parent that goes on taking signals meanwhile, and
+/// blocks them, which cargo must not inherit.
+pub(crate) const BUILD: &str = "xtask-build";
+
+/// Where each program is, or a sentence that says why they cannot be had.
+pub(crate) type Programs = Result<BTreeMap<String, PathBuf>, String>;
+
+/// The entry: builds, or looks into the folder that is its argument, and prints what is found.
+pub(crate) fn print() -> ExitCode {
+    let folder = env::args_os().nth(1).map(PathBuf::from);
+    let programs = locate(folder.as_deref());
+    let printed = serde_json::to_string(&programs)
+        .map_err(io::Error::other)
+        .and_then(|line| writeln!(io::stdout(), "{line}"));
+    if printed.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Where each program that the scenarios run is found.
+fn locate(folder: Option<&Path>) -> Programs {
     let found = match folder {
         Some(folder) => in_folder(folder),
         None => build()?,
@@ -51,7 +73,7 @@ struct Target {
 }
 
 /// Builds them as `cargo run` would.
-fn build() -> Result<BTreeMap<String, PathBuf>, String> {
+fn build() -> Programs {
     cargo_build(
         ["--workspace", "--exclude", "xtask", "--bins", "--examples"],
         None,
@@ -62,7 +84,7 @@ fn build() -> Result<BTreeMap<String, PathBuf>, String> {
 pub(crate) fn cargo_build<'a>(
     args: impl IntoIterator<Item = &'a str>,
     rustflags: Option<&str>,
-) -> Result<BTreeMap<String, PathBuf>, String> {
+) -> Programs {
     // Set by cargo for what it runs, so that it is the same one again.
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);

@@ -228,8 +228,8 @@ fn json_goes_to_stdout_and_text_to_stderr() {
     for verdict in of_kind(&events, "verdict") {
         assert_eq!(verdict["held"], true, "{verdict}");
         let claim = (
-            verdict["scenario"].to_string(),
-            verdict["claim"].to_string(),
+            verdict["scenario"].as_str().unwrap(),
+            verdict["claim"].as_str().unwrap(),
         );
         assert!(judged.insert(claim), "twice: {verdict}");
     }
