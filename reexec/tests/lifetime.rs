@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         panic!("{}", sh.args(["-c", "echo untied; exec cat"]).exec());
     });
     reexec::register("closeDescriptors", || {
-        nix::unistd::close(4).unwrap();
+        nix::unistd::close(4).unwrap(); // the lifeline, as a daemon might that closes everything
         println!("untied");
         until_stdin_ends();
     });
