@@ -15,8 +15,10 @@ use crate::handle::Handle;
 use crate::readiness::wait_readable;
 use crate::spawn::Pipes;
 
-/// How long a stream of a child that has ended may stay open.
+/// How long a stream of a child that has ended may stay open, and how often it is read after that:
+/// what is in the pipe then is still wanted, but somebody else may go on writing.
 const STREAM_GRACE: Duration = Duration::from_secs(1);
+const READS_AFTER_GRACE: usize = 64;
 
 /// Between two looks at a child that is about to end.
 const ABOUT_TO_END: Duration = Duration::from_millis(1);
@@ -104,7 +106,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// `ECHILD` if the status has been discarded; see [`Child`].
+    /// If the status has been discarded, see [`Child`]; the text says so.
     pub fn wait(&self) -> io::Result<ExitStatus> {
         drop(self.take_stdin());
         // Without the lock, and without reaping:
@@ -207,6 +209,7 @@ impl Child {
         let (stdout, stderr) = (self.take_stdout(), self.take_stderr());
         let mut streams = [Stream::new(stdout), Stream::new(stderr)];
         let mut deadline = None;
+        let mut late_reads = 0;
         let ended = loop {
             let [out, err] = &streams;
             let end = deadline.is_none().then(|| self.as_fd());
@@ -215,7 +218,8 @@ impl Child {
             }
             let ready = wait_readable([out.as_fd(), err.as_fd(), end], deadline)?;
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if ready == [false; 3] || is_late {
+            late_reads += usize::from(is_late);
+            if ready == [false; 3] || late_reads > READS_AFTER_GRACE {
                 break false;
             }
             for (stream, ready) in streams.iter_mut().zip(ready) {
@@ -282,7 +286,6 @@ impl Child {
     }
 
     fn lost(&self) -> io::Error {
-        // The number, so that callers can tell; the sentence, so that people can.
         let message = if self.is_owner() {
             "its exit status is lost (ECHILD): SIGCHLD is ignored in this process, or something \
              else in it waited for any child"

@@ -56,7 +56,8 @@ pub struct Command {
     pub(crate) stdin: Option<Stdio>,
     pub(crate) stdout: Option<Stdio>,
     pub(crate) stderr: Option<Stdio>,
-    pub(crate) descriptors: Vec<(String, OwnedFd)>,
+    /// `None` if it went to a child that was started before.
+    pub(crate) descriptors: Vec<(String, Option<OwnedFd>)>,
     pub(crate) death_signal: Option<i32>,
     pub(crate) ready_timeout: Duration,
     pub(crate) process_group: Option<i32>,
@@ -135,7 +136,9 @@ impl Command {
     /// [`inherited_fd(name)`](crate::inherited_fd). Any number of them; no other process gets a
     /// copy, also when other threads spawn at the same time.
     pub fn fd(&mut self, name: &str, fd: impl Into<OwnedFd>) -> &mut Self {
-        self.descriptors.push((name.to_owned(), fd.into()));
+        self.descriptors
+            .retain(|(known, fd)| known != name || fd.is_some());
+        self.descriptors.push((name.to_owned(), Some(fd.into())));
         self
     }
 
@@ -259,7 +262,7 @@ impl Command {
     /// [`Error`] says at which [`Stage`](crate::Stage) the start failed. No process and no
     /// descriptor is left of it then; descriptors handed to this command are still in it.
     pub fn spawn(&mut self) -> Result<Child, Error> {
-        spawn::spawn(self)
+        spawn::spawn(self, Unset::Inherited)
     }
 
     /// Starts the child and waits until it has ended.
@@ -278,15 +281,21 @@ impl Command {
     ///
     /// Those of [`Command::spawn`] and [`Child::wait_with_output`].
     pub fn output(&mut self) -> std::io::Result<Output> {
-        self.stdin.get_or_insert_with(Stdio::null);
-        self.stdout.get_or_insert_with(Stdio::piped);
-        self.stderr.get_or_insert_with(Stdio::piped);
-        self.spawn()?.wait_with_output()
+        spawn::spawn(self, Unset::Captured)?.wait_with_output()
+    }
+
+    /// Whether the child is to have descriptors that this process is to keep no copy of.
+    pub(crate) fn hands_over(&self) -> bool {
+        let given = |stdio: &Option<Stdio>| matches!(stdio, Some(Stdio(Source::Descriptor(_))));
+        !self.descriptors.is_empty()
+            || [&self.stdin, &self.stdout, &self.stderr]
+                .into_iter()
+                .any(given)
     }
 
     /// After a start: the child has the descriptors, and has them alone.
     pub(crate) fn forget_descriptors(&mut self) {
-        self.descriptors.clear();
+        self.descriptors.iter_mut().for_each(|(_, fd)| *fd = None);
         for stdio in [&mut self.stdin, &mut self.stdout, &mut self.stderr] {
             if let Some(Stdio(source @ Source::Descriptor(_))) = stdio {
                 *source = Source::Spent;
@@ -324,6 +333,14 @@ impl fmt::Debug for Command {
         let mut list = f.debug_list();
         list.entry(&self.entry).entries(&self.args).finish()
     }
+}
+
+/// What the standard streams are that have not been set.
+#[derive(Clone, Copy)]
+pub(crate) enum Unset {
+    Inherited,
+    /// Stdin is the null device, stdout and stderr are pipes.
+    Captured,
 }
 
 /// What one of the child's standard streams is, as [`std::process::Stdio`]; that one cannot be

@@ -29,8 +29,8 @@ pub(crate) const CONTROL_FD: RawFd = 3;
 /// What nobody sends by accident on a socket that happens to be number 3 of an ordinary start.
 const HELLO: &[u8; 16] = b"reexec\x01\x9d\x42\xfe\x17\xc3\x08\x6b\xd5\xa0";
 
-/// Larger than any message: names are bounded by `register` and by the descriptor limit.
-const MESSAGE_MAX: usize = 64 * 1024;
+/// The longest launch. A socket takes more, but how much more depends on the system's settings.
+pub(crate) const LAUNCH_MAX: usize = 64 * 1024;
 
 /// One end of the channel.
 #[derive(Debug)]
@@ -70,11 +70,7 @@ impl Control {
     }
 
     pub(crate) fn send_launch(&self, launch: &Launch) -> io::Result<()> {
-        let message = launch.encode();
-        if message.len() > MESSAGE_MAX {
-            return Err(io::Error::from(io::ErrorKind::ArgumentListTooLong));
-        }
-        self.send(&message)
+        self.send(&launch.encode())
     }
 
     /// In the child: the hello, then the launch, for which it waits. Fails if the parent has gone.

@@ -43,7 +43,7 @@ pub enum Fork {
 ///
 /// [`io::ErrorKind::Unsupported`] if the process has several threads: in the copy, only the
 /// calling one would be left, and what the others had locked would stay locked. `EAGAIN` and
-/// `ENOMEM` if the system has no room for another process.
+/// `ENOMEM` if the system has no room for another process. Those of flushing stdout.
 pub fn fork() -> io::Result<Fork> {
     refuse_threads()?;
     // Written once by each process otherwise.

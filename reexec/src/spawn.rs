@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 use nix::unistd::{Uid, pipe2};
 
-use crate::command::{Source, Stdio};
-use crate::control::{CONTROL_FD, Control};
+use crate::command::{Source, Stdio, Unset};
+use crate::control::{CONTROL_FD, Control, LAUNCH_MAX};
 use crate::handle::Prospect;
 use crate::message::{Launch, Report};
 use crate::readiness::wait_readable;
@@ -27,9 +27,9 @@ const DEPTH_LIMIT: u32 = 16;
 const END_GRACE: Duration = Duration::from_secs(1);
 
 /// Starts the child and brings it to where its entry runs.
-pub(crate) fn spawn(command: &mut Command) -> Result<Child, Error> {
+pub(crate) fn spawn(command: &mut Command, unset: Unset) -> Result<Child, Error> {
     let run = || {
-        let start = Start::new(command)?;
+        let start = Start::new(command, unset)?;
         start.await_ready()?;
         Ok(start.child)
     };
@@ -39,8 +39,12 @@ pub(crate) fn spawn(command: &mut Command) -> Result<Child, Error> {
 /// Starts the child, and returns when it has ended, without having waited for its report before:
 /// to wake up for that takes longer than all else that the parent does.
 pub(crate) fn run_to_end(command: &mut Command) -> Result<Child, Error> {
+    if command.hands_over() {
+        // These go when the report is there, and must not be held until the end.
+        return spawn(command, Unset::Inherited);
+    }
     let run = || {
-        let start = Start::new(command)?;
+        let start = Start::new(command, Unset::Inherited)?;
         drop(start.child.take_stdin()); // a child that reads to its end would never end
         let ended = wait_readable([Some(start.child.as_fd())], start.deadline);
         step("waiting for the child", ended)?;
@@ -71,11 +75,12 @@ struct Start {
 }
 
 impl Start {
-    fn new(command: &Command) -> Result<Self, Stage> {
+    fn new(command: &Command, unset: Unset) -> Result<Self, Stage> {
         refuse_loops()?;
+        refuse_nonsense(command)?;
         let argv = argv(command)?;
         let env = environment(command)?;
-        let prepared = Prepared::new(command)?;
+        let prepared = Prepared::new(command, unset)?;
         let pid = exec(&argv, &env, &prepared.layout, command)?;
         // The child has its copies now. Ours must go, or we would never see the end of what it
         // closes; their going also makes room for the pidfd when the table is full.
@@ -83,8 +88,11 @@ impl Start {
         // Nobody can have reaped it: it waits for the launch.
         let handle = step("opening a pidfd", prepared.prospect.of(pid))?;
         let child = Child::new(pid, handle, prepared.tie, prepared.pipes);
-        // A launch that cannot be sent has a better error coming: the child is gone, or nearly so.
-        let _ = prepared.control.send_launch(&prepared.launch);
+        match prepared.control.send_launch(&prepared.launch) {
+            // There is a better error coming: the child is gone, or nearly so.
+            Err(error) if is_of_the_peer(&error) => {}
+            result => step("sending the launch", result)?,
+        }
         let timeout = command.ready_timeout;
         let deadline = Instant::now().checked_add(timeout);
         Ok(Self {
@@ -132,6 +140,38 @@ fn refuse_loops() -> Result<(), Stage> {
     Ok(())
 }
 
+/// What no child can be started with.
+fn refuse_nonsense(command: &Command) -> Result<(), Stage> {
+    let names: Vec<&str> = command
+        .descriptors
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let twice = names
+        .iter()
+        .enumerate()
+        .find(|(index, name)| names[..*index].contains(*name));
+    if let Some((_, name)) = twice {
+        return Err(Stage::Invalid(format!(
+            "two descriptors are named {name:?}"
+        )));
+    }
+    match command.death_signal {
+        Some(signal) if !(1..=libc::SIGRTMAX()).contains(&signal) => Err(Stage::Invalid(format!(
+            "die_with_parent: there is no signal {signal}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The other end has been closed.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
 fn argv(command: &Command) -> Result<Vec<CString>, Stage> {
     let name = OsString::from(&command.entry);
     let all = [&name].into_iter().chain(&command.args);
@@ -164,21 +204,13 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(command: &Command) -> Result<Self, Stage> {
+    fn new(command: &Command, unset: Unset) -> Result<Self, Stage> {
+        let [stdin, stdout, stderr] = streams(command, unset);
         let mut layout = Layout::new(command.descriptors.len());
         let mut pipes = Pipes::default();
-        step(
-            "preparing stdin",
-            pipes.add_stdin(&mut layout, command.stdin.as_ref()),
-        )?;
-        step(
-            "preparing stdout",
-            pipes.add_stdout(&mut layout, command.stdout.as_ref()),
-        )?;
-        step(
-            "preparing stderr",
-            pipes.add_stderr(&mut layout, command.stderr.as_ref()),
-        )?;
+        step("preparing stdin", pipes.add_stdin(&mut layout, stdin))?;
+        step("preparing stdout", pipes.add_stdout(&mut layout, stdout))?;
+        step("preparing stderr", pipes.add_stderr(&mut layout, stderr))?;
         let control = step("making the control channel", control(&mut layout))?;
         let lifeline = step(
             "making the lifeline",
@@ -190,6 +222,11 @@ impl Prepared {
         let keep_open = step("preparing the handle", keep_open)?;
         let mut descriptors = Vec::new();
         for (name, fd) in &command.descriptors {
+            let fd = fd.as_ref().ok_or_else(|| {
+                Stage::Invalid(format!(
+                    "the descriptor {name:?} went to the child started before; pass another"
+                ))
+            })?;
             let number = step("passing a descriptor", layout.lend_next(fd.as_fd()))?;
             descriptors.push((name.clone(), number));
         }
@@ -201,6 +238,10 @@ impl Prepared {
             descriptors,
             settings: settings(command)?,
         };
+        if launch.encode().len() > LAUNCH_MAX {
+            let reason = format!("the names and paths are longer than {LAUNCH_MAX} bytes together");
+            return Err(Stage::Invalid(reason));
+        }
         Ok(Self {
             control,
             prospect,
@@ -364,10 +405,26 @@ fn unpiped(layout: &mut Layout, stdio: Option<&Stdio>, target: RawFd) -> io::Res
             layout.give(null.into(), target)
         }
         Some(Source::Descriptor(fd)) => layout.lend(fd.as_fd(), target),
-        Some(Source::Spent) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the descriptor set for it went to the child started before; set it again",
-        )),
+        Some(Source::Spent) => {
+            let message = "what was set for it went to the child started before; set it again";
+            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+        }
+    }
+}
+
+/// What was set, or else the default.
+fn streams(command: &Command, unset: Unset) -> [Option<&Stdio>; 3] {
+    static NULL: Stdio = Stdio(Source::Null);
+    static PIPED: Stdio = Stdio(Source::Piped);
+    let [stdin, stdout, stderr] =
+        [&command.stdin, &command.stdout, &command.stderr].map(Option::as_ref);
+    match unset {
+        Unset::Inherited => [stdin, stdout, stderr],
+        Unset::Captured => [
+            stdin.or(Some(&NULL)),
+            stdout.or(Some(&PIPED)),
+            stderr.or(Some(&PIPED)),
+        ],
     }
 }
 

@@ -20,10 +20,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reexec::Stage;
-use support::{children, descriptors, read_all, stdout_of, until_stdin_ends};
+use support::{LIMIT, children, descriptors, read_all, stdout_of, until_stdin_ends};
 
 fn main() -> ExitCode {
     reexec::register("childProcess", until_stdin_ends);
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     reexec::register("startOthers", start_others);
     reexec::register("readNamed", read_named);
     reexec::register("serveOne", serve_one);
+    reexec::register("closeThenWait", close_then_wait);
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
             a_listener_can_be_handed_over,
             a_descriptor_is_handed_over_to_one_child_only,
             this_process_keeps_no_copy_of_what_it_handed_over,
+            this_process_keeps_no_copy_also_while_status_waits,
             a_child_has_what_it_was_given_and_its_lifeline,
             a_child_that_outlives_its_parent_needs_no_lifeline,
             what_a_child_takes_goes_no_further,
@@ -92,6 +95,11 @@ fn read_named() {
     for name in env::args().skip(1) {
         println!("{}", read_all(reexec::inherited_fd(&name).unwrap()));
     }
+}
+
+fn close_then_wait() {
+    drop(reexec::inherited_fd("out").unwrap());
+    until_stdin_ends();
 }
 
 /// Greets the first client of "listener".
@@ -165,9 +173,26 @@ fn a_descriptor_is_handed_over_to_one_child_only() {
     let mut command = reexec::command("readNamed");
     command.arg("text").fd("text", pipe_with("content"));
     assert_eq!(output(&mut command), "content\n");
-    let second = command.output();
-    // Not given again, so not there.
-    assert!(!second.is_ok_and(|output| output.status.success()));
+    let error = command.spawn().unwrap_err();
+    assert!(error.to_string().contains("\"text\""), "{error}");
+    // Given again, it is there.
+    command.fd("text", pipe_with("more"));
+    assert_eq!(output(&mut command), "more\n");
+}
+
+fn this_process_keeps_no_copy_also_while_status_waits() {
+    let (read, write) = io::pipe().unwrap();
+    let (stdin, gate) = io::pipe().unwrap();
+    let reader = thread::spawn(move || {
+        assert_eq!(read_all(read), ""); // until the child closes it
+        drop(gate); // lets the child end
+    });
+    let mut command = reexec::command("closeThenWait");
+    command.stdin(stdin).fd("out", write).ready_timeout(LIMIT);
+    let start = Instant::now();
+    assert!(command.status().unwrap().success());
+    assert!(start.elapsed() < LIMIT);
+    reader.join().unwrap();
 }
 
 fn this_process_keeps_no_copy_of_what_it_handed_over() {

@@ -50,7 +50,9 @@ fn main() -> ExitCode {
             a_deadline_that_has_passed_already_is_an_error,
             an_argument_that_is_too_long_fails_at_exec,
             nul_bytes_are_refused_wherever_they_are,
-            a_signal_that_does_not_exist_is_an_error_of_the_childs_setup,
+            signals_that_do_not_exist_are_refused,
+            a_name_given_to_two_descriptors_is_refused,
+            names_that_are_too_long_are_refused_at_once,
             an_error_becomes_an_io_error_and_can_be_had_back,
             what_was_to_be_handed_over_is_still_there_after_a_failure,
             what_is_left_behind_would_be_noticed,
@@ -157,13 +159,25 @@ fn nul_bytes_are_refused_wherever_they_are() {
     }
 }
 
-fn a_signal_that_does_not_exist_is_an_error_of_the_childs_setup() {
-    let error = error_of(full_command("childProcess").die_with_parent(1000));
-    let Stage::SetUp { step, source } = error.stage() else {
-        panic!("{error:?}");
-    };
-    assert_eq!(source.raw_os_error(), Some(libc::EINVAL));
-    assert!(step.contains("parent"), "{step}");
+fn signals_that_do_not_exist_are_refused() {
+    for signal in [-1, 0, 1000] {
+        let error = error_of(full_command("childProcess").die_with_parent(signal));
+        assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+    }
+}
+
+fn a_name_given_to_two_descriptors_is_refused() {
+    let mut command = full_command("childProcess");
+    for _ in 0..2 {
+        command.fd("same", io::pipe().unwrap().0);
+    }
+    let error = command.spawn().unwrap_err();
+    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+}
+
+fn names_that_are_too_long_are_refused_at_once() {
+    let error = error_of(&mut reexec::command(&"x".repeat(70_000)));
+    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
 }
 
 fn an_error_becomes_an_io_error_and_can_be_had_back() {

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
             output_reads_both_streams_at_the_same_time,
             a_child_whose_output_nobody_reads_does_not_end,
             output_gives_the_child_nothing_to_read,
+            output_does_not_change_the_command,
             output_does_not_wait_for_who_else_has_the_stream,
             wait_closes_the_stdin_that_nobody_took,
             wait_timeout_leaves_stdin_open,
@@ -216,6 +217,14 @@ fn a_child_whose_output_nobody_reads_does_not_end() {
     assert_eq!(read_all(stdout).len(), MEBIBYTE);
     assert_eq!(stderr.join().unwrap().len(), MEBIBYTE);
     assert!(child.wait().unwrap().success());
+}
+
+fn output_does_not_change_the_command() {
+    let mut command = reexec::command("flood");
+    command.output().unwrap();
+    // Inherited again, as in std. With pipes that nobody reads, the child would not end.
+    let child = command.stdout(Stdio::null()).spawn().unwrap();
+    assert!(child.take_stderr().is_none());
 }
 
 fn output_gives_the_child_nothing_to_read() {
