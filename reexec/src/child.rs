@@ -186,6 +186,26 @@ impl Child {
         self.wait()
     }
 
+    /// Gives up the handle, and lets the child go on: a thread of its own waits for it, so that it
+    /// leaves no zombie when it ends. It still ends with this process, unless
+    /// [`Command::outlive_parent`](crate::Command::outlive_parent) was set. To hear of the end of
+    /// children that nobody waits for, put them into a [`Reaper`](crate::Reaper).
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if there is no room for a thread; the child is then killed and reaped.
+    pub fn detach(self) -> io::Result<()> {
+        const STACK: usize = 64 * 1024;
+        thread::Builder::new()
+            .name(format!("reap {}", self.pid))
+            .stack_size(STACK)
+            .spawn(move || {
+                // Nobody is left to tell of an error.
+                let _ = self.wait();
+            })
+            .map(drop)
+    }
+
     /// What the child has used; `None` until it has been reaped.
     pub fn usage(&self) -> Option<Usage> {
         match *self.state() {

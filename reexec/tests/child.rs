@@ -12,6 +12,7 @@
 mod support;
 
 use std::env;
+use std::fs;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::mem;
@@ -29,7 +30,9 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 use reexec::{Child, Stdio};
-use support::{LIMIT, is_gone, is_zombie, stat, thread_state, until_stdin_ends, wait_until};
+use support::{
+    LIMIT, Skipped, is_gone, is_zombie, needs, stat, thread_state, until_stdin_ends, wait_until,
+};
 
 fn main() -> ExitCode {
     reexec::register("childProcess", || {
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
         return code;
     }
     support::run(
-        &[],
+        support::programs![signal_a_child_whose_number_is_anothers],
         support::trials![
             many_threads_may_wait_at_once,
             a_child_can_be_killed_while_another_thread_waits,
@@ -71,6 +74,8 @@ fn main() -> ExitCode {
             a_dropped_handle_reaps_a_zombie,
             a_dropped_handle_kills_a_stopped_child,
             a_panic_kills_and_reaps_as_it_unwinds,
+            a_detached_child_goes_on_and_leaves_no_zombie,
+            a_number_that_is_anothers_by_now_is_not_signalled,
         ],
     )
 }
@@ -357,4 +362,56 @@ fn a_panic_kills_and_reaps_as_it_unwinds() {
     }));
     assert!(result.is_err());
     assert!(is_gone(pid));
+}
+
+/// The twin is the forgotten handle above: there, the zombie stays.
+fn a_detached_child_goes_on_and_leaves_no_zombie() {
+    let child = reexec::command("childProcess")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (pid, stdin) = (child.id(), child.take_stdin());
+    child.detach().unwrap();
+    assert!(stat(pid).is_some_and(|stat| stat.state != 'Z'));
+    drop(stdin);
+    wait_until("the child is reaped", || is_gone(pid));
+}
+
+/// In a namespace of its own for process numbers, in which the next number can be chosen.
+fn a_number_that_is_anothers_by_now_is_not_signalled() -> Result<(), Skipped> {
+    let namespace = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    needs(&[&["unshare"], &namespace[..], &["true"]].concat())?;
+    let program = support::program("signal_a_child_whose_number_is_anothers");
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(namespace)
+        .arg(program.get_program())
+        .args(program.get_args());
+    assert_eq!(support::stdout_of(&mut command), "lives\nkilled\n");
+    Ok(())
+}
+
+fn signal_a_child_whose_number_is_anothers() {
+    let child = reexec::command("childProcess")
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.wait().unwrap();
+    let pid = child.id();
+    fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+    let mut stranger = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    assert_eq!(stranger.id(), pid, "the number was not reused");
+
+    child.kill().unwrap();
+    drop(child);
+    let lives = stranger.try_wait().unwrap().is_none();
+    println!("{}", if lives { "lives" } else { "killed" });
+
+    // Without a pidfd: the number alone means the stranger.
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    let status = stranger.wait().unwrap();
+    println!("{}", if status.success() { "lives" } else { "killed" });
 }

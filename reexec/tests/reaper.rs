@@ -18,6 +18,9 @@ use std::process::{self, ChildStdin, ExitCode};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use reexec::{Child, Exit, Fork, Reaper, Stdio};
 use support::{
     LIMIT, children, descriptors, is_gone, is_zombie, stat, stdout_of, until_stdin_ends, wait_until,
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         ExitCode::from(env::args().nth(1).unwrap().parse::<u8>().unwrap())
     });
     reexec::register("leaveOrphan", leave_orphan);
+    reexec::register("forEver", nix::unistd::pause);
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         support::programs![fork_beside_a_reaper, reap_everybody],
         support::trials![
             children_that_end_at_the_same_time_are_told_of_one_by_one,
+            a_thousand_children_killed_at_one_instant_are_each_told_of_once,
             each_end_comes_with_its_owner_status_and_usage,
             a_wait_ends_with_its_time,
             its_descriptor_is_readable_when_a_child_has_ended,
@@ -99,6 +104,36 @@ fn children_that_end_at_the_same_time_are_told_of_one_by_one() {
     assert_eq!(children(), []);
     drop(reaper);
     assert_eq!(descriptors(), before);
+}
+
+/// They are one process group, so that one call kills all of them.
+fn a_thousand_children_killed_at_one_instant_are_each_told_of_once() {
+    const COUNT: usize = 1000;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(8192), hard).unwrap(); // two for each child
+    let mut reaper = Reaper::new().unwrap();
+    let mut group = 0;
+    for slot in 0..COUNT {
+        let child = reexec::command("forEver")
+            .process_group(group)
+            .spawn()
+            .unwrap();
+        group = if group == 0 { child.id() as i32 } else { group };
+        reaper.add(child, slot).unwrap();
+    }
+    killpg(Pid::from_raw(group), Signal::SIGKILL).unwrap();
+    let mut told = Vec::new();
+    while !reaper.is_empty() {
+        for exit in reaper.wait(Some(LIMIT)).unwrap() {
+            assert_eq!(exit.status.unwrap().signal(), Some(libc::SIGKILL));
+            told.extend(exit.owner);
+        }
+    }
+    told.sort();
+    assert_eq!(told, (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(children(), []);
+    drop(reaper);
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
 }
 
 fn each_end_comes_with_its_owner_status_and_usage() {
