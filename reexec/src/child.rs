@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -21,7 +21,7 @@ const STREAM_GRACE: Duration = Duration::from_secs(1);
 const READS_AFTER_GRACE: usize = 64;
 
 /// Between two looks at a child that is about to end.
-const ABOUT_TO_END: Duration = Duration::from_millis(1);
+pub(crate) const ABOUT_TO_END: Duration = Duration::from_millis(1);
 
 /// A running child, or one that has ended.
 ///
@@ -30,14 +30,18 @@ const ABOUT_TO_END: Duration = Duration::from_millis(1);
 /// given the child's number after its end.
 ///
 /// **Dropping it kills the child and reaps it**, which takes as long as the kernel needs to end a
-/// killed process. So no zombie is left behind, whichever way the owner is left.
+/// killed process. So no zombie is left behind, whichever way the owner is left. Only the child
+/// itself: for what it has started, make it a group of its own with
+/// [`Command::process_group`](crate::Command::process_group) and signal that. And not a child that
+/// has become another user, by executing a set-user-id program, if this process may not signal it.
 ///
 /// [`AsFd`] gives the pidfd. It becomes readable when the child has ended, also before it is
 /// reaped, so `poll(2)` and the event loops built on it can wait for the end of many children.
 ///
 /// Where pidfds are refused, by an old kernel or by a seccomp filter, it all works with the child's
 /// number, which nobody else can get before this handle has reaped the child; [`AsFd`] then gives
-/// a pipe that ends with the child, and with every process that the child has forked without exec.
+/// a pipe that ends with the child and with every process that the child has forked without exec,
+/// or when it executes another program.
 ///
 /// In a process that ignores `SIGCHLD` the kernel discards statuses: waiting still works, but
 /// ends in an error that says so.
@@ -172,7 +176,9 @@ impl Child {
         }
     }
 
-    /// Asks the child to end, with `SIGTERM`; kills it if it has not within `grace`; reaps it.
+    /// Asks the child to end, with `SIGTERM`, which ends an entry that does not handle it at once;
+    /// kills it if it has not ended within `grace`; reaps it. The status it had, if it has ended
+    /// before.
     ///
     /// # Errors
     ///
@@ -230,16 +236,18 @@ impl Child {
         let mut streams = [Stream::new(stdout), Stream::new(stderr)];
         let mut deadline = None;
         let mut late_reads = 0;
+        let mut ended_early = false;
         let ended = loop {
             let [out, err] = &streams;
-            let end = deadline.is_none().then(|| self.as_fd());
+            let end = (deadline.is_none() && !ended_early).then(|| self.as_fd());
             if out.source.is_none() && err.source.is_none() {
                 break true;
             }
-            let ready = wait_readable([out.as_fd(), err.as_fd(), end], deadline)?;
+            let next_look = ended_early.then(|| Instant::now() + ABOUT_TO_END);
+            let ready = wait_readable([out.as_fd(), err.as_fd(), end], deadline.or(next_look))?;
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             late_reads += usize::from(is_late);
-            if ready == [false; 3] || late_reads > READS_AFTER_GRACE {
+            if deadline.is_some() && ready == [false; 3] || late_reads > READS_AFTER_GRACE {
                 break false;
             }
             for (stream, ready) in streams.iter_mut().zip(ready) {
@@ -247,8 +255,11 @@ impl Child {
                     stream.read_some()?;
                 }
             }
-            if ready[2] {
-                deadline = Some(Instant::now() + STREAM_GRACE);
+            if ready[2] || (ended_early && deadline.is_none()) {
+                // Without a pidfd, it may have executed another program, and live.
+                let has_ended = !matches!(self.try_wait(), Ok(None));
+                deadline = has_ended.then(|| Instant::now() + STREAM_GRACE);
+                ended_early = !has_ended;
             }
         };
         let status = self.wait()?;
@@ -332,6 +343,13 @@ impl AsFd for Child {
     }
 }
 
+impl AsRawFd for Child {
+    /// The pidfd; see [`Child`].
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
         if self.is_owner() && matches!(*self.state(), State::Unreaped) && self.kill().is_ok() {
@@ -378,6 +396,7 @@ impl Stream {
 
 /// The child has ended, but a process that it left behind keeps one of its output streams open.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct StreamHeld {
     /// What was read until then, and how the child has ended.
     pub output: Output,

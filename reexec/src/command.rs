@@ -202,7 +202,8 @@ impl Command {
     }
 
     /// The child's user: real, effective and saved id. Started by root, it also loses the
-    /// supplementary groups, unless [`Command::groups`] says which.
+    /// supplementary groups, unless [`Command::groups`] says which. It keeps the group: set that,
+    /// too, with [`Command::group`].
     pub fn user(&mut self, uid: u32) -> &mut Self {
         self.set(Setting::User(uid))
     }
@@ -228,7 +229,7 @@ impl Command {
     /// trusted less. They could otherwise write to the file through `/proc/self/exe` once nobody
     /// runs it any more. The copy takes as much memory as the file is long.
     ///
-    /// Refused, as [`Stage::Exec`](crate::Stage::Exec), where the sysctl `vm.memfd_noexec` or a
+    /// Refused, as [`Stage::Prepare`](crate::Stage::Prepare) or [`Stage::Exec`](crate::Stage::Exec), where the sysctl `vm.memfd_noexec` or a
     /// security module forbids it.
     pub fn sealed(&mut self) -> &mut Self {
         self.sealed = true;

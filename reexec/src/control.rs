@@ -26,8 +26,9 @@ use crate::sys::retry;
 /// Where the child finds its end. Fixed, so that nothing has to tell it.
 pub(crate) const CONTROL_FD: RawFd = 3;
 
-/// What nobody sends by accident on a socket that happens to be number 3 of an ordinary start.
-const HELLO: &[u8; 16] = b"reexec\x01\x9d\x42\xfe\x17\xc3\x08\x6b\xd5\xa0";
+/// What nobody sends by accident on a socket that happens to be number 3 of an ordinary start; nor
+/// another version of this crate in the same program.
+const HELLO: &[u8] = concat!("reexec ", env!("CARGO_PKG_VERSION"), " control channel").as_bytes();
 
 /// The longest launch. A socket takes more, but how much more depends on the system's settings.
 pub(crate) const LAUNCH_MAX: usize = 64 * 1024;
@@ -59,7 +60,7 @@ impl Control {
         let mut hello = [0; HELLO.len() + 1];
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         match retry(|| Ok(recv(fd.as_raw_fd(), &mut hello, flags)?)) {
-            Ok(length) => hello[..length] == HELLO[..],
+            Ok(length) => hello[..length] == *HELLO,
             Err(_) => false,
         }
     }

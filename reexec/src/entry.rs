@@ -30,6 +30,7 @@ struct Registered {
 
 static ENTRIES: Mutex<Vec<Registered>> = Mutex::new(Vec::new());
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
+static HAS_ENDED: AtomicBool = AtomicBool::new(false);
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 
 /// Makes `f` an entry: a function that [`command`](crate::command) can run in a process of its
@@ -108,7 +109,7 @@ fn add(name: &str, entry: Entry, multicall: bool) {
 /// `None` in an ordinary start, also when somebody started the program by hand with an entry's
 /// name as `argv[0]`, unless that entry is a [multi-call](register_multicall) one. `Some(code)` in a child, after the function has run; `code` is what it
 /// returned, [`EXIT_UNKNOWN_ENTRY`] if there is none under the name, or [`EXIT_SETUP_FAILED`].
-/// A child never gets past this call into the rest of `main`.
+/// In a child, `main` has to return that code, as above: the rest of it is not for children.
 ///
 /// In the child, in this order, before the function runs: everything that came through exec
 /// undeclared is closed; the process is named after the entry (15 bytes of it, see
@@ -116,6 +117,7 @@ fn add(name: &str, entry: Entry, multicall: bool) {
 /// process is armed.
 ///
 /// Call it while the process has one thread. It is cheap in an ordinary start: one system call.
+#[must_use = "main has to return this code, or a child runs the rest of main, too"]
 pub fn init() -> Option<ExitCode> {
     if INIT_CALLED.swap(true, Ordering::SeqCst) {
         return None;
@@ -146,7 +148,9 @@ fn child(control: Control) -> ExitCode {
                 return ExitCode::from(EXIT_SETUP_FAILED);
             }
             drop(control);
-            entry()
+            let code = entry();
+            HAS_ENDED.store(true, Ordering::SeqCst);
+            code
         }
         Err(report) => {
             // If the parent has gone, nobody is left who could do something about it.
@@ -174,6 +178,11 @@ fn take_entry(is_wanted: impl Fn(&Registered) -> bool) -> Option<Entry> {
 /// Whether this process may start children: they would come past `init` as it did.
 pub(crate) fn init_called() -> bool {
     INIT_CALLED.load(Ordering::SeqCst)
+}
+
+/// Whether the entry that this process was started for has returned: only its end is left.
+pub(crate) fn has_ended() -> bool {
+    HAS_ENDED.load(Ordering::SeqCst)
 }
 
 /// How many re-executions deep this process is; 0 in an ordinary start.

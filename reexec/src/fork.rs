@@ -45,7 +45,7 @@ pub enum Fork {
 /// calling one would be left, and what the others had locked would stay locked. `EAGAIN` and
 /// `ENOMEM` if the system has no room for another process. Those of flushing stdout.
 pub fn fork() -> io::Result<Fork> {
-    refuse_threads()?;
+    refuse_threads("only the calling one would exist in a forked copy; use reexec::command")?;
     // Written once by each process otherwise.
     io::stdout().flush()?;
     let parent = process::id();
@@ -73,16 +73,18 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-fn refuse_threads() -> io::Result<()> {
-    // One entry a thread.
-    let threads = fs::read_dir("/proc/self/task")?.count();
+/// An error, for this reason, unless the process has one thread.
+pub(crate) fn refuse_threads(reason: &str) -> io::Result<()> {
+    let threads = match fs::read_dir("/proc/self/task") {
+        Ok(tasks) => tasks.count(), // one entry a thread
+        // No /proc: it is the caller's word that counts.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
+        Err(error) => return Err(error),
+    };
     if threads == 1 {
         return Ok(());
     }
-    let message = format!(
-        "this process has {threads} threads, of which only the calling one would exist in a forked \
-         copy; use reexec::command"
-    );
+    let message = format!("this process has {threads} threads; {reason}");
     Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 

@@ -49,11 +49,10 @@ impl Prospect {
     pub(crate) fn of(self, pid: i32) -> io::Result<Handle> {
         match self {
             Prospect::Pidfd => match sys::pidfd_open(pid) {
-                Ok(pidfd) => Ok(Handle::Pidfd(pidfd)),
-                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
-                    let (at_its_end, _) = pipe2(OFlag::O_CLOEXEC)?;
-                    Ok(Handle::Gone(at_its_end))
-                }
+                // Where SIGCHLD is ignored, the number may even be a stranger's by now.
+                Ok(pidfd) if sys::is_our_child(&pidfd) => Ok(Handle::Pidfd(pidfd)),
+                Ok(_) => Handle::gone(),
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Handle::gone(),
                 Err(error) => {
                     sys::kill_and_reap(pid);
                     Err(error)
@@ -88,6 +87,11 @@ fn pidfds_work() -> bool {
 }
 
 impl Handle {
+    fn gone() -> io::Result<Handle> {
+        let (at_its_end, _) = pipe2(OFlag::O_CLOEXEC)?;
+        Ok(Handle::Gone(at_its_end))
+    }
+
     /// Reaps the child if it has ended; see [`sys::try_reap`].
     pub(crate) fn try_reap(&self) -> io::Result<Option<(ExitStatus, Usage)>> {
         sys::try_reap(self.wait_target()?)

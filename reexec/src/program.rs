@@ -27,17 +27,15 @@ pub(crate) const LINK: &CStr = c"/proc/self/exe";
 /// [`std::env::current_exe`] gives the file's name instead, with ` (deleted)` at its end if that is
 /// what it is; use it to find what lies beside the program, or the file that has replaced it.
 pub fn self_exe() -> PathBuf {
-    // A link that leads to a deleted file can still be read.
-    let link = PathBuf::from(OsStr::from_bytes(LINK.to_bytes()));
-    if fs::read_link(&link).is_ok() {
-        link
-    } else {
-        path_executed_by()
+    if link_exists() {
+        return PathBuf::from(OsStr::from_bytes(LINK.to_bytes()));
     }
+    PathBuf::from(OsString::from_vec(sys::path_executed_by().into_bytes()))
 }
 
-fn path_executed_by() -> PathBuf {
-    PathBuf::from(OsString::from_vec(sys::path_executed_by().into_bytes()))
+/// Whether there is a /proc. A link that leads to a deleted file can still be read.
+pub(crate) fn link_exists() -> bool {
+    fs::read_link(OsStr::from_bytes(LINK.to_bytes())).is_ok()
 }
 
 /// The copy that [`sealed_copy`] makes once.

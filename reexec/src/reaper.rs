@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::process::{self, ExitStatus};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -11,6 +12,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::child::ABOUT_TO_END;
 use crate::{Child, Usage, sys};
 
 /// What stands for SIGCHLD among the keys of children.
@@ -45,12 +47,15 @@ pub struct Reaper<T> {
     epoll: Epoll,
     children: BTreeMap<u64, (Child, T)>,
     next_key: u64,
+    /// The process that made it; what a forked copy has is a copy.
+    owner: u32,
     /// Only where strangers are to be reaped: they have no pidfd, so this has to tell of them.
     strangers: Option<SignalFd>,
 }
 
 /// The end of one process.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Exit<T> {
     /// What its owner knows it by; `None` for a stranger, which only a
     /// [`Reaper::for_everybody`] meets.
@@ -74,6 +79,7 @@ impl<T> Reaper<T> {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             children: BTreeMap::new(),
             next_key: 0,
+            owner: process::id(),
             strangers: None,
         })
     }
@@ -83,8 +89,13 @@ impl<T> Reaper<T> {
     /// adopts what its descendants leave behind.
     ///
     /// To be called before other threads are started, for it blocks `SIGCHLD` in the calling
-    /// thread, and theirs inherit that. Nobody else in the process may wait for children then:
-    /// every [`Child`] has to be put in, and [`std::process::Command`] is not to be used.
+    /// thread, and theirs inherit that; dropping it undoes neither this nor the adopting.
+    ///
+    /// Nobody else in the process may wait for children then. So spawn and wait in one thread, and
+    /// put in every [`Child`] before the next wait; do without [`Command::status`], with `output`,
+    /// and without [`std::process::Command`]: their children would be taken from them.
+    ///
+    /// [`Command::status`]: crate::Command::status
     ///
     /// # Errors
     ///
@@ -109,8 +120,9 @@ impl<T> Reaper<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC`: see epoll_ctl(2).
+    /// `ENOMEM`, `ENOSPC`: see epoll_ctl(2). [`io::ErrorKind::Unsupported`] in a forked copy.
     pub fn add(&mut self, child: Child, owner: T) -> io::Result<()> {
+        self.refuse_copies()?;
         let key = self.next_key;
         self.epoll
             .add(&child, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
@@ -134,13 +146,14 @@ impl<T> Reaper<T> {
         self.children.values().map(|(child, owner)| (child, owner))
     }
 
-    /// Waits until a child has ended, and reaps all that have. Empty when `timeout` has passed;
+    /// Waits until a child has ended, and reaps those that have, up to 64 of them. Empty when `timeout` has passed;
     /// `None` waits for ever, also if there is no child.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
+    /// `ENOMEM`. [`io::ErrorKind::Unsupported`] in a forked copy of the process that made it.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Vec<Exit<T>>> {
+        self.refuse_copies()?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             // First: a stranger may have ended before SIGCHLD was blocked.
@@ -164,7 +177,20 @@ impl<T> Reaper<T> {
             if !exits.is_empty() || is_late {
                 return Ok(exits);
             }
+            // Without pidfds: one is about to end, or has executed another program; or else this
+            // was a stranger's signal. Not worth a busy loop.
+            thread::sleep(ABOUT_TO_END);
         }
+    }
+
+    /// The kernel's list of what we watch is shared with a forked copy, which would take out of it
+    /// what it finds.
+    fn refuse_copies(&self) -> io::Result<()> {
+        if self.owner == process::id() {
+            return Ok(());
+        }
+        let message = format!("this reaper belongs to process {}", self.owner);
+        Err(io::Error::new(io::ErrorKind::Unsupported, message))
     }
 
     /// The child under this key, if it has not been told of and has really ended.
@@ -231,6 +257,12 @@ impl<T> Reaper<T> {
 impl<T> AsFd for Reaper<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
+    }
+}
+
+impl<T> AsRawFd for Reaper<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

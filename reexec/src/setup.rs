@@ -12,7 +12,7 @@ use nix::sys::prctl;
 use crate::control::{CONTROL_FD, Control};
 use crate::message::{Launch, Report};
 use crate::readiness::wait_readable;
-use crate::{descriptors, sys};
+use crate::{descriptors, fork, sys};
 
 const DESCRIPTORS: &str = "/proc/self/fd";
 
@@ -58,8 +58,8 @@ fn take(passed: &[(String, RawFd)]) -> io::Result<()> {
 }
 
 /// What a child of [`command`](crate::command) finds by itself, for a program that others have
-/// started: to be called first in `main`, while there is one thread and before anything takes over
-/// a descriptor.
+/// started. To be called first in `main`: what any code has opened before that without
+/// close-on-exec, as C libraries do, is closed, too, although somebody believes to own it.
 ///
 /// - No signal is blocked, and none is ignored but `SIGPIPE`, which every Rust program ignores. A
 ///   launcher can leave both behind, and a server that inherits an ignored `SIGCHLD` never learns
@@ -68,8 +68,11 @@ fn take(passed: &[(String, RawFd)]) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of reading `/proc/self/fd`. Without a `/proc`, descriptors become close-on-exec instead.
+/// [`io::ErrorKind::Unsupported`] if the process has several threads, which may have opened
+/// something; those of reading `/proc/self/fd`. Without a `/proc`, descriptors become close-on-exec
+/// instead.
 pub fn clean_start() -> io::Result<()> {
+    fork::refuse_threads("closing what others have opened is for a process with one thread")?;
     sys::stop_ignoring();
     sys::unblock_signals();
     close_inherited()
@@ -139,6 +142,6 @@ fn tie(lifeline: OwnedFd, signal: i32) -> io::Result<()> {
 fn step<T>(name: &str, result: io::Result<T>) -> Result<T, Report> {
     result.map_err(|error| Report::Failed {
         step: name.to_owned(),
-        errno: error.raw_os_error().unwrap_or(0),
+        errno: error.raw_os_error().unwrap_or(libc::EINVAL),
     })
 }

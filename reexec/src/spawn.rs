@@ -134,6 +134,10 @@ fn refuse_loops() -> Result<(), Stage> {
     if !entry::init_called() {
         return Err(Stage::InitNotCalled);
     }
+    if entry::has_ended() {
+        let reason = "the entry of this process has ended; main has to return the code of init()";
+        return Err(Stage::Invalid(reason.to_owned()));
+    }
     if entry::depth() >= DEPTH_LIMIT {
         return Err(Stage::TooDeep { limit: DEPTH_LIMIT });
     }
@@ -155,6 +159,18 @@ fn refuse_nonsense(command: &Command) -> Result<(), Stage> {
         return Err(Stage::Invalid(format!(
             "two descriptors are named {name:?}"
         )));
+    }
+    let streams = [
+        ("stdin", &command.stdin),
+        ("stdout", &command.stdout),
+        ("stderr", &command.stderr),
+    ];
+    for (name, stdio) in streams {
+        if let Some(Stdio(Source::Spent)) = stdio {
+            return Err(Stage::Invalid(format!(
+                "what {name} was set to went to the child started before; set it again"
+            )));
+        }
     }
     match command.death_signal {
         Some(signal) if !(1..=libc::SIGRTMAX()).contains(&signal) => Err(Stage::Invalid(format!(
@@ -259,6 +275,13 @@ fn settings(command: &Command) -> Result<Vec<Setting>, Stage> {
     if command.process_group.is_some() && settings.contains(&Setting::NewSession) {
         let reason = "setsid makes a process group, too; it cannot be combined with process_group";
         return Err(Stage::Invalid(reason.to_owned()));
+    }
+    let has_nul =
+        |setting: &Setting| matches!(setting, Setting::CurrentDir(path) if path.contains(&0));
+    if settings.iter().any(has_nul) {
+        return Err(Stage::Invalid(
+            "the directory's name contains a NUL byte".to_owned(),
+        ));
     }
     let has = |wanted: fn(&Setting) -> bool| settings.iter().any(wanted);
     let user = has(|setting| matches!(setting, Setting::User(_)));
@@ -396,7 +419,7 @@ fn output(
 
 fn unpiped(layout: &mut Layout, stdio: Option<&Stdio>, target: RawFd) -> io::Result<()> {
     match stdio.map(|stdio| &stdio.0) {
-        None | Some(Source::Inherit | Source::Piped) => Ok(()),
+        None | Some(Source::Inherit | Source::Piped | Source::Spent) => Ok(()),
         Some(Source::Null) => {
             let null = OpenOptions::new()
                 .read(true)
@@ -405,10 +428,6 @@ fn unpiped(layout: &mut Layout, stdio: Option<&Stdio>, target: RawFd) -> io::Res
             layout.give(null.into(), target)
         }
         Some(Source::Descriptor(fd)) => layout.lend(fd.as_fd(), target),
-        Some(Source::Spent) => {
-            let message = "what was set for it went to the child started before; set it again";
-            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
-        }
     }
 }
 
@@ -460,8 +479,11 @@ fn exec(
         )?);
     }
     match start(program::LINK) {
-        // It cannot be missing but for want of a /proc.
-        Err(Stage::Exec { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+        // Only for want of a /proc. It can also be the program's loader that is not found, in another
+        // root, where the path that we were executed by may be another program's.
+        Err(Stage::Exec { source, .. })
+            if source.kind() == io::ErrorKind::NotFound && !program::link_exists() =>
+        {
             start(&sys::path_executed_by())
         }
         result => result,

@@ -236,6 +236,12 @@ pub(crate) fn await_end(child: WaitTarget<'_>) -> io::Result<()> {
     }
 }
 
+/// Whether the process behind `pidfd` is a child of ours that has not been reaped.
+pub(crate) fn is_our_child(pidfd: impl AsFd) -> bool {
+    let target = WaitTarget::Pidfd(pidfd.as_fd());
+    waitid(target, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
+}
+
 /// Kills and reaps a child that has no pidfd. If it is a child of ours, its number cannot be
 /// another's before we have waited; if it is none, because the kernel has reaped it, it may be.
 pub(crate) fn kill_and_reap(pid: pid_t) {

@@ -4,6 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::print_stdout,
     reason = "a panic is how a test, and a child of one, fails"
 )]
 
@@ -27,6 +28,9 @@ use support::{LIMIT, children, descriptors, is_zombie, read_all, until_stdin_end
 /// What a child of this program does instead of calling `init`.
 const BEFORE_INIT: &str = "BEFORE_INIT";
 
+/// Makes `main` go on after `init`, in the child, too.
+const IGNORE_CODE: &str = "IGNORE_CODE";
+
 fn main() -> ExitCode {
     match env::var(BEFORE_INIT).as_deref() {
         Ok("return") => return ExitCode::from(42),
@@ -37,6 +41,9 @@ fn main() -> ExitCode {
         _ => {}
     }
     reexec::register("childProcess", until_stdin_ends);
+    if env::var_os(IGNORE_CODE).is_some() {
+        return go_on_whatever_init_returns();
+    }
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -56,6 +63,7 @@ fn main() -> ExitCode {
             an_error_becomes_an_io_error_and_can_be_had_back,
             what_was_to_be_handed_over_is_still_there_after_a_failure,
             what_is_left_behind_would_be_noticed,
+            a_main_that_goes_on_in_the_child_cannot_start_another,
         ],
     )
 }
@@ -223,4 +231,27 @@ fn what_is_left_behind_would_be_noticed() {
     let left = descriptors().len() - before.len();
     assert_eq!(left, 3, "a pidfd, the lifeline and stdout");
     waitpid(Pid::from_raw(pid as i32), None).unwrap();
+}
+
+/// As by `reexec::init();`, where the compiler's warning was not heeded.
+fn go_on_whatever_init_returns() -> ExitCode {
+    let _ = reexec::init();
+    let spawned = reexec::command("childProcess")
+        .stdin(Stdio::null())
+        .status();
+    println!(
+        "{}",
+        spawned.map_or_else(|error| error.to_string(), |status| status.to_string())
+    );
+    ExitCode::SUCCESS
+}
+
+fn a_main_that_goes_on_in_the_child_cannot_start_another() {
+    let mut program = std::process::Command::new(env::current_exe().unwrap());
+    let said = support::stdout_of(program.env(IGNORE_CODE, "1"));
+    let [in_child, in_parent] = said.lines().collect::<Vec<_>>()[..] else {
+        panic!("{said}");
+    };
+    assert!(in_child.contains("has ended"), "{said}");
+    assert_eq!(in_parent, "exit status: 0");
 }

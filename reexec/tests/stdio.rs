@@ -279,7 +279,7 @@ fn a_descriptor_for_a_stream_is_handed_over_once() {
     assert!(command.status().unwrap().success());
 
     let error = command.spawn().unwrap_err();
-    assert!(matches!(error.stage(), Stage::Prepare { .. }), "{error:?}");
+    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
     let message = error.to_string();
     assert!(message.contains("stdout"), "{message}");
     assert!(message.contains("set it again"), "{message}");

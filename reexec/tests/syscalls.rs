@@ -24,6 +24,11 @@ use support::{LIMIT, Skipped, children, descriptors, is_gone, needs, until_stdin
 
 fn main() -> ExitCode {
     reexec::register("childProcess", until_stdin_ends);
+    reexec::register("becomeAnother", || {
+        let script = "sleep 1.2; head -c 200000 /dev/zero"; // longer than a stream may be held
+        let error = Command::new("sh").args(["-c", script]).exec();
+        panic!("{error}");
+    });
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -160,6 +165,10 @@ fn live_without_pidfds() {
     assert_eq!(status.signal(), Some(libc::SIGTERM));
     child.signal(libc::SIGTERM).unwrap(); // nobody gets it
     drop(child);
+
+    // It looks as if it had ended when it executes another program; it has not.
+    let output = reexec::command("becomeAnother").output().unwrap();
+    assert_eq!(output.stdout.len(), 200_000);
 
     drop(start());
     reexec::command("noSuchEntry").spawn().unwrap_err();
