@@ -9,10 +9,10 @@ pub(super) struct Line {
     pub(super) values: Vec<f64>,
 }
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 250.0; // for the names at the ends of the lines
+const RIGHT: f64 = 290.0; // for the names at the ends of the lines
 const TOP: f64 = 56.0;
 const BOTTOM: f64 = 50.0;
 /// Between the base lines of two names.
