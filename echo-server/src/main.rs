@@ -17,10 +17,12 @@ use std::process::{self, ExitCode};
 
 use clap::Parser;
 use log::log;
+use nix::unistd::{Pid, setpgid};
 use options::{Model, Options};
 use supervisor::{Role, Supervisor};
 
 const EXIT_CUT_OFF: u8 = 1;
+const EXIT_USAGE: u8 = 2; // as clap
 const EXIT_CANNOT_LISTEN: u8 = 69; // EX_UNAVAILABLE
 const EXIT_INTERNAL: u8 = 70; // EX_SOFTWARE
 
@@ -32,6 +34,9 @@ fn main() -> ExitCode {
     }
     let listener = match listener::open(&options.address) {
         Ok(listener) => listener,
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            return fail(EXIT_USAGE, &error);
+        }
         Err(error) => return fail(EXIT_CANNOT_LISTEN, &error),
     };
     match serve(listener, &options) {
@@ -50,7 +55,12 @@ fn serve(listener: TcpListener, options: &Options) -> io::Result<ExitCode> {
     ))?;
 
     match supervisor.run()? {
-        Role::Worker(connection) => worker::echo(connection).map(|()| ExitCode::SUCCESS),
+        Role::Worker(connection) => {
+            // Out of the terminal's foreground group: Ctrl-C is for the supervisor, which lets us
+            // finish.
+            setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+            worker::echo(connection).map(|()| ExitCode::SUCCESS)
+        }
         Role::Supervisor { drained: true } => Ok(ExitCode::SUCCESS),
         Role::Supervisor { drained: false } => Ok(ExitCode::from(EXIT_CUT_OFF)),
     }

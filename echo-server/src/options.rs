@@ -10,12 +10,13 @@ use clap::{Parser, ValueEnum};
 /// The first line on stdout says where it listens; events go to stderr, one a line. TERM or INT:
 /// no new clients, sessions may finish; a second one: at once.
 ///
-/// Exit codes: 0 every session finished, 1 some were cut off at the deadline or by the second
-/// signal, 2 usage, 69 cannot listen, 70 any other failure.
+/// Exit codes: 0 every session finished, 1 some were cut off: at the deadline, by the second signal,
+/// or by the end of their process meanwhile; 2 usage, 69 cannot listen, 70 any other failure.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Options {
-    /// Where to listen: PORT or HOST:PORT, or :PORT for every interface; port 0 picks a free one
+    /// Where to listen: PORT (on 127.0.0.1), HOST:PORT, [IPV6]:PORT, or :PORT for every interface;
+    /// port 0 picks a free one
     #[arg(default_value = "9190")]
     pub(crate) address: String,
 

@@ -38,6 +38,8 @@ pub(crate) struct Supervisor {
     waiting: Option<TcpStream>,
     max_children: usize,
     drain_timeout: Duration,
+    /// Whether a session was cut off since we drain, by the end of its worker.
+    cut_off: bool,
     /// From the first signal on: when the sessions that are left will be cut off.
     deadline: Option<Instant>,
     backoff: Backoff,
@@ -71,6 +73,7 @@ impl Supervisor {
                 max_children
             },
             drain_timeout,
+            cut_off: false,
             deadline: None,
             backoff: Backoff::default(),
         })
@@ -81,16 +84,16 @@ impl Supervisor {
     pub(crate) fn run(mut self) -> io::Result<Role> {
         loop {
             if self.listener.is_none() && self.workers.is_empty() {
-                return Ok(Role::Supervisor { drained: true });
+                return Ok(Role::Supervisor {
+                    drained: !self.cut_off,
+                });
             }
             let ready = self.wait()?;
             if ready.worker {
                 self.reap()?;
             }
             if ready.signal && !self.take_signals()? || self.is_too_late() {
-                return Ok(Role::Supervisor {
-                    drained: self.workers.is_empty(),
-                });
+                return Ok(self.cut_off_the_rest());
             }
             if ready.client
                 && let Some(connection) = self.serve_next()
@@ -141,7 +144,10 @@ impl Supervisor {
             self.backoff.try_now();
             match exit.status {
                 Ok(status) if status.success() => {}
-                Ok(status) => log(format_args!("worker {} failed: {status}", exit.id)),
+                Ok(status) => {
+                    self.cut_off |= self.listener.is_none();
+                    log(format_args!("worker {} failed: {status}", exit.id));
+                }
                 Err(error) => log(format_args!("{error}")),
             }
         }
@@ -165,6 +171,17 @@ impl Supervisor {
             }
         }
         Ok(true)
+    }
+
+    /// The workers are killed and reaped when we are dropped.
+    fn cut_off_the_rest(&self) -> Role {
+        let left = self.workers.len();
+        if left > 0 {
+            log(format_args!("{} cut off", sessions(left)));
+        }
+        Role::Supervisor {
+            drained: left == 0 && !self.cut_off,
+        }
     }
 
     fn is_too_late(&self) -> bool {
@@ -216,6 +233,14 @@ impl Supervisor {
         if self.backoff.enter() {
             log(format_args!("{problem}; clients wait until it works"));
         }
+    }
+}
+
+fn sessions(count: usize) -> String {
+    if count == 1 {
+        "1 session".to_owned()
+    } else {
+        format!("{count} sessions")
     }
 }
 

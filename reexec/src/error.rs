@@ -112,8 +112,12 @@ impl fmt::Display for Error {
                 status: Some(status),
             } => write!(
                 f,
-                "the child ended before it reached reexec::init() ({status}); is init() the first \
-                 statement of main?"
+                "the child ended before it reached reexec::init() ({status}){}",
+                if status.success() {
+                    "; is init() the first statement of main?"
+                } else {
+                    ""
+                }
             ),
             Stage::UnknownEntry => write!(
                 f,

@@ -55,9 +55,15 @@ fn names() -> impl Iterator<Item = &'static str> {
     ALL.iter().flat_map(of)
 }
 
+/// As cargo lays them out: the examples in a folder within. Or all in one.
 fn in_folder(folder: &Path) -> BTreeMap<String, PathBuf> {
-    let paths = names().map(|name| (name.to_owned(), folder.join(name)));
-    paths.filter(|(_, path)| path.is_file()).collect()
+    let find = |name: &str| {
+        let places = [folder.join(name), folder.join("examples").join(name)];
+        places.into_iter().find(|path| path.is_file())
+    };
+    names()
+        .filter_map(|name| Some((name.to_owned(), find(name)?)))
+        .collect()
 }
 
 /// The part of cargo's messages that we are after.

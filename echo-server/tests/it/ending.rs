@@ -7,10 +7,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::WaitStatus;
 
-use crate::processes::{reap, state};
+use crate::processes::{reap, state, until};
 use crate::server::{BINARY, Client, Server};
 
 #[test]
@@ -61,6 +61,32 @@ fn the_second_signal_ends_it_at_once() {
         assert_eq!(state(worker), None, "reaped by the server");
         client.assert_is_cut_off();
     }
+}
+
+/// A terminal sends SIGINT to all processes of its foreground group, not only to the server.
+#[test]
+fn sessions_may_finish_after_ctrl_c() {
+    let server = Server::start(&[]);
+    let (mut client, _) = server.connect_and_see_worker();
+    killpg(server.program.pid(), Signal::SIGINT).unwrap();
+    until(
+        "refused",
+        || TcpStream::connect(server.address).is_err(),
+        |refused| *refused,
+    );
+    client.assert_echo(b"not disturbed");
+    drop(client);
+    assert_eq!(server.program.exit_code(), 0);
+}
+
+#[test]
+fn a_worker_killed_while_draining_is_a_session_cut_off() {
+    let mut server = Server::start(&[]);
+    let (_client, worker) = server.connect_and_see_worker();
+    server.program.signal(Signal::SIGTERM);
+    server.program.stderr.next_with("no new clients");
+    kill(worker, Signal::SIGKILL).unwrap();
+    assert_eq!(server.program.exit_code(), 1);
 }
 
 #[test]

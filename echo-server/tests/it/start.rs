@@ -108,7 +108,7 @@ fn addresses_that_are_none() {
         ":",
     ] {
         let reason = format!("echo-server: cannot listen on {address}: ");
-        assert_refuses(&output(&[address]), 69, &reason);
+        assert_refuses(&output(&[address]), 2, &reason);
     }
     // For documentation (RFC 5737), so no machine has it.
     let reason = "echo-server: cannot listen on 192.0.2.1:0: Cannot assign requested address";

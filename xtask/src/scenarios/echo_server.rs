@@ -1,8 +1,8 @@
 //! The server that the Go edition left out.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -13,6 +13,9 @@ use crate::record::{Judgement, Record, check};
 use crate::stage::{Stage, Stop};
 
 const CLIENTS: usize = 5;
+/// How long clients wait that are not served.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 const ANSWERED: &str = "an answer while all five were connected";
 const UNANSWERED: &str = "no answer while another client was served";
 
@@ -47,18 +50,26 @@ fn five_clients(stage: &mut Stage) -> Result<(), Stop> {
     let address = line.split(' ').nth(2).unwrap_or_default().to_owned();
     let mut clients = Vec::new();
     for number in 1..=CLIENTS {
-        let mut client = TcpStream::connect(&address)?;
-        writeln!(client, "client {number}")?;
-        clients.push(client);
+        clients.push(Client::connect(&address, number)?);
     }
-    let deadline = Instant::now() + Duration::from_secs(3);
+    stage.give_time(PATIENCE, |_| {
+        // Each of them, not only up to the first that waits.
+        clients
+            .iter_mut()
+            .map(Client::is_answered)
+            .filter(|answered| *answered)
+            .count()
+            == CLIENTS
+    })?;
     for (number, client) in (1..).zip(&mut clients) {
-        let saw = if is_answered(client, number, deadline)? {
-            ANSWERED
-        } else {
-            UNANSWERED
-        };
-        stage.client(number, saw);
+        stage.client(
+            number,
+            if client.is_answered() {
+                ANSWERED
+            } else {
+                UNANSWERED
+            },
+        );
     }
     let workers = procfs::children(server.pid);
     let workers: Vec<Process> = (1..)
@@ -79,13 +90,35 @@ fn five_clients(stage: &mut Stage) -> Result<(), Stop> {
     stage.look(ENDED, &everybody)
 }
 
-/// Whether the client's own bytes come back in time.
-fn is_answered(client: &mut TcpStream, number: usize, deadline: Instant) -> Result<bool, Stop> {
-    let expected = format!("client {number}\n").into_bytes();
-    let left = deadline.saturating_duration_since(Instant::now());
-    client.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-    let mut answer = vec![0; expected.len()];
-    Ok(client.read_exact(&mut answer).is_ok() && answer == expected)
+/// A client that has sent its line, and waits for it to come back.
+struct Client {
+    stream: TcpStream,
+    missing: Vec<u8>,
+}
+
+impl Client {
+    fn connect(address: &str, number: usize) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address)?;
+        let line = format!("client {number}\n");
+        stream.write_all(line.as_bytes())?;
+        stream.set_nonblocking(true)?; // the stage has other things to look at, too
+        Ok(Self {
+            stream,
+            missing: line.into_bytes(),
+        })
+    }
+
+    /// Whether all of its bytes have come back, and no others.
+    fn is_answered(&mut self) -> bool {
+        let mut answer = [0; 64];
+        while let Ok(length @ 1..) = self.stream.read(&mut answer) {
+            if self.missing.get(..length) != Some(&answer[..length]) {
+                return false;
+            }
+            self.missing.drain(..length);
+        }
+        self.missing.is_empty()
+    }
 }
 
 fn all_at_once(run: &Record<'_>) -> Judgement {

@@ -103,7 +103,8 @@ fn look_before_and_after(stage: &mut Stage) -> Result<(), Stop> {
     stage.line("End child process.")?;
     stage.until_ended(child)?;
     stage.look(AFTER, &[parent, child])?;
-    stage.line("End parent process.").map(drop)
+    stage.line("End parent process.")?;
+    stage.until_gone(parent)
 }
 
 fn lives(run: &Record<'_>, moment: &str) -> Judgement {

@@ -106,7 +106,8 @@ pub(super) const KILL: Scenario = Scenario {
         stage.signal(child, Signal::SIGKILL);
         stage.give_time(A_MOMENT, |_| state(child).is_none())?;
         stage.look(AFTER_KILL, &[parent, child])?;
-        stage.line("End parent process.").map(drop)
+        stage.line("End parent process.")?;
+        stage.until_gone(parent)
     },
     claims: &[Claim {
         id: "C28",

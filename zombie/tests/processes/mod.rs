@@ -145,10 +145,18 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        let children = self.children();
         // An error means that all of it has ended, which is fine.
         let _ = killpg(self.pid(), Signal::SIGKILL);
         let group = Pid::from_raw(-self.pid().as_raw());
         while matches!(waitpid(group, None), Ok(_) | Err(Errno::EINTR)) {}
+        // Those in other groups have been adopted by us, so their numbers are still theirs.
+        for child in children {
+            if waitpid(child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
+                let _ = kill(child, Signal::SIGKILL);
+                let _ = waitpid(child, None);
+            }
+        }
     }
 }
 
