@@ -69,19 +69,23 @@ fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
     let began = Instant::now();
     let scenarios = chosen(&options.scenarios);
     ps::check().map_err(Failure::Missing)?;
-    let mut company = Company::new(options.clock().speed)
+    let mut company = Company::new(options.clock().speed, output.columns())
         .map_err(|error| Failure::Missing(format!("signals cannot be taken: {error}")))?;
     company.build(options.programs.as_deref())?;
 
     let running = Instant::now();
-    let told = company.play(&scenarios, options, output)?;
+    let folder = options.report.clone();
+    let folder = folder.unwrap_or_else(|| programs::target_folder().join("demo"));
+    let told = company.play(&scenarios, &folder, output)?;
 
     output.text(&report::table(&told)).map_err(cannot_write)?;
     let left = clear_up();
     let good = told.iter().all(Told::is_good) && left == 0;
     let summary = Summary::new(&told, left, running.elapsed(), began.elapsed());
     output.json(&summary).map_err(cannot_write)?;
-    output.text(&summary.text(good)).map_err(cannot_write)?;
+    output
+        .text(&summary.text(good, &folder))
+        .map_err(cannot_write)?;
     Ok(good)
 }
 
@@ -129,13 +133,15 @@ struct Run {
 /// Everybody who plays, and what it takes.
 struct Company {
     speed: f64,
+    /// How wide the pictures are to be.
+    columns: u16,
     programs: BTreeMap<String, PathBuf>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
 }
 
 impl Company {
-    fn new(speed: f64) -> io::Result<Self> {
+    fn new(speed: f64, columns: u16) -> io::Result<Self> {
         let (sender, messages) = mpsc::channel();
         let interrupts = sender.clone();
         interrupt::take_signals(move || {
@@ -145,6 +151,7 @@ impl Company {
         let programs = BTreeMap::new();
         Ok(Self {
             speed,
+            columns,
             programs,
             sender,
             messages,
@@ -183,13 +190,9 @@ impl Company {
     fn play(
         &mut self,
         scenarios: &[&'static Scenario],
-        options: &Demo,
+        folder: &Path,
         output: &Output,
     ) -> Result<Vec<Told>, Failure> {
-        let folder = options
-            .report
-            .clone()
-            .unwrap_or_else(|| programs::target_folder().join("demo"));
         let mut runs = runs_of(scenarios);
         let mut told: Vec<Told> = Vec::new();
         while told.len() < scenarios.len() {
@@ -217,7 +220,7 @@ impl Company {
             while let Some(next) = scenarios.get(told.len())
                 && let Some(scenario) = tell(next, &mut runs)
             {
-                scenario.write(&folder).map_err(|error| {
+                scenario.write(folder).map_err(|error| {
                     Failure::Output(format!("cannot write to {}: {error}", folder.display()))
                 })?;
                 for verdict in &scenario.verdicts {
@@ -251,6 +254,7 @@ impl Company {
             scenario: run.scenario.name.to_owned(),
             twin: run.twin,
             speed: self.speed,
+            columns: self.columns,
             programs: self.programs.clone(),
         };
         let process = reexec::command(ENTRY)
@@ -436,9 +440,8 @@ impl Summary {
         }
     }
 
-    fn text(&self, good: bool) -> String {
+    fn text(&self, good: bool, folder: &Path) -> String {
         let Summary {
-            scenarios,
             held,
             not_held,
             refuted,
@@ -446,21 +449,25 @@ impl Summary {
             processes_left,
             ..
         } = self;
-        let mut out = format!("\n{scenarios} scenarios: {held} claims held, {not_held} did not; ");
+        let mut out = match not_held {
+            0 => format!("\nAll {held} claims held. "),
+            _ => format!("\n{not_held} of {} claims did NOT hold. ", held + not_held),
+        };
+        let twins = refuted + not_refuted;
+        if twins > 0 {
+            let _ = write!(
+                out,
+                "{refuted} of {twins} failed where they must, in the twins. "
+            );
+        }
+        let _ = write!(out, "{processes_left} processes left. ");
+        let chapter = self.seconds_in_chapter;
         let _ = write!(
             out,
-            "their twins refuted {refuted}, and did not refute {not_refuted}; "
-        );
-        let _ = write!(
-            out,
-            "{processes_left} processes left; {:.1} s, ",
+            "{:.1} s; with the chapter's times, {chapter:.0} s. ",
             self.seconds
         );
-        let _ = writeln!(
-            out,
-            "in the chapter's own time {:.0} s",
-            self.seconds_in_chapter
-        );
+        let _ = write!(out, "Written to {}.", folder.display());
         styled(if good { GOOD } else { BAD }, out.trim_end()) + "\n"
     }
 }

@@ -22,6 +22,7 @@ pub(crate) struct Part {
     pub(crate) scenario: String,
     pub(crate) twin: bool,
     pub(crate) speed: f64,
+    pub(crate) columns: u16,
     pub(crate) programs: BTreeMap<String, PathBuf>,
 }
 
@@ -66,6 +67,7 @@ fn set(scenario: &Scenario, part: Part) -> io::Result<Stage> {
         part.programs,
         program,
         args(clock),
+        part.columns,
         limit,
     )
 }

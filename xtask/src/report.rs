@@ -48,10 +48,20 @@ impl Told {
             out.push_str(&verdict_line(verdict));
         }
         if let Some(twin) = twin {
-            let _ = writeln!(out, "twin, {}:", twin.about);
-        }
-        for verdict in of_twin {
-            out.push_str(&verdict_line(verdict));
+            let command = self
+                .twins_events
+                .iter()
+                .find_map(|event| match &event.what {
+                    What::Start { command, .. } => Some(command.as_str()),
+                    _ => None,
+                });
+            let _ = writeln!(
+                out,
+                "twin, {}: {}",
+                twin.about,
+                command.unwrap_or("not started")
+            );
+            out.push_str(&twin_lines(&of_twin));
         }
         out
     }
@@ -114,6 +124,9 @@ fn transcript(events: &[Event]) -> String {
             let _ = writeln!(out, "         {}", styled(DIM, format_args!("$ {command}")));
             for row in text.lines() {
                 let _ = writeln!(out, "         {}", ps_line(row));
+            }
+            if ps::rows(text).is_empty() {
+                let _ = writeln!(out, "         {}", styled(DIM, "(none of them exists)"));
             }
         }
     }
@@ -201,25 +214,45 @@ fn verdict_line(verdict: &Verdict) -> String {
                 styled(BAD, "NOT HELD")
             )
         }
-        Verdict::Twin {
+        Verdict::Twin { .. } => String::new(),
+    }
+}
+
+/// Claims that fail for the same reason share a line.
+fn twin_lines(verdicts: &[&Verdict]) -> String {
+    let mut lines: Vec<(bool, &str, Vec<&str>)> = Vec::new();
+    for verdict in verdicts {
+        let Verdict::Twin {
             claim,
-            refuted: true,
+            refuted,
             because,
             ..
-        } => {
-            let because = because.as_deref().unwrap_or_default();
-            format!(
-                "{} {claim}, as it must be: {because}\n",
-                styled(GOOD, "refuted ")
-            )
-        }
-        Verdict::Twin { claim, because, .. } => {
-            let because = because
-                .as_deref()
-                .unwrap_or("it held there, too, so it shows nothing");
-            format!("{} {claim}: {because}\n", styled(BAD, "NOT REFUTED"))
+        } = verdict
+        else {
+            continue;
+        };
+        let because = because
+            .as_deref()
+            .unwrap_or("it held there, too, so it shows nothing");
+        match lines
+            .iter_mut()
+            .find(|line| (line.0, line.1) == (*refuted, because))
+        {
+            Some(line) => line.2.push(claim),
+            None => lines.push((*refuted, because, vec![claim])),
         }
     }
+    let mut out = String::new();
+    for (refuted, because, claims) in lines {
+        let verdict = if refuted {
+            styled(GOOD, "refuted ")
+        } else {
+            styled(BAD, "NOT REFUTED")
+        };
+        let must = if refuted { ", as it must be" } else { "" };
+        let _ = writeln!(out, "{verdict} {}{must}: {because}", claims.join(" "));
+    }
+    out
 }
 
 /// The last thing one sees: scenario, claims, verdict, seconds.

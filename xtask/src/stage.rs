@@ -98,6 +98,8 @@ pub(crate) struct Stage {
     readers: Vec<JoinHandle<()>>,
     /// What has been recorded of our descendants, by pid.
     seen: BTreeMap<i32, procfs::Stat>,
+    /// How wide the pictures are.
+    columns: u16,
     /// When a story that does not come to its end is given up.
     deadline: Instant,
     /// Whether the stage waits for its children. An adopter that does not is part of some stories.
@@ -110,6 +112,7 @@ impl Stage {
         programs: BTreeMap<String, PathBuf>,
         program: &str,
         args: Vec<String>,
+        columns: u16,
         limit: Duration,
     ) -> io::Result<Self> {
         nix::sys::prctl::set_child_subreaper(true)?;
@@ -129,6 +132,7 @@ impl Stage {
             args,
             readers: Vec::new(),
             seen: BTreeMap::new(),
+            columns,
             deadline: Instant::now() + limit,
             reaping: true,
         })
@@ -373,7 +377,7 @@ impl Stage {
             command,
             text,
             exit_code,
-        } = ps::photograph(&pids)?;
+        } = ps::photograph(&pids, self.columns)?;
         let moment = moment.to_owned();
         self.log.record(What::Snapshot {
             moment,
