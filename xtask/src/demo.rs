@@ -69,7 +69,7 @@ fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
     let began = Instant::now();
     let scenarios = chosen(&options.scenarios);
     ps::check().map_err(Failure::Missing)?;
-    let mut company = Company::new(options.clock().speed, output.columns())
+    let mut company = Company::new(options.clock().speed)
         .map_err(|error| Failure::Missing(format!("signals cannot be taken: {error}")))?;
     company.build(options.programs.as_deref())?;
 
@@ -133,15 +133,13 @@ struct Run {
 /// Everybody who plays, and what it takes.
 struct Company {
     speed: f64,
-    /// How wide the pictures are to be.
-    columns: u16,
     programs: BTreeMap<String, PathBuf>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
 }
 
 impl Company {
-    fn new(speed: f64, columns: u16) -> io::Result<Self> {
+    fn new(speed: f64) -> io::Result<Self> {
         let (sender, messages) = mpsc::channel();
         let interrupts = sender.clone();
         interrupt::take_signals(move || {
@@ -151,7 +149,6 @@ impl Company {
         let programs = BTreeMap::new();
         Ok(Self {
             speed,
-            columns,
             programs,
             sender,
             messages,
@@ -226,7 +223,9 @@ impl Company {
                 for verdict in &scenario.verdicts {
                     output.json(verdict).map_err(cannot_write)?;
                 }
-                output.text(&scenario.text()).map_err(cannot_write)?;
+                output
+                    .text(&scenario.text(output.columns()))
+                    .map_err(cannot_write)?;
                 told.push(scenario);
             }
         }
@@ -254,7 +253,6 @@ impl Company {
             scenario: run.scenario.name.to_owned(),
             twin: run.twin,
             speed: self.speed,
-            columns: self.columns,
             programs: self.programs.clone(),
         };
         let process = reexec::command(ENTRY)

@@ -64,15 +64,14 @@ impl Output {
         self.undisturbed(|| write_all(io::stdout(), &line))
     }
 
-    /// How wide a picture may be: on a terminal, what is left of it beside the times; as wide as
-    /// it takes to see the commands elsewhere.
-    pub(crate) fn columns(&self) -> u16 {
-        const WIDEST: u16 = 132;
-        const NARROWEST: u16 = 72; // up to the name of the process
-        const TIMES: u16 = 9;
+    /// How wide a picture can be shown: what is left of a terminal beside the times; elsewhere,
+    /// and in the files, it is shown as it is.
+    pub(crate) fn columns(&self) -> usize {
+        const TIMES: usize = 9;
         let terminal = terminal_size::terminal_size_of(io::stdout());
-        let width = terminal.map(|(width, _)| width.0.saturating_sub(TIMES));
-        width.map_or(WIDEST, |width| width.clamp(NARROWEST, WIDEST))
+        terminal.map_or(usize::MAX, |(width, _)| {
+            usize::from(width.0).saturating_sub(TIMES)
+        })
     }
 
     /// One step further.

@@ -22,7 +22,6 @@ pub(crate) struct Part {
     pub(crate) scenario: String,
     pub(crate) twin: bool,
     pub(crate) speed: f64,
-    pub(crate) columns: u16,
     pub(crate) programs: BTreeMap<String, PathBuf>,
 }
 
@@ -67,7 +66,6 @@ fn set(scenario: &Scenario, part: Part) -> io::Result<Stage> {
         part.programs,
         program,
         args(clock),
-        part.columns,
         limit,
     )
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::process::{Command, Stdio};
 
+/// Wide enough for the arguments, and for `<defunct>`, whatever the terminal's width.
+const WIDTH: &str = "132";
 const COLUMNS: &str = "pid,ppid,pgid,sid,stat,wchan:20,comm,args";
 
 /// What `ps` printed, and how it was called.
@@ -16,7 +18,7 @@ pub(crate) struct Picture {
 
 /// Photographs these processes. With `-p`, and not `ps au` as in the chapter: that shows only
 /// processes that have a terminal.
-pub(crate) fn photograph(pids: &[i32], columns: u16) -> io::Result<Picture> {
+pub(crate) fn photograph(pids: &[i32]) -> io::Result<Picture> {
     let list = pids
         .iter()
         .map(ToString::to_string)
@@ -24,12 +26,12 @@ pub(crate) fn photograph(pids: &[i32], columns: u16) -> io::Result<Picture> {
         .join(",");
     let output = Command::new("ps")
         .env("LC_ALL", "C")
-        .env("COLUMNS", columns.to_string())
+        .env("COLUMNS", WIDTH)
         .args(["-o", COLUMNS, "-p", &list])
         .stdin(Stdio::null())
         .output()?;
     Ok(Picture {
-        command: format!("LC_ALL=C COLUMNS={columns} ps -o {COLUMNS} -p {list}"),
+        command: format!("LC_ALL=C COLUMNS={WIDTH} ps -o {COLUMNS} -p {list}"),
         text: String::from_utf8_lossy(&output.stdout).into_owned(),
         exit_code: output.status.code(),
     })
@@ -39,7 +41,7 @@ pub(crate) fn photograph(pids: &[i32], columns: u16) -> io::Result<Picture> {
 pub(crate) fn check() -> Result<(), String> {
     const ADVICE: &str = "install procps (apt-get install procps)";
     let own = std::process::id() as i32;
-    match photograph(&[own], 80) {
+    match photograph(&[own]) {
         Ok(picture) if row(&picture.text, own).is_some() => Ok(()),
         Ok(picture) => Err(format!("ps cannot do `{}`; {ADVICE}", picture.command)),
         Err(error) => Err(format!("ps cannot be run: {error}; {ADVICE}")),

@@ -26,7 +26,7 @@ impl Told {
     }
 
     /// Everything about it, to be read.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self, columns: usize) -> String {
         let Scenario {
             name,
             about,
@@ -39,7 +39,7 @@ impl Told {
             styled(BOLD, format_args!("== {name} =="))
         );
         let _ = writeln!(out, "{}", styled(DIM, format_args!("by hand: {by_hand}")));
-        out.push_str(&transcript(&self.events));
+        out.push_str(&transcript(&self.events, columns));
         let (of_twin, own): (Vec<_>, Vec<_>) = self
             .verdicts
             .iter()
@@ -85,7 +85,7 @@ impl Told {
 fn write_run(folder: &Path, events: &[Event]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join("events.ndjson"), ndjson(events)?)?;
-    let plain = anstream::adapter::strip_str(&transcript(events)).to_string();
+    let plain = anstream::adapter::strip_str(&transcript(events, usize::MAX)).to_string();
     fs::write(folder.join("transcript.txt"), plain)?;
     let mut number = 0;
     for event in events {
@@ -114,7 +114,7 @@ fn ndjson(values: &[impl serde::Serialize]) -> io::Result<String> {
 }
 
 /// What was started, printed, seen and done, with the seconds since the beginning.
-fn transcript(events: &[Event]) -> String {
+fn transcript(events: &[Event], columns: usize) -> String {
     let mut out = String::new();
     for event in events {
         if let Some(line) = line(&event.what) {
@@ -123,7 +123,7 @@ fn transcript(events: &[Event]) -> String {
         if let What::Snapshot { command, text, .. } = &event.what {
             let _ = writeln!(out, "         {}", styled(DIM, format_args!("$ {command}")));
             for row in text.lines() {
-                let _ = writeln!(out, "         {}", ps_line(row));
+                let _ = writeln!(out, "         {}", ps_line(row, columns));
             }
             if ps::rows(text).is_empty() {
                 let _ = writeln!(out, "         {}", styled(DIM, "(none of them exists)"));
@@ -183,12 +183,13 @@ fn line(what: &What) -> Option<String> {
 }
 
 /// Zombies stand out, by the letter Z for whoever sees no colour.
-fn ps_line(row: &str) -> String {
+fn ps_line(row: &str, columns: usize) -> String {
     let is_zombie = ps::rows(row).first().is_some_and(ps::Row::is_zombie);
+    let shown: String = row.chars().take(columns).collect();
     if is_zombie {
-        styled(MARK, row)
+        styled(MARK, shown)
     } else {
-        row.to_owned()
+        shown
     }
 }
 

@@ -98,8 +98,6 @@ pub(crate) struct Stage {
     readers: Vec<JoinHandle<()>>,
     /// What has been recorded of our descendants, by pid.
     seen: BTreeMap<i32, procfs::Stat>,
-    /// How wide the pictures are.
-    columns: u16,
     /// When a story that does not come to its end is given up.
     deadline: Instant,
     /// Whether the stage waits for its children. An adopter that does not is part of some stories.
@@ -112,7 +110,6 @@ impl Stage {
         programs: BTreeMap<String, PathBuf>,
         program: &str,
         args: Vec<String>,
-        columns: u16,
         limit: Duration,
     ) -> io::Result<Self> {
         nix::sys::prctl::set_child_subreaper(true)?;
@@ -132,7 +129,6 @@ impl Stage {
             args,
             readers: Vec::new(),
             seen: BTreeMap::new(),
-            columns,
             deadline: Instant::now() + limit,
             reaping: true,
         })
@@ -377,7 +373,7 @@ impl Stage {
             command,
             text,
             exit_code,
-        } = ps::photograph(&pids, self.columns)?;
+        } = ps::photograph(&pids)?;
         let moment = moment.to_owned();
         self.log.record(What::Snapshot {
             moment,
