@@ -23,7 +23,7 @@ pub(crate) fn open(address: &str) -> io::Result<TcpListener> {
                 "ports below 1024 need the right to use them, choose a higher one"
             }
             io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
-            _ => "ADDRESS is PORT, HOST:PORT, [IPV6]:PORT or :PORT",
+            _ => "ADDRESS is PORT, HOST:PORT (IPv6 in brackets) or :PORT",
         };
         io::Error::new(
             error.kind(),

@@ -15,7 +15,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Options {
-    /// Where to listen: PORT (on 127.0.0.1), HOST:PORT, [IPV6]:PORT, or :PORT for every interface;
+    /// Where to listen: PORT (on 127.0.0.1), HOST:PORT (IPv6 in brackets), or :PORT (everywhere);
     /// port 0 picks a free one
     #[arg(default_value = "9190")]
     pub(crate) address: String,
