@@ -165,22 +165,31 @@ impl Setting {
 #[non_exhaustive]
 pub enum Resource {
     /// `RLIMIT_AS`: the address space, in bytes.
+    #[doc(alias = "RLIMIT_AS")]
     AddressSpace,
     /// `RLIMIT_CORE`: the size of a core dump, in bytes.
+    #[doc(alias = "RLIMIT_CORE")]
     CoreSize,
     /// `RLIMIT_CPU`: processor time, in seconds. `SIGXCPU` at the soft limit, `SIGKILL` at the hard.
+    #[doc(alias = "RLIMIT_CPU")]
     CpuTime,
     /// `RLIMIT_DATA`: the data segment, in bytes.
+    #[doc(alias = "RLIMIT_DATA")]
     DataSize,
     /// `RLIMIT_FSIZE`: the size of a file that is written, in bytes.
+    #[doc(alias = "RLIMIT_FSIZE")]
     FileSize,
     /// `RLIMIT_MEMLOCK`: locked memory, in bytes.
+    #[doc(alias = "RLIMIT_MEMLOCK")]
     LockedMemory,
     /// `RLIMIT_NOFILE`: one more than the highest descriptor number.
+    #[doc(alias = "RLIMIT_NOFILE")]
     OpenFiles,
     /// `RLIMIT_NPROC`: processes of the child's user. Does not bind a privileged one.
+    #[doc(alias = "RLIMIT_NPROC")]
     Processes,
     /// `RLIMIT_STACK`: the stack of the main thread, in bytes, as of the next exec.
+    #[doc(alias = "RLIMIT_STACK")]
     StackSize,
 }
 

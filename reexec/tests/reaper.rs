@@ -229,6 +229,9 @@ fn fork_beside_a_reaper() {
     match reexec::fork().unwrap() {
         Fork::Child => {
             drop((stdin, gates_other_end));
+            // It would take the child out of the list that it shares with its parent.
+            let error = reaper.wait(Some(Duration::ZERO)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
             support::read_all(gate);
         }
         Fork::Parent(copy) => {

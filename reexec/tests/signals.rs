@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Command, ExitCode, Stdio};
+use std::thread;
 
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             signals_that_the_parent_ignores_are_not_ignored_in_the_child,
             a_child_of_a_parent_deaf_to_sigterm_can_be_terminated,
             an_ordinary_start_can_be_made_clean,
+            a_process_with_threads_is_not_made_clean,
             where_sigchld_is_ignored_waiting_says_that_the_status_is_lost,
         ],
     )
@@ -168,6 +170,17 @@ fn start_clean() {
         Command::new("true").status().unwrap().success(),
         "its status is not lost"
     );
+}
+
+/// They may have opened something that they own.
+fn a_process_with_threads_is_not_made_clean() {
+    let error = thread::scope(|scope| {
+        scope
+            .spawn(|| reexec::clean_start().unwrap_err())
+            .join()
+            .unwrap()
+    });
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
 }
 
 fn where_sigchld_is_ignored_waiting_says_that_the_status_is_lost() -> Result<(), Skipped> {

@@ -25,7 +25,8 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::{Pid, getpgid, getsid};
 use support::{
-    Running, children, descriptors, is_zombie, stat, stdout_of, until_stdin_ends, wait_until,
+    Running, Skipped, children, descriptors, is_zombie, needs, stat, stdout_of, until_stdin_ends,
+    wait_until,
 };
 
 fn main() -> ExitCode {
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             spawn_without_environment,
             spawn_after_own_file_was_deleted,
             spawn_after_own_file_was_replaced,
+            spawn_in_another_root,
             spawn
         ],
         support::trials![
@@ -65,9 +67,10 @@ fn main() -> ExitCode {
             a_program_started_through_a_symlink_finds_itself,
             a_program_finds_itself_after_its_file_was_deleted,
             a_program_finds_itself_after_its_file_was_replaced,
+            another_program_is_never_executed_in_another_root,
             self_exe_executes_this_program,
             a_sealed_child_runs_a_copy_that_cannot_be_changed,
-            twenty_threads_spawn_twenty_children_each,
+            a_hundred_threads_spawn_beside_std,
         ],
     )
 }
@@ -301,6 +304,36 @@ fn spawn_after_own_file_was_replaced() {
     Command::new(own).arg("the new file").status().unwrap();
 }
 
+/// There, the program's loader is missing, which looks as if the program were; and under the path
+/// that it was executed by there is another program, a static one.
+fn another_program_is_never_executed_in_another_root() -> Result<(), Skipped> {
+    const STATIC_PROGRAM: &str = "/sbin/ldconfig";
+    needs(&["unshare", "--mount", "true"])?;
+    needs(&[STATIC_PROGRAM, "--version"])?;
+    let own = env::current_exe().unwrap();
+    let root = Scratch::new();
+    let script = "mkdir -p \"$0/proc\" \"$0${1%/*}\" && mount -t proc proc \"$0/proc\" \
+        && cp \"$2\" \"$0$1\" && exec \"$1\" as spawn_in_another_root \"$0\"";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", script])
+        .arg(&root.0)
+        .arg(own)
+        .arg(STATIC_PROGRAM);
+    assert_eq!(stdout_of(&mut command), "not found\n");
+    Ok(())
+}
+
+fn spawn_in_another_root() {
+    let root = env::args().nth(3).unwrap();
+    nix::unistd::chroot(root.as_str()).unwrap();
+    env::set_current_dir("/").unwrap();
+    match reexec::command("printArguments").status().unwrap_err() {
+        error if error.kind() == std::io::ErrorKind::NotFound => println!("not found"),
+        error => println!("{error}"),
+    }
+}
+
 fn self_exe_executes_this_program() {
     let mut program = Command::new(reexec::self_exe());
     assert_eq!(
@@ -340,16 +373,26 @@ fn a_sealed_child_runs_a_copy_that_cannot_be_changed() {
 
 // Many at once.
 
-fn twenty_threads_spawn_twenty_children_each() {
+/// Half of them with the standard library, whose children must not get anything of ours, and ours
+/// nothing of theirs: a pipe that another child holds open would not end.
+fn a_hundred_threads_spawn_beside_std() {
     let before = descriptors();
     thread::scope(|scope| {
-        for thread in 0..20_u8 {
+        for thread in 0..100_u8 {
             scope.spawn(move || {
-                for number in 0..20 {
-                    let code = thread * 10 + number;
-                    let mut command = reexec::command("returnCode");
-                    let status = command.arg(code.to_string()).status().unwrap();
-                    assert_eq!(status.code(), Some(code.into()));
+                for number in 0..4 {
+                    let code = thread + number;
+                    let output = if thread % 2 == 0 {
+                        let mut command = reexec::command("returnCode");
+                        command.arg(code.to_string()).output().unwrap()
+                    } else {
+                        let mut command = std::process::Command::new("sh");
+                        command
+                            .args(["-c", &format!("exit {code}")])
+                            .output()
+                            .unwrap()
+                    };
+                    assert_eq!(output.status.code(), Some(code.into()));
                 }
             });
         }
