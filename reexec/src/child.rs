@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::Usage;
 use crate::handle::Handle;
+use crate::layout::Pipes;
 use crate::readiness::wait_readable;
-use crate::spawn::Pipes;
 
 /// How long a stream of a child that has ended may stay open, and how often it is read after that:
 /// what is in the pipe then is still wanted, but somebody else may go on writing.

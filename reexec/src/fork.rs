@@ -1,6 +1,5 @@
 //! `fork` itself, for servers that are built on it.
 
-use std::fs;
 use std::io::{self, Write};
 use std::process;
 
@@ -9,8 +8,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 use crate::handle::Prospect;
-use crate::spawn::Pipes;
-use crate::{Child, EXIT_SETUP_FAILED, descriptors, sys};
+use crate::layout::Pipes;
+use crate::{Child, EXIT_SETUP_FAILED, descriptors, sys, threads};
 
 /// Which process we are in after [`fork`].
 #[derive(Debug)]
@@ -45,7 +44,7 @@ pub enum Fork {
 /// calling one would be left, and what the others had locked would stay locked. `EAGAIN` and
 /// `ENOMEM` if the system has no room for another process. Those of flushing stdout.
 pub fn fork() -> io::Result<Fork> {
-    refuse_threads("only the calling one would exist in a forked copy; use reexec::command")?;
+    threads::refuse("only the calling one would exist in a forked copy; use reexec::command")?;
     // Written once by each process otherwise.
     io::stdout().flush()?;
     let parent = process::id();
@@ -71,21 +70,6 @@ pub fn fork() -> io::Result<Fork> {
             Ok(Fork::Child)
         }
     }
-}
-
-/// An error, for this reason, unless the process has one thread.
-pub(crate) fn refuse_threads(reason: &str) -> io::Result<()> {
-    let threads = match fs::read_dir("/proc/self/task") {
-        Ok(tasks) => tasks.count(), // one entry a thread
-        // No /proc: it is the caller's word that counts.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
-        Err(error) => return Err(error),
-    };
-    if threads == 1 {
-        return Ok(());
-    }
-    let message = format!("this process has {threads} threads; {reason}");
-    Err(io::Error::new(io::ErrorKind::Unsupported, message))
 }
 
 /// Ends this process when its parent ends. The parent-death signal is about the parent's *thread*;

@@ -6,6 +6,7 @@ compile_error!(
 );
 
 mod child;
+mod codec;
 mod command;
 mod control;
 mod descriptors;
@@ -13,6 +14,7 @@ mod entry;
 mod error;
 mod fork;
 mod handle;
+mod layout;
 mod message;
 mod program;
 mod readiness;
@@ -21,6 +23,7 @@ mod setting;
 mod setup;
 mod spawn;
 mod sys;
+mod threads;
 mod usage;
 
 pub use child::{Child, StreamHeld};

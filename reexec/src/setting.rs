@@ -11,7 +11,7 @@ use nix::sys::resource::setrlimit;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
 
-use crate::message::{Input, put_bytes, put_i32, put_u32, put_u64};
+use crate::codec::{Input, put_bytes, put_i32, put_u32, put_u64};
 use crate::sys;
 
 /// One such thing. They are applied in the order of these variants: what takes privileges comes

@@ -12,7 +12,7 @@ use nix::sys::prctl;
 use crate::control::{CONTROL_FD, Control};
 use crate::message::{Launch, Report};
 use crate::readiness::wait_readable;
-use crate::{descriptors, fork, sys};
+use crate::{descriptors, sys, threads};
 
 const DESCRIPTORS: &str = "/proc/self/fd";
 
@@ -72,7 +72,7 @@ fn take(passed: &[(String, RawFd)]) -> io::Result<()> {
 /// something; those of reading `/proc/self/fd`. Without a `/proc`, descriptors become close-on-exec
 /// instead.
 pub fn clean_start() -> io::Result<()> {
-    fork::refuse_threads("closing what others have opened is for a process with one thread")?;
+    threads::refuse("closing what others have opened is for a process with one thread")?;
     sys::stop_ignoring();
     sys::unblock_signals();
     close_inherited()
