@@ -448,6 +448,7 @@ impl Summary {
             ..
         } = self;
         let mut out = match not_held {
+            0 if *held == 1 => "\nThe claim held. ".to_owned(),
             0 => format!("\nAll {held} claims held. "),
             _ => format!("\n{not_held} of {} claims did NOT hold. ", held + not_held),
         };
