@@ -176,9 +176,9 @@ impl Child {
         }
     }
 
-    /// Asks the child to end, with `SIGTERM`, which ends an entry that does not handle it at once;
-    /// kills it if it has not ended within `grace`; reaps it. The status it had, if it has ended
-    /// before.
+    /// Asks the child to end, with `SIGTERM`, which immediately ends an entry that has no handler
+    /// for it; kills the child if it has not ended within `grace`; reaps it. If it has ended
+    /// before, returns the status it had.
     ///
     /// # Errors
     ///

@@ -134,7 +134,8 @@ impl Command {
 
     /// Hands a descriptor to the child, which takes it with
     /// [`inherited_fd(name)`](crate::inherited_fd). Any number of them; no other process gets a
-    /// copy, also when other threads spawn at the same time.
+    /// copy, also when other threads spawn at the same time. Two of the same name are refused by
+    /// `spawn`.
     pub fn fd(&mut self, name: &str, fd: impl Into<OwnedFd>) -> &mut Self {
         self.descriptors
             .retain(|(known, fd)| known != name || fd.is_some());
@@ -182,7 +183,9 @@ impl Command {
     }
 
     /// A limit of the child, and of the processes that it starts. Units are [`Resource`]'s;
-    /// `u64::MAX` is no limit.
+    /// `u64::MAX` is no limit. Of [`Resource::OpenFiles`], the child's own start takes five and
+    /// what is handed over: the streams, the lifeline, the control channel until it is ready. What
+    /// is open already stays so, also above a limit.
     pub fn rlimit(&mut self, resource: Resource, soft: u64, hard: u64) -> &mut Self {
         self.settings.retain(|setting| {
             !matches!(setting, Setting::Limit { resource: known, .. } if *known == resource)
@@ -260,7 +263,8 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// [`Error`] says at which [`Stage`](crate::Stage) the start failed. No process and no
+    /// [`Error`], which converts into [`std::io::Error`], says at which [`Stage`](crate::Stage) the
+    /// start failed. No process and no
     /// descriptor is left of it then; descriptors handed to this command are still in it.
     pub fn spawn(&mut self) -> Result<Child, Error> {
         spawn::spawn(self, Unset::Inherited)
