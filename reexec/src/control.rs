@@ -70,8 +70,9 @@ impl Control {
         Control(fd)
     }
 
-    pub(crate) fn send_launch(&self, launch: &Launch) -> io::Result<()> {
-        self.send(&launch.encode())
+    /// Sends a [`Launch`], encoded.
+    pub(crate) fn send_launch(&self, launch: &[u8]) -> io::Result<()> {
+        self.send(launch)
     }
 
     /// In the child: the hello, then the launch, for which it waits. Fails if the parent has gone.

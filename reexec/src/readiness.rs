@@ -25,7 +25,7 @@ pub(crate) fn wait_readable<const N: usize>(
 }
 
 /// Rounded up: a wait that ends too early would be repeated, busily, until the deadline.
-fn time_left(deadline: Option<Instant>) -> PollTimeout {
+pub(crate) fn time_left(deadline: Option<Instant>) -> PollTimeout {
     let Some(deadline) = deadline else {
         return PollTimeout::NONE;
     };

@@ -13,6 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::child::ABOUT_TO_END;
+use crate::readiness::time_left;
 use crate::{Child, Usage, sys};
 
 /// What stands for SIGCHLD among the keys of children.
@@ -146,8 +147,8 @@ impl<T> Reaper<T> {
         self.children.values().map(|(child, owner)| (child, owner))
     }
 
-    /// Waits until a child has ended, and reaps those that have, up to 64 of them. Empty when `timeout` has passed;
-    /// `None` waits for ever, also if there is no child.
+    /// Waits until a child has ended, and reaps those that have, up to 64 of them. Empty when
+    /// `timeout` has passed; `None` waits for ever, also if there is no child.
     ///
     /// # Errors
     ///
@@ -159,7 +160,7 @@ impl<T> Reaper<T> {
             // First: a stranger may have ended before SIGCHLD was blocked.
             let mut exits = self.reap_everybody()?;
             let patience = if exits.is_empty() {
-                epoll_timeout(deadline)
+                time_left(deadline)
             } else {
                 EpollTimeout::ZERO
             };
@@ -273,13 +274,4 @@ impl<T> Drop for Reaper<T> {
             let _ = child.kill();
         }
     }
-}
-
-/// Rounded up to whole milliseconds, or the wait would be busy for the last one.
-fn epoll_timeout(deadline: Option<Instant>) -> EpollTimeout {
-    let Some(deadline) = deadline else {
-        return EpollTimeout::NONE;
-    };
-    let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_nanos(999_999);
-    EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
 }

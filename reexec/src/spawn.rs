@@ -215,7 +215,8 @@ struct Prepared {
     pipes: Pipes,
     /// The child's descriptors.
     layout: Layout,
-    launch: Launch,
+    /// What the child is told, encoded.
+    launch: Vec<u8>,
 }
 
 impl Prepared {
@@ -252,8 +253,9 @@ impl Prepared {
             keep_open,
             descriptors,
             settings: settings(command)?,
-        };
-        if launch.encode().len() > LAUNCH_MAX {
+        }
+        .encode();
+        if launch.len() > LAUNCH_MAX {
             let reason = format!("the names and paths are longer than {LAUNCH_MAX} bytes together");
             return Err(Stage::Invalid(reason));
         }

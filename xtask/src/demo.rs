@@ -49,13 +49,16 @@ pub(crate) fn run(options: &Demo) -> ExitCode {
     let output = Output::new(options.json, options.color);
     let result = perform(options, &output);
     output.finish();
-    let left = clear_up();
-    let (code, sentence) = match result {
+    let failure = match result {
         Ok(true) => return ExitCode::SUCCESS,
         Ok(false) => return ExitCode::from(EXIT_NOT_HELD),
-        Err(Failure::Missing(what)) => (EXIT_MISSING, what),
-        Err(Failure::Output(what)) => (EXIT_OUTPUT, what),
-        Err(Failure::Interrupted) => (
+        Err(failure) => failure,
+    };
+    let left = clear_up(); // a result has cleared up before it was told
+    let (code, sentence) = match failure {
+        Failure::Missing(what) => (EXIT_MISSING, what),
+        Failure::Output(what) => (EXIT_OUTPUT, what),
+        Failure::Interrupted => (
             EXIT_INTERRUPTED,
             format!("interrupted; {left} processes left"),
         ),
@@ -105,7 +108,7 @@ fn cannot_write(error: io::Error) -> Failure {
 /// This process is a subreaper: if a stage process was killed, what it had started is ours now.
 fn clear_up() -> usize {
     stage::kill_and_reap_all();
-    procfs::descendants(std::process::id() as i32).len()
+    procfs::descendants(procfs::own_pid()).len()
 }
 
 /// What comes in from the runs, and from the user.

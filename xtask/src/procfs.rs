@@ -15,6 +15,10 @@ pub(crate) struct Stat {
     pub(crate) threads: usize,
 }
 
+pub(crate) fn own_pid() -> i32 {
+    std::process::id() as i32
+}
+
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -112,7 +116,7 @@ mod tests {
 
     #[test]
     fn we_are_among_our_parents_children() {
-        let me = stat(std::process::id() as i32).unwrap();
+        let me = stat(own_pid()).unwrap();
         assert!(children(me.ppid).contains(&me.process.pid));
         assert!(children_by_search(me.ppid).contains(&me.process.pid));
     }

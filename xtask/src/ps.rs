@@ -3,6 +3,8 @@
 use std::io;
 use std::process::{Command, Stdio};
 
+use crate::procfs;
+
 /// Wide enough for the arguments, and for `<defunct>`, whatever the terminal's width.
 const WIDTH: &str = "132";
 const COLUMNS: &str = "pid,ppid,pgid,sid,stat,wchan:20,comm,args";
@@ -40,7 +42,7 @@ pub(crate) fn photograph(pids: &[i32]) -> io::Result<Picture> {
 /// Whether there is a `ps` that can be called like this.
 pub(crate) fn check() -> Result<(), String> {
     const ADVICE: &str = "install procps (apt-get install procps)";
-    let own = std::process::id() as i32;
+    let own = procfs::own_pid();
     match photograph(&[own]) {
         Ok(picture) if row(&picture.text, own).is_some() => Ok(()),
         Ok(picture) => Err(format!("ps cannot do `{}`; {ADVICE}", picture.command)),

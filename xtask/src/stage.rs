@@ -121,7 +121,9 @@ impl Stage {
         });
         let watched = Arc::clone(&log);
         thread::spawn(move || stop_at_end_of_stdin(&watched));
-        log.record(What::Stage { adopter: own_pid() });
+        log.record(What::Stage {
+            adopter: procfs::own_pid(),
+        });
         Ok(Self {
             log,
             programs,
@@ -298,7 +300,7 @@ impl Stage {
 
     /// Records what has changed in /proc since the last time.
     fn observe(&mut self) {
-        let present = procfs::descendants(own_pid());
+        let present = procfs::descendants(procfs::own_pid());
         for stat in present.iter().copied().filter_map(procfs::stat) {
             let known = self.seen.get(&stat.process.pid);
             if known.is_none_or(|known| has_changed(known, &stat)) {
@@ -420,7 +422,7 @@ impl Stage {
             let _ = reader.join();
         }
         self.log.record(What::End {
-            left: procfs::descendants(own_pid()).len(),
+            left: procfs::descendants(procfs::own_pid()).len(),
         });
     }
 }
@@ -431,7 +433,7 @@ impl Stage {
 /// reap; and the children of those are adopted by us, and are ours to kill in the next round.
 pub(crate) fn kill_and_reap_all() {
     loop {
-        for pid in procfs::children(own_pid()) {
+        for pid in procfs::children(procfs::own_pid()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         // Not a wait that blocks: the list of children can miss one that has just come to us.
@@ -467,10 +469,6 @@ fn has_changed(known: &procfs::Stat, now: &procfs::Stat) -> bool {
 fn stop_at_end_of_stdin(log: &Log) {
     let _ = io::copy(&mut io::stdin(), &mut io::sink());
     log.stopped.store(true, Ordering::SeqCst);
-}
-
-fn own_pid() -> i32 {
-    std::process::id() as i32
 }
 
 /// As one would type it.

@@ -1,7 +1,7 @@
 //! `fork/main.go`: a program that starts itself again, to run another function.
 
 use super::{Claim, Scenario, words};
-use crate::record::{Record, check};
+use crate::record::check;
 
 const GONE: &str = "the program has ended";
 
@@ -23,7 +23,7 @@ pub(super) const FORK: Scenario = Scenario {
             id: "C19",
             says: "init comes before main, in both processes",
             judge: |run| {
-                let [init, main, childs_init, ..] = lines(run)[..] else {
+                let [init, main, childs_init, ..] = run.lines()[..] else {
                     return Err("too few lines were printed".to_owned());
                 };
                 let order = [init, main, childs_init].map(|line| line.split(' ').next());
@@ -36,7 +36,7 @@ pub(super) const FORK: Scenario = Scenario {
             id: "C20",
             says: "argv[0] is the program in the first start, the entry's name in the child",
             judge: |run| {
-                let [init, _, childs_init, ..] = lines(run)[..] else {
+                let [init, _, childs_init, ..] = run.lines()[..] else {
                     return Err("too few lines were printed".to_owned());
                 };
                 let arguments = [init, childs_init].map(|line| line.split_once("os.Args = "));
@@ -57,7 +57,7 @@ pub(super) const FORK: Scenario = Scenario {
                     "childProcess",
                     "main exit",
                 ];
-                let lines = lines(run);
+                let lines = run.lines();
                 let same = lines.len() == beginnings.len()
                     && lines
                         .iter()
@@ -70,7 +70,3 @@ pub(super) const FORK: Scenario = Scenario {
     ],
     twin: None,
 };
-
-fn lines<'a>(run: &'a Record<'_>) -> Vec<&'a str> {
-    run.lines()
-}

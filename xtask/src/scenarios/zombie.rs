@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Claim, Scenario, Twin, times};
+use super::{Claim, Clock, Scenario, Twin, times};
 use crate::record::{Judgement, Record, check};
 use crate::stage::state;
 
@@ -57,17 +57,20 @@ pub(super) const ZOMBIE: Scenario = Scenario {
     twin: Some(Twin {
         about: "a parent that waits",
         program: "goroutine-wait",
-        args: |clock| {
-            let times_of = [
-                ("--parent-sleep", 0.0),
-                ("--child-sleep", 0.0),
-                ("--parent-work", 5.0),
-            ];
-            times(clock, &times_of)
-        },
+        args: waits_at_once,
         refutes: &["C24", "C36", "C39"],
     }),
 };
+
+/// A child that ends at once, and a parent that waits for it at once.
+fn waits_at_once(clock: Clock) -> Vec<String> {
+    let times_of = [
+        ("--parent-sleep", 0.0),
+        ("--child-sleep", 0.0),
+        ("--parent-work", 5.0),
+    ];
+    times(clock, &times_of)
+}
 
 fn stays_until_adopted(run: &Record<'_>) -> Judgement {
     let (parent, child) = (run.parent()?, run.role("child")?);
@@ -183,14 +186,7 @@ pub(super) const KILL_PARENT: Scenario = Scenario {
     twin: Some(Twin {
         about: "a parent that waits, so that there is nothing to hand over",
         program: "goroutine-wait",
-        args: |clock| {
-            let times_of = [
-                ("--parent-sleep", 0.0),
-                ("--child-sleep", 0.0),
-                ("--parent-work", 5.0),
-            ];
-            times(clock, &times_of)
-        },
+        args: waits_at_once,
         refutes: &["C38"],
     }),
 };
