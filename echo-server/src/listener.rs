@@ -1,55 +1,146 @@
-//! From the address on the command line to a listening socket.
+//! The listener: where it comes from, and what accepting can come to.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use listenfd::ListenFd;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, getsockopt,
+    listen, setsockopt, shutdown, socket, sockopt,
 };
+
+use crate::upgrade::Predecessor;
 
 /// Where clients come from if no host is given: this machine only.
 const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// Listens on `PORT`, `:PORT` or `HOST:PORT`. The listener does not block: a client that has given
-/// up between `poll` and `accept` must not hold up the others.
-pub(crate) fn open(address: &str) -> io::Result<TcpListener> {
-    open_any(address).map_err(|error| {
-        let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => "another program listens there, choose another port",
-            io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need the right to use them, choose a higher one"
-            }
-            io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
-            _ => "ADDRESS is PORT, HOST:PORT (IPv6 in brackets) or :PORT",
-        };
-        io::Error::new(
-            error.kind(),
-            format!("cannot listen on {address}: {error}; {advice}"),
-        )
+/// The listening socket. It does not block: a client that has given up between `poll` and `accept`
+/// must not hold up the others.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    /// Whether we have made it. One that was handed to us is its owner's to end.
+    is_ours: bool,
+}
+
+/// What [`Listener::accept`] has come to.
+pub(crate) enum Accepted {
+    Client(TcpStream, IpAddr),
+    /// None is left, or the next has gone before it was served.
+    Nobody,
+    /// The socket has been shut down: there will be no more.
+    Closed,
+    /// No room for another connection: a state to get through.
+    Shortage(io::Error),
+}
+
+impl Listener {
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
+    /// The next client and where it comes from, one address whether under IPv4 or IPv6.
+    pub(crate) fn accept(&self) -> Accepted {
+        match self.socket.accept() {
+            Ok((connection, source)) => Accepted::Client(connection, source.ip().to_canonical()),
+            Err(error) if is_the_clients(&error) => Accepted::Nobody,
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Accepted::Closed,
+            Err(error) => Accepted::Shortage(error),
+        }
+    }
+
+    /// No new clients, whoever else holds a copy of the socket, such as a worker of the pool: to
+    /// close ours would not end it.
+    pub(crate) fn end(self) {
+        if self.is_ours {
+            // It fails if it is done already, by an earlier one of us that was upgraded.
+            let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The listener that a service manager, or the server that we are to replace, has handed to us:
+/// descriptor 3, with LISTEN_FDS and LISTEN_PID in the environment, see sd_listen_fds(3). To be
+/// called before `clean_start`, which closes what nobody has taken.
+pub(crate) fn inherited(predecessor: Option<&Predecessor>) -> io::Result<Option<Listener>> {
+    let is_ours = predecessor.is_some_and(|predecessor| predecessor.made_the_listener);
+    take_inherited(is_ours).map_err(|error| {
+        let message = format!("cannot use what LISTEN_FDS announces: {error}");
+        io::Error::new(io::ErrorKind::Unsupported, message)
     })
 }
 
-fn open_any(address: &str) -> io::Result<TcpListener> {
+fn take_inherited(is_ours: bool) -> io::Result<Option<Listener>> {
+    let mut handed = ListenFd::from_env();
+    if handed.len() > 1 {
+        let message = format!("there are {} sockets, and one can be served", handed.len());
+        return Err(io::Error::other(message));
+    }
+    if handed.len() == 0 {
+        return Ok(None);
+    }
+    let Some(socket) = handed.take_tcp_listener(0)? else {
+        return Ok(None);
+    };
+    if !getsockopt(&socket, sockopt::AcceptConn)? {
+        return Err(io::Error::other("the socket does not listen"));
+    }
+    socket.set_nonblocking(true)?;
+    Ok(Some(Listener { socket, is_ours }))
+}
+
+/// Listens on `PORT`, `:PORT` or `HOST:PORT`. `backlog` 0 is the longest queue that there can be.
+pub(crate) fn open(address: &str, backlog: u16) -> io::Result<Listener> {
+    open_any(address, backlog)
+        .map(|socket| Listener {
+            socket,
+            is_ours: true,
+        })
+        .map_err(|error| {
+            let advice = match error.kind() {
+                io::ErrorKind::AddrInUse => "another program listens there, choose another port",
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need the right to use them, choose a higher one"
+                }
+                io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
+                _ => "ADDRESS is PORT, HOST:PORT (IPv6 in brackets) or :PORT",
+            };
+            io::Error::new(
+                error.kind(),
+                format!("cannot listen on {address}: {error}; {advice}"),
+            )
+        })
+}
+
+fn open_any(address: &str, backlog: u16) -> io::Result<TcpListener> {
     if let Some(port) = address.strip_prefix(':') {
         let port = parse_port(port)?;
-        return match open_one((Ipv6Addr::UNSPECIFIED, port).into()) {
+        return match open_one((Ipv6Addr::UNSPECIFIED, port).into(), backlog) {
             // Not every machine has IPv6.
             Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => {
-                Ok(open_one((Ipv4Addr::UNSPECIFIED, port).into())?)
+                Ok(open_one((Ipv4Addr::UNSPECIFIED, port).into(), backlog)?)
             }
             result => Ok(result?),
         };
     }
     if !address.contains(':') {
-        return Ok(open_one((LOCAL, parse_port(address)?).into())?);
+        return Ok(open_one((LOCAL, parse_port(address)?).into(), backlog)?);
     }
     // A name may have several addresses; the first on which it works is taken.
     let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
     for address in address.to_socket_addrs()? {
-        match open_one(address) {
+        match open_one(address, backlog) {
             Ok(listener) => return Ok(listener),
             Err(error) => failure = error.into(),
         }
@@ -66,7 +157,7 @@ fn parse_port(text: &str) -> io::Result<u16> {
     })
 }
 
-fn open_one(address: SocketAddr) -> Result<TcpListener, Errno> {
+fn open_one(address: SocketAddr, backlog: u16) -> Result<TcpListener, Errno> {
     let family = if address.is_ipv6() {
         AddressFamily::Inet6
     } else {
@@ -82,6 +173,38 @@ fn open_one(address: SocketAddr) -> Result<TcpListener, Errno> {
         setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
-    listen(&socket, Backlog::MAXALLOWABLE)?;
+    let longest = Backlog::MAXALLOWABLE;
+    let backlog = match backlog {
+        0 => longest,
+        backlog => Backlog::new(backlog).unwrap_or(longest),
+    };
+    listen(&socket, backlog)?;
     Ok(TcpListener::from(socket))
+}
+
+/// None is left to accept, or the next has gone before it was served, which accept(2) says with
+/// whatever error its connection had. Not a shortage of ours.
+fn is_the_clients(error: &io::Error) -> bool {
+    use Errno::{
+        EAGAIN, ECONNABORTED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH,
+        ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTO, ETIMEDOUT,
+    };
+    const OF_THE_CONNECTION: [Errno; 13] = [
+        EAGAIN,
+        ECONNABORTED,
+        ECONNRESET,
+        EHOSTDOWN,
+        EHOSTUNREACH,
+        EINTR,
+        ENETDOWN,
+        ENETUNREACH,
+        ENONET,
+        ENOPROTOOPT,
+        EOPNOTSUPP,
+        EPROTO,
+        ETIMEDOUT,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|number| OF_THE_CONNECTION.contains(&Errno::from_raw(number)))
 }

@@ -2,8 +2,48 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
 
-/// A line that cannot be written is lost; a server does not end because nobody reads its log.
+/// How much is said.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub(crate) enum Level {
+    /// Why the server ends, and nothing else.
+    Quiet,
+    /// What an operator should know.
+    Events,
+    /// Each session.
+    Sessions,
+}
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Events as u8);
+
+pub(crate) fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// An event.
 pub(crate) fn log(event: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "echo-server: {event}");
+    if LEVEL.load(Ordering::Relaxed) >= Level::Events as u8 {
+        failure(event);
+    }
+}
+
+/// Something about one session.
+pub(crate) fn session(event: fmt::Arguments<'_>) {
+    if is_about_sessions() {
+        failure(event);
+    }
+}
+
+/// Whether it is worth finding out more about a session.
+pub(crate) fn is_about_sessions() -> bool {
+    LEVEL.load(Ordering::Relaxed) >= Level::Sessions as u8
+}
+
+/// Why the server, or this worker, ends; and what was asked for. A line that cannot be written is
+/// lost: a server does not end because nobody reads its log.
+pub(crate) fn failure(event: fmt::Arguments<'_>) {
+    // In one write, or the lines of two workers would be mixed.
+    let line = format!("echo-server: {event}\n");
+    let _ = io::stderr().write_all(line.as_bytes());
 }

@@ -1,69 +1,142 @@
-//! The chapter's echo server, `echo_mpserv.c`, which its Go edition left out.
+//! The chapter's echo server, `echo_mpserv.c`, which its Go edition left out: a process for each
+//! client, and the other ways to serve many at the same time, under one supervisor.
 //!
 //! `cargo run -p echo-server`, and `nc 127.0.0.1 9190` in other terminals.
 
 #![forbid(unsafe_code)]
 
+mod accept_loop;
 mod backoff;
+mod dispatch;
+mod intake;
 mod listener;
 mod log;
+mod models;
 mod options;
+mod pool;
+mod record;
+mod sandbox;
+mod scoreboard;
+mod service_manager;
+mod session;
 mod supervisor;
-mod worker;
+mod upgrade;
 
 use std::io::{self, Write};
-use std::net::TcpListener;
 use std::process::{self, ExitCode};
 
+use accept_loop::AcceptLoop;
 use clap::Parser;
-use log::log;
-use nix::unistd::{Pid, setpgid};
-use options::{Model, Options};
+use dispatch::Dispatch;
+use listener::Listener;
+use options::{Mode, Model, Options};
+use pool::Pool;
+use sandbox::{Sandbox, TriedOut};
+use sd_notify::NotifyState;
 use supervisor::{Role, Supervisor};
+use upgrade::{Predecessor, Program};
 
 const EXIT_CUT_OFF: u8 = 1;
 const EXIT_USAGE: u8 = 2; // as clap
-const EXIT_CANNOT_LISTEN: u8 = 69; // EX_UNAVAILABLE
+const EXIT_UNAVAILABLE: u8 = 69; // EX_UNAVAILABLE
 const EXIT_INTERNAL: u8 = 70; // EX_SOFTWARE
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    // Whatever we were started with, workers are to have nothing but stdio and a connection.
-    if let Err(error) = reexec::clean_start() {
-        return fail(EXIT_INTERNAL, &error);
+    reexec::register(models::reexec::ENTRY, models::reexec::worker);
+    if let Some(code) = reexec::init() {
+        return code;
     }
-    let listener = match listener::open(&options.address) {
-        Ok(listener) => listener,
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            return fail(EXIT_USAGE, &error);
-        }
-        Err(error) => return fail(EXIT_CANNOT_LISTEN, &error),
-    };
-    match serve(listener, &options) {
+    let options = Options::parse();
+    log::set_level(options.level());
+    match run(&options) {
         Ok(code) => code,
-        Err(error) => fail(EXIT_INTERNAL, &error),
+        Err(Failure { code, error }) => {
+            log::failure(format_args!("{error}"));
+            ExitCode::from(code)
+        }
     }
 }
 
-fn serve(listener: TcpListener, options: &Options) -> io::Result<ExitCode> {
-    let address = listener.local_addr()?;
-    let supervisor = Supervisor::new(listener, options.max_children, options.drain_timeout)?;
-    let Model::Fork = options.model;
+/// Why the server ends, and its exit code.
+struct Failure {
+    code: u8,
+    error: io::Error,
+}
+
+/// What is not known better is our own failure.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            code: EXIT_INTERNAL,
+            error,
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let program = Program::this()?;
+    let predecessor = upgrade::predecessor();
+    let inherited = listener::inherited(predecessor.as_ref()).map_err(unavailable)?;
+    // Whatever else we were started with, workers are to have nothing but stdio and a connection.
+    reexec::clean_start()?;
+    let listener = match inherited {
+        Some(listener) => listener,
+        None => listener::open(&options.address, options.backlog).map_err(unavailable)?,
+    };
+    let sandbox = Sandbox::new(options.sandbox, options.model, options.user.as_deref())
+        .map_err(unavailable)?;
+    if options.sandbox != Mode::Off {
+        match sandbox.try_out().map_err(unavailable)? {
+            TriedOut::Probe => return Ok(ExitCode::SUCCESS),
+            TriedOut::Report(lines) => lines
+                .iter()
+                .for_each(|line| log::log(format_args!("sandbox: {line}"))),
+        }
+    }
+    serve(options, listener, sandbox, program, predecessor)
+}
+
+/// Bad input is the user's to mend; what this machine refuses is not.
+fn unavailable(error: io::Error) -> Failure {
+    let code = match error.kind() {
+        io::ErrorKind::InvalidInput => EXIT_USAGE,
+        _ => EXIT_UNAVAILABLE,
+    };
+    Failure { code, error }
+}
+
+fn serve(
+    options: &Options,
+    listener: Listener,
+    sandbox: Sandbox,
+    program: Program,
+    predecessor: Option<Predecessor>,
+) -> Result<ExitCode, Failure> {
+    let address = listener.address()?;
+    let model = options.model.name();
+    let dispatch: Box<dyn Dispatch> = match options.model {
+        Model::Fork | Model::Reexec => Box::new(AcceptLoop::new(listener, options)),
+        Model::Prefork | Model::Thread | Model::Multiplex => {
+            Box::new(Pool::new(listener, options)?)
+        }
+    };
+    let supervisor = Supervisor::new(model, dispatch, program, options.drain_timeout())?;
     announce(&format!(
-        "listening on {address} (fork, pid {})",
+        "listening on {address} ({model}, pid {})",
         process::id()
     ))?;
+    service_manager::tell(&[NotifyState::Ready]);
+    if let Some(predecessor) = predecessor {
+        predecessor.tell()?;
+    }
 
     match supervisor.run()? {
-        Role::Worker(connection) => {
-            // Out of the terminal's foreground group: Ctrl-C is for the supervisor, which lets us
-            // finish.
-            setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
-            worker::echo(connection).map(|()| ExitCode::SUCCESS)
-        }
-        Role::Supervisor { drained: true } => Ok(ExitCode::SUCCESS),
-        Role::Supervisor { drained: false } => Ok(ExitCode::from(EXIT_CUT_OFF)),
+        Role::Worker(job) => models::work(job, options, &sandbox)?,
+        Role::Successor(handover) => return Err(handover.execute().into()),
+        Role::Supervisor { drained: true } => {}
+        Role::Supervisor { drained: false } => return Ok(ExitCode::from(EXIT_CUT_OFF)),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// After this line a client can connect, and TERM is taken.
@@ -71,9 +144,4 @@ fn announce(line: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
         .and_then(|()| io::stdout().flush())
         .map_err(|error| io::Error::new(error.kind(), format!("cannot write to stdout: {error}")))
-}
-
-fn fail(code: u8, error: &io::Error) -> ExitCode {
-    log(format_args!("{error}"));
-    ExitCode::from(code)
 }

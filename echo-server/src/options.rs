@@ -1,17 +1,25 @@
 //! The command line.
 
 use std::error::Error;
+use std::num::NonZero;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use crate::log::Level;
+
 /// An echo server (RFC 862): everything a client sends comes back, until it ends its stream.
 ///
-/// The first line on stdout says where it listens; events go to stderr, one a line. TERM or INT:
-/// no new clients, sessions may finish; a second one: at once.
+/// The first line on stdout says where it listens; events go to stderr, one a line. A listener
+/// that a service manager hands over (LISTEN_FDS) is used instead of ADDRESS.
+///
+/// Signals: TERM or INT: no new clients, sessions may finish; a second one, or QUIT: at once.
+/// USR1: a line of figures. USR2: hands the listener to a new process of the program's file, and
+/// then as TERM. TTIN, TTOU: one worker more, or less, in the pool of prefork.
 ///
 /// Exit codes: 0 every session finished, 1 some were cut off: at the deadline, by the second signal,
-/// or by the end of their process meanwhile; 2 usage, 69 cannot listen, 70 any other failure.
+/// or by the end of their process meanwhile; 2 usage, 69 cannot listen, or cannot have the sandbox
+/// that is required, 70 any other failure.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Options {
@@ -24,19 +32,130 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Model::Fork)]
     pub(crate) model: Model,
 
-    /// How many clients to serve at once, 0 for any number; others wait in the kernel's queue
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub(crate) max_children: usize,
+    /// How many processes are in the pool of prefork; TTIN and TTOU change it
+    #[arg(long, value_name = "N", default_value = "16")]
+    pub(crate) workers: NonZero<usize>,
+
+    /// How many clients to serve at once, 0 for any number; others wait in the kernel's queue.
+    /// Prefork serves as many as it has workers [default: 256 with fork and reexec, 0 with thread
+    /// and multiplex]
+    #[arg(long, value_name = "N")]
+    max_children: Option<usize>,
+
+    /// How many clients of the same address to serve at once, 0 for any number; others are
+    /// disconnected
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_per_source: usize,
+
+    /// How long a client may be silent, 0 for as long as it likes
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    idle_timeout: Duration,
+
+    /// How long a client may take no byte of what is sent to it, 0 for as long as it likes
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    write_timeout: Duration,
 
     /// How long sessions may go on after TERM or INT, 0 for as long as they like
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub(crate) drain_timeout: Duration,
+    drain_timeout: Duration,
+
+    /// How many clients may wait in the kernel's queue, 0 for as many as it allows (4096 at most,
+    /// and net.core.somaxconn)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) backlog: u16,
+
+    /// Whether workers give up what serving does not need: files, sockets, programs, signals,
+    /// rights
+    #[arg(long, value_enum, default_value_t = Mode::Try)]
+    pub(crate) sandbox: Mode,
+
+    /// Whom workers become, if the server is run by root
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+
+    /// No lines about events
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// A line about each session, too
+    #[arg(short, long)]
+    verbose: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+/// What workers run in, and how they share the clients.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Model {
-    /// A process for each connection
+    /// A process for each client, forked
     Fork,
+    /// The same in a fresh image of the program: no memory in common with the others
+    Reexec,
+    /// A pool of processes that take one client after another
+    Prefork,
+    /// A thread for each client, all in one process
+    Thread,
+    /// One loop for all clients
+    Multiplex,
+}
+
+/// How serious the sandbox is meant.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Without it, nobody is served
+    Require,
+    /// As much of it as this machine has
+    Try,
+    /// None
+    Off,
+}
+
+impl Model {
+    /// As on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Model::Fork => "fork",
+            Model::Reexec => "reexec",
+            Model::Prefork => "prefork",
+            Model::Thread => "thread",
+            Model::Multiplex => "multiplex",
+        }
+    }
+}
+
+/// Inside, no limit is `None` and not 0.
+impl Options {
+    pub(crate) fn max_children(&self) -> Option<usize> {
+        let default = match self.model {
+            Model::Fork | Model::Reexec => 256,
+            Model::Prefork | Model::Thread | Model::Multiplex => 0,
+        };
+        Some(self.max_children.unwrap_or(default)).filter(|max| *max > 0)
+    }
+
+    pub(crate) fn max_per_source(&self) -> Option<usize> {
+        Some(self.max_per_source).filter(|max| *max > 0)
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        Some(self.idle_timeout).filter(|time| !time.is_zero())
+    }
+
+    pub(crate) fn write_timeout(&self) -> Option<Duration> {
+        Some(self.write_timeout).filter(|time| !time.is_zero())
+    }
+
+    pub(crate) fn drain_timeout(&self) -> Option<Duration> {
+        Some(self.drain_timeout).filter(|time| !time.is_zero())
+    }
+}
+
+impl Options {
+    pub(crate) fn level(&self) -> Level {
+        match (self.quiet, self.verbose) {
+            (true, _) => Level::Quiet,
+            (_, true) => Level::Sessions,
+            _ => Level::Events,
+        }
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {

@@ -1,181 +1,318 @@
-//! The main process: it accepts, starts a worker for each connection, reaps, and takes signals.
+//! The main process: it starts workers, reaps them, and takes signals, in one loop.
 
+use std::fmt;
 use std::io;
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::process;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use reexec::{Fork, Reaper};
+use reexec::{Exit, Reaper};
+use sd_notify::NotifyState;
 
-use crate::backoff::Backoff;
-use crate::log::log;
+use crate::dispatch::{Dispatch, Ended, Job, Slot, Watch, Workers};
+use crate::log::{failure, log};
+use crate::service_manager;
+use crate::upgrade::{Handover, News, Program, Successor};
 
 /// Which process comes out of [`Supervisor::run`], and with what.
 pub(crate) enum Role {
-    /// A new process, to serve this connection. It has nothing else of the supervisor's.
-    Worker(TcpStream),
+    /// A new process, which has nothing of the supervisor's but this.
+    Worker(Job),
+    /// A new process, to become the server that takes our place.
+    Successor(Handover),
     /// The main process, at its end. Whether every session came to its own end.
     Supervisor { drained: bool },
 }
 
+/// Taken in the loop, where nothing can be interrupted half-way; no handler runs at any time.
+const SIGNALS: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
+
 /// The main process of the server. Whatever it holds, a forked worker has copies of; they go when
 /// the worker's copy of this struct does, which is before it serves.
 pub(crate) struct Supervisor {
-    /// `None` once we drain: the kernel then refuses new clients.
-    listener: Option<TcpListener>,
-    /// TERM and INT, which are blocked and read here, in the loop. No handler runs at any time,
-    /// so nothing is interrupted half-way.
+    model: &'static str,
+    /// Which holds the listener.
+    dispatch: Box<dyn Dispatch>,
+    workers: Workers,
+    /// They are blocked, and read here.
     signals: SignalFd,
-    /// The workers that have not been reaped. It watches their pidfds, so it says which has ended,
-    /// where one SIGCHLD may stand for many.
-    workers: Reaper<()>,
-    /// A client for which there is no worker yet, because there was no room for another process.
-    /// Until there is, the others wait in the kernel's queue.
-    waiting: Option<TcpStream>,
-    max_children: usize,
-    drain_timeout: Duration,
+    program: Program,
+    /// From USR2 on.
+    successor: Option<Successor>,
+    drain_timeout: Option<Duration>,
     /// Whether a session was cut off since we drain, by the end of its worker.
     cut_off: bool,
     /// From the first signal on: when the sessions that are left will be cut off.
     deadline: Option<Instant>,
-    backoff: Backoff,
+    reaped: u64,
+    killed: u64,
 }
 
 /// What one look at the descriptors has shown.
+#[derive(Clone, Copy)]
 struct Ready {
     signal: bool,
     worker: bool,
-    client: bool,
+    successor: bool,
+}
+
+/// What a signal asks for.
+enum Request {
+    GoOn,
+    EndNow,
+    Fork(Handover),
 }
 
 impl Supervisor {
-    /// `max_children` and `drain_timeout` as on the command line: 0 is no limit.
     pub(crate) fn new(
-        listener: TcpListener,
-        max_children: usize,
-        drain_timeout: Duration,
+        model: &'static str,
+        dispatch: Box<dyn Dispatch>,
+        program: Program,
+        drain_timeout: Option<Duration>,
     ) -> io::Result<Self> {
-        let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+        let signals = SigSet::from_iter(SIGNALS);
         signals.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        // Process 1 of a container inherits the orphans of all others, and nobody else reaps them.
+        let workers = if process::id() == 1 {
+            Reaper::for_everybody()?
+        } else {
+            Reaper::new()?
+        };
         Ok(Self {
-            listener: Some(listener),
+            model,
+            dispatch,
+            workers,
             signals: SignalFd::with_flags(&signals, flags)?,
-            workers: Reaper::new()?,
-            waiting: None,
-            max_children: if max_children == 0 {
-                usize::MAX
-            } else {
-                max_children
-            },
+            program,
+            successor: None,
             drain_timeout,
             cut_off: false,
             deadline: None,
-            backoff: Backoff::default(),
+            reaped: 0,
+            killed: 0,
         })
     }
 
     /// Serves until a signal comes and the last session has ended. Returns once in the main
-    /// process, and once in each worker.
+    /// process, and once in each process that it forks.
     pub(crate) fn run(mut self) -> io::Result<Role> {
         loop {
-            if self.listener.is_none() && self.workers.is_empty() {
-                return Ok(Role::Supervisor {
-                    drained: !self.cut_off,
-                });
+            if let Some(job) = self.dispatch.start_workers(&mut self.workers)? {
+                return Ok(Role::Worker(job));
+            }
+            if self.is_draining() && self.workers.is_empty() {
+                let drained = !self.cut_off;
+                return Ok(Role::Supervisor { drained });
             }
             let ready = self.wait()?;
             if ready.worker {
                 self.reap()?;
             }
-            if ready.signal && !self.take_signals()? || self.is_too_late() {
-                return Ok(self.cut_off_the_rest());
+            if ready.successor {
+                self.hear_from_successor();
             }
-            if ready.client
-                && let Some(connection) = self.serve_next()
-            {
-                return Ok(Role::Worker(connection));
+            match self.take_signals(ready.signal)? {
+                Request::Fork(handover) => return Ok(Role::Successor(handover)),
+                Request::EndNow => return Ok(self.cut_off_the_rest()),
+                Request::GoOn if self.is_too_late() => return Ok(self.cut_off_the_rest()),
+                Request::GoOn => {}
             }
         }
     }
 
     /// Sleeps until there is something to do.
     fn wait(&mut self) -> io::Result<Ready> {
-        let paused = self.backoff.until();
-        let accepting = paused.is_none() && self.workers.len() < self.max_children;
-        if accepting && self.waiting.is_some() {
-            return Ok(Ready {
-                signal: false,
-                worker: false,
-                client: true,
-            });
-        }
-        let listener = self
-            .listener
-            .as_ref()
-            .filter(|_| accepting && self.waiting.is_none());
-
         let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = vec![watch(self.signals.as_fd()), watch(self.workers.as_fd())];
-        fds.extend(listener.map(|listener| watch(listener.as_fd())));
-        match poll(
-            &mut fds,
-            timeout(paused.into_iter().chain(self.deadline).min()),
-        ) {
+        let successor = self.successor.as_ref();
+        fds.extend(
+            successor
+                .into_iter()
+                .flat_map(Successor::watched)
+                .map(watch),
+        );
+        let successors = 2..fds.len();
+        let mut until = self
+            .deadline
+            .into_iter()
+            .chain(successor.and_then(Successor::deadline))
+            .min();
+        match self.dispatch.watch(&self.workers) {
+            Watch::Nothing => {}
+            Watch::For(listener) => fds.push(watch(listener)),
+            Watch::Until(time) => until = until.into_iter().chain([time]).min(),
+        }
+        match poll(&mut fds, timeout(until)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-
         let is_ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
         Ok(Ready {
             signal: is_ready(0),
             worker: is_ready(1),
-            client: is_ready(2),
+            successor: successors.into_iter().any(is_ready)
+                || successor.is_some_and(Successor::is_late),
         })
     }
 
-    /// Reaps every worker that has ended.
+    /// Reaps every worker that has ended, and as process 1 whoever else has.
     fn reap(&mut self) -> io::Result<()> {
         for exit in self.workers.wait(Some(Duration::ZERO))? {
-            self.backoff.try_now();
-            match exit.status {
-                Ok(status) if status.success() => {}
-                Ok(status) => {
-                    self.cut_off |= self.listener.is_none();
-                    log(format_args!("worker {} failed: {status}", exit.id));
-                }
-                Err(error) => log(format_args!("{error}")),
-            }
+            let Some(slot) = &exit.owner else { continue };
+            self.reaped += 1;
+            let problem = self.problem(&exit);
+            self.dispatch.has_ended(&Ended {
+                slot,
+                id: exit.id,
+                problem: problem.as_deref(),
+            });
         }
         Ok(())
     }
 
-    /// The first signal starts the drain; `false` at the second.
-    fn take_signals(&mut self) -> io::Result<bool> {
-        while self.signals.read_signal()?.is_some() {
-            if self.listener.take().is_none() {
-                return Ok(false);
+    /// How a worker has ended, if not as it should.
+    fn problem(&mut self, exit: &Exit<Slot>) -> Option<Box<dyn fmt::Display>> {
+        use std::os::unix::process::ExitStatusExt;
+        match &exit.status {
+            Ok(status) if status.success() => None,
+            Ok(status) => {
+                self.cut_off |= self.is_draining();
+                self.killed += u64::from(status.signal().is_some());
+                Some(Box::new(*status))
             }
-            self.waiting = None;
-            let left = self.workers.len();
-            let sessions = if left == 1 { "session" } else { "sessions" };
-            log(format_args!(
-                "no new clients; {left} {sessions} left to finish"
-            ));
-            if !self.drain_timeout.is_zero() {
-                self.deadline = Instant::now().checked_add(self.drain_timeout);
+            Err(error) => Some(Box::new(error.to_string())),
+        }
+    }
+
+    fn take_signals(&mut self, are_there: bool) -> io::Result<Request> {
+        while are_there && let Some(signal) = self.signals.read_signal()? {
+            let signal = Signal::try_from(signal.ssi_signo as i32);
+            match signal {
+                Ok(Signal::SIGQUIT) => return Ok(Request::EndNow),
+                Ok(Signal::SIGTERM | Signal::SIGINT) if self.is_draining() => {
+                    return Ok(Request::EndNow);
+                }
+                Ok(Signal::SIGTERM | Signal::SIGINT) => self.stop(),
+                Ok(Signal::SIGUSR1) => self.print_status(),
+                Ok(Signal::SIGTTIN) => self.dispatch.resize(1),
+                Ok(Signal::SIGTTOU) => self.dispatch.resize(-1),
+                Ok(Signal::SIGUSR2) => {
+                    if let Some(handover) = self.begin_upgrade() {
+                        return Ok(Request::Fork(handover));
+                    }
+                }
+                _ => {}
             }
         }
-        Ok(true)
+        Ok(Request::GoOn)
+    }
+
+    /// No new clients, for good.
+    fn stop(&mut self) {
+        service_manager::tell(&[NotifyState::Stopping]);
+        if let Some(successor) = self.successor.take() {
+            successor.kill();
+        }
+        if let Some(listener) = self.dispatch.take_listener() {
+            listener.end();
+        }
+        self.drain("no new clients");
+    }
+
+    fn drain(&mut self, why: &str) {
+        let left = self.dispatch.counts(&self.workers).active;
+        log(format_args!("{why}; {} left to finish", sessions(left)));
+        self.deadline = self
+            .drain_timeout
+            .and_then(|time| Instant::now().checked_add(time));
+    }
+
+    /// `Some` in the new process that is to become the next server.
+    fn begin_upgrade(&mut self) -> Option<Handover> {
+        if self.successor.is_some() {
+            log(format_args!("an upgrade is going on already"));
+            return None;
+        }
+        if process::id() == 1 {
+            log(format_args!(
+                "process 1 cannot be replaced by another; restart the container"
+            ));
+            return None;
+        }
+        let listener = self.dispatch.listener()?;
+        match Successor::fork(listener, &self.program) {
+            Ok(Ok(handover)) => return Some(handover),
+            Ok(Err(successor)) => {
+                log(format_args!(
+                    "starting {} as process {}",
+                    self.program,
+                    successor.id()
+                ));
+                self.successor = Some(successor);
+            }
+            Err(error) => log(format_args!("cannot upgrade: {error}; still serving")),
+        }
+        None
+    }
+
+    /// Our place is taken only by a server that is known to serve.
+    fn hear_from_successor(&mut self) {
+        let Some(successor) = &mut self.successor else {
+            return;
+        };
+        match successor.news() {
+            News::None => {}
+            News::Ready => {
+                let id = successor.id();
+                service_manager::tell(&[NotifyState::MainPid(id)]);
+                // Not ended: it is the successor's as well.
+                drop(self.dispatch.take_listener());
+                self.drain(&format!("process {id} has taken over"));
+            }
+            News::Failed(reason) => {
+                failure(format_args!(
+                    "the upgrade has failed: {reason}; still serving"
+                ));
+                if let Some(successor) = self.successor.take() {
+                    successor.kill();
+                }
+            }
+            News::Ended(status) => {
+                failure(format_args!(
+                    "the server that has taken over has ended: {status}"
+                ));
+                self.successor = None;
+            }
+        }
+    }
+
+    fn print_status(&self) {
+        let counts = self.dispatch.counts(&self.workers);
+        let limit = counts
+            .limit
+            .map_or("none".to_owned(), |limit| limit.to_string());
+        failure(format_args!(
+            "status: {}, {} active, limit {limit}, {} accepted, {} refused, {} reaped, {} killed by signal",
+            self.model, counts.active, counts.accepted, counts.refused, self.reaped, self.killed
+        ));
     }
 
     /// The workers are killed and reaped when we are dropped.
     fn cut_off_the_rest(&self) -> Role {
-        let left = self.workers.len();
+        let left = self.dispatch.counts(&self.workers).active;
         if left > 0 {
             log(format_args!("{} cut off", sessions(left)));
         }
@@ -184,91 +321,22 @@ impl Supervisor {
         }
     }
 
+    fn is_draining(&self) -> bool {
+        self.dispatch.listener().is_none()
+    }
+
     fn is_too_late(&self) -> bool {
         self.deadline
             .is_some_and(|deadline| deadline <= Instant::now())
     }
-
-    /// Forks a worker for the next client. The connection comes back in the worker.
-    fn serve_next(&mut self) -> Option<TcpStream> {
-        let connection = self.next_client()?;
-        match reexec::fork() {
-            Ok(Fork::Child) => return Some(connection),
-            // Our copy of the connection is closed at the end of this block: kept, it would hold
-            // the connection open after the worker has ended.
-            Ok(Fork::Parent(worker)) => {
-                drop(connection);
-                if let Err(error) = self.workers.add(worker, ()) {
-                    self.pause(&format!("cannot watch another worker: {error}"));
-                    return None;
-                }
-            }
-            Err(error) => {
-                self.waiting = Some(connection);
-                self.pause(&format!("cannot fork: {error}"));
-                return None;
-            }
-        }
-        if self.backoff.leave() {
-            log(format_args!("accepting again"));
-        }
-        None
-    }
-
-    fn next_client(&mut self) -> Option<TcpStream> {
-        if let Some(connection) = self.waiting.take() {
-            return Some(connection);
-        }
-        match self.listener.as_ref()?.accept() {
-            Ok((connection, _)) => Some(connection),
-            Err(error) if is_the_clients(&error) => None,
-            Err(error) => {
-                self.pause(&format!("cannot accept: {error}"));
-                None
-            }
-        }
-    }
-
-    fn pause(&mut self, problem: &str) {
-        if self.backoff.enter() {
-            log(format_args!("{problem}; clients wait until it works"));
-        }
-    }
 }
 
-fn sessions(count: usize) -> String {
+fn sessions(count: u64) -> String {
     if count == 1 {
         "1 session".to_owned()
     } else {
         format!("{count} sessions")
     }
-}
-
-/// None is left to accept, or the next has gone before it was served, which accept(2) says with
-/// whatever error its connection had. Not a shortage of ours.
-fn is_the_clients(error: &io::Error) -> bool {
-    use Errno::{
-        EAGAIN, ECONNABORTED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH,
-        ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTO, ETIMEDOUT,
-    };
-    const OF_THE_CONNECTION: [Errno; 13] = [
-        EAGAIN,
-        ECONNABORTED,
-        ECONNRESET,
-        EHOSTDOWN,
-        EHOSTUNREACH,
-        EINTR,
-        ENETDOWN,
-        ENETUNREACH,
-        ENONET,
-        ENOPROTOOPT,
-        EOPNOTSUPP,
-        EPROTO,
-        ETIMEDOUT,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|number| OF_THE_CONNECTION.contains(&Errno::from_raw(number)))
 }
 
 /// Rounded up to whole milliseconds, or the loop would be busy for the last one.

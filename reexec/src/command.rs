@@ -270,6 +270,23 @@ impl Command {
         spawn::spawn(self, Unset::Inherited)
     }
 
+    /// Starts the child, and returns when it has executed the program, without waiting for its
+    /// report: for a server that starts many, and has other things to do while they get ready.
+    ///
+    /// A child that then cannot come as far as its entry says so on stderr and ends with
+    /// [`EXIT_SETUP_FAILED`](crate::EXIT_SETUP_FAILED) or
+    /// [`EXIT_UNKNOWN_ENTRY`](crate::EXIT_UNKNOWN_ENTRY).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Command::spawn`] but [`Stage::SetUp`](crate::Stage::SetUp),
+    /// [`Stage::UnknownEntry`](crate::Stage::UnknownEntry),
+    /// [`Stage::BeforeInit`](crate::Stage::BeforeInit) and
+    /// [`Stage::NotReady`](crate::Stage::NotReady).
+    pub fn spawn_unconfirmed(&mut self) -> Result<Child, Error> {
+        spawn::spawn_unconfirmed(self)
+    }
+
     /// Starts the child and waits until it has ended.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The registered functions, and the choice that `init` makes: an ordinary start, or one of them.
 
 use std::env;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{ExitCode, Termination};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -8,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::control::Control;
 use crate::message::{Launch, Report};
-use crate::setup;
+use crate::{Error, setup};
 
 /// The exit code of a child whose set-up failed before its entry ran, as of `env(1)` and
 /// `timeout(1)` when they themselves fail.
@@ -144,7 +145,7 @@ fn child(control: Control) -> ExitCode {
     };
     match prepare(&launch) {
         Ok(entry) => {
-            if control.send_report(&Report::Ready).is_err() {
+            if launch.confirm && control.send_report(&Report::Ready).is_err() {
                 return ExitCode::from(EXIT_SETUP_FAILED);
             }
             drop(control);
@@ -153,8 +154,12 @@ fn child(control: Control) -> ExitCode {
             code
         }
         Err(report) => {
-            // If the parent has gone, nobody is left who could do something about it.
-            let _ = control.send_report(&report);
+            if launch.confirm {
+                // If the parent has gone, nobody is left who could do something about it.
+                let _ = control.send_report(&report);
+            } else if let Some(stage) = report.failure() {
+                let _ = writeln!(io::stderr(), "reexec: {}", Error::new(&launch.entry, stage));
+            }
             ExitCode::from(match report {
                 Report::UnknownEntry => EXIT_UNKNOWN_ENTRY,
                 _ => EXIT_SETUP_FAILED,

@@ -1,8 +1,10 @@
 //! What parent and child say to each other on the control channel, as bytes. Both are the same
 //! program, so the form needs no versions.
 
+use std::io;
 use std::os::fd::RawFd;
 
+use crate::Stage;
 use crate::codec::{Input, put_i32, put_string, put_u32};
 use crate::setting::Setting;
 
@@ -13,6 +15,8 @@ pub(crate) struct Launch {
     pub(crate) entry: String,
     /// How many re-executions there are above the child, itself included.
     pub(crate) depth: u32,
+    /// Whether the parent waits for a report.
+    pub(crate) confirm: bool,
     /// The signal to receive when the parent ends, and the number of the lifeline's read end.
     pub(crate) lifeline: Option<(RawFd, i32)>,
     /// A descriptor that is to stay open as long as the child lives.
@@ -28,6 +32,7 @@ impl Launch {
         let mut out = Vec::new();
         put_string(&mut out, &self.entry);
         put_u32(&mut out, self.depth);
+        put_u32(&mut out, self.confirm.into());
         let (lifeline, signal) = self.lifeline.unwrap_or((-1, 0));
         put_i32(&mut out, lifeline);
         put_i32(&mut out, signal);
@@ -48,6 +53,7 @@ impl Launch {
         let mut input = Input(message);
         let entry = input.string()?;
         let depth = input.u32()?;
+        let confirm = input.u32()? != 0;
         let (lifeline, signal) = (input.i32()?, input.i32()?);
         let keep_open = input.i32()?;
         let count = input.u32()?;
@@ -61,6 +67,7 @@ impl Launch {
         input.0.is_empty().then_some(Launch {
             entry,
             depth,
+            confirm,
             lifeline: (lifeline >= 0).then_some((lifeline, signal)),
             keep_open: (keep_open >= 0).then_some(keep_open),
             descriptors,
@@ -93,6 +100,18 @@ impl Report {
             }
         }
         out
+    }
+
+    /// What stopped the start, if anything did.
+    pub(crate) fn failure(&self) -> Option<Stage> {
+        match self {
+            Report::Ready => None,
+            Report::UnknownEntry => Some(Stage::UnknownEntry),
+            Report::Failed { step, errno } => Some(Stage::SetUp {
+                step: step.clone(),
+                source: io::Error::from_raw_os_error(*errno),
+            }),
+        }
     }
 
     pub(crate) fn decode(message: &[u8]) -> Option<Report> {
@@ -140,15 +159,17 @@ mod tests {
         (
             ".{0,40}",
             any::<u32>(),
+            any::<bool>(),
             proptest::option::of((0..1_000_000, 1..65)),
             proptest::option::of(0..1_000_000),
             proptest::collection::vec((".{0,20}", 0..1_000_000), 0..20),
             proptest::collection::vec(settings(), 0..9),
         )
             .prop_map(
-                |(entry, depth, lifeline, keep_open, descriptors, settings)| Launch {
+                |(entry, depth, confirm, lifeline, keep_open, descriptors, settings)| Launch {
                     entry,
                     depth,
+                    confirm,
                     lifeline,
                     keep_open,
                     descriptors,

@@ -14,7 +14,7 @@ use crate::command::{Source, Stdio, Unset};
 use crate::control::{CONTROL_FD, Control, LAUNCH_MAX};
 use crate::handle::Prospect;
 use crate::layout::{Layout, Pipes};
-use crate::message::{Launch, Report};
+use crate::message::Launch;
 use crate::readiness::wait_readable;
 use crate::setting::Setting;
 use crate::{Child, Command, Error, Stage, entry, program, sys};
@@ -28,11 +28,17 @@ const END_GRACE: Duration = Duration::from_secs(1);
 /// Starts the child and brings it to where its entry runs.
 pub(crate) fn spawn(command: &mut Command, unset: Unset) -> Result<Child, Error> {
     let run = || {
-        let start = Start::new(command, unset)?;
+        let start = Start::new(command, unset, true)?;
         start.await_ready()?;
         Ok(start.child)
     };
     finish(command, run())
+}
+
+/// Starts the child, and leaves it to itself.
+pub(crate) fn spawn_unconfirmed(command: &mut Command) -> Result<Child, Error> {
+    let start = Start::new(command, Unset::Inherited, false);
+    finish(command, start.map(|start| start.child))
 }
 
 /// Starts the child, and returns when it has ended, without having waited for its report before:
@@ -43,7 +49,7 @@ pub(crate) fn run_to_end(command: &mut Command) -> Result<Child, Error> {
         return spawn(command, Unset::Inherited);
     }
     let run = || {
-        let start = Start::new(command, Unset::Inherited)?;
+        let start = Start::new(command, Unset::Inherited, true)?;
         drop(start.child.take_stdin()); // a child that reads to its end would never end
         let ended = wait_readable([Some(start.child.as_fd())], start.deadline);
         step("waiting for the child", ended)?;
@@ -74,12 +80,12 @@ struct Start {
 }
 
 impl Start {
-    fn new(command: &Command, unset: Unset) -> Result<Self, Stage> {
+    fn new(command: &Command, unset: Unset, confirm: bool) -> Result<Self, Stage> {
         refuse_loops()?;
         refuse_nonsense(command)?;
         let argv = argv(command)?;
         let env = environment(command)?;
-        let prepared = Prepared::new(command, unset)?;
+        let prepared = Prepared::new(command, unset, confirm)?;
         let pid = exec(&argv, &env, &prepared.layout, command)?;
         // The child has its copies now. Ours must go, or we would never see the end of what it
         // closes; their going also makes room for the pidfd when the table is full.
@@ -115,12 +121,7 @@ impl Start {
         }
         let report = self.control.try_receive_report();
         match step("receiving the child's report", report)? {
-            Some(Report::Ready) => Ok(()),
-            Some(Report::UnknownEntry) => Err(Stage::UnknownEntry),
-            Some(Report::Failed { step, errno }) => Err(Stage::SetUp {
-                step,
-                source: io::Error::from_raw_os_error(errno),
-            }),
+            Some(report) => report.failure().map_or(Ok(()), Err),
             None => Err(Stage::BeforeInit {
                 status: self.child.wait_timeout(END_GRACE).ok().flatten(),
             }),
@@ -220,7 +221,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(command: &Command, unset: Unset) -> Result<Self, Stage> {
+    fn new(command: &Command, unset: Unset, confirm: bool) -> Result<Self, Stage> {
         let [stdin, stdout, stderr] = streams(command, unset);
         let mut layout = Layout::new(command.descriptors.len());
         let mut pipes = Pipes::default();
@@ -249,6 +250,7 @@ impl Prepared {
         let launch = Launch {
             entry: command.entry.clone(),
             depth: entry::depth() + 1,
+            confirm,
             lifeline,
             keep_open,
             descriptors,

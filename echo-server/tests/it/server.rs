@@ -47,6 +47,17 @@ impl Server {
         Self { program, address }
     }
 
+    /// The next line on stderr but those about the sandbox.
+    #[track_caller]
+    pub(crate) fn event(&mut self) -> String {
+        loop {
+            let line = self.program.stderr.next();
+            if !line.contains(": sandbox: ") {
+                return line;
+            }
+        }
+    }
+
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address).unwrap()
     }

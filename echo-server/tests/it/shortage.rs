@@ -25,7 +25,7 @@ fn no_descriptor_to_accept_with() {
     for client in &mut waiting {
         client.stream().write_all(b"patience").unwrap();
     }
-    let line = server.program.stderr.next();
+    let line = server.event();
     assert!(
         line.starts_with("echo-server: cannot accept: Too many open files"),
         "{line}"
@@ -38,7 +38,7 @@ fn no_descriptor_to_accept_with() {
     for client in &mut waiting {
         client.assert_reads(b"patience");
     }
-    assert_eq!(server.program.stderr.next(), "echo-server: accepting again");
+    assert_eq!(server.event(), "echo-server: accepting again");
 }
 
 #[test]
@@ -83,8 +83,11 @@ fn assert_gets_through(mut server: Server, reason: &str) {
     let (mut first, _) = server.connect_and_see_worker();
     let (mut second, _) = server.connect_and_see_worker();
     let mut waiting: Vec<Client> = (0..8).map(|_| server.connect()).collect();
-    let line = server.program.stderr.next();
-    assert!(line.starts_with("echo-server: cannot fork"), "{line}");
+    let line = server.event();
+    assert!(
+        line.starts_with("echo-server: cannot start a worker"),
+        "{line}"
+    );
     assert!(line.contains(reason), "{line}");
     assert_rests(&server);
     // Without its pauses the server would have come to the last of them by now.
@@ -94,7 +97,7 @@ fn assert_gets_through(mut server: Server, reason: &str) {
 
     drop((first, second, waiting));
     until("served", || session(&server), |served| *served);
-    assert_eq!(server.program.stderr.next(), "echo-server: accepting again");
+    assert_eq!(server.event(), "echo-server: accepting again");
     server.assert_no_worker_is_left();
     assert!(stat(server.program.pid()).is_some());
 }

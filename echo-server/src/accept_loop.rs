@@ -1,0 +1,195 @@
+//! The accept loop of the models in which the supervisor accepts, and starts a worker for each
+//! client: `fork` and `reexec`.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::dispatch::{Counts, Dispatch, Ended, Job, Slot, Watch, Workers};
+use crate::listener::{Accepted, Listener};
+use crate::log::{log, session};
+use crate::models::reexec;
+use crate::options::{Model, Options};
+
+pub(crate) struct AcceptLoop {
+    /// `None` once we drain.
+    listener: Option<Listener>,
+    fresh_image: bool,
+    /// A client for which there is no worker yet, because there was no room for another process.
+    /// Until there is, the others wait in the kernel's queue.
+    waiting: Option<(TcpStream, IpAddr)>,
+    max_children: Option<usize>,
+    max_per_source: Option<usize>,
+    /// How many clients of each address are being served; kept only if that is limited.
+    sources: HashMap<IpAddr, usize>,
+    backoff: Backoff,
+    accepted: u64,
+    refused: u64,
+}
+
+impl AcceptLoop {
+    pub(crate) fn new(listener: Listener, options: &Options) -> Self {
+        Self {
+            listener: Some(listener),
+            fresh_image: options.model == Model::Reexec,
+            waiting: None,
+            max_children: options.max_children(),
+            max_per_source: options.max_per_source(),
+            sources: HashMap::new(),
+            backoff: Backoff::default(),
+            accepted: 0,
+            refused: 0,
+        }
+    }
+
+    fn has_room(&self, workers: &Workers) -> bool {
+        self.max_children.is_none_or(|max| workers.len() < max)
+    }
+
+    /// The next client that may be served, if there is one.
+    fn next_client(&mut self) -> Option<(TcpStream, IpAddr)> {
+        if let Some(client) = self.waiting.take() {
+            return Some(client);
+        }
+        match self.listener.as_ref()?.accept() {
+            Accepted::Client(connection, source) => {
+                self.accepted += 1;
+                if self.is_one_too_many(source) {
+                    self.refused += 1;
+                    session(format_args!("{source} refused: too many of its clients"));
+                    return None;
+                }
+                Some((connection, source))
+            }
+            Accepted::Nobody | Accepted::Closed => None,
+            Accepted::Shortage(error) => {
+                self.pause(&format!("cannot accept: {error}"));
+                None
+            }
+        }
+    }
+
+    fn is_one_too_many(&self, source: IpAddr) -> bool {
+        self.max_per_source
+            .is_some_and(|max| self.sources.get(&source).is_some_and(|count| *count >= max))
+    }
+
+    /// Starts a worker for this client. In the new process of a fork, the connection comes back.
+    fn start(
+        &mut self,
+        workers: &mut Workers,
+        connection: TcpStream,
+        source: IpAddr,
+    ) -> Option<TcpStream> {
+        // Our copy of the connection is closed at the end of this function: kept, it would hold the
+        // connection open after the worker has ended.
+        let worker = if self.fresh_image {
+            match reexec::start(&connection) {
+                Ok(worker) => worker,
+                Err(error) => return self.keep_waiting(connection, source, &error),
+            }
+        } else {
+            match ::reexec::fork() {
+                Ok(::reexec::Fork::Child) => return Some(connection),
+                Ok(::reexec::Fork::Parent(worker)) => worker,
+                Err(error) => return self.keep_waiting(connection, source, &error),
+            }
+        };
+        match workers.add(worker, Slot::Client(source)) {
+            Ok(()) => {
+                if self.max_per_source.is_some() {
+                    *self.sources.entry(source).or_default() += 1;
+                }
+                if self.backoff.leave() {
+                    log(format_args!("accepting again"));
+                }
+            }
+            Err(error) => self.pause(&format!("cannot watch another worker: {error}")),
+        }
+        None
+    }
+
+    fn keep_waiting(
+        &mut self,
+        connection: TcpStream,
+        source: IpAddr,
+        error: &io::Error,
+    ) -> Option<TcpStream> {
+        self.waiting = Some((connection, source));
+        self.pause(&format!("cannot start a worker: {error}"));
+        None
+    }
+
+    fn pause(&mut self, problem: &str) {
+        if self.backoff.enter() {
+            log(format_args!("{problem}; clients wait until it works"));
+        }
+    }
+}
+
+impl Dispatch for AcceptLoop {
+    fn watch(&mut self, workers: &Workers) -> Watch<'_> {
+        if let Some(until) = self.backoff.until() {
+            return Watch::Until(until);
+        }
+        match &self.listener {
+            Some(listener) if self.has_room(workers) => match self.waiting {
+                Some(_) => Watch::Until(Instant::now()),
+                None => Watch::For(listener.as_fd()),
+            },
+            _ => Watch::Nothing,
+        }
+    }
+
+    fn start_workers(&mut self, workers: &mut Workers) -> io::Result<Option<Job>> {
+        if self.listener.is_none() || self.backoff.until().is_some() || !self.has_room(workers) {
+            return Ok(None);
+        }
+        let Some((connection, source)) = self.next_client() else {
+            return Ok(None);
+        };
+        Ok(self.start(workers, connection, source).map(Job::Client))
+    }
+
+    fn has_ended(&mut self, ended: &Ended<'_>) {
+        self.backoff.try_now();
+        if let Slot::Client(source) = ended.slot
+            && let Some(count) = self.sources.get_mut(source)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.sources.remove(source);
+            }
+        }
+        if let Some(problem) = &ended.problem {
+            log(format_args!("worker {} failed: {problem}", ended.id));
+        }
+    }
+
+    fn resize(&mut self, _by: isize) {
+        log(format_args!(
+            "only prefork has a pool to change the size of"
+        ));
+    }
+
+    fn listener(&self) -> Option<&Listener> {
+        self.listener.as_ref()
+    }
+
+    fn take_listener(&mut self) -> Option<Listener> {
+        self.waiting = None;
+        self.listener.take()
+    }
+
+    fn counts(&self, workers: &Workers) -> Counts {
+        Counts {
+            active: workers.len() as u64,
+            limit: self.max_children,
+            accepted: self.accepted,
+            refused: self.refused,
+        }
+    }
+}

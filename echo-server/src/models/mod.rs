@@ -1,0 +1,34 @@
+//! What a worker does in each of the models.
+
+mod multiplex;
+mod prefork;
+pub(crate) mod reexec;
+mod thread;
+
+use std::io;
+
+use nix::sys::prctl;
+use nix::unistd::{Pid, setpgid};
+
+use crate::dispatch::Job;
+use crate::options::{Model, Options};
+use crate::sandbox::Sandbox;
+use crate::session::{self, Patience};
+
+/// A forked worker's life: from its first step in a new process to its end.
+pub(crate) fn work(job: Job, options: &Options, sandbox: &Sandbox) -> io::Result<()> {
+    // For ps.
+    prctl::set_name(c"echo-worker")?;
+    // Out of the terminal's foreground group: Ctrl-C is for the supervisor, which lets us finish.
+    setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+    sandbox.enter()?;
+    let patience = Patience::of(options);
+    match job {
+        Job::Client(connection) => session::serve(connection, patience),
+        Job::Seat(seat) => match options.model {
+            Model::Thread => thread::serve(seat, options, patience),
+            Model::Multiplex => multiplex::serve(seat, options, patience),
+            Model::Prefork | Model::Fork | Model::Reexec => prefork::serve(seat, options, patience),
+        },
+    }
+}

@@ -1,0 +1,212 @@
+//! The pool of the models in which workers accept: `prefork`, and, with one process that serves
+//! many clients, `thread` and `multiplex`.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use reexec::Fork;
+
+use crate::backoff::Backoff;
+use crate::dispatch::{Counts, Dispatch, Ended, Job, Slot, Watch, Workers};
+use crate::listener::Listener;
+use crate::log::log;
+use crate::options::{Model, Options};
+use crate::scoreboard::Scoreboard;
+
+/// What a worker of the pool has.
+pub(crate) struct Seat {
+    pub(crate) listener: Listener,
+    /// At its end when no more clients are to be accepted: the supervisor has the other end.
+    pub(crate) orders: OwnedFd,
+    pub(crate) board: Scoreboard,
+    pub(crate) row: usize,
+}
+
+/// A place in the pool.
+enum Place {
+    Empty,
+    /// With a worker, which accepts until this is dropped.
+    Taken(#[expect(dead_code, reason = "held open")] OwnedFd),
+    /// With a worker that finishes its session.
+    Leaving,
+}
+
+pub(crate) struct Pool {
+    /// `None` once we drain.
+    listener: Option<Listener>,
+    places: Vec<Place>,
+    size: usize,
+    can_grow: bool,
+    limit: Option<usize>,
+    board: Option<Scoreboard>,
+    /// Of the workers that have ended.
+    accepted: u64,
+    refused: u64,
+    backoff: Backoff,
+}
+
+impl Pool {
+    pub(crate) fn new(listener: Listener, options: &Options) -> io::Result<Self> {
+        let is_prefork = options.model == Model::Prefork;
+        Ok(Self {
+            listener: Some(listener),
+            places: Vec::new(),
+            size: if is_prefork { options.workers.get() } else { 1 },
+            can_grow: is_prefork,
+            limit: options.max_children(),
+            board: Some(Scoreboard::new()?),
+            accepted: 0,
+            refused: 0,
+            backoff: Backoff::default(),
+        })
+    }
+
+    /// In the new process, what it needs is taken out of our copy.
+    fn start(&mut self, workers: &mut Workers, row: usize) -> io::Result<Option<Seat>> {
+        let (orders, ours) = pipe2(OFlag::O_CLOEXEC)?;
+        match reexec::fork()? {
+            Fork::Child => {
+                let (listener, board) = (self.listener.take(), self.board.take());
+                Ok(listener.zip(board).map(|(listener, board)| Seat {
+                    listener,
+                    orders,
+                    board,
+                    row,
+                }))
+            }
+            Fork::Parent(worker) => {
+                workers.add(worker, Slot::Place(row))?;
+                self.places[row] = Place::Taken(ours);
+                Ok(None)
+            }
+        }
+    }
+
+    fn vacancy(&self) -> Option<usize> {
+        let mut places = self.places.iter();
+        places.position(|place| matches!(place, Place::Empty))
+    }
+
+    /// Those beyond the size leave, each after its session.
+    fn fit(&mut self) {
+        while self.places.len() < self.size {
+            self.places.push(Place::Empty);
+        }
+        for place in &mut self.places[self.size..] {
+            if let Place::Taken(_) = place {
+                *place = Place::Leaving;
+            }
+        }
+        while self.places.len() > self.size && matches!(self.places.last(), Some(Place::Empty)) {
+            self.places.pop();
+        }
+    }
+
+    /// Those who have left, and will not be counted otherwise.
+    fn book(&mut self, row: usize) -> u64 {
+        let Some(board) = &self.board else { return 0 };
+        let score = board.read(row);
+        // If it fails, the figures of the next one in this place are wrong, and nothing else.
+        let _ = board.write(row, &Default::default());
+        self.accepted += score.accepted;
+        self.refused += score.refused;
+        score.accepted
+    }
+
+    fn pause(&mut self, problem: &str) {
+        if self.backoff.enter() {
+            log(format_args!("{problem}; trying again, less and less often"));
+        }
+    }
+}
+
+impl Dispatch for Pool {
+    fn watch(&mut self, _workers: &Workers) -> Watch<'_> {
+        match self.backoff.until() {
+            Some(until) if self.listener.is_some() => Watch::Until(until),
+            _ => Watch::Nothing,
+        }
+    }
+
+    fn start_workers(&mut self, workers: &mut Workers) -> io::Result<Option<Job>> {
+        self.fit();
+        while self.listener.is_some()
+            && self.backoff.until().is_none()
+            && let Some(row) = self.vacancy().filter(|row| *row < self.size)
+        {
+            match self.start(workers, row) {
+                Ok(Some(seat)) => return Ok(Some(Job::Seat(seat))),
+                Ok(None) => {}
+                Err(error) => self.pause(&format!("cannot start a worker: {error}")),
+            }
+        }
+        Ok(None)
+    }
+
+    fn has_ended(&mut self, ended: &Ended<'_>) {
+        let &Slot::Place(row) = ended.slot else {
+            return;
+        };
+        let served = self.book(row);
+        let was_to_leave = matches!(self.places[row], Place::Leaving);
+        self.places[row] = Place::Empty;
+        if let Some(problem) = &ended.problem {
+            log(format_args!("worker {} failed: {problem}", ended.id));
+        }
+        if was_to_leave || self.listener.is_none() {
+            return;
+        }
+        if served > 0 {
+            self.backoff.leave();
+        } else {
+            self.pause("a worker has ended before its first client");
+        }
+    }
+
+    fn resize(&mut self, by: isize) {
+        if !self.can_grow {
+            log(format_args!(
+                "only prefork has a pool to change the size of"
+            ));
+            return;
+        }
+        self.size = self.size.saturating_add_signed(by).max(1);
+        self.backoff.try_now();
+        self.fit();
+        log(format_args!("{} workers in the pool", self.size));
+    }
+
+    fn listener(&self) -> Option<&Listener> {
+        self.listener.as_ref()
+    }
+
+    fn take_listener(&mut self) -> Option<Listener> {
+        for place in &mut self.places {
+            *place = Place::Leaving;
+        }
+        self.listener.take()
+    }
+
+    fn counts(&self, _workers: &Workers) -> Counts {
+        let board = self.board.as_ref();
+        let scores = (0..self.places.len()).filter_map(|row| Some(board?.read(row)));
+        let mut counts = Counts {
+            active: 0,
+            limit: if self.can_grow {
+                Some(self.size)
+            } else {
+                self.limit
+            },
+            accepted: self.accepted,
+            refused: self.refused,
+        };
+        for score in scores {
+            counts.active += score.active;
+            counts.accepted += score.accepted;
+            counts.refused += score.refused;
+        }
+        counts
+    }
+}

@@ -1,0 +1,348 @@
+//! What a worker gives up before it reads its first byte. Somebody who breaks into it through that
+//! byte finds a process that can read and write one connection.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::process;
+
+use caps::CapSet;
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
+    Scope,
+};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{Signal, raise};
+use nix::unistd::{Uid, User, getppid, pipe2, setgid, setgroups, setuid};
+use reexec::Fork;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+use crate::options::{Mode, Model};
+
+/// What workers give up, made ready before there are any.
+pub(crate) struct Sandbox {
+    mode: Mode,
+    model: Model,
+    user: Option<User>,
+    filter: BpfProgram,
+    /// Whose end is ours, too: the tie to it has to be renewed after a change of user.
+    supervisor: u32,
+}
+
+/// What [`Sandbox::try_out`] comes back with.
+pub(crate) enum TriedOut {
+    /// In the process that has tried: it has nothing else to do.
+    Probe,
+    /// What the workers will have, for people to read.
+    Report(Vec<String>),
+}
+
+/// Before the error of a probe that may not do without something.
+const REFUSED: char = '!';
+
+type Layer = (&'static str, fn(&Sandbox) -> io::Result<()>);
+
+/// In an order in which each can still be applied.
+const LAYERS: [Layer; 5] = [
+    ("no new privileges", |_| Ok(prctl::set_no_new_privs()?)),
+    ("no capabilities", |_| drop_capabilities()),
+    ("landlock", |_| close_file_system()),
+    ("limits", Sandbox::limit),
+    ("seccomp", Sandbox::filter_system_calls),
+];
+
+impl Sandbox {
+    /// # Errors
+    ///
+    /// If `user` is not known, or cannot be become.
+    pub(crate) fn new(mode: Mode, model: Model, user: Option<&str>) -> io::Result<Self> {
+        Ok(Self {
+            mode,
+            model,
+            user: user.map(find_user).transpose()?,
+            filter: compile(model)?,
+            supervisor: process::id(),
+        })
+    }
+
+    /// In a new image of the program, whose parent is the supervisor.
+    pub(crate) fn of_child(mut self) -> Self {
+        self.supervisor = getppid().as_raw().unsigned_abs();
+        self
+    }
+
+    /// Gives up in this process what can be given up, and returns what could not, with the reason.
+    ///
+    /// # Errors
+    ///
+    /// What could not, if the sandbox is required. The change of user in any case: nobody who asks
+    /// for it wants a worker that is still root.
+    pub(crate) fn enter(&self) -> io::Result<Vec<String>> {
+        self.become_user()?;
+        let mut missing = Vec::new();
+        if self.mode == Mode::Off {
+            return Ok(missing);
+        }
+        for (name, apply) in LAYERS {
+            let Err(error) = apply(self) else { continue };
+            let reason = format!("{name}: {error}");
+            if self.mode == Mode::Require {
+                return Err(io::Error::other(format!(
+                    "the sandbox cannot be had: {reason}"
+                )));
+            }
+            missing.push(reason);
+        }
+        Ok(missing)
+    }
+
+    /// Enters the sandbox in a process made for that, and reads in `/proc` what has come of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enter`](Self::enter); of making a process and pipes.
+    pub(crate) fn try_out(&self) -> io::Result<TriedOut> {
+        let (said, mut say) =
+            pipe2(OFlag::O_CLOEXEC).map(|(a, b)| (File::from(a), File::from(b)))?;
+        let (wait, hold) = pipe2(OFlag::O_CLOEXEC).map(|(a, b)| (File::from(a), b))?;
+        match reexec::fork()? {
+            Fork::Child => {
+                drop((said, hold));
+                let report = match self.enter() {
+                    Ok(missing) => missing.join("\n"),
+                    Err(error) => format!("{REFUSED}{error}"),
+                };
+                say.write_all(report.as_bytes())?;
+                drop(say);
+                // Until it has been looked at.
+                let _ = (&wait).read(&mut [0]);
+                Ok(TriedOut::Probe)
+            }
+            Fork::Parent(probe) => {
+                drop((say, wait));
+                let mut report = String::new();
+                (&said).read_to_string(&mut report)?;
+                if let Some(error) = report.strip_prefix(REFUSED) {
+                    return Err(io::Error::other(error.to_owned()));
+                }
+                let missing = report.lines().map(|reason| format!("without {reason}"));
+                let lines = [seen(probe.id())?].into_iter().chain(missing).collect();
+                drop(hold);
+                probe.wait()?;
+                Ok(TriedOut::Report(lines))
+            }
+        }
+    }
+
+    fn become_user(&self) -> io::Result<()> {
+        let Some(user) = &self.user else {
+            return Ok(());
+        };
+        let change = || {
+            setgroups(&[])?;
+            setgid(user.gid)?;
+            setuid(user.uid)?;
+            // The change has cleared it.
+            prctl::set_pdeathsig(Signal::SIGKILL)
+        };
+        change().map_err(|error| {
+            io::Error::new(
+                io::Error::from(error).kind(),
+                format!("cannot become user {}: {error}", user.name),
+            )
+        })?;
+        // If the supervisor ended before that, the signal will never come.
+        if getppid().as_raw().unsigned_abs() != self.supervisor {
+            raise(Signal::SIGKILL)?;
+        }
+        Ok(())
+    }
+
+    /// No core dump of a client's bytes, no process, and no descriptor beyond what the model needs.
+    fn limit(&self) -> io::Result<()> {
+        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+        if self.model != Model::Thread {
+            // Threads count, too.
+            setrlimit(Resource::RLIMIT_NPROC, 0, 0)?;
+        }
+        if matches!(self.model, Model::Fork | Model::Reexec) {
+            setrlimit(Resource::RLIMIT_NOFILE, 0, 0)?;
+        }
+        Ok(())
+    }
+
+    fn filter_system_calls(&self) -> io::Result<()> {
+        seccompiler::apply_filter(&self.filter).map_err(io::Error::other)
+    }
+}
+
+fn find_user(name: &str) -> io::Result<User> {
+    let refuse = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
+    if !Uid::effective().is_root() {
+        return Err(refuse(format!(
+            "cannot become user {name}: that takes root"
+        )));
+    }
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok(user),
+        Ok(None) => Err(refuse(format!("there is no user {name}"))),
+        Err(error) => Err(refuse(format!("cannot look up user {name}: {error}"))),
+    }
+}
+
+/// Root without capabilities is a user who happens to own many files.
+fn drop_capabilities() -> io::Result<()> {
+    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+        caps::clear(None, set).map_err(|error| io::Error::other(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// No path can be opened, no port bound or connected to, no process outside signalled, as far as
+/// this kernel's Landlock goes.
+fn close_file_system() -> io::Result<()> {
+    let newest = ABI::V6;
+    let rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(newest))
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(newest)))
+        .and_then(|rules| rules.scope(Scope::from_all(newest)))
+        .and_then(Ruleset::create)
+        .and_then(|rules| rules.restrict_self());
+    match rules {
+        Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
+            Err(io::Error::other("this kernel has none"))
+        }
+        Ok(_) => match File::open("/proc/self/status") {
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(()),
+            _ => Err(io::Error::other("applied, and yet a file can be opened")),
+        },
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
+/// What serving takes, in any model. Everything else fails with EPERM, so that a library that tries
+/// something harmless and new does not end the server.
+const CALLS: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+    libc::SYS_close,
+    libc::SYS_setsockopt,
+    libc::SYS_getpeername,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    // What std and libc do on their own.
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+    libc::SYS_clock_gettime,
+    libc::SYS_getpid,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// What taking clients takes, besides.
+const CALLS_OF_A_POOL: &[i64] = &[
+    libc::SYS_accept4,
+    libc::SYS_epoll_create1,
+    libc::SYS_eventfd2,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_ioctl,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+];
+
+/// What starting threads takes, besides.
+const CALLS_OF_THREADS: &[i64] = &[
+    libc::SYS_clone3,
+    libc::SYS_clone,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_prctl,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_gettid,
+    libc::SYS_mprotect,
+];
+
+fn compile(model: Model) -> io::Result<BpfProgram> {
+    let mut calls = CALLS.to_vec();
+    if !matches!(model, Model::Fork | Model::Reexec) {
+        calls.extend(CALLS_OF_A_POOL);
+    }
+    if model == Model::Thread {
+        calls.extend(CALLS_OF_THREADS);
+    }
+    let mut rules: std::collections::BTreeMap<_, _> =
+        calls.into_iter().map(|call| (call, Vec::new())).collect();
+    let compiled = memory_but_no_code().and_then(|rule| {
+        rules.insert(libc::SYS_mmap, vec![rule]);
+        SeccompFilter::new(
+            rules,
+            SeccompAction::Errno(Errno::EPERM as u32),
+            SeccompAction::Allow,
+            std::env::consts::ARCH.try_into()?,
+        )?
+        .try_into()
+    });
+    compiled.map_err(|error| {
+        io::Error::other(format!(
+            "cannot compile the filter of system calls: {error}"
+        ))
+    })
+}
+
+/// mmap(2) without PROT_EXEC.
+fn memory_but_no_code() -> Result<SeccompRule, seccompiler::BackendError> {
+    const PROTECTION: u8 = 2; // its third parameter
+    let executable = libc::PROT_EXEC as u64;
+    SeccompRule::new(vec![SeccompCondition::new(
+        PROTECTION,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::MaskedEq(executable),
+        0,
+    )?])
+}
+
+/// What the kernel says of a process, in its own words. It says nothing of Landlock: that one was
+/// tried.
+fn seen(id: u32) -> io::Result<String> {
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let limits = fs::read_to_string(format!("/proc/{id}/limits"))?;
+    let first = |text: &str, name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        let word = value.and_then(|value| {
+            value
+                .trim_start_matches(':')
+                .split_ascii_whitespace()
+                .next()
+        });
+        format!("{name} {}", word.unwrap_or("?"))
+    };
+    let of_status = ["Uid", "CapEff", "NoNewPrivs", "Seccomp"].map(|name| first(&status, name));
+    let of_limits = ["Max processes", "Max open files"].map(|name| first(&limits, name));
+    Ok(format!(
+        "a worker has {}, {}, says /proc/{id}",
+        of_status.join(", "),
+        of_limits.join(", ")
+    ))
+}

@@ -1,0 +1,218 @@
+//! Replacing the server by a newer one without refusing a client.
+//!
+//! The old server forks, and the child executes the program's *file*, which may have been replaced
+//! since. The new server gets the listener as from a service manager (LISTEN_FDS), and as its stdin
+//! a socket on which it says that it serves. Only then does the old one let go of its copy of the
+//! listener. Clients that connect meanwhile are in the queue of the one socket that both have.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::prctl;
+use nix::unistd::{dup2_stdin, getppid};
+use reexec::{Child, Fork};
+
+use crate::listener::Listener;
+
+/// How long a new server may take until it serves.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// In the environment of the new server: its parent's number, so that nobody further down takes it
+/// for himself, and whose the listener is.
+const PREDECESSOR: &str = "ECHO_SERVER_PREDECESSOR";
+
+/// What a new server says when it serves.
+const READY: &[u8] = b"r";
+
+/// How to start this program again: the same file name, the same arguments.
+#[derive(Clone)]
+pub(crate) struct Program {
+    path: PathBuf,
+    args: Vec<OsString>,
+}
+
+impl Program {
+    /// To be called at the start, while names mean what they meant to whoever started us.
+    pub(crate) fn this() -> io::Result<Self> {
+        let mut args = env::args_os();
+        // A path as it was given: it may lead through a symbolic link that is set to the next
+        // version, whereas current_exe() is the old one's own name.
+        let name = args.next().filter(|name| name.as_bytes().contains(&b'/'));
+        let path = match name {
+            Some(name) => std::path::absolute(Path::new(&name))?,
+            None => env::current_exe()?,
+        };
+        Ok(Self {
+            path,
+            args: args.collect(),
+        })
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
+/// The new server, as the old one sees it. Dropped, it goes on.
+pub(crate) struct Successor {
+    child: ManuallyDrop<Child>,
+    /// Until it serves: where it says so.
+    ready: Option<UnixStream>,
+    deadline: Instant,
+}
+
+/// What there is to know about the new server.
+pub(crate) enum News {
+    None,
+    Ready,
+    /// It never served.
+    Failed(String),
+    /// It did, but no longer.
+    Ended(ExitStatus),
+}
+
+/// What the new process needs to become the new server.
+pub(crate) struct Handover {
+    program: Program,
+    listener: OwnedFd,
+    listener_is_ours: bool,
+    ready: UnixStream,
+}
+
+impl Successor {
+    /// `Ok(Err(_))` in this process, `Ok(Ok(_))` in the new one.
+    pub(crate) fn fork(
+        listener: &Listener,
+        program: &Program,
+    ) -> io::Result<Result<Handover, Self>> {
+        // Said here and not by a child that fails: nothing has happened yet.
+        std::fs::metadata(&program.path)
+            .map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
+        let (ours, childs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let copy = listener.as_fd().try_clone_to_owned()?;
+        match reexec::fork()? {
+            Fork::Child => Ok(Ok(Handover {
+                program: program.clone(),
+                listener: copy,
+                listener_is_ours: listener.is_ours(),
+                ready: childs,
+            })),
+            Fork::Parent(child) => Ok(Err(Self {
+                child: ManuallyDrop::new(child),
+                ready: Some(ours),
+                deadline: Instant::now() + PATIENCE,
+            })),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where news may come from.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let ready = self.ready.as_ref().map(AsFd::as_fd);
+        [self.child.as_fd()].into_iter().chain(ready)
+    }
+
+    /// When there will be news even if none has come.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.ready.as_ref().map(|_| self.deadline)
+    }
+
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline()
+            .is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    pub(crate) fn news(&mut self) -> News {
+        let ended = self.child.try_wait().ok().flatten();
+        let Some(ready) = &mut self.ready else {
+            return ended.map_or(News::None, News::Ended);
+        };
+        match (ready.read(&mut [0]), ended) {
+            (Ok(1..), _) => {
+                self.ready = None;
+                News::Ready
+            }
+            (_, Some(status)) => News::Failed(format!("it has ended: {status}")),
+            (Ok(0), None) => News::Failed("it has closed its stdin without a word".to_owned()),
+            _ if self.is_late() => News::Failed(format!("it does not serve after {PATIENCE:?}")),
+            _ => News::None,
+        }
+    }
+
+    /// With its whole process: it is of no use.
+    pub(crate) fn kill(self) {
+        drop(ManuallyDrop::into_inner(self.child));
+    }
+}
+
+impl Handover {
+    /// Becomes the new server. Returns only if that fails.
+    pub(crate) fn execute(self) -> io::Error {
+        let error = match self.command() {
+            Ok(mut command) => command.exec(),
+            Err(error) => error,
+        };
+        io::Error::new(
+            error.kind(),
+            format!("cannot execute {}: {error}", self.program),
+        )
+    }
+
+    fn command(&self) -> io::Result<Command> {
+        // The new server is to outlive the old one.
+        prctl::set_pdeathsig(None)?;
+        // The one descriptor that is to go through exec, besides stdio.
+        fcntl(&self.listener, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        let whose = if self.listener_is_ours { "own" } else { "lent" };
+        let mut command = Command::new(&self.program.path);
+        command
+            .args(&self.program.args)
+            .env("LISTEN_FDS", "1")
+            .env("LISTEN_PID", process::id().to_string())
+            .env("LISTEN_FDS_FIRST_FD", self.listener.as_raw_fd().to_string())
+            .env(PREDECESSOR, format!("{} {whose}", getppid()))
+            .stdin(Stdio::from(OwnedFd::from(self.ready.try_clone()?)));
+        Ok(command)
+    }
+}
+
+/// The old server, as the new one sees it.
+pub(crate) struct Predecessor {
+    /// Whether it had made the listener, which is ours now.
+    pub(crate) made_the_listener: bool,
+}
+
+/// If we are started to replace a server.
+pub(crate) fn predecessor() -> Option<Predecessor> {
+    let marker = env::var(PREDECESSOR).ok()?;
+    let (parent, whose) = marker.split_once(' ')?;
+    let made_the_listener = whose == "own";
+    (parent.parse() == Ok(getppid().as_raw())).then_some(Predecessor { made_the_listener })
+}
+
+impl Predecessor {
+    /// It may go now: we serve.
+    pub(crate) fn tell(self) -> io::Result<()> {
+        let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+        UnixStream::from(stdin).write_all(READY)?;
+        Ok(dup2_stdin(File::open("/dev/null")?)?)
+    }
+}
