@@ -30,6 +30,14 @@ pub(crate) struct AcceptLoop {
     refused: u64,
 }
 
+/// Who is next.
+enum Next {
+    Client(TcpStream, IpAddr),
+    /// One was there, and is disconnected.
+    Refused,
+    None,
+}
+
 impl AcceptLoop {
     pub(crate) fn new(listener: Listener, options: &Options) -> Self {
         Self {
@@ -49,25 +57,27 @@ impl AcceptLoop {
         self.max_children.is_none_or(|max| workers.len() < max)
     }
 
-    /// The next client that may be served, if there is one.
-    fn next_client(&mut self) -> Option<(TcpStream, IpAddr)> {
-        if let Some(client) = self.waiting.take() {
-            return Some(client);
+    fn next_client(&mut self) -> Next {
+        if let Some((connection, source)) = self.waiting.take() {
+            return Next::Client(connection, source);
         }
-        match self.listener.as_ref()?.accept() {
+        let Some(listener) = &self.listener else {
+            return Next::None;
+        };
+        match listener.accept() {
             Accepted::Client(connection, source) => {
                 self.accepted += 1;
-                if self.is_one_too_many(source) {
-                    self.refused += 1;
-                    session(format_args!("{source} refused: too many of its clients"));
-                    return None;
+                if !self.is_one_too_many(source) {
+                    return Next::Client(connection, source);
                 }
-                Some((connection, source))
+                self.refused += 1;
+                session(format_args!("{source} refused: too many of its clients"));
+                Next::Refused
             }
-            Accepted::Nobody | Accepted::Closed => None,
+            Accepted::Nobody | Accepted::Closed => Next::None,
             Accepted::Shortage(error) => {
                 self.pause(&format!("cannot accept: {error}"));
-                None
+                Next::None
             }
         }
     }
@@ -144,14 +154,27 @@ impl Dispatch for AcceptLoop {
         }
     }
 
-    fn start_workers(&mut self, workers: &mut Workers) -> io::Result<Option<Job>> {
-        if self.listener.is_none() || self.backoff.until().is_some() || !self.has_room(workers) {
+    fn start_workers(&mut self, workers: &mut Workers, is_ready: bool) -> io::Result<Option<Job>> {
+        // Not all who are there, or a flood of clients would keep the supervisor from reaping.
+        const AT_ONCE: usize = 16;
+        if !is_ready && self.waiting.is_none() {
             return Ok(None);
         }
-        let Some((connection, source)) = self.next_client() else {
-            return Ok(None);
-        };
-        Ok(self.start(workers, connection, source).map(Job::Client))
+        for _ in 0..AT_ONCE {
+            if self.backoff.until().is_some() || !self.has_room(workers) {
+                break;
+            }
+            match self.next_client() {
+                Next::Client(connection, source) => {
+                    if let Some(connection) = self.start(workers, connection, source) {
+                        return Ok(Some(Job::Client(connection)));
+                    }
+                }
+                Next::Refused => {}
+                Next::None => break,
+            }
+        }
+        Ok(None)
     }
 
     fn has_ended(&mut self, ended: &Ended<'_>) {

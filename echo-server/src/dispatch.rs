@@ -59,9 +59,9 @@ pub(crate) struct Counts {
 pub(crate) trait Dispatch {
     fn watch(&mut self, workers: &Workers) -> Watch<'_>;
 
-    /// Starts what workers there are a need and room for. `Some` in a new process, which has to
-    /// leave the supervisor's loop with it.
-    fn start_workers(&mut self, workers: &mut Workers) -> io::Result<Option<Job>>;
+    /// Starts what workers there are a need and room for. `is_ready` is whether what was watched
+    /// is. `Some` in a new process, which has to leave the supervisor's loop with it.
+    fn start_workers(&mut self, workers: &mut Workers, is_ready: bool) -> io::Result<Option<Job>>;
 
     /// A worker has been reaped.
     fn has_ended(&mut self, ended: &Ended<'_>);

@@ -101,10 +101,11 @@ impl Intake {
             };
             match event.data() {
                 ORDERS => return self.close(),
-                LISTENER => match self.accept(event) {
-                    Some(event) => return Ok(event),
-                    None => {}
-                },
+                LISTENER => {
+                    if let Some(event) = self.accept(event) {
+                        return Ok(event);
+                    }
+                }
                 key => return Ok(Event::Ready(key)),
             }
         }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
@@ -85,7 +86,7 @@ impl Pool {
     }
 
     fn vacancy(&self) -> Option<usize> {
-        let mut places = self.places.iter();
+        let mut places = self.places.iter().take(self.size);
         places.position(|place| matches!(place, Place::Empty))
     }
 
@@ -124,17 +125,21 @@ impl Pool {
 
 impl Dispatch for Pool {
     fn watch(&mut self, _workers: &Workers) -> Watch<'_> {
-        match self.backoff.until() {
-            Some(until) if self.listener.is_some() => Watch::Until(until),
-            _ => Watch::Nothing,
+        if self.listener.is_none() {
+            return Watch::Nothing;
+        }
+        self.fit();
+        match (self.backoff.until(), self.vacancy()) {
+            (Some(until), _) => Watch::Until(until),
+            (None, Some(_)) => Watch::Until(Instant::now()),
+            (None, None) => Watch::Nothing,
         }
     }
 
-    fn start_workers(&mut self, workers: &mut Workers) -> io::Result<Option<Job>> {
-        self.fit();
+    fn start_workers(&mut self, workers: &mut Workers, _: bool) -> io::Result<Option<Job>> {
         while self.listener.is_some()
             && self.backoff.until().is_none()
-            && let Some(row) = self.vacancy().filter(|row| *row < self.size)
+            && let Some(row) = self.vacancy()
         {
             match self.start(workers, row) {
                 Ok(Some(seat)) => return Ok(Some(Job::Seat(seat))),

@@ -66,6 +66,7 @@ struct Ready {
     signal: bool,
     worker: bool,
     successor: bool,
+    client: bool,
 }
 
 /// What a signal asks for.
@@ -110,9 +111,6 @@ impl Supervisor {
     /// process, and once in each process that it forks.
     pub(crate) fn run(mut self) -> io::Result<Role> {
         loop {
-            if let Some(job) = self.dispatch.start_workers(&mut self.workers)? {
-                return Ok(Role::Worker(job));
-            }
             if self.is_draining() && self.workers.is_empty() {
                 let drained = !self.cut_off;
                 return Ok(Role::Supervisor { drained });
@@ -129,6 +127,12 @@ impl Supervisor {
                 Request::EndNow => return Ok(self.cut_off_the_rest()),
                 Request::GoOn if self.is_too_late() => return Ok(self.cut_off_the_rest()),
                 Request::GoOn => {}
+            }
+            let job = self
+                .dispatch
+                .start_workers(&mut self.workers, ready.client)?;
+            if let Some(job) = job {
+                return Ok(Role::Worker(job));
             }
         }
     }
@@ -150,6 +154,7 @@ impl Supervisor {
             .into_iter()
             .chain(successor.and_then(Successor::deadline))
             .min();
+        let client = fds.len();
         match self.dispatch.watch(&self.workers) {
             Watch::Nothing => {}
             Watch::For(listener) => fds.push(watch(listener)),
@@ -165,6 +170,7 @@ impl Supervisor {
             worker: is_ready(1),
             successor: successors.into_iter().any(is_ready)
                 || successor.is_some_and(Successor::is_late),
+            client: is_ready(client),
         })
     }
 
