@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::mem;
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -214,5 +215,10 @@ impl Dispatch for AcceptLoop {
             accepted: self.accepted,
             refused: self.refused,
         }
+    }
+
+    fn leave(mut self: Box<Self>) {
+        drop((self.listener.take(), self.waiting.take()));
+        mem::forget(self);
     }
 }

@@ -76,4 +76,7 @@ pub(crate) trait Dispatch {
     fn take_listener(&mut self) -> Option<Listener>;
 
     fn counts(&self, workers: &Workers) -> Counts;
+
+    /// In a forked copy: closes its copies of our descriptors.
+    fn leave(self: Box<Self>);
 }

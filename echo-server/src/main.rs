@@ -87,7 +87,7 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
         .map_err(unavailable)?;
     if options.sandbox != Mode::Off {
         match sandbox.try_out().map_err(unavailable)? {
-            TriedOut::Probe => return Ok(ExitCode::SUCCESS),
+            TriedOut::Probe => end_forked(Ok(())),
             TriedOut::Report(lines) => lines
                 .iter()
                 .for_each(|line| log::log(format_args!("sandbox: {line}"))),
@@ -131,12 +131,20 @@ fn serve(
     }
 
     match supervisor.run()? {
-        Role::Worker(job) => models::work(job, options, &sandbox)?,
-        Role::Successor(handover) => return Err(handover.execute().into()),
+        Role::Worker(job) => end_forked(models::work(job, options, &sandbox)),
+        Role::Successor(handover) => end_forked(Err(handover.execute())),
         Role::Supervisor { drained: true } => {}
         Role::Supervisor { drained: false } => return Ok(ExitCode::from(EXIT_CUT_OFF)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The end of a forked process: what is open or registered in the copy is the supervisor's to end.
+fn end_forked(result: io::Result<()>) -> ! {
+    if let Err(error) = &result {
+        log::failure(format_args!("{error}"));
+    }
+    reexec::exit_now(if result.is_ok() { 0 } else { EXIT_INTERNAL })
 }
 
 /// After this line a client can connect, and TERM is taken.

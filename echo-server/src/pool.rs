@@ -214,4 +214,6 @@ impl Dispatch for Pool {
         }
         counts
     }
+
+    fn leave(self: Box<Self>) {}
 }

@@ -65,7 +65,10 @@ impl Sandbox {
             mode,
             model,
             user: user.map(find_user).transpose()?,
-            filter: compile(model)?,
+            filter: match mode {
+                Mode::Off => Vec::new(),
+                Mode::Try | Mode::Require => compile(model)?,
+            },
             supervisor: process::id(),
         })
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::log;
@@ -53,10 +54,23 @@ impl End {
 }
 
 /// Serves one client to its end, in a process or a thread of its own.
-pub(crate) fn serve(connection: TcpStream, patience: Patience) -> io::Result<()> {
+pub(crate) fn serve(
+    connection: TcpStream,
+    patience: Patience,
+    buffer: &mut [u8; BUFFER],
+) -> io::Result<()> {
     let name = Name::of(&connection);
-    name.log(echo(connection, patience)?);
+    name.log(echo(connection, patience, buffer)?);
     Ok(())
+}
+
+/// The same in a process that has one session at a time.
+pub(crate) fn serve_in_process(connection: TcpStream, patience: Patience) -> io::Result<()> {
+    // Not on the stack, where it would have to be cleared first: here, a page of it exists once
+    // something is read into it.
+    static PROCESS: Mutex<[u8; BUFFER]> = Mutex::new([0; BUFFER]);
+    let mut buffer = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    serve(connection, patience, &mut buffer)
 }
 
 /// What the log calls a client, once it may be gone.
@@ -78,13 +92,12 @@ impl Name {
     }
 }
 
-fn echo(connection: TcpStream, patience: Patience) -> io::Result<End> {
+fn echo(connection: TcpStream, patience: Patience, buffer: &mut [u8; BUFFER]) -> io::Result<End> {
     connection.set_read_timeout(patience.idle)?;
     connection.set_write_timeout(patience.write)?;
     let mut session = Session::new(connection);
-    let mut buffer = [0; BUFFER];
     loop {
-        match session.turn(&mut buffer) {
+        match session.turn(buffer) {
             Ok(Turn::Done) => {}
             Ok(Turn::Ended(end)) => return Ok(end),
             Err(error) if is_not_now(&error) => return Ok(session.is_late()),

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process;
 use std::time::{Duration, Instant};
 
@@ -123,7 +124,10 @@ impl Supervisor {
                 self.hear_from_successor();
             }
             match self.take_signals(ready.signal)? {
-                Request::Fork(handover) => return Ok(Role::Successor(handover)),
+                Request::Fork(handover) => {
+                    self.leave();
+                    return Ok(Role::Successor(handover));
+                }
                 Request::EndNow => return Ok(self.cut_off_the_rest()),
                 Request::GoOn if self.is_too_late() => return Ok(self.cut_off_the_rest()),
                 Request::GoOn => {}
@@ -132,45 +136,57 @@ impl Supervisor {
                 .dispatch
                 .start_workers(&mut self.workers, ready.client)?;
             if let Some(job) = job {
+                self.leave();
                 return Ok(Role::Worker(job));
             }
         }
     }
 
+    /// In a forked copy: closes its copies of our descriptors. Its memory stays as it is, for to
+    /// give back a piece of it is to write into it, and a page that is written to becomes the
+    /// copy's own.
+    fn leave(self) {
+        let Self {
+            dispatch,
+            workers,
+            signals,
+            program,
+            successor,
+            ..
+        } = self;
+        drop((workers, signals, successor.map(Successor::kill)));
+        dispatch.leave();
+        mem::forget(program);
+    }
+
     /// Sleeps until there is something to do.
     fn wait(&mut self) -> io::Result<Ready> {
-        let watch = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let mut fds = vec![watch(self.signals.as_fd()), watch(self.workers.as_fd())];
         let successor = self.successor.as_ref();
-        fds.extend(
-            successor
-                .into_iter()
-                .flat_map(Successor::watched)
-                .map(watch),
-        );
-        let successors = 2..fds.len();
+        let [first, second] = successor.map_or([None, None], Successor::watched);
         let mut until = self
             .deadline
             .into_iter()
             .chain(successor.and_then(Successor::deadline))
             .min();
-        let client = fds.len();
+        let mut client = None;
         match self.dispatch.watch(&self.workers) {
             Watch::Nothing => {}
-            Watch::For(listener) => fds.push(watch(listener)),
+            Watch::For(listener) => client = Some(listener),
             Watch::Until(time) => until = until.into_iter().chain([time]).min(),
         }
-        match poll(&mut fds, timeout(until)) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let is_ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
+        let watched = [
+            Some(self.signals.as_fd()),
+            Some(self.workers.as_fd()),
+            first,
+            second,
+            client,
+        ];
+        let [signal, worker, first, second, client] = poll_readable(watched, until)?;
         Ok(Ready {
-            signal: is_ready(0),
-            worker: is_ready(1),
-            successor: successors.into_iter().any(is_ready)
-                || successor.is_some_and(Successor::is_late),
-            client: is_ready(client),
+            signal,
+            worker,
+            successor: first || second || successor.is_some_and(Successor::is_late),
+            client,
         })
     }
 
@@ -343,6 +359,34 @@ fn sessions(count: u64) -> String {
     } else {
         format!("{count} sessions")
     }
+}
+
+/// Waits until one of these can be read from, or for the deadline. In the order given.
+fn poll_readable<const N: usize>(
+    watched: [Option<BorrowedFd<'_>>; N],
+    until: Option<Instant>,
+) -> io::Result<[bool; N]> {
+    // Not to be watched is a number below zero for poll(2), and a second look at another one here.
+    let Some(other) = watched.iter().flatten().next() else {
+        return Ok([false; N]);
+    };
+    let events = |fd: &Option<_>| {
+        if fd.is_some() {
+            PollFlags::POLLIN
+        } else {
+            PollFlags::empty()
+        }
+    };
+    let mut fds = watched.map(|fd| PollFd::new(fd.unwrap_or(*other), events(&fd)));
+    match poll(&mut fds, timeout(until)) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut fds = fds.iter().zip(&watched);
+    Ok(std::array::from_fn(|_| {
+        fds.next()
+            .is_some_and(|(fd, watched)| watched.is_some() && fd.any() == Some(true))
+    }))
 }
 
 /// Rounded up to whole milliseconds, or the loop would be busy for the last one.

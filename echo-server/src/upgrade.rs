@@ -125,9 +125,11 @@ impl Successor {
     }
 
     /// Where news may come from.
-    pub(crate) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let ready = self.ready.as_ref().map(AsFd::as_fd);
-        [self.child.as_fd()].into_iter().chain(ready)
+    pub(crate) fn watched(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [
+            Some(self.child.as_fd()),
+            self.ready.as_ref().map(AsFd::as_fd),
+        ]
     }
 
     /// When there will be news even if none has come.
@@ -157,7 +159,7 @@ impl Successor {
         }
     }
 
-    /// With its whole process: it is of no use.
+    /// With its whole process: it is of no use. In a forked copy, only closes the copies.
     pub(crate) fn kill(self) {
         drop(ManuallyDrop::into_inner(self.child));
     }

@@ -56,7 +56,7 @@ pub struct Child {
     pipes: Mutex<Pipes>,
     /// The only write end of the child's lifeline. Closed with the handle, or by the kernel when
     /// this process ends: then the child gets its signal.
-    _tie: Option<OwnedFd>,
+    tie: Option<OwnedFd>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,7 @@ impl Child {
             owner: process::id(),
             state: Mutex::new(State::Unreaped),
             pipes: Mutex::new(pipes),
-            _tie: tie,
+            tie,
         }
     }
 
@@ -305,6 +305,15 @@ impl Child {
     /// Those of [`Child::signal`].
     pub fn kill(&self) -> io::Result<()> {
         self.signal(libc::SIGKILL)
+    }
+
+    /// What a forked copy of this process has copies of. Without taking a lock or memory, which
+    /// would be to write.
+    pub(crate) fn each_descriptor(&mut self, visit: &mut dyn FnMut(RawFd)) {
+        visit(self.handle.as_fd().as_raw_fd());
+        self.tie.as_ref().map(AsRawFd::as_raw_fd).map(&mut *visit);
+        let pipes = self.pipes.get_mut().unwrap_or_else(PoisonError::into_inner);
+        pipes.descriptors().for_each(visit);
     }
 
     /// Takes in how the child has ended, from somebody who has waited for everybody.

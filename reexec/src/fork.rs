@@ -30,8 +30,8 @@ pub enum Fork {
 ///
 /// - Close what it does not need: it has a copy of *every* descriptor, close-on-exec or not. As
 ///   long as it holds a connection or a pipe open, nobody sees the end of it.
-/// - Come to its end by itself, by [`process::exit`] or by returning from `main`: it must not run
-///   on into what the parent is doing.
+/// - Come to its end by itself, best by [`exit_now`]: it must not run on into what the parent is
+///   doing, nor run what the parent has registered for its own end.
 /// - Not write out what its parent had buffered. This function flushes [`io::stdout`]; other
 ///   writers are the caller's to flush.
 ///
@@ -70,6 +70,13 @@ pub fn fork() -> io::Result<Fork> {
             Ok(Fork::Child)
         }
     }
+}
+
+/// Ends this process at once, as `_exit(2)`: for one that has come out of [`fork`]. Nothing is
+/// dropped, flushed or called that its copy of the parent would drop, flush or call at its end; it
+/// is the parent who does that. So write out first what *this* process has buffered.
+pub fn exit_now(code: u8) -> ! {
+    sys::exit_now(code)
 }
 
 /// Ends this process when its parent ends. The parent-death signal is about the parent's *thread*;

@@ -79,6 +79,13 @@ pub(crate) struct Pipes {
 }
 
 impl Pipes {
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let stdin = self.stdin.as_ref().map(AsRawFd::as_raw_fd);
+        let stdout = self.stdout.as_ref().map(AsRawFd::as_raw_fd);
+        let stderr = self.stderr.as_ref().map(AsRawFd::as_raw_fd);
+        [stdin, stdout, stderr].into_iter().flatten()
+    }
+
     pub(crate) fn add_stdin(
         &mut self,
         layout: &mut Layout,

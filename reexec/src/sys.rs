@@ -317,6 +317,36 @@ pub(crate) fn exit_now(code: u8) -> ! {
     unsafe { libc::_exit(code.into()) }
 }
 
+/// Closes these descriptors, those in a row by one call, and forgets whom they belong to without
+/// running its destructor: in a forked copy, memory that is not written to is shared.
+pub(crate) fn close_and_forget<O>(mut owner: O, each: impl FnOnce(&mut O, &mut dyn FnMut(RawFd))) {
+    let mut run = None;
+    each(&mut owner, &mut |fd| {
+        run = Some(match run {
+            Some((first, last)) if last + 1 == fd => (first, fd),
+            Some(other) => {
+                close_run(other);
+                (fd, fd)
+            }
+            None => (fd, fd),
+        });
+    });
+    if let Some(run) = run {
+        close_run(run);
+    }
+    std::mem::forget(owner);
+}
+
+fn close_run((first, last): (RawFd, RawFd)) {
+    // SAFETY: integers only. The caller owns the descriptors and forgets that it does.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, last, 0) == -1 {
+            // Linux before 5.9.
+            (first..=last).for_each(|fd| drop(OwnedFd::from_raw_fd(fd)));
+        }
+    }
+}
+
 /// The path that was given to execve(2) when this program was started.
 pub(crate) fn path_executed_by() -> CString {
     // SAFETY: the value is 0, or a pointer to a string that the kernel put on our stack at exec,

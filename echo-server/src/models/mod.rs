@@ -24,7 +24,7 @@ pub(crate) fn work(job: Job, options: &Options, sandbox: &Sandbox) -> io::Result
     sandbox.enter()?;
     let patience = Patience::of(options);
     match job {
-        Job::Client(connection) => session::serve(connection, patience),
+        Job::Client(connection) => session::serve_in_process(connection, patience),
         Job::Seat(seat) => match options.model {
             Model::Thread => thread::serve(seat, options, patience),
             Model::Multiplex => multiplex::serve(seat, options, patience),

@@ -17,7 +17,7 @@ pub(crate) fn serve(seat: Seat, options: &Options, patience: Patience) -> io::Re
             Event::Client(connection, source) => {
                 intake.is_served();
                 if record.admits(source)? {
-                    session::serve(connection, patience)?;
+                    session::serve_in_process(connection, patience)?;
                     record.has_left(source)?;
                 }
             }

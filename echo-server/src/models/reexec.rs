@@ -47,5 +47,5 @@ fn serve() -> io::Result<()> {
     let connection = TcpStream::from(inherited_fd(CONNECTION)?);
     let sandbox = Sandbox::new(options.sandbox, options.model, options.user.as_deref())?;
     sandbox.of_child().enter()?;
-    session::serve(connection, Patience::of(&options))
+    session::serve_in_process(connection, Patience::of(&options))
 }

@@ -16,7 +16,7 @@ use crate::log::failure;
 use crate::options::Options;
 use crate::pool::Seat;
 use crate::record::Record;
-use crate::session::{self, Patience};
+use crate::session::{self, BUFFER, Patience};
 
 /// The key of [`Ends`] in the intake.
 const ENDS: u64 = 0;
@@ -112,7 +112,7 @@ fn start(
     let started = thread::Builder::new().spawn(move || {
         let _ending = Ending { bell, end, source };
         if let Some(connection) = take(&threads)
-            && let Err(error) = session::serve(connection, patience)
+            && let Err(error) = session::serve(connection, patience, &mut [0; BUFFER])
         {
             failure(format_args!("a session has failed: {error}"));
         }
