@@ -11,6 +11,7 @@
 mod processes;
 
 mod bytes;
+mod client;
 mod ending;
 mod server;
 mod shortage;

@@ -1,0 +1,29 @@
+//! From the address on the command line to a connection.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpStream};
+
+use crate::failure::{EXIT_CANNOT_CONNECT, EXIT_USAGE, Failure};
+
+/// Connects to `PORT` of this machine, or to `HOST:PORT`.
+pub(crate) fn to(address: &str) -> Result<TcpStream, Failure> {
+    let address = match address.parse::<u16>() {
+        Ok(port) => format!("{}:{port}", Ipv4Addr::LOCALHOST),
+        Err(_) => address.to_owned(),
+    };
+    TcpStream::connect(&address).map_err(|error| {
+        let (code, advice) = match error.kind() {
+            io::ErrorKind::InvalidInput => (
+                EXIT_USAGE,
+                "ADDRESS is PORT or HOST:PORT (IPv6 in brackets)",
+            ),
+            io::ErrorKind::ConnectionRefused => (
+                EXIT_CANNOT_CONNECT,
+                "no server listens there, start one: cargo run -p echo-server",
+            ),
+            _ => (EXIT_CANNOT_CONNECT, "check the address"),
+        };
+        let message = format!("cannot connect to {address}: {error}; {advice}");
+        Failure::new(code, message)
+    })
+}

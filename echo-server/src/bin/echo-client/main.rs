@@ -1,0 +1,55 @@
+//! The client of the chapter's C edition, `echo_mpclient.c`, which splits its input and output over
+//! two processes: the parent receives, the child sends.
+//!
+//! `cargo run -p echo-server --bin echo-client`, while `cargo run -p echo-server` runs in another
+//! terminal.
+
+#![forbid(unsafe_code)]
+
+mod blocking;
+mod connect;
+mod failure;
+mod input;
+mod one_process;
+mod options;
+mod screen;
+mod split;
+mod tally;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use failure::Failure;
+use input::Input;
+use options::Options;
+use screen::Screen;
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+/// Returns in both processes, if there are two: the child's result becomes its exit status.
+fn run(options: &Options) -> Result<(), Failure> {
+    // With SIGCHLD ignored, as a careless launcher leaves it, we would not learn how our child ends.
+    reexec::clean_start()?;
+    let input = Input::of_stdin()?;
+    let screen = Screen::on_stdout()?;
+    let connection = connect::to(&options.address)?;
+
+    if options.one_process {
+        one_process::run(&connection, input, screen, options.stall_timeout)
+    } else {
+        split::run(&connection, input, screen)
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    if let Some(message) = &failure.message {
+        let _ = writeln!(io::stderr(), "echo-client: {message}");
+    }
+    ExitCode::from(failure.code)
+}

@@ -1,0 +1,84 @@
+//! What came back, on stdout.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+
+use nix::poll::PollFlags;
+
+use crate::blocking::insist;
+use crate::failure::{EXIT_STDIO, Failure};
+
+const PROMPT: &str = "Input message(Q to quit): ";
+const ANSWER: &str = "Message from server: ";
+
+pub(crate) struct Screen {
+    /// Not [`io::Stdout`], which keeps back what is no whole line.
+    out: File,
+    /// Somebody types, and sees what comes back. Everybody else gets the bytes and nothing but.
+    is_interactive: bool,
+    is_within_line: bool,
+}
+
+impl Screen {
+    pub(crate) fn on_stdout() -> io::Result<Self> {
+        let stdout = io::stdout();
+        Ok(Self {
+            out: File::from(stdout.as_fd().try_clone_to_owned()?),
+            is_interactive: io::stdin().is_terminal() && stdout.is_terminal(),
+            is_within_line: false,
+        })
+    }
+
+    pub(crate) fn show(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if !self.is_interactive {
+            return self.write(bytes);
+        }
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if !self.is_within_line {
+                self.write(ANSWER.as_bytes())?;
+            }
+            self.write(line)?;
+            self.is_within_line = !line.ends_with(b"\n");
+        }
+        Ok(())
+    }
+
+    /// Asks for a line, where somebody is there to type it.
+    pub(crate) fn prompt(&mut self) -> Result<(), Failure> {
+        if self.is_within_line {
+            self.end_line()?;
+            self.is_within_line = false;
+        }
+        self.type_out(PROMPT)
+    }
+
+    /// Takes the cursor away from behind the prompt.
+    pub(crate) fn end_line(&self) -> Result<(), Failure> {
+        self.type_out("\n")
+    }
+
+    fn type_out(&self, text: &str) -> Result<(), Failure> {
+        if self.is_interactive {
+            self.write(text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, mut bytes: &[u8]) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            let length = insist(&self.out, PollFlags::POLLOUT, |out| out.write(bytes))
+                .map_err(cannot_write)?;
+            bytes = &bytes[length..];
+        }
+        Ok(())
+    }
+}
+
+fn cannot_write(error: io::Error) -> Failure {
+    match error.kind() {
+        // As with `| head -1`, which has what it wants.
+        io::ErrorKind::BrokenPipe => Failure::silent(EXIT_STDIO),
+        _ => Failure::new(EXIT_STDIO, format!("cannot write to stdout: {error}")),
+    }
+}
