@@ -177,7 +177,7 @@ fn a_file_comes_back_to_the_byte() {
     server.assert_no_worker_is_left();
 }
 
-/// Binary data, so a line `q` in it is none; the first 256 bytes have a NUL.
+/// Binary data, by the NUL byte at the start, so what looks like a line `q` is none.
 #[test]
 fn a_pipe_comes_back_to_the_byte() {
     let server = Server::start(&[]);

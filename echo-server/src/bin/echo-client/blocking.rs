@@ -6,19 +6,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Repeats `call` on our `stdin` or `stdout` when a signal interrupts it, and waits when it would
-/// block: the terminal or pipe is shared with others, and one of them may have set it so.
-pub(crate) fn insist<F: AsFd, T>(
-    mut stream: &F,
+/// Repeats `call`, a read or write of `stream`, when a signal interrupts it, and waits when it would
+/// block: a terminal or pipe is shared with others, and one of them may have set it so.
+pub(crate) fn insist(
+    stream: &impl AsFd,
     event: PollFlags,
-    mut call: impl FnMut(&mut &F) -> io::Result<T>,
-) -> io::Result<T> {
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
     loop {
-        match call(&mut stream) {
+        match call() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let mut fds = [PollFd::new(stream.as_fd(), event)];
-                // Interrupted, it is called again, by the next error of the same kind.
+                // If that fails, the call is made too early, which does no harm.
                 let _ = poll(&mut fds, PollTimeout::NONE);
             }
             result => return result,

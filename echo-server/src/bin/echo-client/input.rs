@@ -44,8 +44,8 @@ impl Input {
                 self.buffer[0] = letter;
             }
             let start = usize::from(held.is_some());
-            let length = insist(&self.source, PollFlags::POLLIN, |source| {
-                source.read(&mut self.buffer[start..])
+            let length = insist(&self.source, PollFlags::POLLIN, || {
+                (&self.source).read(&mut self.buffer[start..])
             })
             .map_err(cannot_read)?;
 

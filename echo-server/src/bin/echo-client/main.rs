@@ -13,6 +13,7 @@ mod input;
 mod one_process;
 mod options;
 mod screen;
+mod sender;
 mod split;
 mod tally;
 

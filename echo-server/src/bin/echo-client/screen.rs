@@ -18,6 +18,8 @@ pub(crate) struct Screen {
     /// Somebody types, and sees what comes back. Everybody else gets the bytes and nothing but.
     is_interactive: bool,
     is_within_line: bool,
+    /// Nothing came since the prompt.
+    pub(crate) is_prompting: bool,
 }
 
 impl Screen {
@@ -27,6 +29,7 @@ impl Screen {
             out: File::from(stdout.as_fd().try_clone_to_owned()?),
             is_interactive: io::stdin().is_terminal() && stdout.is_terminal(),
             is_within_line: false,
+            is_prompting: false,
         })
     }
 
@@ -34,6 +37,7 @@ impl Screen {
         if !self.is_interactive {
             return self.write(bytes);
         }
+        self.is_prompting = false;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             if !self.is_within_line {
                 self.write(ANSWER.as_bytes())?;
@@ -50,6 +54,7 @@ impl Screen {
             self.end_line()?;
             self.is_within_line = false;
         }
+        self.is_prompting = true;
         self.type_out(PROMPT)
     }
 
@@ -67,7 +72,7 @@ impl Screen {
 
     fn write(&self, mut bytes: &[u8]) -> Result<(), Failure> {
         while !bytes.is_empty() {
-            let length = insist(&self.out, PollFlags::POLLOUT, |out| out.write(bytes))
+            let length = insist(&self.out, PollFlags::POLLOUT, || (&self.out).write(bytes))
                 .map_err(cannot_write)?;
             bytes = &bytes[length..];
         }

@@ -1,16 +1,17 @@
 //! Input and output in two processes, so that neither waits for the other.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io::{self, PipeWriter, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use nix::poll::PollTimeout;
-use reexec::{Child, Fork};
+use reexec::Fork;
 
 use crate::blocking::readable;
-use crate::failure::{EXIT_INCOMPLETE, EXIT_STDIO, Failure};
+use crate::failure::{EXIT_INCOMPLETE, Failure};
 use crate::input::Input;
 use crate::screen::Screen;
+use crate::sender::Sender;
 use crate::tally::{Tally, verdict};
 
 const SIZE: usize = 64 * 1024;
@@ -71,120 +72,43 @@ fn receive(
 ) -> Result<(), Failure> {
     let mut buffer = vec![0; SIZE];
     let mut received = Tally::ZERO;
-    let mut prompted_at = None;
-    let end = loop {
-        let sent = sender.sent.count;
-        if sender.has_sent_all() && received.count > sent {
-            break Ok(()); // from a server that may never come to an end
-        }
+    loop {
         // After the answer, so that the next line is not typed into it.
-        if sender.is_sending() && received.count == sent && prompted_at != Some(sent) {
+        if sender.is_sending() && received.count == sender.sent.count && !screen.is_prompting {
             screen.prompt()?;
-            prompted_at = Some(sent);
         }
-        let [data, report] = readable(
-            [Some(connection.as_fd()), sender.reports()],
-            PollTimeout::NONE,
-        )?;
-        if report {
-            sender.take_report(received)?;
-        }
-        if !data {
-            continue;
-        }
-        match connection.read(&mut buffer) {
-            Ok(0) => break Ok(()),
-            Ok(length) => {
-                received.add(&buffer[..length]);
-                screen.show(&buffer[..length])?;
+        let fds = [Some(connection.as_fd()), sender.reports()];
+        let [has_come, _] = readable(fds, PollTimeout::NONE)?;
+        let mut end = None;
+        if has_come {
+            match connection.read(&mut buffer) {
+                Ok(0) => end = Some(Ok(())),
+                Ok(length) => {
+                    received.add(&buffer[..length]);
+                    screen.show(&buffer[..length])?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => end = Some(Err(error)),
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(error),
         }
-    };
-
-    // What it had reported before the end, it had reported by now.
-    while let [true] = readable([sender.reports()], PollTimeout::ZERO)? {
-        sender.take_report(received)?;
-    }
-    let result = match end {
-        Ok(()) if sender.has_sent_all() => verdict(sender.sent, received),
-        Ok(()) => {
-            let reason = "the server ended the connection before the end of the input";
-            Err(Failure::incomplete(sender.sent, received, reason))
-        }
-        Err(error) => Err(Failure::incomplete(sender.sent, received, error)),
-    };
-    if result.is_err() && prompted_at == Some(sender.sent.count) {
-        screen.end_line()?; // the message is not to stand behind the prompt
-    }
-    result
-}
-
-/// The child as the parent sees it. Dropped, it is killed if need be, and reaped: it may be waiting
-/// for input that never comes.
-struct Sender {
-    child: Child,
-    reports: Reports,
-    sent: Tally,
-}
-
-enum Reports {
-    /// More may come.
-    Open(PipeReader),
-    /// The child has come to the end of the input, or the connection failed it.
-    Ended { has_sent_all: bool },
-}
-
-impl Sender {
-    fn new(child: Child, reports: PipeReader) -> Self {
-        Self {
-            child,
-            reports: Reports::Open(reports),
-            sent: Tally::ZERO,
-        }
-    }
-
-    fn is_sending(&self) -> bool {
-        matches!(self.reports, Reports::Open(_))
-    }
-
-    fn has_sent_all(&self) -> bool {
-        matches!(self.reports, Reports::Ended { has_sent_all: true })
-    }
-
-    fn reports(&self) -> Option<BorrowedFd<'_>> {
-        match &self.reports {
-            Reports::Open(pipe) => Some(pipe.as_fd()),
-            Reports::Ended { .. } => None,
-        }
-    }
-
-    /// Takes the next report, or how the child has ended. To be called when there is something to
-    /// read, so it does not block.
-    fn take_report(&mut self, received: Tally) -> Result<(), Failure> {
-        let Reports::Open(pipe) = &mut self.reports else {
-            return Ok(());
-        };
-        let mut reports = [0; 64 * Tally::LENGTH];
-        let length = pipe.read(&mut reports)?;
-        // Each was written at once and so few bytes are never split, see pipe(7).
-        let (reports, _) = reports[..length].as_chunks();
-        if let Some(last) = reports.last() {
-            self.sent = Tally::from_bytes(*last);
-            return Ok(());
-        }
-        let status = self.child.wait()?;
-        let has_sent_all = match status.code().map(u8::try_from) {
-            Some(Ok(0)) => true,
-            Some(Ok(EXIT_INCOMPLETE)) => false,
-            Some(Ok(EXIT_STDIO)) => return Err(Failure::silent(EXIT_STDIO)), // it has said why
-            _ => {
-                let reason = format!("the process that sends has ended, {status}");
-                return Err(Failure::incomplete(self.sent, received, reason));
+        // Now, when whatever can have come back has been reported.
+        sender.catch_up(received)?;
+        // A peer that sends more than it gets may never come to an end.
+        if end.is_some() || received.count > sender.sent.count {
+            let result = judge(&sender, received, end.unwrap_or(Ok(())));
+            if result.is_err() && screen.is_prompting {
+                screen.end_line()?; // the message is not to stand behind the prompt
             }
-        };
-        self.reports = Reports::Ended { has_sent_all };
-        Ok(())
+            return result;
+        }
     }
+}
+
+fn judge(sender: &Sender, received: Tally, end: io::Result<()>) -> Result<(), Failure> {
+    end.map_err(|error| Failure::incomplete(sender.sent, received, error))?;
+    if received.count <= sender.sent.count && !sender.has_sent_all() {
+        let reason = "the server ended the connection before the end of the input";
+        return Err(Failure::incomplete(sender.sent, received, reason));
+    }
+    verdict(sender.sent, received)
 }

@@ -1,0 +1,89 @@
+//! The process that sends, as the one that receives sees it.
+
+use std::io::{PipeReader, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::poll::PollTimeout;
+use reexec::Child;
+
+use crate::blocking::readable;
+use crate::failure::{EXIT_INCOMPLETE, EXIT_STDIO, Failure};
+use crate::tally::Tally;
+
+/// Dropped, the child is killed if need be, and reaped: it may be waiting for input that never
+/// comes.
+pub(crate) struct Sender {
+    child: Child,
+    reports: Reports,
+    /// What the child had sent, or was about to send, at its last report.
+    pub(crate) sent: Tally,
+}
+
+enum Reports {
+    /// More may come.
+    Open(PipeReader),
+    /// The child has come to the end of the input, or the connection failed it.
+    Ended { has_sent_all: bool },
+}
+
+impl Sender {
+    pub(crate) fn new(child: Child, reports: PipeReader) -> Self {
+        Self {
+            child,
+            reports: Reports::Open(reports),
+            sent: Tally::ZERO,
+        }
+    }
+
+    pub(crate) fn is_sending(&self) -> bool {
+        matches!(self.reports, Reports::Open(_))
+    }
+
+    pub(crate) fn has_sent_all(&self) -> bool {
+        matches!(self.reports, Reports::Ended { has_sent_all: true })
+    }
+
+    /// To be waited for; `None` after the last one.
+    pub(crate) fn reports(&self) -> Option<BorrowedFd<'_>> {
+        match &self.reports {
+            Reports::Open(pipe) => Some(pipe.as_fd()),
+            Reports::Ended { .. } => None,
+        }
+    }
+
+    /// Takes all reports that are there, and, after the last one, how the child has ended.
+    /// `received` is for the message if that was not well.
+    pub(crate) fn catch_up(&mut self, received: Tally) -> Result<(), Failure> {
+        while let [true] = readable([self.reports()], PollTimeout::ZERO)? {
+            self.take_reports(received)?;
+        }
+        Ok(())
+    }
+
+    /// To be called when there is something to read, so that it does not block.
+    fn take_reports(&mut self, received: Tally) -> Result<(), Failure> {
+        let Reports::Open(pipe) = &mut self.reports else {
+            return Ok(());
+        };
+        let mut reports = [0; 64 * Tally::LENGTH];
+        let length = pipe.read(&mut reports)?;
+        // Each was written at once and so few bytes are never split, see pipe(7).
+        let (reports, _) = reports[..length].as_chunks();
+        if let Some(last) = reports.last() {
+            self.sent = Tally::from_bytes(*last);
+            return Ok(());
+        }
+        let status = self.child.wait()?;
+        let has_sent_all = match status.code().map(u8::try_from) {
+            Some(Ok(0)) => true,
+            Some(Ok(EXIT_INCOMPLETE)) => false,
+            Some(Ok(EXIT_STDIO)) => return Err(Failure::silent(EXIT_STDIO)), // it has said why
+            _ => {
+                let reason = format!("the process that sends has ended, {status}");
+                return Err(Failure::incomplete(self.sent, received, reason));
+            }
+        };
+        self.reports = Reports::Ended { has_sent_all };
+        Ok(())
+    }
+}
