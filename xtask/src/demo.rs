@@ -21,10 +21,10 @@ use crate::report::Told;
 use crate::scenarios::{ALL, Scenario};
 use crate::{interrupt, procfs, programs, ps, report, stage, verdict};
 
-const EXIT_NOT_HELD: u8 = 1;
+pub(crate) const EXIT_NOT_HELD: u8 = 1;
 pub(crate) const EXIT_OUTPUT: u8 = 74; // EX_IOERR
 pub(crate) const EXIT_MISSING: u8 = 77; // EX_NOPERM in sysexits.h, "skipped" in automake
-const EXIT_INTERRUPTED: u8 = 130; // 128 + SIGINT, as a shell reports it
+pub(crate) const EXIT_INTERRUPTED: u8 = 130; // 128 + SIGINT, as a shell reports it
 
 /// More at once would only get into each other's way: they sleep, but their `ps` does not.
 const SIDE_BY_SIDE: usize = 12;
@@ -106,7 +106,7 @@ fn cannot_write(error: io::Error) -> Failure {
 /// Ends what is left of the runs, which should be nothing, and counts what then is left.
 ///
 /// This process is a subreaper: if a stage process was killed, what it had started is ours now.
-fn clear_up() -> usize {
+pub(crate) fn clear_up() -> usize {
     stage::kill_and_reap_all();
     procfs::descendants(procfs::own_pid()).len()
 }

@@ -27,12 +27,14 @@ use options::{Options, Task};
 fn main() -> ExitCode {
     reexec::register(performance::ENTRY, performance::run);
     reexec::register(programs::BUILD, programs::print);
+    reexec::register(bench::GUARD, bench::guard);
+    reexec::register(bench::MEASURE, bench::measure);
     if let Some(code) = reexec::init() {
-        return code; // a process in which one run took place, or the programs were built
+        return code; // a process in which one run took place, the programs were built, or something was measured
     }
     match Options::parse().task {
         Task::Demo(options) => demo::run(&options),
         Task::List => list::run(),
-        Task::Bench(options) => bench::run(&options),
+        Task::Bench(_) => bench::run(),
     }
 }

@@ -18,7 +18,8 @@ const BOTTOM: f64 = 50.0;
 /// Between the base lines of two names.
 const NAME_HEIGHT: f64 = 16.0;
 
-/// Readable on light and dark, and without colour: ours are thick, the names stand at the lines.
+/// Readable on light and dark, and without colour: ours are thick or filled, the names stand at the
+/// lines and bars.
 const STYLE: &str = "
   svg { font: 13px system-ui, sans-serif; background: #fff; fill: #222 }
   .title { font-size: 16px; font-weight: 600 }
@@ -29,12 +30,24 @@ const STYLE: &str = "
   .dot.ours { fill: #0a7d38; stroke: none }
   .name.ours { fill: #0a7d38; stroke: none; font-weight: 600 }
   .lead { stroke: #bbb; fill: none }
+  .bar { fill: #8882; stroke: #888 }
+  .bar.ours { fill: #0a7d38; stroke: #0a7d38; stroke-width: 1 }
   @media (prefers-color-scheme: dark) {
     svg { background: #14171a; fill: #ddd }
     .grid { stroke: #333 } .lead { stroke: #555 }
-    .ours { stroke: #46c97a } .dot.ours, .name.ours { fill: #46c97a }
+    .ours { stroke: #46c97a } .dot.ours, .name.ours, .bar.ours { fill: #46c97a }
+    .bar.ours { stroke: #46c97a }
   }
 ";
+
+/// What every picture begins with.
+pub(super) fn head(title: &str, width: f64, height: f64) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
+         <title>{title}</title>\n<style>{STYLE}</style>\n\
+         <text class=\"title\" x=\"12\" y=\"26\">{title}</text>\n"
+    )
+}
 
 /// Draws `lines` over the positions that `labels` name.
 pub(super) fn draw(title: &str, labels: &[String], lines: &[Line]) -> String {
@@ -50,11 +63,7 @@ pub(super) fn draw(title: &str, labels: &[String], lines: &[Line]) -> String {
         HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part
     };
 
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n\
-         <text class=\"title\" x=\"12\" y=\"26\">{title}</text>\n"
-    );
+    let mut svg = head(title, WIDTH, HEIGHT);
     for power in low as i32..=high as i32 {
         let y = y(10_f64.powi(power));
         let end = WIDTH - RIGHT;

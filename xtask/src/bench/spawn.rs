@@ -10,9 +10,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::Serialize;
 
 use super::plot::{self, Line};
-use super::{Failure, Machine, Missing, compile, folder, median, meminfo_mib};
+use super::{Failure, Linking, Machine, Missing, built, compile, folder, median, meminfo_mib, say};
 use crate::options::BenchSpawn;
-use crate::programs::cargo_build;
 
 /// How much the parents hold, in MiB.
 const SIZES: [usize; 3] = [1, 512, 4096];
@@ -148,11 +147,6 @@ pub(super) fn run(options: &BenchSpawn) -> Result<(), Failure> {
         .map_err(|error| Failure::writing("stdout", &error))
 }
 
-/// How far it is; nobody waits for it.
-fn say(what: &str) {
-    let _ = writeln!(io::stderr(), "{what}");
-}
-
 /// Those of [`SIZES`] for which there is memory: two parents hold it at a time.
 fn sizes() -> Vec<usize> {
     const FOR_OTHERS: usize = 1024;
@@ -174,21 +168,16 @@ fn sizes() -> Vec<usize> {
 fn programs(folder: &Path) -> Result<(Vec<Program>, Vec<Missing>), Failure> {
     let mut programs = Vec::new();
     let mut missing = Vec::new();
-    let example = [
-        "--release",
-        "--package",
-        "reexec",
-        "--example",
-        "spawn-bench",
-    ];
+    let example = ["--release", "--package", "reexec", "--example"];
+    let name = "spawn-bench";
 
-    let path = built_example(&example, None).map_err(Failure::Missing)?;
+    let path = built(folder, &example, name, Linking::Dynamic).map_err(Failure::Missing)?;
     programs.push(Program {
         path,
         linking: "dynamic",
         ways: RUST,
     });
-    match static_example(folder, &example) {
+    match built(folder, &example, name, Linking::Static) {
         Ok(path) => programs.push(Program {
             path,
             linking: "static",
@@ -231,25 +220,6 @@ fn programs(folder: &Path) -> Result<(Vec<Program>, Vec<Missing>), Failure> {
         }),
     }
     Ok((programs, missing))
-}
-
-fn built_example(args: &[&str], rustflags: Option<&str>) -> Result<PathBuf, String> {
-    let built = cargo_build(args.iter().copied(), rustflags)?;
-    built
-        .get("spawn-bench")
-        .cloned()
-        .ok_or_else(|| "cargo has not built spawn-bench".to_owned())
-}
-
-/// Built in a folder of its own, and for an explicit target: the flag is not for build scripts.
-fn static_example(folder: &Path, args: &[&str]) -> Result<PathBuf, String> {
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let target_dir = folder.join("static").to_string_lossy().into_owned();
-    let more = ["--target", &target, "--target-dir", &target_dir];
-    built_example(
-        &[args, &more].concat(),
-        Some("-C target-feature=+crt-static"),
-    )
 }
 
 /// Lets the reference and the program's ways take turns.
@@ -364,14 +334,7 @@ impl Results {
     }
 
     fn table(&self) -> String {
-        let Machine {
-            processor,
-            processors,
-            memory_mib,
-            kernel,
-        } = &self.machine;
-        let mut out =
-            format!("{processor}, {processors} processors, {memory_mib} MiB, Linux {kernel}\n");
+        let mut out = self.machine.line();
         out +=
             "microseconds from spawn to reaped, medians; in brackets, the ratio to std Command\n\n";
         let _ = write!(out, "{:29} {:8}", "parent holds", "linking");
@@ -387,16 +350,8 @@ impl Results {
             }
             out.push('\n');
         }
-        for Missing {
-            what,
-            why,
-            how_to_get_it,
-        } in &self.missing
-        {
-            let _ = writeln!(
-                out,
-                "\nmissing: {what}: {why}\n  to get it: {how_to_get_it}"
-            );
+        for missing in &self.missing {
+            let _ = writeln!(out, "\n{missing}");
         }
         out
     }
