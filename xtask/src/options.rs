@@ -34,7 +34,6 @@ pub(crate) enum Task {
 pub(crate) enum Bench {
     /// From the spawn of a child that does nothing until it is reaped, by parents of several sizes
     Spawn(BenchSpawn),
-    /// Echo servers: new connections, messages, bulk, and the memory of an idle connection
     Echo(BenchEcho),
 }
 
@@ -49,7 +48,7 @@ pub(crate) struct BenchSpawn {
     pub(crate) svg: Option<PathBuf>,
 }
 
-/// Measures our echo server in every model, and rivals.
+/// Echo servers, ours and rivals: new connections, messages, bulk, and the memory of idle connections
 ///
 /// One process connects to one server at a time, on this machine, and compares every byte. What is
 /// measured: sessions (connect, 24 bytes there and back, half-close, end of stream) by 32 clients at

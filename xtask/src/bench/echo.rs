@@ -1,6 +1,6 @@
 //! `cargo xtask bench echo`: what our echo server does in each of its models, and rivals beside it.
 //!
-//! In each round every server is started once, is measured in every manner, and is ended. So all
+//! In each round every server has its turn: it is started, measured in every manner, and ended. So all
 //! of them see the same machine, also if that becomes busier meanwhile.
 
 use std::collections::BTreeMap;
@@ -70,8 +70,6 @@ enum Wanted {
     AtMost(f64),
 }
 
-const SESSIONS: &str = "connections/s";
-
 const TARGETS: &[Target] = &[
     sessions("fork", "c-fork", 1.0),
     sessions("fork", "socat", 2.0),
@@ -99,7 +97,7 @@ const fn sessions(of: &'static str, to: &'static str, at_least: f64) -> Target {
     Target {
         of,
         to,
-        measure: SESSIONS,
+        measure: "connections/s",
         values: |record| &record.sessions,
         wanted: Wanted::AtLeast(at_least),
     }
