@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Instant;
+
+use nix::unistd::close;
 
 use crate::backoff::Backoff;
 use crate::dispatch::{Counts, Dispatch, Ended, Job, Slot, Watch, Workers};
@@ -217,8 +219,14 @@ impl Dispatch for AcceptLoop {
         }
     }
 
-    fn leave(mut self: Box<Self>) {
-        drop((self.listener.take(), self.waiting.take()));
+    fn leave(self: Box<Self>) {
+        let listener = self.listener.iter().map(AsRawFd::as_raw_fd);
+        let waiting = self
+            .waiting
+            .iter()
+            .map(|(connection, _)| connection.as_raw_fd());
+        // By number, and never dropped, because to take them out would be to write.
+        listener.chain(waiting).for_each(|fd| drop(close(fd)));
         mem::forget(self);
     }
 }

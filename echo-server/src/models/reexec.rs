@@ -20,6 +20,9 @@ pub(crate) const ENTRY: &str = "echo-worker";
 const CONNECTION: &str = "connection";
 
 /// In the supervisor. The worker gets the same arguments as we.
+// Inlined, it would make the stack deeper where the model `fork` forks, and each page of that is
+// one to be copied for each client.
+#[inline(never)]
 pub(crate) fn start(connection: &TcpStream) -> io::Result<Child> {
     let worker = command(ENTRY)
         .args(env::args_os().skip(1))
