@@ -21,6 +21,7 @@ mod readiness;
 mod reaper;
 mod setting;
 mod setup;
+pub mod signal;
 mod spawn;
 mod sys;
 mod threads;

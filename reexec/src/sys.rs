@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{pid_t, siginfo_t, sigset_t};
 
@@ -476,6 +477,60 @@ fn is_ignored(signal: c_int) -> bool {
         let asked = libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0;
         asked && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
+}
+
+/// What is to be done about a signal.
+pub(crate) enum Disposition {
+    Default,
+    Ignored,
+    /// Counted by a handler.
+    Noted,
+}
+
+/// sigaction(2). `EINVAL` for a signal whose disposition cannot be changed.
+pub(crate) fn set_disposition(signal: c_int, disposition: Disposition) -> io::Result<()> {
+    let handler = match disposition {
+        Disposition::Default => libc::SIG_DFL,
+        Disposition::Ignored => libc::SIG_IGN,
+        Disposition::Noted => count as extern "C" fn(c_int) as usize,
+    };
+    // SAFETY: all-zero is a value of this plain data, and means: no flags, nothing blocked.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = handler;
+    action.sa_flags = libc::SA_RESTART;
+    // SAFETY: `action` is initialised and is copied. Its handler, if any, is `count`, which has the
+    // signature that goes without SA_SIGINFO, and is async-signal-safe.
+    checked(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) }.into()).map(drop)
+}
+
+/// Adds a flag to the disposition that a signal has.
+pub(crate) fn add_flag(signal: c_int, flag: c_int) -> io::Result<()> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: `action` is valid for writes, and is plain data, for which all-zero is a value. What
+    // is set is what was set before, with a flag more that changes nothing about how it is called.
+    unsafe {
+        checked(libc::sigaction(signal, ptr::null(), action.as_mut_ptr()).into())?;
+        let mut action = action.assume_init();
+        action.sa_flags |= flag;
+        checked(libc::sigaction(signal, &raw const action, ptr::null_mut()).into()).map(drop)
+    }
+}
+
+/// By signal number, of which 64 is the highest on every architecture but MIPS.
+static NOTED: [AtomicUsize; 128] = [const { AtomicUsize::new(0) }; 128];
+
+/// The only signal handler here. It may interrupt anything, so it must not allocate, lock, print
+/// or panic; an atomic is all that it touches.
+extern "C" fn count(signal: c_int) {
+    if let Some(count) = NOTED.get(signal.unsigned_abs() as usize) {
+        count.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// How often [`count`] has run for the signal.
+pub(crate) fn noted(signal: c_int) -> usize {
+    let count = NOTED.get(signal.unsigned_abs() as usize);
+    count.map_or(0, |count| count.load(Ordering::SeqCst))
 }
 
 /// Lets every signal through in this thread.

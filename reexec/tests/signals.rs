@@ -17,11 +17,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Command, ExitCode, Stdio};
 use std::thread;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
+use reexec::signal;
 use support::{
-    Skipped, children, descriptors, is_gone, needs, signals, stdout_of, until_stdin_ends,
-    wait_until,
+    Skipped, children, descriptors, is_gone, is_zombie, needs, signals, stdout_of,
+    until_stdin_ends, wait_until,
 };
 
 fn main() -> ExitCode {
@@ -35,7 +38,11 @@ fn main() -> ExitCode {
             compare_dispositions,
             start_clean,
             terminate_children,
-            lose_statuses
+            lose_statuses,
+            count_signals,
+            start_programs_with_ignored_signals,
+            let_children_go,
+            hear_of_ends_only,
         ],
         support::trials![
             signals_that_the_parent_blocks_are_not_blocked_in_the_child,
@@ -44,6 +51,11 @@ fn main() -> ExitCode {
             an_ordinary_start_can_be_made_clean,
             a_process_with_threads_is_not_made_clean,
             where_sigchld_is_ignored_waiting_says_that_the_status_is_lost,
+            noted_signals_are_counted_and_merge,
+            what_is_ignored_stays_so_in_an_executed_program_and_not_in_a_child,
+            without_child_wait_there_is_no_zombie,
+            without_child_stop_only_ends_are_told,
+            what_cannot_be_changed_is_refused,
         ],
     )
 }
@@ -204,4 +216,120 @@ fn lose_statuses() {
     drop(killed_by_drop);
     assert!(is_gone(pid));
     assert_eq!(children(), []);
+}
+
+fn noted_signals_are_counted_and_merge() {
+    stdout_of(&mut support::program("count_signals"));
+}
+
+fn count_signals() {
+    let send = || kill(Pid::this(), Signal::SIGUSR1).unwrap();
+    let own = || status_of(process::id());
+    signal::note(libc::SIGUSR1).unwrap();
+    assert!(signals(&own(), "SigCgt").contains(&Signal::SIGUSR1));
+    (0..3).for_each(|_| send()); // to a process with one thread: each has come when kill returns
+    assert_eq!(signal::noted(libc::SIGUSR1), 3);
+
+    let held_back = SigSet::from(Signal::SIGUSR1);
+    held_back.thread_block().unwrap();
+    (0..10).for_each(|_| send());
+    assert_eq!(signal::noted(libc::SIGUSR1), 3);
+    held_back.thread_unblock().unwrap();
+    assert_eq!(signal::noted(libc::SIGUSR1), 4, "the ten have merged");
+
+    signal::ignore(libc::SIGUSR1).unwrap();
+    send();
+    assert_eq!(signal::noted(libc::SIGUSR1), 4);
+    signal::default(libc::SIGUSR1).unwrap();
+    assert!(!signals(&own(), "SigIgn").contains(&Signal::SIGUSR1));
+    assert!(!signals(&own(), "SigCgt").contains(&Signal::SIGUSR1));
+    assert_eq!(signal::noted(libc::SIGUSR2), 0);
+}
+
+fn what_is_ignored_stays_so_in_an_executed_program_and_not_in_a_child() {
+    stdout_of(&mut support::program("start_programs_with_ignored_signals"));
+}
+
+fn start_programs_with_ignored_signals() {
+    signal::ignore(libc::SIGUSR1).unwrap();
+    signal::note(libc::SIGUSR2).unwrap();
+
+    let child = child();
+    let status = status_of(child.id());
+    assert!(!signals(&status, "SigIgn").contains(&Signal::SIGUSR1));
+    assert!(!signals(&status, "SigCgt").contains(&Signal::SIGUSR2));
+
+    let mut standard = standard_child();
+    let status = status_of(standard.id());
+    assert!(signals(&status, "SigIgn").contains(&Signal::SIGUSR1));
+    assert!(!signals(&status, "SigCgt").contains(&Signal::SIGUSR2));
+    drop(standard.stdin.take());
+    standard.wait().unwrap();
+}
+
+fn without_child_wait_there_is_no_zombie() {
+    stdout_of(&mut support::program("let_children_go"));
+}
+
+fn let_children_go() {
+    let end = |mut child: process::Child| {
+        drop(child.stdin.take());
+        child.id()
+    };
+    let zombie = end(standard_child());
+    wait_until("a zombie", || is_zombie(zombie));
+
+    signal::no_child_wait().unwrap();
+    let child = end(standard_child());
+    wait_until("nothing is left of it", || is_gone(child));
+    assert!(is_zombie(zombie), "it was one before");
+    let zombie = Pid::from_raw(zombie as i32);
+    assert_eq!(waitpid(None, None).unwrap().pid(), Some(zombie));
+    assert_eq!(waitpid(None, None), Err(Errno::ECHILD));
+
+    signal::default(libc::SIGCHLD).unwrap(); // which takes the flag off again
+    let zombie = end(standard_child());
+    wait_until("a zombie", || is_zombie(zombie));
+    waitpid(None, None).unwrap();
+}
+
+fn without_child_stop_only_ends_are_told() {
+    stdout_of(&mut support::program("hear_of_ends_only"));
+}
+
+fn hear_of_ends_only() {
+    signal::note(libc::SIGCHLD).unwrap();
+    for (only_ends, told) in [(false, 3), (true, 1)] {
+        if only_ends {
+            signal::no_child_stop().unwrap();
+        }
+        let before = signal::noted(libc::SIGCHLD);
+        let child = child();
+        let is = |wanted| support::stat(child.id()).is_some_and(|stat| stat.state == wanted);
+        child.signal(libc::SIGSTOP).unwrap();
+        wait_until("stopped", || {
+            is('T') && (only_ends || signal::noted(libc::SIGCHLD) > before)
+        });
+        child.signal(libc::SIGCONT).unwrap();
+        wait_until("continued", || {
+            is('S') && (only_ends || signal::noted(libc::SIGCHLD) > before + 1)
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        wait_until("told of the end", || signal::noted(libc::SIGCHLD) > before);
+        assert_eq!(signal::noted(libc::SIGCHLD) - before, told);
+    }
+}
+
+fn what_cannot_be_changed_is_refused() {
+    let refused = |result: io::Result<()>| {
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    };
+    for wrong in [libc::SIGKILL, libc::SIGSTOP, 0, -1, 4711] {
+        refused(signal::ignore(wrong));
+        refused(signal::default(wrong));
+        refused(signal::note(wrong));
+    }
+    refused(signal::note(libc::SIGSEGV));
+    assert_eq!(signal::noted(4711), 0);
 }
