@@ -19,6 +19,7 @@ use crate::performance::{ENTRY, Part};
 use crate::programs::Programs;
 use crate::report::Told;
 use crate::scenarios::{ALL, Scenario};
+use crate::verdict::Verdict;
 use crate::{interrupt, procfs, programs, ps, report, stage, verdict};
 
 pub(crate) const EXIT_NOT_HELD: u8 = 1;
@@ -407,6 +408,7 @@ struct Summary {
     scenarios: usize,
     held: usize,
     not_held: usize,
+    skipped: usize,
     refuted: usize,
     not_refuted: usize,
     processes_left: usize,
@@ -417,13 +419,16 @@ struct Summary {
 
 impl Summary {
     fn new(told: &[Told], left: usize, running: Duration, with_build: Duration) -> Self {
+        let verdicts = || told.iter().flat_map(|told| &told.verdicts);
         let count = |twin: bool, good: bool| {
-            let verdicts = told.iter().flat_map(|told| &told.verdicts);
-            let is_twin = |v: &&verdict::Verdict| matches!(v, verdict::Verdict::Twin { .. });
-            verdicts
-                .filter(|v| is_twin(v) == twin && v.is_good() == good)
-                .count()
+            let is_counted = |v: &&Verdict| match v {
+                Verdict::Own { held, .. } => !twin && *held == good,
+                Verdict::Twin { refuted, .. } => twin && *refuted == good,
+                Verdict::Skipped { .. } => false,
+            };
+            verdicts().filter(is_counted).count()
         };
+        let is_skipped = |v: &&Verdict| matches!(v, Verdict::Skipped { .. });
         let longest = told
             .iter()
             .map(|told| told.scenario.seconds)
@@ -432,6 +437,7 @@ impl Summary {
             scenarios: told.len(),
             held: count(false, true),
             not_held: count(false, false),
+            skipped: verdicts().filter(is_skipped).count(),
             refuted: count(true, true),
             not_refuted: count(true, false),
             processes_left: left,
@@ -445,16 +451,21 @@ impl Summary {
         let Summary {
             held,
             not_held,
+            skipped,
             refuted,
             not_refuted,
             processes_left,
             ..
         } = self;
         let mut out = match not_held {
+            0 if *held == 0 => "\n".to_owned(),
             0 if *held == 1 => "\nThe claim held. ".to_owned(),
             0 => format!("\nAll {held} claims held. "),
             _ => format!("\n{not_held} of {} claims did NOT hold. ", held + not_held),
         };
+        if *skipped > 0 {
+            let _ = write!(out, "{skipped} skipped. ");
+        }
         let twins = refuted + not_refuted;
         if twins > 0 {
             let _ = write!(

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How a program ends that cannot do its part on this machine; what it wrote to stderr says why.
+pub(crate) const SKIPPED: &str = "exit status: 77";
+
 /// One event of one run, as a line of NDJSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Event {

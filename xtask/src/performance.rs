@@ -67,6 +67,7 @@ fn set(scenario: &Scenario, part: Part) -> io::Result<Stage> {
         program,
         args(clock),
         limit,
+        clock,
     )
 }
 

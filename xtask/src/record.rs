@@ -1,6 +1,6 @@
 //! What the events of one run say, for the judges of the claims.
 
-use crate::event::{Event, Process, Stream, What};
+use crate::event::{Event, Process, SKIPPED, Stream, What};
 use crate::ps::{self, Row};
 
 /// A judgement: held, or why not.
@@ -112,6 +112,17 @@ impl Record<'_> {
             })
         );
         failed.or_else(|| (!ended).then(|| "the run broke off".to_owned()))
+    }
+
+    /// Why the run could not take place, if a program said that this machine lacks what it takes.
+    pub(crate) fn skipped(&self) -> Option<String> {
+        let is_so =
+            |event: &Event| matches!(&event.what, What::Reaped { status, .. } if status == SKIPPED);
+        let reason = self.lines_of(Stream::Stderr).last().copied();
+        self.0
+            .iter()
+            .any(is_so)
+            .then(|| reason.unwrap_or("no reason was given").to_owned())
     }
 
     /// How the stage, as parent or adopter, saw this process end.

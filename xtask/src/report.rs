@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::event::{Event, Stream, What};
 use crate::output::{BAD, BOLD, DIM, GOOD, MARK, styled};
 use crate::ps;
-use crate::scenarios::Scenario;
+use crate::scenarios::{Chapter, Scenario};
 use crate::verdict::Verdict;
 
 /// What is known of a scenario when it and its twin are over.
@@ -195,15 +195,24 @@ fn ps_line(row: &str, columns: usize) -> String {
 
 fn verdict_line(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Verdict {
+        Verdict::Own {
             claim,
             held: true,
             says,
+            chapter,
             ..
         } => {
-            format!("{} {claim}: {says}\n", styled(GOOD, "held    "))
+            let chapter = match chapter {
+                Chapter::Right => "",
+                Chapter::Imprecise => " (the chapter is imprecise)",
+                Chapter::Wrong => " (the chapter is wrong)",
+            };
+            format!("{} {claim}: {says}{chapter}\n", styled(GOOD, "held    "))
         }
-        Verdict::Verdict {
+        Verdict::Skipped { claim, because, .. } => {
+            format!("{} {claim}: {because}\n", styled(MARK, "skipped "))
+        }
+        Verdict::Own {
             claim,
             says,
             because,
@@ -271,10 +280,13 @@ pub(crate) fn table(told: &[Told]) -> String {
     let mut out = format!("\n{}\n", styled(BOLD, heading));
     for told in told {
         let claims: Vec<_> = told.scenario.claims.iter().map(|claim| claim.id).collect();
-        let (style, verdict) = if told.is_good() {
-            (GOOD, "held")
-        } else {
+        let is_skipped = |verdict: &Verdict| matches!(verdict, Verdict::Skipped { .. });
+        let (style, verdict) = if !told.is_good() {
             (BAD, "NOT HELD")
+        } else if told.verdicts.iter().any(is_skipped) {
+            (MARK, "skipped")
+        } else {
+            (GOOD, "held")
         };
         let verdict = styled(style, format_args!("{verdict:8}"));
         let (name, claims, seconds) = (told.scenario.name, claims.join(" "), told.seconds);

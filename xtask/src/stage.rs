@@ -20,7 +20,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::event::{Event, Process, Stream, What};
+use crate::event::{Event, Process, SKIPPED, Stream, What};
+use crate::scenarios::Clock;
 use crate::{procfs, ps};
 
 /// Between two looks at /proc.
@@ -102,6 +103,10 @@ pub(crate) struct Stage {
     deadline: Instant,
     /// Whether the stage waits for its children. An adopter that does not is part of some stories.
     reaping: bool,
+    /// Whether a program has said, by its exit status, that it cannot do its part here.
+    skipped: bool,
+    /// For the times of a second program.
+    pub(crate) clock: Clock,
 }
 
 impl Stage {
@@ -111,6 +116,7 @@ impl Stage {
         program: &str,
         args: Vec<String>,
         limit: Duration,
+        clock: Clock,
     ) -> io::Result<Self> {
         nix::sys::prctl::set_child_subreaper(true)?;
         let log = Arc::new(Log {
@@ -133,18 +139,23 @@ impl Stage {
             seen: BTreeMap::new(),
             deadline: Instant::now() + limit,
             reaping: true,
+            skipped: false,
+            clock,
         })
     }
 
     /// Starts the program that the run is about.
     pub(crate) fn start(&mut self) -> Result<Process, Stop> {
         let (program, args) = (self.program.clone(), self.args.clone());
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         self.start_program(&program, &args)
     }
 
     /// Starts another program.
-    pub(crate) fn start_program(&mut self, program: &str, args: &[&str]) -> Result<Process, Stop> {
+    pub(crate) fn start_program(
+        &mut self,
+        program: &str,
+        args: &[String],
+    ) -> Result<Process, Stop> {
         let path = self.programs.get(program);
         let path = path.ok_or_else(|| Stop::Failed(format!("there is no program {program}")))?;
         let mut child = Command::new(path)
@@ -189,10 +200,7 @@ impl Stage {
 
     /// Waits for the child that says its number, as the chapter's children do.
     pub(crate) fn child_that_says_its_pid(&mut self) -> Result<Process, Stop> {
-        let line = self.line("My pid is: ")?;
-        let pid = line.trim_start_matches("My pid is: ").parse();
-        let pid = pid.map_err(|_| Stop::Failed(format!("no process number in {line:?}")))?;
-        Ok(self.found(pid, "child"))
+        self.process_in_line("My pid is: ", "child")
     }
 
     /// Waits for a child that has become what it is to be: not the copy of its parent that it is
@@ -228,15 +236,25 @@ impl Stage {
     pub(crate) fn line(&mut self, beginning: &str) -> Result<String, Stop> {
         let mut found = None;
         self.until(&format!("the line {beginning:?} is printed"), |stage| {
-            found = stage
-                .log
-                .lines()
-                .iter()
-                .find(|line| line.starts_with(beginning))
-                .cloned();
+            found = stage.lines(beginning).into_iter().next();
             found.is_some()
         })?;
         found.ok_or(Stop::Missed)
+    }
+
+    /// Waits for a line on stdout that begins like this, and ends with the number of a process.
+    pub(crate) fn process_in_line(&mut self, beginning: &str, role: &str) -> Result<Process, Stop> {
+        let line = self.line(beginning)?;
+        let pid = line.trim_start_matches(beginning).parse();
+        let pid = pid.map_err(|_| Stop::Failed(format!("no process number in {line:?}")))?;
+        Ok(self.found(pid, role))
+    }
+
+    /// The lines on stdout so far that begin like this.
+    pub(crate) fn lines(&self, beginning: &str) -> Vec<String> {
+        let lines = self.log.lines();
+        let wanted = lines.iter().filter(|line| line.starts_with(beginning));
+        wanted.cloned().collect()
     }
 
     /// Waits until `condition` is true. The story cannot go on without it.
@@ -248,9 +266,11 @@ impl Stage {
         if self.watch(self.deadline, is_true)? {
             return Ok(());
         }
-        self.log.record(What::Missed {
-            condition: condition.to_owned(),
-        });
+        if !self.skipped {
+            self.log.record(What::Missed {
+                condition: condition.to_owned(),
+            });
+        }
         Err(Stop::Missed)
     }
 
@@ -280,7 +300,7 @@ impl Stage {
             let idle = self.seen.values().all(|stat| stat.state == 'Z')
                 && self.readers.iter().all(JoinHandle::is_finished);
             let idle_since = *idle_since.insert(idle_since.filter(|_| idle).unwrap_or(now));
-            if now >= deadline || now - idle_since > IDLE_LIMIT {
+            if now >= deadline || now - idle_since > IDLE_LIMIT || self.skipped {
                 return Ok(false);
             }
             thread::sleep(TICK);
@@ -334,6 +354,7 @@ impl Stage {
                 WaitStatus::Signaled(pid, signal, _) => (pid, format!("signal: {signal}")),
                 _ => return,
             };
+            self.skipped |= status == SKIPPED;
             self.log.record(What::Reaped {
                 pid: pid.as_raw(),
                 status,
@@ -472,11 +493,11 @@ fn stop_at_end_of_stdin(log: &Log) {
 }
 
 /// As one would type it.
-fn shell_words(program: &str, args: &[&str]) -> String {
+fn shell_words(program: &str, args: &[String]) -> String {
     let quoted = args.iter().map(|arg| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:*".contains(c);
         if arg.chars().all(plain) && !arg.is_empty() {
-            (*arg).to_owned()
+            arg.clone()
         } else {
             format!("'{}'", arg.replace('\'', r"'\''"))
         }

@@ -24,6 +24,22 @@ const MARK: &str = "XTASK_TEST";
 /// As the README says of a killed xtask.
 const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
 
+/// The examples that are programs of scenarios.
+const EXAMPLES: [&str; 12] = [
+    "fork",
+    "handler-limits",
+    "ignore-sigchld",
+    "late-handler",
+    "one-close-too-few",
+    "orphan",
+    "pid-namespace",
+    "pidfd",
+    "remove-zombie",
+    "sigchld",
+    "signal",
+    "try-wait",
+];
+
 /// A run of xtask with a mark and a report folder of its own.
 struct Run {
     mark: String,
@@ -108,7 +124,7 @@ impl Run {
         ] {
             symlink(built.join(name), folder.join(name)).unwrap();
         }
-        for name in ["fork", "orphan"] {
+        for name in EXAMPLES {
             symlink(built.join("examples").join(name), folder.join(name)).unwrap();
         }
         folder
@@ -233,7 +249,12 @@ fn json_goes_to_stdout_and_text_to_stderr() {
         );
         assert!(judged.insert(claim), "twice: {verdict}");
     }
-    assert!(judged.len() >= 19, "{judged:?}");
+    assert!(judged.len() >= 29, "{judged:?}");
+    let rulings = ["right", "imprecise", "wrong"];
+    assert!(
+        of_kind(&events, "verdict")
+            .all(|verdict| rulings.contains(&verdict["chapter"].as_str().unwrap()))
+    );
     assert!(of_kind(&events, "twin").all(|twin| twin["refuted"] == true));
     for (scenario, _) in &judged {
         let mut snapshots =
@@ -306,6 +327,49 @@ fn a_twin_that_shows_no_fault_is_noticed() {
     assert!(of_kind(&events, "verdict").all(|verdict| verdict["held"] == true));
     assert!(of_kind(&events, "twin").all(|twin| twin["refuted"] == false));
     assert!(text(&output.stderr).contains("NOT REFUTED"));
+}
+
+#[test]
+fn a_scenario_that_is_not_possible_here_is_skipped_with_the_reason() {
+    let run = Run::new();
+    let programs = run.programs();
+    put_script(
+        &programs.join("pid-namespace"),
+        r#"echo "My pid is: $$"; echo "pid-namespace: not allowed; ask root" >&2; exit 77"#,
+    );
+    let programs = programs.to_str().unwrap();
+    let args = [
+        "demo",
+        "pid-namespace",
+        "fork",
+        "--json",
+        "--programs",
+        programs,
+    ];
+    let output = run.output(&args);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let events = ndjson(&output.stdout);
+    let skipped: Vec<_> = of_kind(&events, "skipped").collect();
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+    assert_eq!(skipped[0]["claim"], "C44");
+    assert_eq!(
+        skipped[0]["because"],
+        "pid-namespace: not allowed; ask root"
+    );
+    assert!(of_kind(&events, "verdict").all(|verdict| verdict["scenario"] == "fork"));
+    assert_eq!(of_kind(&events, "twin").count(), 0);
+    let summary = of_kind(&events, "summary").next().unwrap();
+    assert_eq!(
+        (&summary["held"], &summary["skipped"]),
+        (&3.into(), &1.into())
+    );
+    assert!(
+        told.contains("skipped  C44: pid-namespace: not allowed"),
+        "{told}"
+    );
+    assert!(told.contains("All 3 claims held. 1 skipped. "), "{told}");
+    assert!(!told.contains("never came true"), "{told}");
 }
 
 #[test]
@@ -540,6 +604,10 @@ fn the_list_names_what_demo_takes() {
         "orphan",
         "wait",
         "goroutine-wait",
+        "three-ways",
+        "pid-namespace",
+        "remove-zombie",
+        "one-close-too-few",
         "echo-server",
     ] {
         assert!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Claim, Scenario, Twin, words};
+use super::{Chapter, Claim, Scenario, Twin, words};
 use crate::event::Process;
 use crate::procfs;
 use crate::record::{Judgement, Record, check};
@@ -33,6 +33,7 @@ pub(super) const FIVE_CLIENTS: Scenario = Scenario {
     act: five_clients,
     claims: &[Claim {
         id: "C1",
+        chapter: Chapter::Right,
         says: "a process for each client serves all of them at once, and none is left afterwards",
         judge: all_at_once,
     }],

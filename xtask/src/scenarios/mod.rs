@@ -1,11 +1,17 @@
 //! The one list of scenarios, which everything else is made from.
 
+mod descriptors;
 mod echo_server;
 mod exec_cmd;
 mod fork;
 mod goroutine_wait;
+mod pid_namespace;
+mod signals;
 mod wait;
+mod waiting;
 mod zombie;
+
+use serde::Serialize;
 
 use crate::record::{Judgement, Record};
 use crate::stage::{Stage, Stop};
@@ -23,6 +29,17 @@ pub(crate) const ALL: &[Scenario] = &[
     wait::WAIT,
     goroutine_wait::WAIT,
     goroutine_wait::NO_WAIT,
+    waiting::THREE_WAYS,
+    waiting::TRY_WAIT,
+    pid_namespace::PID_NAMESPACE,
+    signals::SIGNAL,
+    signals::HANDLER_LIMITS,
+    signals::SIGCHLD,
+    signals::REMOVE_ZOMBIE,
+    signals::IGNORE_SIGCHLD,
+    signals::LATE_HANDLER,
+    descriptors::ONE_CLOSE_TOO_FEW,
+    descriptors::SHUTDOWN,
     echo_server::FIVE_CLIENTS,
 ];
 
@@ -43,10 +60,21 @@ pub(crate) struct Scenario {
     pub(crate) twin: Option<Twin>,
 }
 
+/// What a claim that holds makes of the chapter's statement.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Chapter {
+    Right,
+    /// Right as far as it goes, or only under conditions that it does not name.
+    Imprecise,
+    Wrong,
+}
+
 /// A statement of the chapter, as far as this scenario shows it.
 pub(crate) struct Claim {
     /// The statements of the chapter are numbered in its order.
     pub(crate) id: &'static str,
+    pub(crate) chapter: Chapter,
     /// What holds on this machine, if it does.
     pub(crate) says: &'static str,
     /// Judges from the recorded events alone.

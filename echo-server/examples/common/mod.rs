@@ -1,0 +1,39 @@
+//! What every one of these programs does in the same way, and none is about.
+
+#![allow(dead_code, reason = "each program uses its part of this file")]
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// The value of an option in seconds.
+pub(crate) fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+}
+
+/// `println!` would panic if nobody reads our output any more (`| head -1`).
+pub(crate) fn say(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write to stdout: {error}")))
+}
+
+/// The exit code of a process: 0, or 1 after a sentence on stderr.
+pub(crate) fn report(program: &str, result: io::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let _ = writeln!(io::stderr(), "{program}: {error}");
+    ExitCode::FAILURE
+}
+
+/// Waits until this can be read without waiting, and whether that was so in time. A child's pidfd
+/// can when the child has ended, reaped or not.
+pub(crate) fn is_readable(file: impl AsFd, limit: Option<Duration>) -> io::Result<bool> {
+    let timeout = limit.map_or(Ok(PollTimeout::NONE), PollTimeout::try_from);
+    let mut watched = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+    Ok(poll(&mut watched, timeout.unwrap_or(PollTimeout::MAX))? > 0)
+}

@@ -1,0 +1,100 @@
+//! A parent that ignores SIGCHLD has no zombies, and no statuses either.
+//!
+//! `cargo run -p echo-server --example ignore-sigchld`, and `ps` on the printed numbers; then with
+//! `-- --no-child-wait` (the same by a flag) and `-- --default` (the zombies again).
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::io;
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Duration;
+use std::{env, mem};
+
+use clap::Parser;
+use common::{is_readable, report, say, seconds};
+use nix::errno::Errno;
+use nix::sys::wait::{WaitStatus, waitpid};
+
+/// Children of a parent that ignores SIGCHLD.
+///
+/// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
+#[derive(Parser)]
+struct Options {
+    /// Do not ignore the signal, but set SA_NOCLDWAIT
+    #[arg(long, conflicts_with = "default")]
+    no_child_wait: bool,
+
+    /// Leave everything at default
+    #[arg(long)]
+    default: bool,
+
+    /// How long the parent sleeps before it waits; its last child lives twice as long
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    parent_sleep: Duration,
+}
+
+fn main() -> ExitCode {
+    reexec::register("shortLived", || {});
+    reexec::register("longLived", || {
+        thread::sleep(2 * Options::parse().parent_sleep)
+    });
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    report("ignore-sigchld", parent(&Options::parse()))
+}
+
+fn parent(options: &Options) -> io::Result<()> {
+    start("shortLived", "Ended before, pid")?;
+    match options {
+        Options { default: true, .. } => {}
+        Options {
+            no_child_wait: true,
+            ..
+        } => reexec::signal::no_child_wait()?,
+        _ => reexec::signal::ignore(libc::SIGCHLD)?,
+    }
+    start("shortLived", "Ended since, pid")?;
+    start("longLived", "Lives on, pid")?;
+    innocent_program();
+    thread::sleep(options.parent_sleep);
+
+    say("Parent waits for any child.")?;
+    while let Some(status) = wait()? {
+        say(&format!("wait: {status:?}"))?;
+    }
+    say("wait: there is no child")?;
+    say("End parent process.")
+}
+
+fn start(entry: &str, what: &str) -> io::Result<()> {
+    let child = reexec::command(entry)
+        .args(env::args_os().skip(1))
+        .spawn()?;
+    say(&format!("{what}: {}", child.id()))?;
+    if entry == "shortLived" {
+        is_readable(&child, None)?;
+    }
+    mem::forget(child); // dropped, our handle would kill and reap it
+    Ok(())
+}
+
+/// `None` if there is no child, which takes until all have ended that leave no zombie.
+fn wait() -> io::Result<Option<WaitStatus>> {
+    match waitpid(None, None) {
+        Ok(status) => Ok(Some(status)),
+        Err(Errno::ECHILD) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What is ignored stays ignored in a program that is executed and knows nothing of it. Bit 17 of
+/// the mask that it prints, 10000, is SIGCHLD: it could not learn how its children end.
+fn innocent_program() {
+    let mut grep = Command::new("grep");
+    // Its status is lost, or it is not there: either way it is only for show.
+    let _ = grep.args(["SigIgn", "/proc/self/status"]).status();
+}

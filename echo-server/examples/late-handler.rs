@@ -1,0 +1,76 @@
+//! Does it help to send SIGCHLD to the parent of a zombie by hand? Only if that parent waits for
+//! children when the signal comes, and missed its chance: its handler was installed too late.
+//!
+//! `cargo run -p echo-server --example late-handler`, and `kill -CHLD` with the parent's number;
+//! then with `-- --action default` and `-- --action ignore`.
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+use std::{mem, process};
+
+use clap::{Parser, ValueEnum};
+use common::{is_readable, report, say, seconds};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+/// A zombie whose parent is sent SIGCHLD by hand.
+///
+/// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
+#[derive(Parser)]
+struct Options {
+    /// What the parent does when the signal comes
+    #[arg(long, value_enum, default_value_t = Action::Reap)]
+    action: Action,
+
+    /// How long the parent goes on
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    parent_sleep: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Action {
+    Default,
+    Ignore,
+    Reap,
+}
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", || {});
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    report("late-handler", parent(&Options::parse()))
+}
+
+fn parent(options: &Options) -> io::Result<()> {
+    let child = reexec::command("childProcess").spawn()?;
+    is_readable(&child, None)?;
+    mem::forget(child); // a zombie from now on; its signal has come, and nobody was interested
+
+    let sigchld = SigSet::from(Signal::SIGCHLD);
+    match options.action {
+        Action::Default => {}
+        Action::Ignore => reexec::signal::ignore(libc::SIGCHLD)?,
+        Action::Reap => sigchld.thread_block()?, // taken from here on, in the loop below
+    }
+    let arrivals = SignalFd::with_flags(&sigchld, SfdFlags::SFD_CLOEXEC)?;
+    say(&format!("My pid is: {}", process::id()))?;
+    while is_readable(&arrivals, Some(options.parent_sleep))? {
+        arrivals.read_signal()?;
+        reap_all()?;
+    }
+    say("End parent process.")
+}
+
+fn reap_all() -> io::Result<()> {
+    while let Ok(WaitStatus::Exited(pid, code)) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        say(&format!("Removed zombie: {pid}, exit status {code}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! A forked copy has copies of all descriptors, but there is one connection: its end comes when
+//! the last copy is closed. So the client of a server that forgets to close its own waits for ever.
+//!
+//! `cargo run -p echo-server --example one-close-too-few`, then with `-- --close` (the parent does
+//! close its copy) and `-- --shutdown` (the child ends the connection itself, for all copies).
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use common::{is_readable, report, say, seconds};
+use reexec::{Child, Fork};
+
+/// A connection that two processes hold.
+///
+/// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
+#[derive(Parser)]
+struct Options {
+    /// Close the parent's copy at once, as a forking server must
+    #[arg(long)]
+    close: bool,
+
+    /// Let the child shut the connection down for writing, whoever else holds it
+    #[arg(long)]
+    shutdown: bool,
+
+    /// How long the child lives, and how long the client waits for the end of the connection
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    sleep: Duration,
+}
+
+fn main() -> ExitCode {
+    report("one-close-too-few", serve(&Options::parse()))
+}
+
+fn serve(options: &Options) -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let client = TcpStream::connect(listener.local_addr()?)?;
+    let (connection, _) = listener.accept()?;
+    say(&format!("Parent's descriptor: {}", connection.as_raw_fd()))?;
+    match reexec::fork()? {
+        Fork::Child => {
+            drop(client); // the child's copy; the client is played by the parent
+            child_process(connection, options)
+        }
+        Fork::Parent(child) => {
+            say(&format!("Child's pid: {}", child.id()))?;
+            parent(client, connection, &child, options)
+        }
+    }
+}
+
+fn child_process(mut connection: TcpStream, options: &Options) -> io::Result<()> {
+    say(&format!("Child's descriptor: {}", connection.as_raw_fd()))?;
+    connection.write_all(b"bye")?;
+    if options.shutdown {
+        connection.shutdown(Shutdown::Write)?;
+    }
+    thread::sleep(options.sleep);
+    Ok(())
+} // the child's copy is closed here
+
+fn parent(
+    mut client: TcpStream,
+    connection: TcpStream,
+    child: &Child,
+    options: &Options,
+) -> io::Result<()> {
+    let forgotten = (!options.close).then_some(connection); // otherwise closed here
+    child.wait()?;
+    say("The child has ended, and its copy is closed.")?;
+    look_for_the_end(&mut client, options.sleep)?;
+    if let Some(connection) = forgotten {
+        drop(connection);
+        say("The parent has closed its copy, too.")?;
+        look_for_the_end(&mut client, options.sleep)?;
+    }
+    say("End parent process.")
+}
+
+fn look_for_the_end(client: &mut TcpStream, limit: Duration) -> io::Result<()> {
+    while is_readable(&*client, Some(limit))? {
+        if client.read(&mut [0; 64])? == 0 {
+            return say("The client has seen the end.");
+        }
+    }
+    say("The client has waited for the end, in vain.")
+}

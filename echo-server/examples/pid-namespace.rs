@@ -1,0 +1,93 @@
+//! Process numbers start anew in a PID namespace, as in a container: its first process is 1, the
+//! next is 2. The highest is below what /proc/sys/kernel/pid_max says.
+//!
+//! `cargo run -p echo-server --example pid-namespace`, then with `-- --outside`. As root, or where
+//! user namespaces are allowed.
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use common::{report, say, seconds};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use reexec::Child;
+
+const EXIT_NOT_POSSIBLE: u8 = 77;
+
+/// The numbers of a few children, in a PID namespace of their own.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage, 77 not possible here (a sentence on stderr says why).
+#[derive(Parser)]
+struct Options {
+    /// Make no namespace
+    #[arg(long)]
+    outside: bool,
+
+    /// How long the children live
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    sleep: Duration,
+}
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", || report("pid-namespace", child_process()));
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    let options = Options::parse();
+    if !options.outside
+        && let Err(error) = enter_namespace()
+    {
+        let why = format!("no PID namespace can be made ({error}); root can, for example");
+        report("pid-namespace", Err(io::Error::other(why)));
+        return ExitCode::from(EXIT_NOT_POSSIBLE);
+    }
+    report("pid-namespace", parent(&options))
+}
+
+/// Not we enter it, in fact, but the children that we start from now on.
+fn enter_namespace() -> nix::Result<()> {
+    match unshare(CloneFlags::CLONE_NEWPID) {
+        // In a user namespace of one's own one may do everything, if one may make one.
+        Err(Errno::EPERM) => unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID),
+        result => result,
+    }
+}
+
+fn child_process() -> io::Result<()> {
+    say(&process::id().to_string())?;
+    io::copy(&mut io::stdin(), &mut io::sink())?; // until the parent has ended
+    Ok(())
+}
+
+fn parent(options: &Options) -> io::Result<()> {
+    let limit = fs::read_to_string("/proc/sys/kernel/pid_max")?;
+    say(&format!("Numbers are below: {}", limit.trim()))?;
+    let children = [start()?, start()?, start()?];
+    thread::sleep(options.sleep);
+    // Killed and reaped, number 1 last: its end takes until everybody else has been reaped in the
+    // namespace that ends with it, which is for us to do here.
+    children.into_iter().rev().for_each(drop);
+    say("End parent process.")
+}
+
+fn start() -> io::Result<Child> {
+    let child = reexec::command("childProcess")
+        .stdin(reexec::Stdio::piped())
+        .stdout(reexec::Stdio::piped())
+        .spawn()?;
+    let mut inside = String::new();
+    if let Some(stdout) = child.take_stdout() {
+        BufReader::new(stdout).read_line(&mut inside)?;
+    }
+    let (outside, inside) = (child.id(), inside.trim());
+    say(&format!("Child outside: {outside}, to itself: {inside}"))?;
+    Ok(child)
+}

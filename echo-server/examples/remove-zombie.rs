@@ -1,0 +1,86 @@
+//! Removing zombies on SIGCHLD: the C edition's `remove_zombie.c`. Its handler waits once for each
+//! signal. But signals merge: of those that come while one is pending, nothing remains.
+//!
+//! `cargo run -p echo-server --example remove-zombie`, then with `-- --once` as in the chapter.
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::io;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+use std::{mem, process};
+
+use clap::Parser;
+use common::{is_readable, report, say, seconds};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+/// Ten children that end while SIGCHLD is held back, and what one signal is good for.
+///
+/// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
+#[derive(Parser)]
+struct Options {
+    /// Wait once for each signal, as the chapter's handler does
+    #[arg(long)]
+    once: bool,
+
+    #[arg(long, value_name = "NUMBER", default_value = "10")]
+    children: usize,
+
+    /// How long SIGCHLD is held back when all have ended, and how long the parent goes on then
+    #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
+    sleep: Duration,
+}
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", || {});
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    report("remove-zombie", parent(&Options::parse()))
+}
+
+fn parent(options: &Options) -> io::Result<()> {
+    reexec::signal::note(libc::SIGCHLD)?; // all that a handler may do
+    let sigchld = SigSet::from(Signal::SIGCHLD);
+    sigchld.thread_block()?; // as it is while a handler runs
+    for _ in 0..options.children {
+        start_and_let_end()?;
+    }
+    say(&format!("My pid is: {}", process::id()))?;
+    say(&format!("Children that have ended: {}", options.children))?;
+    thread::sleep(options.sleep);
+
+    sigchld.thread_unblock()?; // the handler has run when this returns
+    let signals = reexec::signal::noted(libc::SIGCHLD);
+    say(&format!("Signals that came: {signals}"))?;
+    let most = if options.once { signals } else { usize::MAX };
+    say(&format!("Removed: {}", remove_zombies(most)?))?;
+    thread::sleep(options.sleep);
+
+    say("End parent process.")
+}
+
+fn start_and_let_end() -> io::Result<()> {
+    let child = reexec::command("childProcess").spawn()?;
+    is_readable(&child, None)?;
+    mem::forget(child); // dropped, our handle would reap it
+    Ok(())
+}
+
+/// Waits until no child is left that has ended, but not more often than `most`.
+fn remove_zombies(most: usize) -> io::Result<usize> {
+    let mut removed = 0;
+    while removed < most {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
+            Ok(_) => removed += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(removed)
+}

@@ -1,0 +1,96 @@
+//! What a parent is told of its child: not only its end. And what it notices of that by default.
+//!
+//! `cargo run -p echo-server --example sigchld`, and in another terminal, with the printed number,
+//! `kill -STOP N`, `kill -CONT N`, `kill N`; then the same with `-- --no-child-stop`.
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::env;
+use std::io;
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use common::{is_readable, report, say, seconds};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// SIGCHLD: when a child ends, and when it is stopped or goes on.
+///
+/// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
+#[derive(Parser)]
+struct Options {
+    /// Be told of the end only (SA_NOCLDSTOP)
+    #[arg(long)]
+    no_child_stop: bool,
+
+    /// How long the child lives, if nobody kills it
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    child_sleep: Duration,
+}
+
+fn main() -> ExitCode {
+    reexec::register("shortLived", || {});
+    reexec::register("childProcess", || {
+        report("sigchld", child_process(&Options::parse()))
+    });
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    report(
+        "sigchld",
+        by_default().and_then(|()| told(&Options::parse())),
+    )
+}
+
+fn child_process(options: &Options) -> io::Result<()> {
+    say(&format!("My pid is: {}", process::id()))?;
+    thread::sleep(options.child_sleep);
+    Ok(())
+}
+
+/// The default action of SIGCHLD is to do nothing. That is not to ignore it: the status is kept.
+fn by_default() -> io::Result<()> {
+    let child = reexec::command("shortLived").spawn()?;
+    is_readable(&child, None)?; // a signal with a handler would end this with EINTR
+    say("By default nothing happened when a child ended.")?;
+    say(&format!("Its status was kept: {}", child.wait()?))
+}
+
+fn told(options: &Options) -> io::Result<()> {
+    let sigchld = SigSet::from(Signal::SIGCHLD);
+    sigchld.thread_block()?; // before the child is there, or its first signal could be lost
+    let arrivals = SignalFd::with_flags(&sigchld, SfdFlags::SFD_CLOEXEC)?;
+    if options.no_child_stop {
+        reexec::signal::no_child_stop()?;
+    }
+    let child = reexec::command("childProcess")
+        .args(env::args_os().skip(1))
+        .spawn()?;
+    loop {
+        if let Some(told) = arrivals.read_signal()? {
+            say(&format!(
+                "SIGCHLD: process {} {}",
+                told.ssi_pid,
+                what(told.ssi_code)
+            ))?;
+        }
+        // Asked, and not taken from the signal: of signals that merged we have seen one only.
+        if let Some(status) = child.try_wait()? {
+            return say(&format!("End parent process. The child's {status}"));
+        }
+    }
+}
+
+fn what(code: i32) -> &'static str {
+    match code {
+        libc::CLD_EXITED => "has ended by itself",
+        libc::CLD_KILLED | libc::CLD_DUMPED => "was ended by a signal",
+        libc::CLD_STOPPED => "was stopped",
+        libc::CLD_CONTINUED => "goes on",
+        _ => "did something else",
+    }
+}

@@ -1,0 +1,92 @@
+//! Reaping beside other work in one loop: a child's pidfd becomes readable when it ends, so `poll`
+//! waits for that and for everything else at once, here for what the child writes. Nobody asks in
+//! vain, and no second thread is needed.
+//!
+//! `cargo run -p goroutine-wait --example pidfd`
+
+#![forbid(unsafe_code)]
+
+#[path = "../../echo-server/examples/common/mod.rs"]
+mod common;
+
+use std::env;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::process::{self, ChildStdout, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use common::{report, say, seconds};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// A parent that waits for its child and for its lines at once.
+///
+/// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
+#[derive(Parser)]
+struct Options {
+    /// How long the child lives
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    child_sleep: Duration,
+}
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", || child_process(&Options::parse()));
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    Options::parse(); // wrong usage is ours to refuse; the times are the child's
+    report("pidfd", parent())
+}
+
+/// Its stdout is a pipe to the parent.
+fn child_process(options: &Options) -> ExitCode {
+    let lines = [
+        format!("My pid is: {}", process::id()),
+        "still here".to_owned(),
+    ];
+    for line in lines {
+        if let Err(error) = say(&line) {
+            return report("pidfd", Err(error));
+        }
+        thread::sleep(options.child_sleep / 2);
+    }
+    ExitCode::from(24)
+}
+
+fn parent() -> io::Result<()> {
+    let child = reexec::command("childProcess")
+        .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
+        .stdout(reexec::Stdio::piped())
+        .spawn()?;
+    let mut lines = child.take_stdout();
+    let mut returns = 0;
+    let status = loop {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut watched = vec![readable(child.as_fd())];
+        watched.extend(lines.iter().map(|pipe| readable(pipe.as_fd())));
+        poll(&mut watched, PollTimeout::NONE)?;
+        returns += 1;
+
+        let written = watched.get(1).is_some_and(|pipe| pipe.any() != Some(false));
+        if written && !pass_on(&mut lines)? {
+            lines = None; // the child has closed its end
+        } else if let Some(status) = child.try_wait()? {
+            break status; // and reaped
+        }
+    };
+    say(&format!("Child ended with {status}"))?;
+    say(&format!("Returns of poll: {returns}"))
+}
+
+/// Whether there was something to pass on, and not the end.
+fn pass_on(lines: &mut Option<ChildStdout>) -> io::Result<bool> {
+    let mut buffer = [0; 1024];
+    let length = lines
+        .as_mut()
+        .map_or(Ok(0), |pipe| pipe.read(&mut buffer))?;
+    if length > 0 {
+        say(String::from_utf8_lossy(&buffer[..length]).trim_end())?;
+    }
+    Ok(length > 0)
+}

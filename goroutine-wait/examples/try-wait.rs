@@ -1,0 +1,67 @@
+//! Reaping beside other work by asking again and again: the C edition's `waitpid.c`. The child is
+//! a zombie from its end until it is asked for next, and all questions but the last are for nothing.
+//! With the chapter's times they are five, or six if the fifth comes just before the end.
+//!
+//! `cargo run -p goroutine-wait --example try-wait`
+
+#![forbid(unsafe_code)]
+
+#[path = "../../echo-server/examples/common/mod.rs"]
+mod common;
+
+use std::env;
+use std::io;
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use common::{report, say, seconds};
+
+/// A parent that asks every few seconds whether its child has ended.
+///
+/// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
+#[derive(Parser)]
+struct Options {
+    /// How long the child lives; in the chapter, sleep(15)
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    child_sleep: Duration,
+
+    /// How long the parent does something else between two questions; in the chapter, sleep(3)
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
+    every: Duration,
+}
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", || child_process(&Options::parse()));
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    report("try-wait", parent(&Options::parse()))
+}
+
+fn child_process(options: &Options) -> ExitCode {
+    let said = say(&format!("My pid is: {}", process::id()));
+    if said.is_err() {
+        return report("try-wait", said);
+    }
+    thread::sleep(options.child_sleep);
+    ExitCode::from(24)
+}
+
+fn parent(options: &Options) -> io::Result<()> {
+    let child = reexec::command("childProcess")
+        .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
+        .spawn()?;
+    let mut questions = 1;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status; // and reaped
+        }
+        thread::sleep(options.every); // in a program that does anything: doing it
+        say(&format!("sleep {}sec.", options.every.as_secs_f64()))?;
+        questions += 1;
+    };
+    say(&format!("Child ended with {status}"))?;
+    say(&format!("Questions: {questions}"))
+}
