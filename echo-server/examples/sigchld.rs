@@ -40,10 +40,8 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    report(
-        "sigchld",
-        by_default().and_then(|()| told(&Options::parse())),
-    )
+    let options = Options::parse();
+    report("sigchld", by_default().and_then(|()| told(&options)))
 }
 
 fn child_process(options: &Options) -> io::Result<()> {

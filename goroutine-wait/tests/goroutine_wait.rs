@@ -1,10 +1,11 @@
-//! `goroutine-wait`, from outside.
+//! `goroutine-wait` and its examples `try-wait` and `pidfd`, from outside.
 
 #![forbid(unsafe_code)]
 
 #[path = "../../zombie/tests/processes/mod.rs"]
 mod processes;
 
+use std::env;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,19 @@ use processes::{
 
 fn goroutine_wait(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_goroutine-wait"));
+    command.args(args);
+    command
+}
+
+/// Cargo builds examples along with the tests, but has no variable for their place.
+fn example(name: &str, args: &[&str]) -> Command {
+    let tests = env::current_exe().unwrap_or_else(|error| panic!("{error}"));
+    let example = tests.with_file_name(format!("../examples/{name}"));
+    assert!(
+        example.exists(),
+        "first: cargo build -p goroutine-wait --examples"
+    );
+    let mut command = Command::new(example);
     command.args(args);
     command
 }
@@ -104,6 +118,86 @@ fn when_the_parent_is_killed_the_child_ends_with_it() {
 }
 
 #[test]
+fn try_wait_asks_until_the_child_has_ended_and_reaps_it() {
+    let args = ["--child-sleep", "1.1", "--every", "0.3"];
+    let mut program = Program::start(&mut example("try-wait", &args));
+    let child = number(&program.stdout.next(), "My pid is: ");
+    assert_eq!(stat(child).unwrap().parent, program.pid());
+    let mut lines = program.stdout.rest();
+    let questions = lines.pop().unwrap();
+    assert_eq!(lines.pop().unwrap(), "Child ended with exit status: 24");
+    // Four, unless the machine makes one of the two late.
+    assert!((3..=5).contains(&lines.len()), "{lines:?}");
+    assert!(
+        lines.iter().all(|line| line == "sleep 0.3sec."),
+        "{lines:?}"
+    );
+    assert_eq!(questions, format!("Questions: {}", lines.len() + 1));
+    assert_eq!(program.exit_code(), 0);
+    assert_eq!(state(child), None);
+}
+
+/// The price of asking.
+#[test]
+fn try_wait_leaves_a_zombie_until_it_asks_again() {
+    let args = ["--child-sleep", "60", "--every", "1.5"];
+    let mut program = Program::start(&mut example("try-wait", &args));
+    let child = number(&program.stdout.next(), "My pid is: ");
+    assert_sleeps(child);
+    assert_eq!(program.stdout.next(), "sleep 1.5sec.");
+    kill(child, Signal::SIGKILL).unwrap();
+    assert_zombie(child);
+    program
+        .stdout
+        .next_with("Child ended with signal: 9 (SIGKILL)");
+    assert_eq!(state(child), None);
+    assert_eq!(program.exit_code(), 0);
+}
+
+#[test]
+fn pidfd_passes_lines_on_and_notices_the_end_at_once() {
+    let mut program = Program::start(&mut example("pidfd", &["--child-sleep", "0.4"]));
+    let child = number(&program.stdout.next(), "My pid is: ");
+    assert_eq!(stat(child).unwrap().parent, program.pid());
+    assert_eq!(program.stdout.next(), "still here");
+    assert_eq!(program.stdout.next(), "Child ended with exit status: 24");
+    assert_eq!(state(child), None);
+    // Two lines, the end of the pipe, and that of the child, if they are not one.
+    let returns = program.stdout.next();
+    assert!(
+        returns == "Returns of poll: 4" || returns == "Returns of poll: 3",
+        "{returns}"
+    );
+    assert_eq!(program.exit_code(), 0);
+}
+
+#[test]
+fn the_examples_children_end_with_their_parents() {
+    for name in ["try-wait", "pidfd"] {
+        let mut program = Program::start(&mut example(name, &["--child-sleep", "60"]));
+        let child = number(&program.stdout.next(), "My pid is: ");
+        program.signal(Signal::SIGKILL);
+        let ended = WaitStatus::Signaled(child, Signal::SIGTERM, false);
+        assert_eq!(reap(child), ended);
+    }
+}
+
+#[test]
+fn nobody_reads_the_output_of_the_examples() {
+    let asks = ("try-wait", &["--every", "0.1"][..]);
+    let polls = ("pidfd", &["--child-sleep", "0.1"][..]);
+    for (name, args) in [asks, polls] {
+        for (stdout, reason) in [
+            (closed_pipe(), "cannot write to stdout: Broken pipe"),
+            (full_device(), "cannot write to stdout: No space"),
+        ] {
+            let output = Program::start_to(stdout, &mut example(name, args)).output();
+            output.assert_failed(1, reason);
+        }
+    }
+}
+
+#[test]
 fn nobody_reads_the_output() {
     for (stdout, reason) in [
         (closed_pipe(), "cannot write to stdout: Broken pipe"),
@@ -121,6 +215,11 @@ fn usage() {
     Program::start(&mut goroutine_wait(&["--no-such-option"]))
         .output()
         .assert_usage("--no-such-option");
+    for name in ["try-wait", "pidfd"] {
+        Program::start(&mut example(name, &["--child-sleep=abc"]))
+            .output()
+            .assert_usage("--child-sleep");
+    }
     for value in NOT_SECONDS {
         for option in ["--parent-sleep", "--child-sleep", "--parent-work"] {
             Program::start(&mut goroutine_wait(&[&format!("{option}={value}")]))

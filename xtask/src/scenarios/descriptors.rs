@@ -18,7 +18,7 @@ pub(super) const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
     by_hand: "cargo run -p echo-server --example one-close-too-few",
     program: "one-close-too-few",
     args: sleeps,
-    seconds: 10.0,
+    seconds: 30.0,
     act: until_the_end,
     claims: &[Claim {
         id: "C45",
@@ -44,7 +44,7 @@ pub(super) const SHUTDOWN: Scenario = Scenario {
     by_hand: "cargo run -p echo-server --example one-close-too-few -- --shutdown",
     program: "one-close-too-few",
     args: |clock| [sleeps(clock), words(&["--shutdown"])].concat(),
-    seconds: 5.0,
+    seconds: 15.0,
     act: until_the_end,
     claims: &[Claim {
         id: "C46",
@@ -65,7 +65,7 @@ pub(super) const SHUTDOWN: Scenario = Scenario {
 };
 
 fn sleeps(clock: Clock) -> Vec<String> {
-    times(clock, &[("--sleep", 5.0)])
+    times(clock, &[("--sleep", 15.0)])
 }
 
 fn until_the_end(stage: &mut Stage) -> Result<(), Stop> {

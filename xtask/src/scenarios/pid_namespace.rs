@@ -13,8 +13,8 @@ pub(super) const PID_NAMESPACE: Scenario = Scenario {
     about: "Three children in a PID namespace of their own say what number they have.",
     by_hand: "cargo run -p echo-server --example pid-namespace, as root",
     program: "pid-namespace",
-    args: |clock| times(clock, &[("--sleep", 10.0)]),
-    seconds: 10.0,
+    args: |clock| times(clock, &[("--sleep", 20.0)]),
+    seconds: 20.0,
     act: look_from_outside,
     claims: &[Claim {
         id: "C44",
@@ -26,7 +26,7 @@ pub(super) const PID_NAMESPACE: Scenario = Scenario {
     twin: Some(Twin {
         about: "without the namespace",
         program: "pid-namespace",
-        args: |clock| [times(clock, &[("--sleep", 10.0)]), words(&["--outside"])].concat(),
+        args: |clock| [times(clock, &[("--sleep", 20.0)]), words(&["--outside"])].concat(),
         refutes: &["C44"],
     }),
 };

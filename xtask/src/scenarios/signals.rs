@@ -11,7 +11,7 @@ use crate::record::{Judgement, Record, check};
 use crate::stage::{Stage, Stop, state};
 
 /// Plenty for a process to notice something, where it does.
-const A_MOMENT: Duration = Duration::from_millis(500);
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 const SLEEPS: &str = "the program sleeps";
 const ENDED: &str = "the program has ended";
@@ -386,7 +386,9 @@ fn send_by_hand(stage: &mut Stage) -> Result<(), Stop> {
     for parent in parents {
         stage.signal(parent, Signal::SIGCHLD);
     }
-    stage.give_time(A_MOMENT, |_| {
+    stage.give_time(A_MOMENT, |_| state(zombies[0]).is_none())?;
+    // And for the others, whose turn never comes.
+    stage.give_time(A_MOMENT / 4, |_| {
         zombies.iter().all(|zombie| state(*zombie).is_none())
     })?;
     stage.look(BY_HAND_AFTER, &everybody)

@@ -23,7 +23,7 @@ pub(super) const THREE_WAYS: Scenario = Scenario {
     by_hand: "cargo run -p goroutine-wait, and the same with --example try-wait, --example pidfd",
     program: "goroutine-wait",
     args: thread_waits,
-    seconds: 12.0,
+    seconds: 21.0,
     act: look_at_all_three,
     claims: &[Claim {
         id: "C41",
@@ -43,16 +43,16 @@ pub(super) const THREE_WAYS: Scenario = Scenario {
 fn thread_waits(clock: Clock) -> Vec<String> {
     let times_of = [
         ("--parent-sleep", 0.0),
-        ("--child-sleep", 10.0),
-        ("--parent-work", 30.0),
+        ("--child-sleep", 20.0),
+        ("--parent-work", 40.0),
     ];
     times(clock, &times_of)
 }
 
 fn look_at_all_three(stage: &mut Stage) -> Result<(), Stop> {
     let clock = stage.clock;
-    let asks = times(clock, &[("--child-sleep", 10.0), ("--every", 3.0)]);
-    let polls = times(clock, &[("--child-sleep", 10.0)]);
+    let asks = times(clock, &[("--child-sleep", 20.0), ("--every", 3.0)]);
+    let polls = times(clock, &[("--child-sleep", 20.0)]);
     let parents = [
         stage.start()?,
         stage.start_program("try-wait", &asks)?,
