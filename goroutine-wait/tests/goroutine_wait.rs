@@ -145,6 +145,7 @@ fn try_wait_leaves_a_zombie_until_it_asks_again() {
     let child = number(&program.stdout.next(), "My pid is: ");
     assert_sleeps(child);
     assert_eq!(program.stdout.next(), "sleep 1.5sec.");
+    assert_sleeps(program.pid()); // it has asked, and will not for a while
     kill(child, Signal::SIGKILL).unwrap();
     assert_zombie(child);
     program

@@ -10,7 +10,7 @@ use crate::scenarios::{ALL, Clock};
 
 /// Shows what the chapter says, on this machine.
 ///
-/// Exit codes: 0 every claim held, 1 one did not, 2 usage, 74 output cannot be written,
+/// Exit codes: 0 every claim held or was skipped, 1 one did not, 2 usage, 74 output cannot be written,
 /// 77 something is missing that it takes (a sentence says what), 130 interrupted.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
