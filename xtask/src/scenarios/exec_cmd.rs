@@ -117,7 +117,7 @@ pub(super) const SEPARATE: Scenario = Scenario {
 
 /// A command that writes to both streams in turn, and then lives long enough to be seen.
 fn talkative(way: &str, clock: Clock) -> Vec<String> {
-    let seconds = clock.seconds(5.0);
+    let seconds = clock.at_most(4.0).seconds(5.0);
     let script =
         format!("echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep {seconds}; :");
     words(&[way, "--", "sh", "-c", &script])

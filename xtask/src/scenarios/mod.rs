@@ -103,6 +103,14 @@ impl Clock {
     pub(crate) fn seconds(self, chapters: f64) -> String {
         (chapters / self.speed).to_string()
     }
+
+    /// For a moment that is short already with the chapter's times, and in which ps has to look
+    /// while a busy machine does other things.
+    fn at_most(self, speed: f64) -> Self {
+        Self {
+            speed: self.speed.min(speed),
+        }
+    }
 }
 
 pub(crate) fn find(name: &str) -> Option<&'static Scenario> {

@@ -14,7 +14,10 @@ pub(super) const WAIT: Scenario = Scenario {
     about: "The parent sleeps 5 seconds, then blocks until its child has slept 10.",
     by_hand: "cargo run -p wait",
     program: "wait",
-    args: |clock| times(clock, &[("--parent-sleep", 5.0), ("--child-sleep", 10.0)]),
+    args: |clock| {
+        let times_of = [("--parent-sleep", 5.0), ("--child-sleep", 10.0)];
+        times(clock.at_most(4.0), &times_of)
+    },
     seconds: 10.0,
     act: |stage| {
         let parent = stage.start()?;
