@@ -140,11 +140,11 @@ fn try_wait_asks_until_the_child_has_ended_and_reaps_it() {
 /// The price of asking.
 #[test]
 fn try_wait_leaves_a_zombie_until_it_asks_again() {
-    let args = ["--child-sleep", "60", "--every", "1.5"];
+    let args = ["--child-sleep", "60", "--every", "3"];
     let mut program = Program::start(&mut example("try-wait", &args));
     let child = number(&program.stdout.next(), "My pid is: ");
     assert_sleeps(child);
-    assert_eq!(program.stdout.next(), "sleep 1.5sec.");
+    assert_eq!(program.stdout.next(), "sleep 3sec.");
     assert_sleeps(program.pid()); // it has asked, and will not for a while
     kill(child, Signal::SIGKILL).unwrap();
     assert_zombie(child);

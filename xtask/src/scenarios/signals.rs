@@ -363,7 +363,7 @@ pub(super) const LATE_HANDLER: Scenario = Scenario {
 };
 
 fn with_action(clock: Clock, action: &str) -> Vec<String> {
-    let times = times(clock, &[("--parent-sleep", 60.0)]);
+    let times = times(clock, &[("--parent-sleep", 600.0)]); // longer than the story
     [times, words(&["--action", action])].concat()
 }
 

@@ -44,7 +44,7 @@ fn thread_waits(clock: Clock) -> Vec<String> {
     let times_of = [
         ("--parent-sleep", 0.0),
         ("--child-sleep", 20.0),
-        ("--parent-work", 40.0),
+        ("--parent-work", 600.0), // longer than the story, which ends it,
     ];
     times(clock, &times_of)
 }
