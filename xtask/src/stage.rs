@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -150,23 +150,52 @@ impl Stage {
         self.start_program(&program, &args)
     }
 
+    /// The same with one more argument, and with the write end of its stdin. What comes out of it is
+    /// thrown away.
+    pub(crate) fn start_fed(&mut self, last: &str) -> Result<(Process, ChildStdin), Stop> {
+        let args = [&self.args[..], &[last.to_owned()]].concat();
+        let program = self.program.clone();
+        let mut command = self.command(&program, &args)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let (process, stdin) = self.spawn(&program, &args, command)?;
+        let stdin = stdin.ok_or_else(|| Stop::Failed(format!("{program} has no stdin")))?;
+        Ok((process, stdin))
+    }
+
     /// Starts another program.
     pub(crate) fn start_program(
         &mut self,
         program: &str,
         args: &[String],
     ) -> Result<Process, Stop> {
+        let command = self.command(program, args)?;
+        self.spawn(program, args, command)
+            .map(|(process, _)| process)
+    }
+
+    fn command(&self, program: &str, args: &[String]) -> Result<Command, Stop> {
         let path = self.programs.get(program);
         let path = path.ok_or_else(|| Stop::Failed(format!("there is no program {program}")))?;
-        let mut child = Command::new(path)
+        let mut command = Command::new(path);
+        command
             .arg0(program) // not the path, which would fill the picture
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0) // a job of its own, as from a shell
+            .process_group(0); // a job of its own, as from a shell
+        Ok(command)
+    }
+
+    fn spawn(
+        &mut self,
+        program: &str,
+        args: &[String],
+        mut command: Command,
+    ) -> Result<(Process, Option<ChildStdin>), Stop> {
+        let mut child = command
             .spawn()
-            .map_err(|error| Stop::Failed(format!("cannot start {}: {error}", path.display())))?;
+            .map_err(|error| Stop::Failed(format!("cannot start {program}: {error}")))?;
         let pid = child.id() as i32;
         // Nobody but `reap` waits for it, so its entry is there, whatever it has done since.
         let process = self.identify(pid);
@@ -180,7 +209,7 @@ impl Stage {
         if let Some(stderr) = child.stderr.take() {
             self.read_lines(stderr, Stream::Stderr);
         }
-        Ok(process)
+        Ok((process, child.stdin.take()))
     }
 
     fn read_lines(&mut self, stream: impl Read + Send + 'static, name: Stream) {

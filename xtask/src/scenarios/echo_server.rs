@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::process::ChildStdin;
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -15,6 +17,9 @@ use crate::stage::{Stage, Stop};
 const CLIENTS: usize = 5;
 /// How long clients wait that are not served.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a client that waits for its turn is given to show that it need not.
+const TIME_FOR_MORE: Duration = Duration::from_millis(500);
 
 const ANSWERED: &str = "an answer while all five were connected";
 const UNANSWERED: &str = "no answer while another client was served";
@@ -89,6 +94,176 @@ fn five_clients(stage: &mut Stage) -> Result<(), Stop> {
     stage.signal(server, Signal::SIGTERM);
     stage.until_gone(server)?;
     stage.look(ENDED, &everybody)
+}
+
+const POOL: usize = 4;
+const MANY: usize = 20;
+
+const SERVED: &str = "an answer in its turn";
+const FIRST_SERVED: &str = "twenty clients are connected, the first have been answered";
+const ALL_SERVED: &str = "every client has been answered";
+
+pub(super) const PREFORK: Scenario = Scenario {
+    name: "prefork",
+    about: "Twenty clients, and a pool of four workers.",
+    by_hand: "cargo run -p echo-server -- --model prefork --workers 4, and more clients than that",
+    program: "echo-server",
+    args: |_| words(&["0", "--model", "prefork", "--workers", "4"]),
+    seconds: 0.0,
+    act: twenty_clients,
+    claims: &[Claim {
+        id: "C2",
+        chapter: Chapter::Imprecise,
+        says: "there are more than the three models: a pool of 4 processes serves 20 clients, each \
+               in its turn",
+        judge: four_serve_twenty,
+    }],
+    twin: Some(Twin {
+        about: "a process for each client",
+        program: "echo-server",
+        args: |_| words(&["0", "--model", "fork"]),
+        refutes: &["C2"],
+    }),
+};
+
+fn twenty_clients(stage: &mut Stage) -> Result<(), Stop> {
+    let server = stage.start()?;
+    let line = stage.line("listening on ")?;
+    let address = line.split(' ').nth(2).unwrap_or_default().to_owned();
+    let mut clients = Vec::new();
+    for number in 1..=MANY {
+        clients.push((number, Client::connect(&address, number)?));
+    }
+    let answered = |clients: &mut Vec<(usize, Client)>| {
+        let all = clients.iter_mut();
+        all.filter_map(|(_, client)| client.is_answered().then_some(()))
+            .count()
+    };
+    stage.until("as many clients as workers are served", |_| {
+        answered(&mut clients) >= POOL
+    })?;
+    // Whoever could be answered without waiting for a turn is, by then.
+    stage.give_time(TIME_FOR_MORE, |_| answered(&mut clients) == MANY)?;
+    let workers: Vec<Process> = (1..)
+        .zip(procfs::children(server.pid))
+        .map(|(number, pid)| stage.found(pid, &format!("worker {number}")))
+        .collect();
+    let everybody = [&[server], &workers[..]].concat();
+    stage.look(FIRST_SERVED, &everybody)?;
+
+    // Each that has been answered leaves, and makes room for the next.
+    while !clients.is_empty() {
+        let mut answered = Vec::new();
+        stage.until("the next client is answered", |_| {
+            clients.retain_mut(|(number, client)| {
+                let is_answered = client.is_answered();
+                if is_answered {
+                    answered.push(*number);
+                }
+                !is_answered
+            });
+            !answered.is_empty()
+        })?;
+        for number in answered {
+            stage.client(number, SERVED);
+        }
+    }
+    stage.look(ALL_SERVED, &everybody)?;
+    stage.signal(server, Signal::SIGTERM);
+    stage.until_gone(server)
+}
+
+fn four_serve_twenty(run: &Record<'_>) -> Judgement {
+    let served = run.clients_that_saw(SERVED);
+    check(served == MANY, || {
+        format!("{served} of {MANY} clients were answered")
+    })?;
+    let server = run.parent()?;
+    let rows = run.rows(FIRST_SERVED)?;
+    let workers = rows
+        .iter()
+        .filter(|row| row.ppid == server.pid && row.is_alive())
+        .count();
+    check(workers == POOL, || {
+        format!("ps listed {workers} workers for {MANY} clients")
+    })
+}
+
+/// Many times what fits into the buffers between a client and a server.
+const MUCH: u64 = 64 << 20;
+
+const HALF_WAY: &str = "half of it is on its way";
+const CLIENT_ENDED: &str = "the client has ended";
+
+pub(super) const SPLIT: Scenario = Scenario {
+    name: "split",
+    about: "64 MiB to the server and back, by a client that is two processes.",
+    by_hand: "head -c 64M /dev/zero | cargo run -p echo-server --bin echo-client >/dev/null",
+    program: "echo-client",
+    args: |_| Vec::new(),
+    seconds: 1.0,
+    act: much_there_and_back,
+    claims: &[Claim {
+        id: "C49",
+        chapter: Chapter::Right,
+        says: "a client whose sending and receiving are two processes need not wait for the answer \
+               before it goes on sending: 64 MiB come back",
+        judge: comes_back,
+    }],
+    twin: Some(Twin {
+        about: "one process that sends everything before it receives",
+        program: "echo-client",
+        args: |_| words(&["--one-process", "--stall-timeout", "0.5"]),
+        refutes: &["C49"],
+    }),
+};
+
+fn much_there_and_back(stage: &mut Stage) -> Result<(), Stop> {
+    let server = stage.start_program("echo-server", &words(&["0"]))?;
+    let line = stage.line("listening on ")?;
+    let address = line.split(' ').nth(2).unwrap_or_default().to_owned();
+    let (client, stdin) = stage.start_fed(&address)?;
+    stage.found(client.pid, "client");
+    // Half-way it cannot have ended, however long ps takes.
+    let stdin = feed(stage, stdin)?;
+    let sender = procfs::children(client.pid).first().copied();
+    let sender = sender.map(|pid| stage.found(pid, "sender"));
+    let everybody: Vec<Process> = [client].into_iter().chain(sender).collect();
+    stage.look(HALF_WAY, &everybody)?;
+    drop(feed(stage, stdin)?);
+    stage.until_gone(client)?;
+    stage.look(CLIENT_ENDED, &everybody)?;
+    stage.signal(server, Signal::SIGTERM);
+    stage.until_gone(server)
+}
+
+/// Half of it, to a client that takes it, or ends.
+fn feed(stage: &mut Stage, mut stdin: ChildStdin) -> Result<ChildStdin, Stop> {
+    let feeding = thread::spawn(move || {
+        // It fails if the client has ended.
+        let _ = io::copy(&mut io::repeat(0).take(MUCH / 2), &mut stdin);
+        stdin
+    });
+    stage.until("the client has taken its input, or ended", |_| {
+        feeding.is_finished()
+    })?;
+    feeding
+        .join()
+        .map_err(|_| Stop::Failed("the client could not be fed".to_owned()))
+}
+
+fn comes_back(run: &Record<'_>) -> Judgement {
+    let client = run.role("client")?;
+    // By its exit status the client says whether every byte has come back.
+    let status = run.reaped(client)?;
+    check(status == "exit status: 0", || {
+        format!("the client ended with {status}")
+    })?;
+    let sender = run.row(HALF_WAY, run.role("sender")?)?;
+    check(sender.ppid == client.pid, || {
+        format!("the sender was a child of {}", sender.ppid)
+    })?;
+    run.nothing_listed(CLIENT_ENDED)
 }
 
 /// A client that has sent its line, and waits for it to come back.

@@ -41,6 +41,8 @@ pub(crate) const ALL: &[Scenario] = &[
     descriptors::ONE_CLOSE_TOO_FEW,
     descriptors::SHUTDOWN,
     echo_server::FIVE_CLIENTS,
+    echo_server::PREFORK,
+    echo_server::SPLIT,
 ];
 
 /// A story, what it shows, and how one would notice if it did not.
