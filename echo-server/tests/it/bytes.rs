@@ -6,25 +6,26 @@ use std::net::Shutdown;
 use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::server::{Server, random_bytes};
+use crate::server::{Model, random_bytes};
 
-/// Around the size of the worker's buffer, and around what the kernel buffers.
-const SIZES: [usize; 7] = [0, 1, 16_383, 16_384, 16_385, 64 << 10, 1 << 20];
+/// Around the size of the server's buffer, and around what the kernel buffers.
+const SIZES: [usize; 8] = [0, 1, 4_000, 16_383, 16_384, 16_385, 64 << 10, 1 << 20];
 
-#[test]
-fn every_byte_comes_back() {
-    let server = Server::start(&[]);
+models!(every_byte_comes_back);
+fn every_byte_comes_back(model: Model) {
+    let server = model.start(&[]);
     for size in SIZES {
-        let sent = random_bytes(size);
-        let received = server.connect().session(&sent).unwrap();
-        assert_eq!(received.len(), size);
-        assert!(received == sent, "{size} bytes, but not the same");
+        for sent in [random_bytes(size), vec![0; size]] {
+            let received = server.connect().session(&sent).unwrap();
+            assert_eq!(received.len(), size);
+            assert!(received == sent, "{size} bytes, but not the same");
+        }
     }
 }
 
-#[test]
-fn however_the_bytes_are_split() {
-    let server = Server::start(&[]);
+models!(however_the_bytes_are_split);
+fn however_the_bytes_are_split(model: Model) {
+    let server = model.start(&[]);
     let config = Config {
         cases: 24,
         failure_persistence: None,
@@ -45,9 +46,9 @@ fn however_the_bytes_are_split() {
         .unwrap();
 }
 
-#[test]
-fn pieces_come_back_before_the_end_of_the_stream() {
-    let server = Server::start(&[]);
+models!(pieces_come_back_before_the_end_of_the_stream);
+fn pieces_come_back_before_the_end_of_the_stream(model: Model) {
+    let server = model.start(&[]);
     let mut client = server.connect();
     for size in [1, 100, 16_384, 16_385] {
         client.assert_echo(&random_bytes(size));
@@ -55,18 +56,42 @@ fn pieces_come_back_before_the_end_of_the_stream() {
     assert!(client.session(b"").unwrap().is_empty());
 }
 
-/// The client sends everything, ends its stream and starts to read when its worker has gone.
-#[test]
-fn a_client_that_reads_late_gets_every_byte() {
-    let server = Server::start(&[]);
+models!(a_client_that_reads_late_gets_every_byte);
+/// It sends everything, ends its stream and starts to read when the server has done with it.
+fn a_client_that_reads_late_gets_every_byte(model: Model) {
+    let server = model.start(&[]);
     let sent = random_bytes(64 << 10);
     let mut client = server.connect();
     client.assert_echo(b"served");
     client.stream().write_all(&sent).unwrap();
     client.stream().shutdown(Shutdown::Write).unwrap();
-    server.assert_no_worker_is_left();
+    server.assert_is_at_rest(model);
 
     let mut received = Vec::new();
     client.stream().read_to_end(&mut received).unwrap();
     assert!(received == sent);
+}
+
+models!(a_client_that_never_reads_disturbs_nobody);
+fn a_client_that_never_reads_disturbs_nobody(model: Model) {
+    let server = model.start(&[]);
+    let mut other = server.connect_many(1).remove(0);
+    let (mut client, worker) = server.connect_and_see_worker();
+    let sent = client.fill(worker);
+    other.assert_echo(&random_bytes(100_000));
+    server.assert_serves();
+    // Nothing is lost by that, if it reads in the end.
+    assert!(client.session(b"").unwrap() == sent);
+}
+
+models!(five_clients_at_once);
+fn five_clients_at_once(model: Model) {
+    let server = model.start(&[]);
+    let mut clients = server.connect_many(5);
+    assert_eq!(server.connections().len(), 5);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.assert_echo(&random_bytes(1_000 * number));
+    }
+    drop(clients);
+    server.assert_is_at_rest(model);
 }

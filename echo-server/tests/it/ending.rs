@@ -11,22 +11,22 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::WaitStatus;
 
 use crate::processes::{reap, state, until};
-use crate::server::{BINARY, Client, Server};
+use crate::server::{BINARY, Model, Server};
 
-#[test]
-fn an_idle_server_ends_at_once() {
+models!(an_idle_server_ends_at_once);
+fn an_idle_server_ends_at_once(model: Model) {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let server = Server::start(&[]);
+        let server = model.start(&[]);
         server.assert_serves();
-        server.assert_no_worker_is_left();
+        server.assert_is_at_rest(model);
         server.program.signal(signal);
         assert_eq!(server.program.exit_code(), 0);
     }
 }
 
-#[test]
-fn sessions_may_finish_but_nobody_else_is_let_in() {
-    let mut server = Server::start(&["--drain-timeout", "0"]);
+models!(sessions_may_finish_but_nobody_else_is_let_in);
+fn sessions_may_finish_but_nobody_else_is_let_in(model: Model) {
+    let mut server = model.start(&["--drain-timeout", "0"]);
     let (mut client, _) = server.connect_and_see_worker();
     server.program.signal(Signal::SIGTERM);
     server.program.stderr.next_with("no new clients; 1 session");
@@ -36,9 +36,9 @@ fn sessions_may_finish_but_nobody_else_is_let_in() {
     assert_eq!(server.program.exit_code(), 0);
 }
 
-#[test]
-fn at_the_deadline_sessions_are_cut_off() {
-    let server = Server::start(&["--drain-timeout", "0.3"]);
+models!(at_the_deadline_sessions_are_cut_off);
+fn at_the_deadline_sessions_are_cut_off(model: Model) {
+    let server = model.start(&["--drain-timeout", "0.3"]);
     let (mut client, worker) = server.connect_and_see_worker();
     let start = Instant::now();
     server.program.signal(Signal::SIGTERM);
@@ -48,10 +48,10 @@ fn at_the_deadline_sessions_are_cut_off() {
     client.assert_is_cut_off();
 }
 
-#[test]
-fn the_second_signal_ends_it_at_once() {
+models!(the_second_signal_ends_it_at_once);
+fn the_second_signal_ends_it_at_once(model: Model) {
     for second in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut server = Server::start(&["--drain-timeout", "0"]);
+        let mut server = model.start(&["--drain-timeout", "0"]);
         let (mut client, worker) = server.connect_and_see_worker();
         server.program.signal(Signal::SIGTERM);
         server.program.stderr.next_with("no new clients");
@@ -63,10 +63,10 @@ fn the_second_signal_ends_it_at_once() {
     }
 }
 
+models!(sessions_may_finish_after_ctrl_c);
 /// A terminal sends SIGINT to all processes of its foreground group, not only to the server.
-#[test]
-fn sessions_may_finish_after_ctrl_c() {
-    let server = Server::start(&[]);
+fn sessions_may_finish_after_ctrl_c(model: Model) {
+    let server = model.start(&[]);
     let (mut client, _) = server.connect_and_see_worker();
     killpg(server.program.pid(), Signal::SIGINT).unwrap();
     until(
@@ -79,9 +79,9 @@ fn sessions_may_finish_after_ctrl_c() {
     assert_eq!(server.program.exit_code(), 0);
 }
 
-#[test]
-fn a_worker_killed_while_draining_is_a_session_cut_off() {
-    let mut server = Server::start(&[]);
+models!(a_worker_killed_while_draining_is_a_session_cut_off);
+fn a_worker_killed_while_draining_is_a_session_cut_off(model: Model) {
+    let mut server = model.start(&[]);
     let (_client, worker) = server.connect_and_see_worker();
     server.program.signal(Signal::SIGTERM);
     server.program.stderr.next_with("no new clients");
@@ -89,9 +89,9 @@ fn a_worker_killed_while_draining_is_a_session_cut_off() {
     assert_eq!(server.program.exit_code(), 1);
 }
 
-#[test]
-fn a_stuck_worker_does_not_outlive_the_deadline() {
-    let server = Server::start(&["--drain-timeout", "0.2"]);
+models!(a_stuck_worker_does_not_outlive_the_deadline);
+fn a_stuck_worker_does_not_outlive_the_deadline(model: Model) {
+    let server = model.start(&["--drain-timeout", "0.2"]);
     let (_client, worker) = server.connect_and_see_worker();
     kill(worker, Signal::SIGSTOP).unwrap();
     server.program.signal(Signal::SIGTERM);
@@ -99,15 +99,12 @@ fn a_stuck_worker_does_not_outlive_the_deadline() {
     assert_eq!(state(worker), None);
 }
 
-#[test]
-fn when_the_server_is_killed_nothing_remains() {
-    let server = Server::start(&[]);
-    let mut clients: Vec<Client> = (0..5).map(|_| server.connect()).collect();
-    for client in &mut clients {
-        client.assert_echo(b"hello");
-    }
+models!(when_the_server_is_killed_nothing_remains);
+fn when_the_server_is_killed_nothing_remains(model: Model) {
+    let server = model.start(&[]);
+    let mut clients = server.connect_many(5);
     let workers = server.workers();
-    assert_eq!(workers.len(), 5);
+    assert!(!workers.is_empty());
     let start = Instant::now();
     server.program.signal(Signal::SIGKILL);
     for worker in workers {
@@ -121,30 +118,30 @@ fn when_the_server_is_killed_nothing_remains() {
     assert_refused(server.address);
 }
 
+models!(a_new_server_can_have_the_port_at_once);
 /// A server that cut sessions off leaves their connections in TIME_WAIT on its side.
-#[test]
-fn a_new_server_can_have_the_port_at_once() {
-    let server = Server::start(&["--drain-timeout", "0.01"]);
+fn a_new_server_can_have_the_port_at_once(model: Model) {
+    let server = model.start(&["--drain-timeout", "0.01"]);
     let (_client, _) = server.connect_and_see_worker();
     server.program.signal(Signal::SIGTERM);
     assert_eq!(server.program.exit_code(), 1);
 
     let port = server.address.port().to_string();
-    let next = Server::run(Command::new(BINARY).arg(port));
+    let next = Server::run(Command::new(BINARY).args([&port, "--model", model.0]));
     assert_eq!(next.address, server.address);
     next.assert_serves();
 }
 
 /// What a careless launcher leaves ignored or blocked is inherited through exec.
-#[test]
-fn signals_work_whatever_the_launcher_has_done_to_them() {
-    let mut command = Command::new("env");
-    command.args(["--ignore-signal=CHLD", "--block-signal=TERM", BINARY, "0"]);
-    let mut server = Server::run(&mut command);
+const CARELESS: [&str; 3] = ["env", "--ignore-signal=CHLD", "--block-signal=TERM"];
+
+models!(signals_work_whatever_the_launcher_has_done_to_them);
+fn signals_work_whatever_the_launcher_has_done_to_them(model: Model) {
+    let mut server = model.start_by(&CARELESS, &[]);
     for _ in 0..20 {
         server.assert_serves();
     }
-    server.assert_no_worker_is_left();
+    server.assert_is_at_rest(model);
     let (client, _) = server.connect_and_see_worker();
     server.program.signal(Signal::SIGTERM);
     server.program.stderr.next_with("no new clients");
@@ -152,23 +149,21 @@ fn signals_work_whatever_the_launcher_has_done_to_them() {
     assert_eq!(server.program.exit_code(), 0);
 }
 
-#[test]
-fn an_ignored_sigchld_is_not_worth_a_line() {
-    let mut command = Command::new("env");
-    command.args(["--ignore-signal=CHLD", BINARY, "0"]);
-    let server = Server::run(&mut command);
+models!(an_ignored_sigchld_is_not_worth_a_line);
+fn an_ignored_sigchld_is_not_worth_a_line(model: Model) {
+    let server = model.start_by(&CARELESS, &[]);
     server.assert_serves();
-    server.assert_no_worker_is_left();
+    server.assert_is_at_rest(model);
     server.program.signal(Signal::SIGTERM);
     let mut lines = server.program.output().stderr;
     lines.retain(|line| !line.contains(": sandbox: "));
     assert_eq!(lines.len(), 1, "{lines:?}");
 }
 
+models!(a_failing_test_leaves_no_process);
 /// What all the tests here rely on.
-#[test]
-fn a_failing_test_leaves_no_process() {
-    let server = Server::start(&[]);
+fn a_failing_test_leaves_no_process(model: Model) {
+    let server = model.start(&[]);
     let (_client, worker) = server.connect_and_see_worker();
     let Server { program, .. } = server;
     let pid = program.pid();

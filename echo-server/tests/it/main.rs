@@ -1,4 +1,5 @@
-//! The echo server from outside: the real program, real clients, loopback only.
+//! The echo server from outside: the real program, real clients, loopback only. What holds in
+//! every model is written down once, and is a test of each: `cargo test -- ::reexec` runs one's.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -7,12 +8,32 @@
     reason = "a test ends at the first surprise"
 )]
 
+/// Makes of a function that is given a [`Model`](server::Model) a test for each of these models, or
+/// for every one there is: `NAME::MODEL`.
+macro_rules! models {
+    ($body:ident) => {
+        models!($body, fork, reexec, prefork, thread, multiplex);
+    };
+    ($body:ident, $($model:ident),+) => {
+        mod $body {
+            $(
+                #[test]
+                fn $model() {
+                    super::$body(crate::server::Model(stringify!($model)));
+                }
+            )+
+        }
+    };
+}
+
 #[path = "../../../zombie/tests/processes/mod.rs"]
 mod processes;
 
 mod bytes;
 mod client;
 mod ending;
+mod errors;
+mod pool;
 mod server;
 mod shortage;
 mod start;

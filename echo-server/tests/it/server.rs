@@ -1,19 +1,78 @@
 //! A server under test, and its clients.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 
 use crate::processes::{LIMIT, Program, state, until};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_echo-server");
+
+/// What follows `--model`.
+#[derive(Clone, Copy)]
+pub(crate) struct Model(pub(crate) &'static str);
+
+impl Model {
+    /// On a free port of this machine.
+    #[track_caller]
+    pub(crate) fn start(self, options: &[&str]) -> Server {
+        self.start_by(&[], options)
+    }
+
+    /// By a program that becomes the server in the end, such as `env`.
+    #[track_caller]
+    pub(crate) fn start_by(self, launcher: &[&str], options: &[&str]) -> Server {
+        Server::run(&mut self.command(launcher, options))
+    }
+
+    /// A script for the shell, too, can be the launcher: the server is `"$0" "$@"` there.
+    pub(crate) fn command(self, launcher: &[&str], options: &[&str]) -> Command {
+        let server = [BINARY, "0", "--model", self.0];
+        let words = [launcher, &server, options].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        command
+    }
+
+    /// Workers wait for clients, instead of being started for them.
+    pub(crate) fn has_pool(self) -> bool {
+        !matches!(self.0, "fork" | "reexec")
+    }
+
+    /// All clients have the same one.
+    pub(crate) fn has_one_worker(self) -> bool {
+        matches!(self.0, "thread" | "multiplex")
+    }
+
+    /// The option that limits the number of clients, `number` excepted.
+    pub(crate) fn limit(self) -> &'static str {
+        if self.0 == "prefork" {
+            "--workers"
+        } else {
+            "--max-children"
+        }
+    }
+
+    /// The processes that accept.
+    pub(crate) fn acceptors(self, server: &Server) -> Vec<Pid> {
+        if self.has_pool() {
+            server.workers()
+        } else {
+            vec![server.program.pid()]
+        }
+    }
+}
 
 /// A running server. Dropped, it is killed, and its workers with it.
 pub(crate) struct Server {
@@ -27,6 +86,7 @@ impl Server {
         Self::run(Command::new(BINARY).arg("0").args(options))
     }
 
+    #[allow(dead_code, reason = "the models have `start_by`")]
     /// A shell runs `script`, in which `"$0" 0` is the server.
     pub(crate) fn start_by_shell(script: &str) -> Self {
         Self::run(Command::new("sh").args(["-c", script, BINARY]))
@@ -62,13 +122,25 @@ impl Server {
         Client::connect(self.address).unwrap()
     }
 
+    /// So many clients that are being served.
+    #[track_caller]
+    pub(crate) fn connect_many(&self, number: usize) -> Vec<Client> {
+        let mut clients: Vec<_> = (0..number).map(|_| self.connect()).collect();
+        for client in &mut clients {
+            client.assert_echo(b"served");
+        }
+        clients
+    }
+
     /// A client that is being served, and the worker that serves it.
+    #[track_caller]
     pub(crate) fn connect_and_see_worker(&self) -> (Client, Pid) {
-        let before = self.workers();
+        let all = || [self.workers(), vec![self.program.pid()]].concat();
+        let before: BTreeSet<_> = all().into_iter().flat_map(sockets).collect();
         let mut client = self.connect();
         client.assert_echo(b"served");
         let mut workers = self.workers();
-        workers.retain(|worker| !before.contains(worker));
+        workers.retain(|worker| !sockets(*worker).is_subset(&before));
         assert_eq!(workers.len(), 1);
         (client, workers[0])
     }
@@ -79,9 +151,16 @@ impl Server {
         assert!(self.connect().session(b"still there?").unwrap() == b"still there?");
     }
 
-    /// A process for each client, and nothing else.
+    /// Its children, and nothing else is among them.
     pub(crate) fn workers(&self) -> Vec<Pid> {
         self.program.children()
+    }
+
+    /// What workers have and the server has not: the clients that are being served.
+    pub(crate) fn connections(&self) -> BTreeSet<String> {
+        let workers = self.workers().into_iter();
+        let all: BTreeSet<_> = workers.flat_map(sockets).collect();
+        &all - &sockets(self.program.pid())
     }
 
     /// Waits until as many workers are there; zombies count.
@@ -97,6 +176,46 @@ impl Server {
     pub(crate) fn assert_no_worker_is_left(&self) {
         let look = || self.workers().into_iter().map(|pid| (pid, state(pid)));
         until("no workers", || look().collect::<Vec<_>>(), Vec::is_empty);
+    }
+
+    /// Waits until no client is left; of the workers, those of a pool.
+    #[track_caller]
+    pub(crate) fn assert_is_at_rest(&self, model: Model) {
+        if !model.has_pool() {
+            return self.assert_no_worker_is_left();
+        }
+        let look = || {
+            let workers = self.workers().into_iter();
+            let busy: Vec<_> = workers
+                .map(|pid| (state(pid), threads(pid)))
+                .filter(|seen| *seen != (Some('S'), 1))
+                .collect();
+            (self.connections(), busy)
+        };
+        until(
+            "no connections, and only workers that wait",
+            look,
+            |(connections, busy)| connections.is_empty() && busy.is_empty(),
+        );
+    }
+
+    /// Whatever clients do in `trouble`, there is no zombie after it, no process, thread or
+    /// descriptor more than before, and the next client is served.
+    #[track_caller]
+    pub(crate) fn assert_leaves_no_trace(&self, model: Model, trouble: impl FnOnce()) {
+        // After these, every worker of a pool is there and has what it needs.
+        drop(self.connect_many(16));
+        self.assert_is_at_rest(model);
+        let look = || {
+            let processes = [self.workers(), vec![self.program.pid()]].concat();
+            let open = |pid| (pid, descriptors(pid));
+            processes.into_iter().map(open).collect::<Vec<_>>()
+        };
+        let before = look();
+        trouble();
+        self.assert_serves();
+        self.assert_is_at_rest(model);
+        until("no trace", look, |after| *after == before);
     }
 }
 
@@ -148,6 +267,36 @@ impl Client {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
             result => panic!("{result:?}"),
         }
+    }
+
+    /// Sends without reading until all buffers are full and the worker waits. Returns what was sent.
+    #[track_caller]
+    pub(crate) fn fill(&mut self, worker: Pid) -> Vec<u8> {
+        let piece = random_bytes(99_991);
+        let mut sent = Vec::new();
+        self.0.set_nonblocking(true).unwrap();
+        until(
+            "buffers are full, and the worker sleeps",
+            || match self.0.write(&piece) {
+                Ok(length) => {
+                    sent.extend_from_slice(&piece[..length]);
+                    None
+                }
+                Err(_) => state(worker),
+            },
+            |state| *state == Some('S'),
+        );
+        self.0.set_nonblocking(false).unwrap();
+        sent
+    }
+
+    /// The worker gets an error, and not the end of the stream.
+    pub(crate) fn reset(self) {
+        let at_once = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        setsockopt(&self.0.as_fd(), sockopt::Linger, &at_once).unwrap();
     }
 
     /// Sends these bytes and then the end of the stream, and meanwhile reads what comes.
@@ -214,13 +363,23 @@ pub(crate) fn random_bytes(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// Where a process's descriptors lead, such as `socket:[4711]`; sorted.
+/// Where a process's descriptors lead, such as `socket:[4711]`; sorted. None if it has ended.
 pub(crate) fn descriptors(pid: Pid) -> Vec<String> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter();
+    let entries = entries.flatten().flatten();
     let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
     let mut links: Vec<_> = links.map(|link| link.display().to_string()).collect();
     links.sort();
     links
+}
+
+fn sockets(pid: Pid) -> BTreeSet<String> {
+    let links = descriptors(pid).into_iter();
+    links.filter(|link| link.starts_with("socket:")).collect()
+}
+
+fn threads(pid: Pid) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 /// Whether the process holds back this signal, by its number.

@@ -4,21 +4,26 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use crate::processes::{Program, stat, until};
-use crate::server::{BINARY, Client, Server, is_root};
+use crate::processes::{Program, assert_sleeps, stat};
+use crate::server::{BINARY, Client, Model, Server, is_root};
 
-#[test]
-fn no_descriptor_to_accept_with() {
-    let mut server = Server::start(&[]);
-    let (mut first, _) = server.connect_and_see_worker();
-    let (mut second, _) = server.connect_and_see_worker();
-
-    let pid = server.program.pid();
+models!(no_descriptor_to_accept_with);
+fn no_descriptor_to_accept_with(model: Model) {
+    // Of three workers, two will have something else to do.
+    let mut server = model.start(&["--workers", "3"]);
+    let (mut first, one) = server.connect_and_see_worker();
+    let (mut second, other) = server.connect_and_see_worker();
+    let mut acceptors = model.acceptors(&server);
+    if acceptors.len() > 1 {
+        acceptors.retain(|pid| ![one, other].contains(pid));
+    }
+    let pid = acceptors[0];
     let limit = limit_of_descriptors(pid);
     set_limit_of_descriptors(pid, &first_free_descriptor(pid).to_string());
     let mut waiting: Vec<Client> = (0..5).map(|_| server.connect()).collect();
@@ -30,126 +35,150 @@ fn no_descriptor_to_accept_with() {
         line.starts_with("echo-server: cannot accept: Too many open files"),
         "{line}"
     );
-    assert_rests(&server);
+    assert_rest(&[pid]);
     first.assert_echo(b"not disturbed");
     second.assert_echo(b"not disturbed");
 
     set_limit_of_descriptors(pid, &limit);
-    for client in &mut waiting {
+    for mut client in waiting {
         client.assert_reads(b"patience");
     }
     assert_eq!(server.event(), "echo-server: accepting again");
 }
 
-#[test]
-fn no_descriptor_for_another_worker() {
-    // What a launcher may have left open is closed, for the sake of the count.
-    let server =
-        Server::start_by_shell("exec 3<&- 4<&- 5<&- 6<&- 7<&-; ulimit -n 9; exec \"$0\" 0");
-    assert_gets_through(server, "Too many open files");
-}
-
-#[test]
-fn no_process_for_another_client() {
-    if !is_root() {
-        println!("skipped: only root can be a user that has no other processes");
-        return;
+models!(a_limit_below_what_is_open_disturbs_nobody);
+fn a_limit_below_what_is_open_disturbs_nobody(model: Model) {
+    let server = model.start(&["--workers", "6"]);
+    let mut clients = server.connect_many(5);
+    let acceptors = model.acceptors(&server);
+    let limits: Vec<_> = acceptors
+        .iter()
+        .map(|pid| limit_of_descriptors(*pid))
+        .collect();
+    for pid in &acceptors {
+        set_limit_of_descriptors(*pid, "4");
     }
-    // A user of this test's own: the limit counts all processes of a user.
-    let user = 100_000 + std::process::id();
-    match Program::try_start(
-        Command::new(BINARY)
-            .arg("--help")
-            .uid(user)
-            .stdout(Stdio::null()),
-    ) {
-        Ok(probe) => assert_eq!(probe.exit_code(), 0),
-        Err(error) => {
-            println!("skipped: user {user} cannot run {BINARY}: {error}");
-            return;
-        }
-    }
-    let mut command = Command::new("prlimit");
-    command.args(["--nproc=3", BINARY, "0"]).uid(user);
-    assert_gets_through(
-        Server::run(&mut command),
-        "Resource temporarily unavailable",
-    );
-}
-
-/// The server has room for two workers or three, of which the first two stay undisturbed, and
-/// serves again when they have left.
-fn assert_gets_through(mut server: Server, reason: &str) {
-    let (mut first, _) = server.connect_and_see_worker();
-    let (mut second, _) = server.connect_and_see_worker();
-    let mut waiting: Vec<Client> = (0..8).map(|_| server.connect()).collect();
-    let line = server.event();
-    assert!(
-        line.starts_with("echo-server: cannot start a worker"),
-        "{line}"
-    );
-    assert!(line.contains(reason), "{line}");
-    assert_rests(&server);
-    // Without its pauses the server would have come to the last of them by now.
-    waiting[7].assert_hears_nothing();
-    first.assert_echo(b"not disturbed");
-    second.assert_echo(b"not disturbed");
-
-    drop((first, second, waiting));
-    until("served", || session(&server), |served| *served);
-    assert_eq!(server.event(), "echo-server: accepting again");
-    server.assert_no_worker_is_left();
-    assert!(stat(server.program.pid()).is_some());
-}
-
-#[test]
-fn a_limit_below_what_is_open_disturbs_nobody() {
-    let server = Server::start(&[]);
-    let mut clients: Vec<Client> = (0..5).map(|_| server.connect()).collect();
-    for client in &mut clients {
-        client.assert_echo(b"hello");
-    }
-    set_limit_of_descriptors(server.program.pid(), "4");
     let mut waiting = server.connect(); // something to do for the server
     for client in &mut clients {
         client.assert_echo(b"not disturbed");
     }
     waiting.stream().write_all(b"patience").unwrap();
     waiting.assert_hears_nothing();
-    set_limit_of_descriptors(server.program.pid(), "1024");
+    for (pid, limit) in acceptors.iter().zip(limits) {
+        set_limit_of_descriptors(*pid, &limit);
+    }
     waiting.assert_reads(b"patience");
 }
 
-#[test]
-fn a_client_without_room_waits_until_there_is() {
-    let server =
-        Server::start_by_shell("exec 3<&- 4<&- 5<&- 6<&- 7<&-; ulimit -n 9; exec \"$0\" 0");
-    let (first, _) = server.connect_and_see_worker();
-    let (_second, _) = server.connect_and_see_worker();
-    let mut third = server.connect();
-    third.stream().write_all(b"patience").unwrap();
-    third.assert_hears_nothing();
-    drop(first);
-    third.assert_reads(b"patience");
+models!(no_descriptor_for_another_worker, fork, reexec);
+fn no_descriptor_for_another_worker(model: Model) {
+    let server = model.start(&[]);
+    let served = server.connect_many(5);
+    let pid = server.program.pid();
+    // For a connection, and for nothing else.
+    let limit = first_free_descriptor(pid) + 1;
+    set_limit_of_descriptors(pid, &limit.to_string());
+    assert_gets_through(server, served, "a worker: Too many open files");
 }
 
-fn session(server: &Server) -> bool {
-    let received = server.connect().session(b"room?");
-    received.is_ok_and(|received| received == b"room?")
+models!(no_process_for_another_client, fork, reexec, thread);
+fn no_process_for_another_client(model: Model) {
+    // A thread counts, too.
+    let (limit, what) = match model.0 {
+        "thread" => (4, "a thread"),
+        _ => (3, "a worker"),
+    };
+    if let Some((server, _)) = start_with_few_processes(model, limit, &[]) {
+        let served = server.connect_many(2);
+        let reason = format!("{what}: Resource temporarily unavailable");
+        assert_gets_through(server, served, &reason);
+    }
 }
 
-/// The server uses hardly any processor time. Without its pauses it would use all of a second.
+models!(a_pool_is_filled_as_soon_as_it_can_be, prefork);
+fn a_pool_is_filled_as_soon_as_it_can_be(model: Model) {
+    let Some((mut server, user)) = start_with_few_processes(model, 3, &["--workers", "4"]) else {
+        return;
+    };
+    let line = server.event();
+    assert!(
+        line.starts_with("echo-server: cannot start a worker: Resource temporarily unavailable"),
+        "{line}"
+    );
+    assert_rest(&[server.program.pid()]);
+    let clients = server.connect_many(2);
+    assert_eq!(server.workers().len(), 2);
+    let mut prlimit = prlimit(server.program.pid(), "--nproc=9:");
+    assert_eq!(Program::start(prlimit.uid(user)).exit_code(), 0);
+    drop(server.connect_many(2));
+    drop(clients);
+    server.assert_workers(4);
+}
+
+/// As a user that may have so many processes, and has no other: only root can do that.
+fn start_with_few_processes(model: Model, limit: u32, options: &[&str]) -> Option<(Server, u32)> {
+    static USERS: AtomicU32 = AtomicU32::new(0);
+    if !is_root() {
+        println!("skipped: only root can be a user that has no other processes");
+        return None;
+    }
+    let user = 100_000 + 100 * std::process::id() + USERS.fetch_add(1, Ordering::Relaxed);
+    let mut probe = Command::new(BINARY);
+    match Program::try_start(probe.arg("--help").uid(user).stdout(Stdio::null())) {
+        Ok(probe) => assert_eq!(probe.exit_code(), 0),
+        Err(error) => {
+            println!("skipped: user {user} cannot run {BINARY}: {error}");
+            return None;
+        }
+    }
+    let limit = format!("--nproc={limit}:");
+    let mut command = model.command(&["prlimit", &limit], options);
+    Some((Server::run(command.uid(user)), user))
+}
+
+/// Those who are served stay undisturbed, and when they leave, those who wait are served.
+fn assert_gets_through(mut server: Server, mut served: Vec<Client>, reason: &str) {
+    let mut waiting: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut waiting {
+        client.stream().write_all(b"patience").unwrap();
+    }
+    let line = server.event();
+    let start = format!("echo-server: cannot start {reason}");
+    assert!(line.starts_with(&start), "{line}");
+    assert_rest(&[server.workers(), vec![server.program.pid()]].concat());
+    // Without its pauses the server would have come to the last of them by now.
+    waiting[7].assert_hears_nothing();
+    for client in &mut served {
+        client.assert_echo(b"not disturbed");
+    }
+
+    drop(served);
+    for mut client in waiting {
+        client.assert_reads(b"patience");
+    }
+    assert_eq!(server.event(), "echo-server: accepting again");
+}
+
+/// These processes use hardly any processor time. Without its pauses a server would use all of a
+/// second.
 #[track_caller]
-fn assert_rests(server: &Server) {
-    let ticks = || stat(server.program.pid()).unwrap().ticks;
+fn assert_rest(processes: &[Pid]) {
+    let ticks = || {
+        processes
+            .iter()
+            .map(|pid| stat(*pid).unwrap().ticks)
+            .sum::<u64>()
+    };
     let before = ticks();
     thread::sleep(Duration::from_secs(1));
     let used = ticks() - before;
     assert!(used <= 10, "{used} of 100 ticks");
 }
 
-/// Under such a limit the process can open nothing more, whereas what is open stays.
+/// Under such a limit the process can open nothing more, whereas what is open stays. It has to be
+/// idle: otherwise it is about to close something.
 fn first_free_descriptor(pid: Pid) -> usize {
+    assert_sleeps(pid);
     let mut numbers = 0..;
     let free = numbers.find(|fd| fs::symlink_metadata(format!("/proc/{pid}/fd/{fd}")).is_err());
     free.unwrap()
@@ -169,11 +198,15 @@ fn limit_of_descriptors(pid: Pid) -> String {
 }
 
 /// The soft limit of a running process.
+#[track_caller]
 fn set_limit_of_descriptors(pid: Pid, limit: &str) {
-    let mut command = Command::new("prlimit");
-    command
-        .arg(format!("--pid={pid}"))
-        .arg(format!("--nofile={limit}:"));
+    let mut command = prlimit(pid, &format!("--nofile={limit}:"));
     let output = Program::start(&mut command).output();
     assert_eq!(output.code, 0, "{output:?}");
+}
+
+fn prlimit(pid: Pid, limit: &str) -> Command {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--pid={pid}")).arg(limit);
+    command
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::processes::{NOT_SECONDS, Output, Program, closed_pipe, full_device, until};
-use crate::server::{BINARY, Client, Server, blocks, is_root};
+use crate::server::{BINARY, Client, Model, Server, blocks, is_root};
 
 fn server(args: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
@@ -31,15 +31,15 @@ fn assert_refuses(output: &Output, code: i32, start: &str) {
     assert_eq!(output.stdout, [""; 0]);
 }
 
+models!(the_first_line_says_where_it_listens);
 /// It comes while the server runs, so it was flushed; and nothing comes after it.
-#[test]
-fn the_first_line_says_where_it_listens() {
-    let mut program = Program::start(&mut server(&["127.0.0.1:0"]));
+fn the_first_line_says_where_it_listens(model: Model) {
+    let mut program = Program::start(&mut model.command(&[], &[]));
     let line = program.stdout.next();
-    let pid = program.pid();
+    let (name, pid) = (model.0, program.pid());
     let port = line
         .strip_prefix("listening on 127.0.0.1:")
-        .and_then(|rest| rest.strip_suffix(&format!(" (fork, pid {pid})")))
+        .and_then(|rest| rest.strip_suffix(&format!(" ({name}, pid {pid})")))
         .and_then(|port| port.parse::<u16>().ok())
         .unwrap_or_else(|| panic!("{line:?}"));
     assert_ne!(port, 0);
@@ -47,6 +47,22 @@ fn the_first_line_says_where_it_listens() {
     assert!(client.session(b"hello").unwrap() == b"hello");
     program.signal(Signal::SIGTERM);
     assert_eq!(program.stdout.rest(), [""; 0]);
+}
+
+#[test]
+fn the_model_is_fork_unless_another_is_given() {
+    let server = Server::start(&[]);
+    let (_client, worker) = server.connect_and_see_worker();
+    assert_eq!(server.workers(), [worker]);
+}
+
+models!(a_second_server_cannot_have_the_port);
+fn a_second_server_cannot_have_the_port(model: Model) {
+    let server = model.start(&[]);
+    let port = server.address.port().to_string();
+    let reason = format!("echo-server: cannot listen on {port}: Address already in use");
+    assert_refuses(&output(&[&port, "--model", model.0]), 69, &reason);
+    server.assert_serves();
 }
 
 #[test]
@@ -154,15 +170,16 @@ fn usage() {
     }
 }
 
-#[test]
-fn nobody_can_read_the_first_line() {
-    let reason = "echo-server: cannot write to stdout: Broken pipe";
-    let program = Program::start_to(closed_pipe(), &mut server(&["0"]));
-    assert_refuses(&program.output(), 70, reason);
-
-    let reason = "echo-server: cannot write to stdout: No space left";
-    let program = Program::start_to(full_device(), &mut server(&["0"]));
-    assert_refuses(&program.output(), 70, reason);
+models!(nobody_can_read_the_first_line);
+fn nobody_can_read_the_first_line(model: Model) {
+    for (stdout, error) in [
+        (closed_pipe(), "Broken pipe"),
+        (full_device(), "No space left"),
+    ] {
+        let reason = format!("echo-server: cannot write to stdout: {error}");
+        let program = Program::start_to(stdout, &mut model.command(&[], &[]));
+        assert_refuses(&program.output(), 70, &reason);
+    }
 }
 
 /// std opens the null device in the place of a standard stream that is missing, so that no

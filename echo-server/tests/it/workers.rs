@@ -1,99 +1,192 @@
-//! A process for each client: as many as clients, with nothing that is not theirs, and no trace
-//! when they have ended.
+//! Workers: they have nothing that is not theirs, they leave no trace, and what happens to one of
+//! them happens to its clients and to nobody else.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 
-use nix::libc;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 
-use crate::processes::{Program, assert_zombie, closed_pipe, state, until};
-use crate::server::{BINARY, Client, Server, blocks, descriptors, flood, random_bytes};
+use crate::processes::{Program, assert_zombie, closed_pipe, full_device, state, until};
+use crate::server::{Model, Server, blocks, descriptors, flood, random_bytes};
 
-#[test]
-fn five_clients_have_five_workers_and_then_none_is_left() {
-    let server = Server::start(&[]);
-    let mut clients: Vec<Client> = (0..5).map(|_| server.connect()).collect();
-    for client in &mut clients {
-        client.assert_echo(b"hello");
-    }
+models!(a_process_for_each_client, fork, reexec);
+fn a_process_for_each_client(model: Model) {
+    let server = model.start(&[]);
+    assert_eq!(server.workers().len(), 0);
+    let clients = server.connect_many(5);
     assert_eq!(server.workers().len(), 5);
     drop(clients);
     server.assert_no_worker_is_left();
 }
 
-/// The twin: while the server cannot reap, the same look shows zombies.
-#[test]
-fn a_server_that_is_stopped_leaves_zombies_until_it_goes_on() {
-    let server = Server::start(&[]);
-    let mut clients: Vec<Client> = (0..5).map(|_| server.connect()).collect();
-    for client in &mut clients {
-        client.assert_echo(b"hello");
-    }
-    server.program.signal(Signal::SIGSTOP);
+models!(no_process_more_for_a_client, prefork, thread, multiplex);
+fn no_process_more_for_a_client(model: Model) {
+    let server = model.start(&[]);
+    let size = if model.has_one_worker() { 1 } else { 16 };
+    let workers = server.assert_workers(size);
+    let clients = server.connect_many(5);
+    assert_eq!(server.workers(), workers);
     drop(clients);
-    for worker in server.assert_workers(5) {
-        assert_zombie(worker);
+    server.assert_is_at_rest(model);
+    assert_eq!(server.workers(), workers);
+}
+
+models!(zombies_until_the_server_goes_on);
+/// The twin of all tests that see no zombie: while the server cannot reap, the same look shows
+/// them. And however many have ended meanwhile, none is overlooked then.
+fn zombies_until_the_server_goes_on(model: Model) {
+    let server = model.start(&[]);
+    let clients = server.connect_many(16);
+    let workers = server.workers();
+    server.program.signal(Signal::SIGSTOP);
+    until(
+        "T",
+        || state(server.program.pid()),
+        |state| *state == Some('T'),
+    );
+    for worker in &workers {
+        kill(*worker, Signal::SIGKILL).unwrap();
     }
+    for worker in &workers {
+        assert_zombie(*worker);
+    }
+    drop(clients);
     server.program.signal(Signal::SIGCONT);
-    server.assert_no_worker_is_left();
+    let left = || workers.iter().filter(|worker| state(**worker).is_some());
+    until("all reaped", || left().count(), |left| *left == 0);
     server.assert_serves();
+    server.assert_is_at_rest(model);
 }
 
-#[test]
-fn three_thousand_clients_leave_no_trace() {
-    let server = Server::start(&[]);
-    server.assert_serves();
-    server.assert_no_worker_is_left();
-    let before = descriptors(server.program.pid());
+// A fresh image for each client takes its time, so there are fewer of them below.
 
-    assert_eq!(flood(server.address, 3_000, 32), [""; 0]);
-    server.assert_no_worker_is_left();
-    assert_eq!(descriptors(server.program.pid()), before);
+models!(thousands_of_clients_leave_no_trace);
+fn thousands_of_clients_leave_no_trace(model: Model) {
+    let server = model.start(&[]);
+    let count = if model.0 == "reexec" { 600 } else { 3_000 };
+    server.assert_leaves_no_trace(model, || {
+        assert_eq!(flood(server.address, count, 32), [""; 0]);
+    });
 }
 
-#[test]
-fn clients_that_come_and_go_without_a_word_leave_no_trace() {
-    let server = Server::start(&[]);
-    for _ in 0..500 {
-        drop(server.connect());
-    }
-    // After this one, so after all that were in the queue before it.
-    server.assert_serves();
-    server.assert_no_worker_is_left();
+models!(clients_that_come_and_go_without_a_word_leave_no_trace);
+fn clients_that_come_and_go_without_a_word_leave_no_trace(model: Model) {
+    let server = model.start(&[]);
+    let count = if model.0 == "reexec" { 600 } else { 2_000 };
+    server.assert_leaves_no_trace(model, || {
+        for _ in 0..count / 100 {
+            (0..100).for_each(|_| drop(server.connect()));
+            // After this one, so after all that were in the queue before it.
+            server.assert_serves();
+        }
+    });
 }
 
-#[test]
-fn a_worker_has_stdio_and_its_connection_and_nothing_else() {
-    let server = Server::start(&[]);
+models!(a_client_that_resets_leaves_no_trace);
+/// Once while the worker cannot send, once while it waits for input, once before it was served.
+fn a_client_that_resets_leaves_no_trace(model: Model) {
+    let mut server = model.start(&[]);
+    server.assert_leaves_no_trace(model, || {
+        let (mut client, worker) = server.connect_and_see_worker();
+        client.fill(worker);
+        client.reset();
+        server.connect_and_see_worker().0.reset();
+        server.connect().reset();
+    });
+    server.program.signal(Signal::SIGTERM);
+    let mut lines = server.program.stderr.rest();
+    lines.retain(|line| !line.contains(": sandbox: "));
+    assert_eq!(lines.len(), 1, "a reset is no event: {lines:?}");
+}
+
+models!(
+    a_worker_has_stdio_and_its_connection_and_nothing_else,
+    fork,
+    reexec
+);
+fn a_worker_has_stdio_and_its_connection_and_nothing_else(model: Model) {
+    let server = model.start(&[]);
     let (_first, _) = server.connect_and_see_worker();
     let (_second, worker) = server.connect_and_see_worker();
-    // Of what this process has, too, stdio is meant, and the rest was leaked into it.
+    let servers = descriptors(server.program.pid());
+    // Not the listener: that one the server has, too.
+    let (shared, own): (Vec<_>, Vec<_>) = own_descriptors(worker)
+        .into_iter()
+        .partition(|link| servers.contains(link));
+    assert_eq!(own.len(), 1, "{own:?}");
+    assert!(own[0].starts_with("socket:"), "{own:?}");
+    // The lifeline, of which the server has the other end.
+    let kinds: Vec<_> = shared.iter().map(|link| kind(link)).collect();
+    let expected = if model.0 == "reexec" {
+        vec!["pipe"]
+    } else {
+        vec![]
+    };
+    assert_eq!(kinds, expected, "{shared:?}");
+}
+
+models!(
+    a_worker_has_what_it_takes_clients_with_and_nothing_else,
+    prefork,
+    thread,
+    multiplex
+);
+fn a_worker_has_what_it_takes_clients_with_and_nothing_else(model: Model) {
+    let server = model.start(&[]);
+    drop(server.connect_many(16));
+    server.assert_is_at_rest(model);
+    let pools: Vec<_> = server.workers().into_iter().map(own_descriptors).collect();
+    let servers = own_descriptors(server.program.pid());
+    for own in &pools {
+        let kinds: BTreeSet<_> = own.iter().map(|link| kind(link)).collect();
+        let mut expected = BTreeSet::from(["socket", "pipe", "memfd", "eventpoll"]);
+        if model.0 == "thread" {
+            expected.insert("eventfd");
+        }
+        assert_eq!(kinds, expected, "{own:?}");
+        assert_eq!(own.len(), expected.len(), "one of each: {own:?}");
+        // The listener and the scoreboard are everybody's; orders are for one.
+        let pipe = own.iter().find(|link| link.starts_with("pipe:"));
+        let holders = pools.iter().filter(|other| other.contains(pipe.unwrap()));
+        assert_eq!(holders.count(), 1);
+        for link in own.iter().filter(|link| !link.starts_with("anon_inode:")) {
+            assert!(servers.contains(link), "{link} {servers:?}");
+        }
+    }
+}
+
+/// Such as `socket`, of `socket:[4711]`.
+fn kind(link: &str) -> &str {
+    let link = link.trim_start_matches("anon_inode:");
+    let link = link.trim_start_matches(['[', '/']);
+    link.split([':', ']']).next().unwrap()
+}
+
+/// Without stdio, and what was leaked into this process.
+fn own_descriptors(worker: Pid) -> Vec<String> {
     let known = [descriptors(Pid::this()), vec!["/dev/null".to_owned()]].concat();
     let mut own = descriptors(worker);
     own.retain(|link| !known.contains(link));
-    assert_eq!(own.len(), 1, "{own:?}");
-    assert!(own[0].starts_with("socket:"), "{own:?}");
-    // Not the listener: that one the server has, too.
-    let servers = descriptors(server.program.pid());
-    assert!(!servers.contains(&own[0]), "{own:?} {servers:?}");
+    own
 }
 
-#[test]
-fn a_worker_has_nothing_that_was_leaked_into_the_server() {
-    let server = Server::start_by_shell("exec \"$0\" 0 9</dev/zero");
+models!(a_worker_has_nothing_that_was_leaked_into_the_server);
+fn a_worker_has_nothing_that_was_leaked_into_the_server(model: Model) {
+    let script = "exec \"$0\" \"$@\" 9</dev/zero";
+    let server = model.start_by(&["sh", "-c", script], &[]);
     let (_client, worker) = server.connect_and_see_worker();
-    let workers = descriptors(worker);
-    assert!(!workers.contains(&"/dev/zero".to_owned()), "{workers:?}");
+    for process in [server.program.pid(), worker] {
+        let open = descriptors(process);
+        assert!(!open.contains(&"/dev/zero".to_owned()), "{open:?}");
+    }
 }
 
-#[test]
-fn a_worker_is_not_deaf_to_signals() {
-    let server = Server::start(&[]);
+models!(a_worker_is_not_deaf_to_signals);
+fn a_worker_is_not_deaf_to_signals(model: Model) {
+    let server = model.start(&[]);
     let (_client, worker) = server.connect_and_see_worker();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
         assert!(!blocks(worker, signal as u32), "{signal}");
@@ -102,148 +195,174 @@ fn a_worker_is_not_deaf_to_signals() {
     assert!(blocks(server.program.pid(), Signal::SIGTERM as u32));
 }
 
-#[test]
-fn a_worker_that_is_killed_costs_only_its_client() {
-    let mut server = Server::start(&[]);
+models!(
+    a_worker_that_is_killed_costs_only_its_client,
+    fork,
+    reexec,
+    prefork
+);
+fn a_worker_that_is_killed_costs_only_its_client(model: Model) {
+    let mut server = model.start(&[]);
     let (mut other, _) = server.connect_and_see_worker();
-    for (signal, name) in [
-        (Signal::SIGKILL, "9 (SIGKILL)"),
-        (Signal::SIGTERM, "15 (SIGTERM)"),
-    ] {
-        let (mut client, worker) = server.connect_and_see_worker();
-        kill(worker, signal).unwrap();
-        client.assert_is_cut_off();
-        let line = server.event();
-        assert_eq!(
-            line,
-            format!("echo-server: worker {worker} failed: signal: {name}")
-        );
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        assert_kills_one(&mut server, signal);
         other.assert_echo(b"not disturbed");
-        server.assert_serves();
     }
     drop(other);
-    server.assert_no_worker_is_left();
+    server.assert_is_at_rest(model);
 }
 
-/// The client sends without reading, until its worker is stuck in a write, and then resets.
-#[test]
-fn a_client_that_resets_leaves_no_trace() {
-    let mut server = Server::start(&[]);
+models!(
+    a_worker_that_is_killed_costs_all_clients_but_not_the_next,
+    thread,
+    multiplex
+);
+fn a_worker_that_is_killed_costs_all_clients_but_not_the_next(model: Model) {
+    let mut server = model.start(&[]);
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        let (mut other, _) = server.connect_and_see_worker();
+        assert_kills_one(&mut server, signal);
+        other.assert_is_cut_off();
+    }
+    server.assert_is_at_rest(model);
+}
+
+fn assert_kills_one(server: &mut Server, signal: Signal) {
     let (mut client, worker) = server.connect_and_see_worker();
-    fill(&mut client, worker);
-    reset_on_close(client.stream());
-    drop(client);
-    server.assert_no_worker_is_left();
-
-    // While the worker waits for input.
-    let (mut client, _) = server.connect_and_see_worker();
-    reset_on_close(client.stream());
-    drop(client);
-    server.assert_no_worker_is_left();
-
+    kill(worker, signal).unwrap();
+    client.assert_is_cut_off();
+    let number = signal as i32;
+    assert_eq!(
+        server.event(),
+        format!("echo-server: worker {worker} failed: signal: {number} ({signal})")
+    );
     server.assert_serves();
-    server.program.signal(Signal::SIGTERM);
-    let mut lines = server.program.stderr.rest();
-    lines.retain(|line| !line.contains(": sandbox: "));
-    assert_eq!(lines.len(), 1, "a reset is no event: {lines:?}");
 }
 
-/// Stopped and continued, a process in the middle of a long write comes out of it early.
-#[test]
-fn a_worker_that_is_interrupted_in_a_write_loses_nothing() {
-    let server = Server::start(&[]);
+models!(
+    a_worker_that_is_stopped_holds_up_only_its_client,
+    fork,
+    reexec,
+    prefork
+);
+fn a_worker_that_is_stopped_holds_up_only_its_client(model: Model) {
+    let server = model.start(&[]);
+    let (mut other, _) = server.connect_and_see_worker();
     let (mut client, worker) = server.connect_and_see_worker();
-    let sent = fill(&mut client, worker);
-    kill(worker, Signal::SIGSTOP).unwrap();
-    until("T", || state(worker), |state| *state == Some('T'));
+    stop(worker);
+    client.stream().write_all(b"patience").unwrap();
+    client.assert_hears_nothing();
+    other.assert_echo(b"not disturbed");
+    server.assert_serves();
+    kill(worker, Signal::SIGCONT).unwrap();
+    client.assert_reads(b"patience");
+}
+
+models!(
+    a_worker_that_is_stopped_goes_on_where_it_was,
+    thread,
+    multiplex
+);
+fn a_worker_that_is_stopped_goes_on_where_it_was(model: Model) {
+    let server = model.start(&[]);
+    let (mut client, worker) = server.connect_and_see_worker();
+    stop(worker);
+    client.stream().write_all(b"patience").unwrap();
+    client.assert_hears_nothing();
+    let mut next = server.connect();
+    next.stream().write_all(b"in the queue").unwrap();
+    kill(worker, Signal::SIGCONT).unwrap();
+    client.assert_reads(b"patience");
+    next.assert_reads(b"in the queue");
+}
+
+models!(a_worker_that_is_interrupted_in_a_write_loses_nothing);
+/// Stopped and continued, a process in the middle of a long write comes out of it early.
+fn a_worker_that_is_interrupted_in_a_write_loses_nothing(model: Model) {
+    let server = model.start(&[]);
+    let (mut client, worker) = server.connect_and_see_worker();
+    let sent = client.fill(worker);
+    stop(worker);
     kill(worker, Signal::SIGCONT).unwrap();
     let received = client.session(b"").unwrap();
     assert_eq!(received.len(), sent.len());
     assert!(received == sent);
 }
 
-/// Sends without reading, until all buffers are full and the worker is stuck in a write. Returns
-/// what was sent.
-fn fill(client: &mut Client, worker: Pid) -> Vec<u8> {
-    let piece = random_bytes(99_991);
-    let mut sent = Vec::new();
-    let stream = client.stream();
-    stream.set_nonblocking(true).unwrap();
-    until(
-        "buffers are full, and the worker sleeps",
-        || match stream.write(&piece) {
-            Ok(length) => {
-                sent.extend_from_slice(&piece[..length]);
-                None
-            }
-            Err(_) => state(worker),
-        },
-        |state| *state == Some('S'),
-    );
-    stream.set_nonblocking(false).unwrap();
-    sent
+fn stop(worker: Pid) {
+    kill(worker, Signal::SIGSTOP).unwrap();
+    until("T", || state(worker), |state| *state == Some('T'));
 }
 
-fn reset_on_close(stream: &impl AsFd) {
-    let at_once = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
-    setsockopt(stream, sockopt::Linger, &at_once).unwrap();
-}
-
-#[test]
-fn at_the_limit_clients_wait_in_the_queue() {
-    let server = Server::start(&["--max-children", "2"]);
-    let (first, _) = server.connect_and_see_worker();
-    let (mut second, _) = server.connect_and_see_worker();
-    let mut third = server.connect();
-    third.stream().write_all(b"patience").unwrap();
-    third.assert_hears_nothing();
-    assert_eq!(server.workers().len(), 2);
-    second.assert_echo(b"not disturbed");
-
-    assert!(first.session(b"").unwrap().is_empty());
-    third.assert_reads(b"patience");
-    assert_eq!(server.workers().len(), 2);
-}
-
-/// The twin of the one above.
-#[test]
-fn no_limit() {
-    let server = Server::start(&["--max-children", "0"]);
-    let mut clients: Vec<Client> = (0..20).map(|_| server.connect()).collect();
-    for client in &mut clients {
-        client.assert_echo(b"hello");
+models!(at_the_limit_clients_wait_in_the_queue);
+fn at_the_limit_clients_wait_in_the_queue(model: Model) {
+    let server = model.start(&[model.limit(), "2"]);
+    let mut served = server.connect_many(2);
+    let mut waiting: Vec<_> = (0..5).map(|_| server.connect()).collect();
+    for client in &mut waiting {
+        client.stream().write_all(b"patience").unwrap();
     }
-    assert_eq!(server.workers().len(), 20);
+    waiting[0].assert_hears_nothing();
+    waiting[4].assert_hears_nothing();
+    assert_eq!(server.connections().len(), 2);
+    served[1].assert_echo(b"not disturbed");
+
+    // One leaves, and the next is served, and so on.
+    served.remove(0);
+    for mut client in waiting {
+        client.assert_reads(b"patience");
+    }
+    served[0].assert_echo(b"not disturbed");
 }
 
-#[test]
-fn the_limit_holds_in_a_flood() {
-    let server = Server::start(&["--max-children", "3"]);
+models!(without_the_limit_nobody_waits);
+/// The twin of the one above.
+fn without_the_limit_nobody_waits(model: Model) {
+    let limit = if model.0 == "prefork" { "20" } else { "0" };
+    let server = model.start(&[model.limit(), limit]);
+    let _clients = server.connect_many(20);
+    assert_eq!(server.connections().len(), 20);
+}
+
+models!(the_limit_holds_in_a_flood);
+fn the_limit_holds_in_a_flood(model: Model) {
+    let server = model.start(&[model.limit(), "3"]);
     let address = server.address;
     let clients = thread::spawn(move || flood(address, 200, 16));
+    let look = || {
+        if model.has_pool() {
+            return server.connections();
+        }
+        let workers = server.workers().into_iter();
+        workers.map(|pid| pid.to_string()).collect()
+    };
+    // A look takes its time; what two of them see was there at the same time.
+    let mut before = BTreeSet::new();
     while !clients.is_finished() {
-        let workers = server.workers();
-        assert!(workers.len() <= 3, "{workers:?}");
+        let now = look();
+        assert!(now.intersection(&before).count() <= 3, "{now:?} {before:?}");
+        before = now;
     }
     assert_eq!(clients.join().unwrap(), [""; 0]);
-    server.assert_no_worker_is_left();
+    server.assert_is_at_rest(model);
 }
 
-#[test]
-fn nobody_reads_the_log() {
-    let mut command = Command::new(BINARY);
-    command
-        .arg("0")
-        .stdout(Stdio::piped())
-        .stderr(closed_pipe());
-    let server = Server::of(Program::try_start(&mut command).unwrap());
-    let (mut client, worker) = server.connect_and_see_worker();
-    kill(worker, Signal::SIGKILL).unwrap(); // worth a line
-    client.assert_is_cut_off();
-    server.assert_serves();
-    server.program.signal(Signal::SIGTERM);
-    assert_eq!(server.program.exit_code(), 0);
+models!(nobody_reads_the_log);
+/// Not of the server, and not of its workers: to a closed pipe, and to a full disk.
+fn nobody_reads_the_log(model: Model) {
+    for log in [closed_pipe(), full_device()] {
+        let mut command = model.command(&[], &["--verbose"]);
+        command.stdout(Stdio::piped()).stderr(log);
+        let server = Server::of(Program::try_start(&mut command).unwrap());
+        server.assert_serves();
+        let (mut client, worker) = server.connect_and_see_worker();
+        kill(worker, Signal::SIGKILL).unwrap(); // worth a line
+        client.assert_is_cut_off();
+        let (mut client, _) = server.connect_and_see_worker();
+        client.assert_echo(&random_bytes(100_000));
+        drop(client);
+        server.assert_is_at_rest(model);
+        server.program.signal(Signal::SIGTERM);
+        assert_eq!(server.program.exit_code(), 0);
+    }
 }

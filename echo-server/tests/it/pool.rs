@@ -1,0 +1,55 @@
+//! A pool that loses its workers, or cannot have them.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::server::Model;
+
+models!(a_crash_loop_slows_down, prefork, thread, multiplex);
+/// Workers that end before their first client are started less and less often.
+fn a_crash_loop_slows_down(model: Model) {
+    let mut server = model.start(&["--workers", "1"]);
+    let start = Instant::now();
+    let mut killed = BTreeSet::new();
+    while start.elapsed() < Duration::from_millis(1_200) {
+        thread::sleep(Duration::from_millis(3));
+        for worker in server.workers() {
+            if killed.insert(worker) {
+                kill(worker, Signal::SIGKILL).unwrap();
+            }
+        }
+    }
+    // At 0, 100, 300 and 700 ms.
+    assert!(killed.len() <= 4, "{killed:?}");
+    server.event(); // how the first has ended
+    assert_eq!(
+        server.event(),
+        "echo-server: a worker has ended before its first client; trying again, less and less often"
+    );
+    server.assert_serves();
+}
+
+models!(
+    workers_that_have_served_are_replaced_at_once,
+    prefork,
+    thread,
+    multiplex
+);
+/// The twin of the one above.
+fn workers_that_have_served_are_replaced_at_once(model: Model) {
+    let mut server = model.start(&["--workers", "1"]);
+    let mut killed = BTreeSet::new();
+    for _ in 0..10 {
+        let (_client, worker) = server.connect_and_see_worker();
+        kill(worker, Signal::SIGKILL).unwrap();
+        assert!(killed.insert(worker));
+        let line = server.event();
+        assert!(line.contains("failed: signal: 9"), "{line}");
+    }
+    server.assert_serves();
+    server.program.signal(Signal::SIGTERM);
+    assert_eq!(server.program.stderr.rest().len(), 1, "no word of a pause");
+}
