@@ -45,7 +45,10 @@ pub(crate) struct Pool {
     /// Of the workers that have ended.
     accepted: u64,
     refused: u64,
-    backoff: Backoff,
+    /// No room for another process.
+    shortage: Backoff,
+    /// Workers end before their first client.
+    crashes: Backoff,
 }
 
 impl Pool {
@@ -60,7 +63,8 @@ impl Pool {
             board: Some(Scoreboard::new()?),
             accepted: 0,
             refused: 0,
-            backoff: Backoff::default(),
+            shortage: Backoff::default(),
+            crashes: Backoff::default(),
         })
     }
 
@@ -116,10 +120,8 @@ impl Pool {
         score.accepted
     }
 
-    fn pause(&mut self, problem: &str) {
-        if self.backoff.enter() {
-            log(format_args!("{problem}; trying again, less and less often"));
-        }
+    fn paused_until(&mut self) -> Option<Instant> {
+        self.shortage.until().max(self.crashes.until())
     }
 }
 
@@ -129,7 +131,7 @@ impl Dispatch for Pool {
             return Watch::Nothing;
         }
         self.fit();
-        match (self.backoff.until(), self.vacancy()) {
+        match (self.paused_until(), self.vacancy()) {
             (Some(until), _) => Watch::Until(until),
             (None, Some(_)) => Watch::Until(Instant::now()),
             (None, None) => Watch::Nothing,
@@ -138,13 +140,17 @@ impl Dispatch for Pool {
 
     fn start_workers(&mut self, workers: &mut Workers, _: bool) -> io::Result<Option<Job>> {
         while self.listener.is_some()
-            && self.backoff.until().is_none()
+            && self.paused_until().is_none()
             && let Some(row) = self.vacancy()
         {
             match self.start(workers, row) {
                 Ok(Some(seat)) => return Ok(Some(Job::Seat(seat))),
+                Ok(None) if self.shortage.leave() => log(format_args!("starting workers again")),
                 Ok(None) => {}
-                Err(error) => self.pause(&format!("cannot start a worker: {error}")),
+                Err(error) if self.shortage.enter() => log(format_args!(
+                    "cannot start a worker: {error}; trying again, less and less often"
+                )),
+                Err(_) => {}
             }
         }
         Ok(None)
@@ -163,10 +169,15 @@ impl Dispatch for Pool {
         if was_to_leave || self.listener.is_none() {
             return;
         }
+        self.shortage.try_now();
         if served > 0 {
-            self.backoff.leave();
-        } else {
-            self.pause("a worker has ended before its first client");
+            if self.crashes.leave() {
+                log(format_args!("workers take clients again"));
+            }
+        } else if self.crashes.enter() {
+            log(format_args!(
+                "a worker has ended before its first client; trying again, less and less often"
+            ));
         }
     }
 
@@ -178,7 +189,8 @@ impl Dispatch for Pool {
             return;
         }
         self.size = self.size.saturating_add_signed(by).max(1);
-        self.backoff.try_now();
+        self.shortage.try_now();
+        self.crashes.try_now();
         self.fit();
         log(format_args!("{} workers in the pool", self.size));
     }
