@@ -60,10 +60,14 @@ fn no_room_for_another_process(model: Model) {
             line.starts_with("echo-server: cannot start a worker: "),
             "{line}"
         );
-        let rest = match model.0 {
-            "thread" => vec!["cannot start a thread: ", "accepting again"],
-            "prefork" | "multiplex" => vec![],
-            _ => vec!["accepting again"],
+        let rest: &[_] = match model.0 {
+            "fork" | "reexec" => &["accepting again"],
+            "thread" => &[
+                "starting workers again",
+                "cannot start a thread: ",
+                "accepting again",
+            ],
+            _ => &["starting workers again"],
         };
         for part in rest {
             let line = server.event();
