@@ -14,7 +14,7 @@ fn a_crash_loop_slows_down(model: Model) {
     let mut server = model.start(&["--workers", "1"]);
     let start = Instant::now();
     let mut killed = BTreeSet::new();
-    while start.elapsed() < Duration::from_millis(1_200) {
+    while start.elapsed() < Duration::from_millis(600) {
         thread::sleep(Duration::from_millis(3));
         for worker in server.workers() {
             if killed.insert(worker) {
@@ -22,8 +22,8 @@ fn a_crash_loop_slows_down(model: Model) {
             }
         }
     }
-    // At 0, 100, 300 and 700 ms.
-    assert!(killed.len() <= 4, "{killed:?}");
+    // At 0, 100 and 300 ms.
+    assert!(killed.len() <= 3, "{killed:?}");
     server.event(); // how the first has ended
     assert_eq!(
         server.event(),
