@@ -88,7 +88,7 @@ models!(five_clients_at_once);
 fn five_clients_at_once(model: Model) {
     let server = model.start(&[]);
     let mut clients = server.connect_many(5);
-    assert_eq!(server.connections().len(), 5);
+    server.assert_connections(5);
     for (number, client) in clients.iter_mut().enumerate() {
         client.assert_echo(&random_bytes(1_000 * number));
     }

@@ -71,6 +71,19 @@ fn no_room_for_another_process(model: Model) {
     });
 }
 
+models!(no_room_to_watch_another_client, multiplex);
+fn no_room_to_watch_another_client(model: Model) {
+    for_each_error(&["ENOMEM", "ENOSPC"], |error| {
+        // In the worker, the first two are for its orders and for the listener.
+        let mut server = start(model, &format!("epoll_ctl:error={error}:when=3"));
+        server.assert_serves();
+        let line = server.event();
+        assert!(line.contains("cannot watch another client: "), "{line}");
+        assert_eq!(server.event(), "echo-server: accepting again");
+        assert_only_says_goodbye(server);
+    });
+}
+
 models!(a_worker_that_has_ended_before_it_is_booked);
 fn a_worker_that_has_ended_before_it_is_booked(model: Model) {
     if !strace_works() {

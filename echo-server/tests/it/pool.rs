@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::server::Model;
+use crate::server::{Model, stop};
 
 models!(a_crash_loop_slows_down, prefork, thread, multiplex);
 /// Workers that end before their first client are started less and less often.
@@ -52,4 +52,18 @@ fn workers_that_have_served_are_replaced_at_once(model: Model) {
     server.assert_serves();
     server.program.signal(Signal::SIGTERM);
     assert_eq!(server.program.stderr.rest().len(), 1, "no word of a pause");
+}
+
+models!(idle_workers_that_are_stopped_hold_up_nobody, prefork);
+/// The kernel wakes up one worker for each client, and it is not one of those.
+fn idle_workers_that_are_stopped_hold_up_nobody(model: Model) {
+    let server = model.start(&["--workers", "4"]);
+    let clients = server.connect_many(4);
+    let workers = server.workers();
+    drop(clients);
+    server.assert_is_at_rest(model);
+    workers[1..].iter().for_each(|worker| stop(*worker));
+    for _ in 0..20 {
+        server.assert_serves();
+    }
 }

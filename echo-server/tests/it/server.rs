@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::libc;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 
@@ -55,7 +56,7 @@ impl Model {
         matches!(self.0, "thread" | "multiplex")
     }
 
-    /// The option that limits the number of clients, `number` excepted.
+    /// The option that says how many clients are served at once.
     pub(crate) fn limit(self) -> &'static str {
         if self.0 == "prefork" {
             "--workers"
@@ -64,10 +65,10 @@ impl Model {
         }
     }
 
-    /// The processes that accept.
-    pub(crate) fn acceptors(self, server: &Server) -> Vec<Pid> {
+    /// Who accepts the next client, if these workers do it in a pool.
+    pub(crate) fn acceptors(self, server: &Server, workers: Vec<Pid>) -> Vec<Pid> {
         if self.has_pool() {
-            server.workers()
+            workers
         } else {
             vec![server.program.pid()]
         }
@@ -86,8 +87,8 @@ impl Server {
         Self::run(Command::new(BINARY).arg("0").args(options))
     }
 
-    #[allow(dead_code, reason = "the models have `start_by`")]
     /// A shell runs `script`, in which `"$0" 0` is the server.
+    #[allow(dead_code, reason = "the tests of all models have `Model::start_by`")]
     pub(crate) fn start_by_shell(script: &str) -> Self {
         Self::run(Command::new("sh").args(["-c", script, BINARY]))
     }
@@ -163,6 +164,13 @@ impl Server {
         &all - &sockets(self.program.pid())
     }
 
+    /// Waits until so many clients are being served.
+    #[track_caller]
+    pub(crate) fn assert_connections(&self, number: usize) {
+        let wanted = |all: &BTreeSet<_>| all.len() == number;
+        until("connections", || self.connections(), wanted);
+    }
+
     /// Waits until as many workers are there; zombies count.
     #[track_caller]
     pub(crate) fn assert_workers(&self, number: usize) -> Vec<Pid> {
@@ -185,11 +193,8 @@ impl Server {
             return self.assert_no_worker_is_left();
         }
         let look = || {
-            let workers = self.workers().into_iter();
-            let busy: Vec<_> = workers
-                .map(|pid| (state(pid), threads(pid)))
-                .filter(|seen| *seen != (Some('S'), 1))
-                .collect();
+            let mut busy: Vec<_> = self.workers().into_iter().map(threads).collect();
+            busy.retain(|threads| threads[..] != [Some('S')]);
             (self.connections(), busy)
         };
         until(
@@ -280,11 +285,11 @@ impl Client {
             || match self.0.write(&piece) {
                 Ok(length) => {
                     sent.extend_from_slice(&piece[..length]);
-                    None
+                    vec![]
                 }
-                Err(_) => state(worker),
+                Err(_) => threads(worker),
             },
-            |state| *state == Some('S'),
+            |states| !states.is_empty() && states.iter().all(|state| *state == Some('S')),
         );
         self.0.set_nonblocking(false).unwrap();
         sent
@@ -378,8 +383,18 @@ fn sockets(pid: Pid) -> BTreeSet<String> {
     links.filter(|link| link.starts_with("socket:")).collect()
 }
 
-fn threads(pid: Pid) -> usize {
-    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+/// The state of each thread; that of the process is only its first one's.
+fn threads(pid: Pid) -> Vec<Option<char>> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
+    let names = entries.flatten().flatten().map(|entry| entry.file_name());
+    let numbers = names.map(|name| name.to_str().unwrap().parse().unwrap());
+    numbers.map(Pid::from_raw).map(state).collect()
+}
+
+#[track_caller]
+pub(crate) fn stop(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).unwrap();
+    until("T", || state(pid), |state| *state == Some('T'));
 }
 
 /// Whether the process holds back this signal, by its number.

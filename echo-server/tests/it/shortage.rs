@@ -15,15 +15,13 @@ use crate::server::{BINARY, Client, Model, Server, is_root};
 
 models!(no_descriptor_to_accept_with);
 fn no_descriptor_to_accept_with(model: Model) {
-    // Of three workers, two will have something else to do.
     let mut server = model.start(&["--workers", "3"]);
-    let (mut first, one) = server.connect_and_see_worker();
-    let (mut second, other) = server.connect_and_see_worker();
-    let mut acceptors = model.acceptors(&server);
-    if acceptors.len() > 1 {
-        acceptors.retain(|pid| ![one, other].contains(pid));
-    }
-    let pid = acceptors[0];
+    let (mut first, _) = server.connect_and_see_worker();
+    let (mut second, _) = server.connect_and_see_worker();
+    let (third, worker) = server.connect_and_see_worker();
+    drop(third);
+    server.assert_connections(2);
+    let pid = model.acceptors(&server, vec![worker])[0];
     let limit = limit_of_descriptors(pid);
     set_limit_of_descriptors(pid, &first_free_descriptor(pid).to_string());
     let mut waiting: Vec<Client> = (0..5).map(|_| server.connect()).collect();
@@ -49,8 +47,9 @@ fn no_descriptor_to_accept_with(model: Model) {
 models!(a_limit_below_what_is_open_disturbs_nobody);
 fn a_limit_below_what_is_open_disturbs_nobody(model: Model) {
     let server = model.start(&["--workers", "6"]);
-    let mut clients = server.connect_many(5);
-    let acceptors = model.acceptors(&server);
+    let mut clients = server.connect_many(6);
+    drop(clients.pop());
+    let acceptors = model.acceptors(&server, server.workers());
     let limits: Vec<_> = acceptors
         .iter()
         .map(|pid| limit_of_descriptors(*pid))

@@ -9,8 +9,10 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::processes::{Program, assert_zombie, closed_pipe, full_device, state, until};
-use crate::server::{Model, Server, blocks, descriptors, flood, random_bytes};
+use crate::processes::{
+    Program, assert_sleeps, assert_zombie, closed_pipe, full_device, state, until,
+};
+use crate::server::{Model, Server, blocks, descriptors, flood, random_bytes, stop};
 
 models!(a_process_for_each_client, fork, reexec);
 fn a_process_for_each_client(model: Model) {
@@ -41,12 +43,7 @@ fn zombies_until_the_server_goes_on(model: Model) {
     let server = model.start(&[]);
     let clients = server.connect_many(16);
     let workers = server.workers();
-    server.program.signal(Signal::SIGSTOP);
-    until(
-        "T",
-        || state(server.program.pid()),
-        |state| *state == Some('T'),
-    );
+    stop(server.program.pid());
     for worker in &workers {
         kill(*worker, Signal::SIGKILL).unwrap();
     }
@@ -111,6 +108,8 @@ fn a_worker_has_stdio_and_its_connection_and_nothing_else(model: Model) {
     let server = model.start(&[]);
     let (_first, _) = server.connect_and_see_worker();
     let (_second, worker) = server.connect_and_see_worker();
+    // Before it rests, the server may still have its copy of the connection.
+    assert_sleeps(server.program.pid());
     let servers = descriptors(server.program.pid());
     // Not the listener: that one the server has, too.
     let (shared, own): (Vec<_>, Vec<_>) = own_descriptors(worker)
@@ -289,11 +288,6 @@ fn a_worker_that_is_interrupted_in_a_write_loses_nothing(model: Model) {
     assert!(received == sent);
 }
 
-fn stop(worker: Pid) {
-    kill(worker, Signal::SIGSTOP).unwrap();
-    until("T", || state(worker), |state| *state == Some('T'));
-}
-
 models!(at_the_limit_clients_wait_in_the_queue);
 fn at_the_limit_clients_wait_in_the_queue(model: Model) {
     let server = model.start(&[model.limit(), "2"]);
@@ -304,7 +298,7 @@ fn at_the_limit_clients_wait_in_the_queue(model: Model) {
     }
     waiting[0].assert_hears_nothing();
     waiting[4].assert_hears_nothing();
-    assert_eq!(server.connections().len(), 2);
+    server.assert_connections(2);
     served[1].assert_echo(b"not disturbed");
 
     // One leaves, and the next is served, and so on.
@@ -321,7 +315,7 @@ fn without_the_limit_nobody_waits(model: Model) {
     let limit = if model.0 == "prefork" { "20" } else { "0" };
     let server = model.start(&[model.limit(), limit]);
     let _clients = server.connect_many(20);
-    assert_eq!(server.connections().len(), 20);
+    server.assert_connections(20);
 }
 
 models!(the_limit_holds_in_a_flood);
