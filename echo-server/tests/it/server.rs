@@ -259,7 +259,7 @@ impl Client {
     pub(crate) fn assert_hears_nothing(&mut self) {
         let short = Duration::from_millis(200);
         self.0.set_read_timeout(Some(short)).unwrap();
-        let error = self.0.read(&mut [0]).unwrap_err();
+        let error = self.0.read_exact(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         self.0.set_read_timeout(Some(LIMIT)).unwrap();
     }
@@ -267,11 +267,9 @@ impl Client {
     /// The session is over: its end has come, or a reset.
     #[track_caller]
     pub(crate) fn assert_is_cut_off(&mut self) {
-        match self.0.read(&mut [0]) {
-            Ok(0) => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-            result => panic!("{result:?}"),
-        }
+        let error = self.0.read_exact(&mut [0]).unwrap_err();
+        let kinds = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+        assert!(kinds.contains(&error.kind()), "{error}");
     }
 
     /// Sends without reading until all buffers are full and the worker waits. Returns what was sent.
