@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 
-use crate::processes::{LIMIT, Program, state, until};
+use crate::processes::{LIMIT, Program, assert_sleeps, state, until};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_echo-server");
 
@@ -189,19 +189,18 @@ impl Server {
     /// Waits until no client is left; of the workers, those of a pool.
     #[track_caller]
     pub(crate) fn assert_is_at_rest(&self, model: Model) {
-        if !model.has_pool() {
-            return self.assert_no_worker_is_left();
-        }
         let look = || {
-            let mut busy: Vec<_> = self.workers().into_iter().map(threads).collect();
-            busy.retain(|threads| threads[..] != [Some('S')]);
-            (self.connections(), busy)
+            let mut workers = self.workers();
+            workers.retain(|pid| !model.has_pool() || threads(*pid) != [Some('S')]);
+            (self.connections(), workers)
         };
         until(
-            "no connections, and only workers that wait",
+            "no connections, and only workers that wait for some",
             look,
-            |(connections, busy)| connections.is_empty() && busy.is_empty(),
+            |(connections, workers)| connections.is_empty() && workers.is_empty(),
         );
+        // It may have something left to close.
+        assert_sleeps(self.program.pid());
     }
 
     /// Whatever clients do in `trouble`, there is no zombie after it, no process, thread or
