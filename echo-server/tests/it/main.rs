@@ -7,6 +7,7 @@
     clippy::expect_used,
     reason = "a test ends at the first surprise"
 )]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 /// Makes of a function that is given a [`Model`](server::Model) a test for each of these models, or
 /// for every one there is: `NAME::MODEL`.
