@@ -105,7 +105,8 @@ impl AcceptLoop {
                 Err(error) => return self.keep_waiting(connection, source, &error),
             }
         } else {
-            match ::reexec::fork() {
+            // Not in the terminal's foreground group: Ctrl-C is for us, who let it finish.
+            match ::reexec::fork_in_group() {
                 Ok(::reexec::Fork::Child) => return Some(connection),
                 Ok(::reexec::Fork::Parent(worker)) => worker,
                 Err(error) => return self.keep_waiting(connection, source, &error),
@@ -180,19 +181,20 @@ impl Dispatch for AcceptLoop {
         Ok(None)
     }
 
-    fn has_ended(&mut self, ended: &Ended<'_>) {
+    fn has_ended(&mut self, ended: &Ended) -> bool {
         self.backoff.try_now();
         if let Slot::Client(source) = ended.slot
-            && let Some(count) = self.sources.get_mut(source)
+            && let Some(count) = self.sources.get_mut(&source)
         {
             *count -= 1;
             if *count == 0 {
-                self.sources.remove(source);
+                self.sources.remove(&source);
             }
         }
         if let Some(problem) = &ended.problem {
             log(format_args!("worker {} failed: {problem}", ended.id));
         }
+        ended.problem.is_some()
     }
 
     fn resize(&mut self, _by: isize) {

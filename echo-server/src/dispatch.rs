@@ -1,6 +1,5 @@
 //! How clients come to workers: what the supervisor asks of either way.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::BorrowedFd;
@@ -39,11 +38,11 @@ pub(crate) enum Watch<'a> {
 }
 
 /// The end of a worker.
-pub(crate) struct Ended<'a> {
-    pub(crate) slot: &'a Slot,
+pub(crate) struct Ended {
+    pub(crate) slot: Slot,
     pub(crate) id: u32,
     /// How it has ended, if not as it should.
-    pub(crate) problem: Option<&'a dyn fmt::Display>,
+    pub(crate) problem: Option<String>,
 }
 
 /// What the status line says about clients.
@@ -63,8 +62,9 @@ pub(crate) trait Dispatch {
     /// is. `Some` in a new process, which has to leave the supervisor's loop with it.
     fn start_workers(&mut self, workers: &mut Workers, is_ready: bool) -> io::Result<Option<Job>>;
 
-    /// A worker has been reaped.
-    fn has_ended(&mut self, ended: &Ended<'_>);
+    /// A worker has been reaped. Returns whether it had clients whose sessions have not come to
+    /// their own end.
+    fn has_ended(&mut self, ended: &Ended) -> bool;
 
     /// More workers, or fewer.
     fn resize(&mut self, by: isize);

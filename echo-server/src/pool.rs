@@ -14,7 +14,7 @@ use crate::dispatch::{Counts, Dispatch, Ended, Job, Slot, Watch, Workers};
 use crate::listener::Listener;
 use crate::log::log;
 use crate::options::{Model, Options};
-use crate::scoreboard::Scoreboard;
+use crate::scoreboard::{Score, Scoreboard};
 
 /// What a worker of the pool has.
 pub(crate) struct Seat {
@@ -71,7 +71,8 @@ impl Pool {
     /// In the new process, what it needs is taken out of our copy.
     fn start(&mut self, workers: &mut Workers, row: usize) -> io::Result<Option<Seat>> {
         let (orders, ours) = pipe2(OFlag::O_CLOEXEC)?;
-        match reexec::fork()? {
+        // Not in the terminal's foreground group: Ctrl-C is for us, who let it finish.
+        match reexec::fork_in_group()? {
             Fork::Child => {
                 let (listener, board) = (self.listener.take(), self.board.take());
                 Ok(listener.zip(board).map(|(listener, board)| Seat {
@@ -110,14 +111,31 @@ impl Pool {
     }
 
     /// Those who have left, and will not be counted otherwise.
-    fn book(&mut self, row: usize) -> u64 {
-        let Some(board) = &self.board else { return 0 };
+    fn book(&mut self, row: usize) -> Score {
+        let Some(board) = &self.board else {
+            return Score::default();
+        };
         let score = board.read(row);
         // If it fails, the figures of the next one in this place are wrong, and nothing else.
-        let _ = board.write(row, &Default::default());
+        let _ = board.write(row, &Score::default());
         self.accepted += score.accepted;
         self.refused += score.refused;
-        score.accepted
+        score
+    }
+
+    /// For the place of a worker that was not to end: at once if it had served anybody. One that
+    /// ends before that may do so each time, and a whole core with it.
+    fn replace(&mut self, had_served: bool) {
+        self.shortage.try_now();
+        if had_served {
+            if self.crashes.leave() {
+                log(format_args!("workers take clients again"));
+            }
+        } else if self.crashes.enter() {
+            log(format_args!(
+                "a worker has ended before its first client; trying again, less and less often"
+            ));
+        }
     }
 
     fn paused_until(&mut self) -> Option<Instant> {
@@ -156,29 +174,20 @@ impl Dispatch for Pool {
         Ok(None)
     }
 
-    fn has_ended(&mut self, ended: &Ended<'_>) {
-        let &Slot::Place(row) = ended.slot else {
-            return;
+    fn has_ended(&mut self, ended: &Ended) -> bool {
+        let Slot::Place(row) = ended.slot else {
+            return false;
         };
-        let served = self.book(row);
+        let score = self.book(row);
         let was_to_leave = matches!(self.places[row], Place::Leaving);
         self.places[row] = Place::Empty;
         if let Some(problem) = &ended.problem {
             log(format_args!("worker {} failed: {problem}", ended.id));
         }
-        if was_to_leave || self.listener.is_none() {
-            return;
+        if !was_to_leave && self.listener.is_some() {
+            self.replace(score.accepted > 0);
         }
-        self.shortage.try_now();
-        if served > 0 {
-            if self.crashes.leave() {
-                log(format_args!("workers take clients again"));
-            }
-        } else if self.crashes.enter() {
-            log(format_args!(
-                "a worker has ended before its first client; trying again, less and less often"
-            ));
-        }
+        ended.problem.is_some() && score.active > 0
     }
 
     fn resize(&mut self, by: isize) {

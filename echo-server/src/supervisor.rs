@@ -1,9 +1,9 @@
 //! The main process: it starts workers, reaps them, and takes signals, in one loop.
 
-use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::process;
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use reexec::{Exit, Reaper};
+use reexec::Reaper;
 use sd_notify::NotifyState;
 
-use crate::dispatch::{Dispatch, Ended, Job, Slot, Watch, Workers};
+use crate::dispatch::{Dispatch, Ended, Job, Watch, Workers};
 use crate::log::{failure, log};
 use crate::service_manager;
 use crate::upgrade::{Handover, News, Program, Successor};
@@ -193,30 +193,22 @@ impl Supervisor {
     /// Reaps every worker that has ended, and as process 1 whoever else has.
     fn reap(&mut self) -> io::Result<()> {
         for exit in self.workers.wait(Some(Duration::ZERO))? {
-            let Some(slot) = &exit.owner else { continue };
+            let Some(slot) = exit.owner else { continue };
             self.reaped += 1;
-            let problem = self.problem(&exit);
-            self.dispatch.has_ended(&Ended {
-                slot,
-                id: exit.id,
-                problem: problem.as_deref(),
-            });
+            let problem: Option<String> = match exit.status {
+                Ok(status) if status.success() => None,
+                Ok(status) => {
+                    self.killed += u64::from(status.signal().is_some());
+                    Some(status.to_string())
+                }
+                Err(error) => Some(error.to_string()),
+            };
+            let is_draining = self.is_draining();
+            let id = exit.id;
+            let ended = Ended { slot, id, problem };
+            self.cut_off |= self.dispatch.has_ended(&ended) && is_draining;
         }
         Ok(())
-    }
-
-    /// How a worker has ended, if not as it should.
-    fn problem(&mut self, exit: &Exit<Slot>) -> Option<Box<dyn fmt::Display>> {
-        use std::os::unix::process::ExitStatusExt;
-        match &exit.status {
-            Ok(status) if status.success() => None,
-            Ok(status) => {
-                self.cut_off |= self.is_draining();
-                self.killed += u64::from(status.signal().is_some());
-                Some(Box::new(*status))
-            }
-            Err(error) => Some(Box::new(error.to_string())),
-        }
     }
 
     fn take_signals(&mut self, are_there: bool) -> io::Result<Request> {
@@ -366,27 +358,24 @@ fn poll_readable<const N: usize>(
     watched: [Option<BorrowedFd<'_>>; N],
     until: Option<Instant>,
 ) -> io::Result<[bool; N]> {
-    // Not to be watched is a number below zero for poll(2), and a second look at another one here.
-    let Some(other) = watched.iter().flatten().next() else {
+    let mut present = watched.iter().flatten();
+    let Some(first) = present.next() else {
         return Ok([false; N]);
     };
-    let events = |fd: &Option<_>| {
-        if fd.is_some() {
-            PollFlags::POLLIN
-        } else {
-            PollFlags::empty()
-        }
-    };
-    let mut fds = watched.map(|fd| PollFd::new(fd.unwrap_or(*other), events(&fd)));
-    match poll(&mut fds, timeout(until)) {
+    // Not a vector, whose memory would be written to, and so copied, between two forks; and no
+    // more entries than needed, because poll(2) refuses more than the process may have descriptors.
+    let mut fds = [(); N].map(|()| PollFd::new(*first, PollFlags::POLLIN));
+    let mut count = 1;
+    for fd in present {
+        fds[count] = PollFd::new(*fd, PollFlags::POLLIN);
+        count += 1;
+    }
+    match poll(&mut fds[..count], timeout(until)) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut fds = fds.iter().zip(&watched);
-    Ok(std::array::from_fn(|_| {
-        fds.next()
-            .is_some_and(|(fd, watched)| watched.is_some() && fd.any() == Some(true))
-    }))
+    let mut ready = fds.iter().map(|fd| fd.any() == Some(true));
+    Ok(watched.map(|fd| fd.is_some() && ready.next() == Some(true)))
 }
 
 /// Rounded up to whole milliseconds, or the loop would be busy for the last one.

@@ -44,12 +44,27 @@ pub enum Fork {
 /// calling one would be left, and what the others had locked would stay locked. `EAGAIN` and
 /// `ENOMEM` if the system has no room for another process. Those of flushing stdout.
 pub fn fork() -> io::Result<Fork> {
+    split(false)
+}
+
+/// As [`fork`], with the new process in a process group of its own from the first instant on: a
+/// signal to the parent's group, such as Ctrl-C in a terminal, is the parent's to act on, also if it
+/// comes while the new process is being made.
+///
+/// # Errors
+///
+/// Those of [`fork`].
+pub fn fork_in_group() -> io::Result<Fork> {
+    split(true)
+}
+
+fn split(new_group: bool) -> io::Result<Fork> {
     threads::refuse("only the calling one would exist in a forked copy; use reexec::command")?;
     // Written once by each process otherwise.
     io::stdout().flush()?;
     let parent = process::id();
     let (prospect, childs) = Prospect::new()?;
-    match sys::fork()? {
+    match sys::fork(new_group)? {
         sys::Forked::Parent(pid) => {
             drop(childs);
             let handle = prospect.of(pid)?;

@@ -421,8 +421,11 @@ pub(crate) enum Forked {
 /// self-pipe; a signal meets the child before it has reset anything; the child's copy of the
 /// handler writes to the *parent's* pipe, and the parent acts on a signal it never got.
 ///
+/// With `new_group`, the child is alone in a process group before any signal meets it, and what had
+/// come for the group of its parent by then is forgotten: it is the parent's to act on.
+///
 /// The caller must have made sure that the process has one thread.
-pub(crate) fn fork() -> io::Result<Forked> {
+pub(crate) fn fork(new_group: bool) -> io::Result<Forked> {
     let all = full_set();
     let mut before = empty_set();
     // SAFETY: the sets are initialised and outlive the calls. With one thread, the child is a
@@ -431,6 +434,10 @@ pub(crate) fn fork() -> io::Result<Forked> {
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
         let pid = libc::fork();
         if pid == 0 {
+            if new_group {
+                libc::setpgid(0, 0);
+                forget_pending();
+            }
             remove_handlers();
             before = empty_set();
         }
@@ -440,6 +447,21 @@ pub(crate) fn fork() -> io::Result<Forked> {
             -1 => Err(error),
             0 => Ok(Forked::Child),
             pid => Ok(Forked::Parent(pid)),
+        }
+    }
+}
+
+/// To ignore a signal is also to discard it where it is held back. The caller resets that.
+fn forget_pending() {
+    let mut pending = empty_set();
+    // SAFETY: the set is initialised, and written to by the first call only. Ignoring a signal runs
+    // no code of ours.
+    unsafe {
+        libc::sigpending(&raw mut pending);
+        for signal in 1..=libc::SIGRTMAX() {
+            if libc::sigismember(&raw const pending, signal) == 1 {
+                libc::signal(signal, libc::SIG_IGN);
+            }
         }
     }
 }

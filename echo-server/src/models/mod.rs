@@ -8,7 +8,6 @@ mod thread;
 use std::io;
 
 use nix::sys::prctl;
-use nix::unistd::{Pid, setpgid};
 
 use crate::dispatch::Job;
 use crate::options::{Model, Options};
@@ -19,8 +18,6 @@ use crate::session::{self, Patience};
 pub(crate) fn work(job: Job, options: &Options, sandbox: &Sandbox) -> io::Result<()> {
     // For ps.
     prctl::set_name(c"echo-worker")?;
-    // Out of the terminal's foreground group: Ctrl-C is for the supervisor, which lets us finish.
-    setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     sandbox.enter()?;
     let patience = Patience::of(options);
     match job {

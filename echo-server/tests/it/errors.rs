@@ -4,9 +4,9 @@
 use std::process::Command;
 use std::thread;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 
-use crate::processes::Program;
+use crate::processes::{Program, until};
 use crate::server::{Model, Server};
 
 models!(accept_fails_for_want_of_something);
@@ -98,6 +98,36 @@ fn a_worker_that_has_ended_before_it_is_booked(model: Model) {
         server.assert_serves();
     }
     server.assert_is_at_rest(model);
+}
+
+models!(
+    ctrl_c_while_a_worker_is_being_made,
+    fork,
+    prefork,
+    thread,
+    multiplex
+);
+/// It is still in the server's group then: strace holds it back there.
+fn ctrl_c_while_a_worker_is_being_made(model: Model) {
+    if !strace_works() {
+        return;
+    }
+    let server = start(model, "setpgid:delay_enter=300000");
+    let mut client = server.connect();
+    until(
+        "another in the server's group",
+        || server.program.rest_of_group(),
+        |others| !others.is_empty(),
+    );
+    killpg(server.program.pid(), Signal::SIGINT).unwrap();
+    if model.has_pool() {
+        // Nobody has taken the client, and nobody will.
+        client.assert_is_cut_off();
+    } else {
+        client.assert_echo(b"not disturbed");
+    }
+    drop(client);
+    assert_eq!(server.program.exit_code(), 0);
 }
 
 /// All of them at the same time.
