@@ -21,7 +21,7 @@ pub(crate) fn serve(seat: Seat, options: &Options, patience: Patience) -> io::Re
         intake: Intake::new(seat.listener, seat.orders, true)?,
         clients: HashMap::new(),
         next_key: 0,
-        deadlines: BinaryHeap::new(),
+        looks: BinaryHeap::new(),
         patience,
         buffer: vec![0; BUFFER],
     };
@@ -31,11 +31,8 @@ pub(crate) fn serve(seat: Seat, options: &Options, patience: Patience) -> io::Re
         server
             .intake
             .set_room(max.is_none_or(|max| server.clients.len() < max));
-        let deadline = server
-            .deadlines
-            .peek()
-            .map(|Reverse((deadline, _))| *deadline);
-        match server.intake.next(deadline)? {
+        let look = server.looks.peek().map(|Reverse((time, _))| *time);
+        match server.intake.next(look)? {
             Event::Client(connection, source) => server.welcome(connection, source)?,
             Event::Ready(key) => server.turn(key)?,
             Event::Closed => is_closed = true,
@@ -52,9 +49,9 @@ struct Multiplex {
     /// is looked at.
     clients: HashMap<u64, Client>,
     next_key: u64,
-    /// One for each client that has a deadline at all, at which that client is looked at. It may
-    /// have got another by then: so bytes that come do not have to be booked here.
-    deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// One for each client that can have a deadline at all: when to look whether it is late. So
+    /// bytes that come and go do not have to be booked here.
+    looks: BinaryHeap<Reverse<(Instant, u64)>>,
     patience: Patience,
     /// For all sessions: what is in it has gone, or is kept by the session, after each turn.
     buffer: Vec<u8>,
@@ -77,6 +74,13 @@ impl Client {
             patience.idle
         };
         self.last_progress.checked_add(time?)
+    }
+
+    /// Not after any deadline that it can have by then, as it may turn from reading to writing.
+    fn next_look(&self, patience: Patience, now: Instant) -> Option<Instant> {
+        let soonest = [patience.idle, patience.write].into_iter().flatten().min();
+        let any = soonest.and_then(|time| now.checked_add(time));
+        self.deadline(patience).into_iter().chain(any).min()
     }
 }
 
@@ -103,9 +107,8 @@ impl Multiplex {
             is_writing: false,
             last_progress: Instant::now(),
         };
-        let deadline = client.deadline(self.patience);
-        self.deadlines
-            .extend(deadline.map(|deadline| Reverse((deadline, key))));
+        let look = client.next_look(self.patience, client.last_progress);
+        self.looks.extend(look.map(|time| Reverse((time, key))));
         self.clients.insert(key, client);
         Ok(())
     }
@@ -140,17 +143,21 @@ impl Multiplex {
 
     fn disconnect_late(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        while let Some(&Reverse((deadline, key))) = self.deadlines.peek()
-            && deadline <= now
+        while let Some(&Reverse((time, key))) = self.looks.peek()
+            && time <= now
         {
-            self.deadlines.pop();
+            self.looks.pop();
             let Some(client) = self.clients.get(&key) else {
                 continue;
             };
             match client.deadline(self.patience) {
-                Some(later) if later > now => self.deadlines.push(Reverse((later, key))),
-                Some(_) => self.take_leave(key, client.session.is_late())?,
-                None => {}
+                Some(deadline) if deadline <= now => {
+                    self.take_leave(key, client.session.is_late())?
+                }
+                _ => {
+                    let look = client.next_look(self.patience, now);
+                    self.looks.extend(look.map(|time| Reverse((time, key))));
+                }
             }
         }
         Ok(())
