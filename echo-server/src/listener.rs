@@ -1,8 +1,10 @@
 //! The listener: where it comes from, and what accepting can come to.
 
+use std::env;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::process;
 
 use listenfd::ListenFd;
 use nix::errno::Errno;
@@ -88,6 +90,10 @@ pub(crate) fn inherited(predecessor: Option<&Predecessor>) -> io::Result<Option<
 }
 
 fn take_inherited(is_ours: bool) -> io::Result<Option<Listener>> {
+    // listenfd does without LISTEN_PID, and would take what was announced to somebody before us.
+    if env::var("LISTEN_PID") != Ok(process::id().to_string()) {
+        return Ok(None);
+    }
     let mut handed = ListenFd::from_env();
     if handed.len() > 1 {
         let message = format!("there are {} sockets, and one can be served", handed.len());

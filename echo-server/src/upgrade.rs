@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{dup2_stdin, getppid};
 use reexec::{Child, Fork};
 
@@ -29,9 +30,10 @@ use crate::listener::Listener;
 /// How long a new server may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// In the environment of the new server: its parent's number, so that nobody further down takes it
-/// for himself, and whose the listener is.
+/// In the environment of the new server: whose the listener is, [`OWN`] or somebody else's.
 const PREDECESSOR: &str = "ECHO_SERVER_PREDECESSOR";
+
+const OWN: &str = "own";
 
 /// What a new server says when it serves.
 const READY: &[u8] = b"r";
@@ -183,14 +185,14 @@ impl Handover {
         prctl::set_pdeathsig(None)?;
         // The one descriptor that is to go through exec, besides stdio.
         fcntl(&self.listener, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        let whose = if self.listener_is_ours { "own" } else { "lent" };
+        let whose = if self.listener_is_ours { OWN } else { "lent" };
         let mut command = Command::new(&self.program.path);
         command
             .args(&self.program.args)
             .env("LISTEN_FDS", "1")
             .env("LISTEN_PID", process::id().to_string())
             .env("LISTEN_FDS_FIRST_FD", self.listener.as_raw_fd().to_string())
-            .env(PREDECESSOR, format!("{} {whose}", getppid()))
+            .env(PREDECESSOR, whose)
             .stdin(Stdio::from(OwnedFd::from(self.ready.try_clone()?)));
         Ok(command)
     }
@@ -202,12 +204,14 @@ pub(crate) struct Predecessor {
     pub(crate) made_the_listener: bool,
 }
 
-/// If we are started to replace a server.
+/// If we are started to replace a server. Then our stdin is a socket that our parent has made:
+/// whoever else has the variable has it from somewhere further up.
 pub(crate) fn predecessor() -> Option<Predecessor> {
-    let marker = env::var(PREDECESSOR).ok()?;
-    let (parent, whose) = marker.split_once(' ')?;
-    let made_the_listener = whose == "own";
-    (parent.parse() == Ok(getppid().as_raw())).then_some(Predecessor { made_the_listener })
+    let whose = env::var(PREDECESSOR).ok()?;
+    let other_end = getsockopt(&io::stdin(), sockopt::PeerCredentials).ok()?;
+    (other_end.pid() == getppid().as_raw()).then(|| Predecessor {
+        made_the_listener: whose == OWN,
+    })
 }
 
 impl Predecessor {
