@@ -72,8 +72,9 @@ impl fmt::Display for Program {
 /// The new server, as the old one sees it. Dropped, it goes on.
 pub(crate) struct Successor {
     child: ManuallyDrop<Child>,
-    /// Until it serves: where it says so.
+    /// Where it says that it serves, as long as it can.
     ready: Option<UnixStream>,
+    serves: bool,
     deadline: Instant,
 }
 
@@ -117,6 +118,7 @@ impl Successor {
             Fork::Parent(child) => Ok(Err(Self {
                 child: ManuallyDrop::new(child),
                 ready: Some(ours),
+                serves: false,
                 deadline: Instant::now() + PATIENCE,
             })),
         }
@@ -136,7 +138,7 @@ impl Successor {
 
     /// When there will be news even if none has come.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.ready.as_ref().map(|_| self.deadline)
+        (!self.serves).then_some(self.deadline)
     }
 
     pub(crate) fn is_late(&self) -> bool {
@@ -146,18 +148,23 @@ impl Successor {
 
     pub(crate) fn news(&mut self) -> News {
         let ended = self.child.try_wait().ok().flatten();
-        let Some(ready) = &mut self.ready else {
+        if self.serves {
             return ended.map_or(News::None, News::Ended);
-        };
-        match (ready.read(&mut [0]), ended) {
-            (Ok(1..), _) => {
+        }
+        match self.ready.as_mut().map(|ready| ready.read(&mut [0])) {
+            Some(Ok(1..)) => {
                 self.ready = None;
-                News::Ready
+                self.serves = true;
+                return News::Ready;
             }
-            (_, Some(status)) => News::Failed(format!("it has ended: {status}")),
-            (Ok(0), None) => News::Failed("it has closed its stdin without a word".to_owned()),
-            _ if self.is_late() => News::Failed(format!("it does not serve after {PATIENCE:?}")),
-            _ => News::None,
+            // Most likely it is about to end, and its status will say more.
+            Some(Ok(0)) => self.ready = None,
+            _ => {}
+        }
+        match ended {
+            Some(status) => News::Failed(format!("it has ended: {status}")),
+            None if self.is_late() => News::Failed(format!("it does not serve after {PATIENCE:?}")),
+            None => News::None,
         }
     }
 
