@@ -74,10 +74,18 @@ impl Program {
 
     /// Starts `command`, whose output streams have been set.
     pub(crate) fn try_start(command: &mut Command) -> std::io::Result<Self> {
+        Self::try_start_from(Stdio::null(), command)
+    }
+
+    /// Starts `command`, whose output streams have been set, with its stdin coming from `stdin`.
+    pub(crate) fn try_start_from(
+        stdin: impl Into<Stdio>,
+        command: &mut Command,
+    ) -> std::io::Result<Self> {
         use std::os::unix::process::CommandExt;
 
         prctl::set_child_subreaper(true)?;
-        let mut child = command.stdin(Stdio::null()).process_group(0).spawn()?;
+        let mut child = command.stdin(stdin).process_group(0).spawn()?;
         Ok(Self {
             stdout: Lines::of(child.stdout.take()),
             stderr: Lines::of(child.stderr.take()),
