@@ -1,0 +1,55 @@
+//! The same test for every model.
+
+use std::panic;
+use std::process::Command;
+use std::thread;
+
+use crate::server::{BINARY, Client, Server};
+
+pub(crate) const MODELS: [&str; 5] = ["fork", "reexec", "prefork", "thread", "multiplex"];
+
+pub(crate) fn in_every_model(test: impl Fn(&str) + Sync) {
+    in_models(&MODELS, test);
+}
+
+/// At the same time, as most tests wait most of the time. The threads have the models' names, and
+/// so has the message of one that fails.
+pub(crate) fn in_models(models: &[&str], test: impl Fn(&str) + Sync) {
+    thread::scope(|scope| {
+        let threads: Vec<_> = models
+            .iter()
+            .map(|model| {
+                let thread = thread::Builder::new().name((*model).to_owned());
+                thread.spawn_scoped(scope, || test(model)).unwrap()
+            })
+            .collect();
+        let results = threads.into_iter().map(thread::ScopedJoinHandle::join);
+        let results: Vec<_> = results.collect();
+        for (model, result) in models.iter().zip(results) {
+            if let Err(panic) = result {
+                println!("failed with --model {model}");
+                panic::resume_unwind(panic);
+            }
+        }
+    });
+}
+
+/// The server, on a free port of this machine.
+pub(crate) fn command(model: &str, options: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(["0", "--model", model]).args(options);
+    command
+}
+
+#[track_caller]
+pub(crate) fn start(model: &str, options: &[&str]) -> Server {
+    Server::run(&mut command(model, options))
+}
+
+/// A client that is being served.
+#[track_caller]
+pub(crate) fn served(server: &Server) -> Client {
+    let mut client = server.connect();
+    client.assert_echo(b"served");
+    client
+}
