@@ -125,6 +125,9 @@ impl Intake {
             result => result?,
         };
         self.events.extend(events[..count].iter().rev());
+        // Orders come first, also if a client came before them while this worker was in a session:
+        // whoever has the listener after us will serve it.
+        self.events.sort_by_key(|event| event.data() == ORDERS);
         Ok(())
     }
 
