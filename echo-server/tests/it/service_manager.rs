@@ -1,0 +1,193 @@
+//! Started by a service manager: the listener may be its, and it is told how things stand.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{self, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::models::{command, in_every_model, served};
+use crate::processes::{LIMIT, Program, number, reap};
+use crate::server::{BINARY, Server};
+
+/// Starts the server as sd_listen_fds(3) says, with `sockets` times this socket.
+fn hand_over(socket: impl Into<OwnedFd>, sockets: u8, model: &str) -> Program {
+    const SCRIPT: &str = "export LISTEN_PID=$$ LISTEN_FDS=$1; shift
+        exec \"$0\" \"$@\" 3<&0 4<&0 </dev/null";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", SCRIPT, BINARY, &sockets.to_string()])
+        .args(["--workers", "1", "--model", model])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Program::try_start_from(socket.into(), &mut command).unwrap()
+}
+
+#[test]
+fn a_listener_is_handed_over() {
+    for host in ["127.0.0.1:0", "[::1]:0"] {
+        if let Err(error) = TcpListener::bind(host) {
+            println!("skipped, no {host} here: {error}");
+            continue;
+        }
+        in_every_model(|model| {
+            let listener = TcpListener::bind(host).unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = Server::of(hand_over(listener, 1, model));
+            assert_eq!(server.address, address);
+            server.assert_serves();
+            server.program.signal(Signal::SIGTERM);
+            assert_eq!(server.program.exit_code(), 0);
+        });
+    }
+}
+
+/// It is not ours: its owner may start another server on it, and lose no client between the two.
+#[test]
+fn a_listener_that_was_handed_over_outlives_the_server() {
+    in_every_model(|model| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut server = Server::of(hand_over(listener.try_clone().unwrap(), 1, model));
+        let session = served(&server);
+        server.program.signal(Signal::SIGTERM);
+        server.program.stderr.next_with("no new clients");
+        let mut waiting = server.connect();
+        drop(session);
+        assert_eq!(server.program.exit_code(), 0);
+        waiting.assert_hears_nothing();
+
+        let mut next = Server::of(hand_over(listener.try_clone().unwrap(), 1, model));
+        waiting.assert_echo(b"patience");
+        // Nor is it the next one's after an upgrade.
+        next.program.signal(Signal::SIGUSR2);
+        let line = next.program.stderr.next_with("has taken over");
+        let pid = line.split(' ').find_map(|word| word.parse().ok()).unwrap();
+        drop(waiting);
+        assert_eq!(next.program.exit_code(), 0);
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        reap(Pid::from_raw(pid));
+        TcpStream::connect(server.address).unwrap();
+    });
+}
+
+#[test]
+fn what_cannot_be_served_is_refused() {
+    let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let connection = || TcpStream::connect(listener().local_addr().unwrap());
+    let refused = |program: Program, reason: &str| {
+        let output = program.output();
+        let start = "echo-server: cannot use what LISTEN_FDS announces: ";
+        assert_eq!(output.code, 69, "{output:?}");
+        assert_eq!(output.stderr.len(), 1, "{output:?}");
+        assert!(output.stderr[0].starts_with(start), "{output:?}");
+        assert!(output.stderr[0].contains(reason), "{output:?}");
+    };
+    in_every_model(|model| {
+        refused(hand_over(listener(), 2, model), "there are 2 sockets");
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        refused(hand_over(udp, 1, model), "not a valid tcp socket");
+        let file = File::open("/dev/null").unwrap();
+        refused(hand_over(file, 1, model), "not a socket");
+        let unbound = UnixDatagram::unbound().unwrap();
+        refused(hand_over(unbound, 1, model), "not a valid tcp socket");
+        if let Ok(connection) = connection() {
+            refused(hand_over(connection, 1, model), "does not listen");
+        }
+    });
+}
+
+/// Where a service manager listens to its services: a file that goes when the test ends.
+struct Manager {
+    socket: UnixDatagram,
+    /// For `NOTIFY_SOCKET`.
+    path: PathBuf,
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Manager {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Not in the build directory: the path of a socket has to be short.
+        let path = env::temp_dir().join(format!("echo-server-{}-{number}", process::id()));
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        Self { socket, path }
+    }
+
+    #[track_caller]
+    fn assert_hears(&self, expected: &str) {
+        assert_eq!(self.next(), expected);
+    }
+
+    fn next(&self) -> String {
+        let mut buffer = [0; 256];
+        let length = self.socket.recv(&mut buffer).unwrap();
+        str::from_utf8(&buffer[..length]).unwrap().trim().to_owned()
+    }
+}
+
+#[test]
+fn the_service_manager_is_told() {
+    in_every_model(|model| {
+        let manager = Manager::new();
+        let mut server = Server::run(command(model, &[]).env("NOTIFY_SOCKET", &manager.path));
+        manager.assert_hears("READY=1");
+        server.assert_serves();
+
+        server.program.signal(Signal::SIGUSR2);
+        manager.assert_hears("READY=1"); // says the new one
+        let pid = number(&manager.next(), "MAINPID=");
+        let line = server.program.stderr.next_with("has taken over");
+        assert!(line.contains(&format!(" {pid} ")), "{line}");
+        assert_eq!(server.program.exit_code(), 0);
+
+        kill(pid, Signal::SIGTERM).unwrap();
+        manager.assert_hears("STOPPING=1");
+        reap(pid);
+        manager.socket.set_nonblocking(true).unwrap();
+        manager.socket.recv(&mut [0]).unwrap_err(); // there is no more
+    });
+}
+
+/// "Ready" is the truth: a client that comes then is served.
+#[test]
+fn ready_means_that_clients_may_come() {
+    in_every_model(|model| {
+        let manager = Manager::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let mut server = Command::new(BINARY);
+        server.args([&port.to_string(), "--model", model]);
+        let server = Program::start(server.env("NOTIFY_SOCKET", &manager.path));
+        manager.assert_hears("READY=1");
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
+        drop(server);
+    });
+}
+
+#[test]
+fn a_service_manager_that_is_not_there_stops_nobody() {
+    in_every_model(|model| {
+        let nowhere = "/nonexistent/notify";
+        let mut server = Server::run(command(model, &[]).env("NOTIFY_SOCKET", nowhere));
+        let line = server.program.stderr.next_with("service manager");
+        let start = "echo-server: cannot tell the service manager: ";
+        assert!(line.starts_with(start), "{line}");
+        server.assert_serves();
+        server.program.signal(Signal::SIGTERM);
+        assert_eq!(server.program.exit_code(), 0);
+    });
+}
