@@ -303,7 +303,7 @@ pub(crate) fn assert_zombie(pid: Pid) {
 }
 
 /// Those processes of the whole machine that are `wanted`.
-fn processes(wanted: impl Fn(&Stat) -> bool) -> Vec<Pid> {
+pub(crate) fn processes(wanted: impl Fn(&Stat) -> bool) -> Vec<Pid> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw)
