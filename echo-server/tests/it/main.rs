@@ -32,12 +32,14 @@ mod processes;
 
 mod bytes;
 mod client;
+mod container;
 mod ending;
 mod errors;
 mod pool;
 mod ipv6;
 mod limits;
 mod models;
+mod sandbox;
 mod server;
 mod service_manager;
 mod shortage;

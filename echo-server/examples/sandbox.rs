@@ -1,0 +1,107 @@
+//! What somebody can do who has broken into a worker of the server: the very sandbox of
+//! `src/sandbox.rs`, and in it a process that tries what a worker has no need of.
+//!
+//! `cargo run -p echo-server --example sandbox`, and then with `--sandbox off`.
+
+#![forbid(unsafe_code)]
+
+#[allow(dead_code, reason = "the server's; here it has nothing to log")]
+#[path = "../src/log.rs"]
+mod log;
+#[allow(dead_code, reason = "the server's, of which two are ours")]
+#[path = "../src/options.rs"]
+mod options;
+#[allow(
+    dead_code,
+    reason = "the server's, which also tries it out and reports"
+)]
+#[path = "../src/sandbox.rs"]
+mod sandbox;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::process::{Command, ExitCode};
+
+use clap::Parser;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, pause};
+use options::{Mode, Model};
+use reexec::Fork;
+use sandbox::Sandbox;
+
+/// Tries what a worker of the echo server has no need of: to open a file, to make a socket, to
+/// start a program, to signal a process beside it.
+///
+/// Exit codes: 0 tried, 1 failed (a sentence on stderr says why), 2 usage.
+#[derive(Parser)]
+struct Options {
+    /// As of the server
+    #[arg(long, value_enum, default_value_t = Mode::Try)]
+    sandbox: Mode,
+
+    /// Which model's worker
+    #[arg(long, value_enum, default_value_t = Model::Fork)]
+    model: Model,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "sandbox: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> io::Result<ExitCode> {
+    let sandbox = Sandbox::new(options.sandbox, options.model, None)?;
+    let sibling = match reexec::fork()? {
+        Fork::Child => {
+            pause();
+            return Ok(ExitCode::SUCCESS);
+        }
+        Fork::Parent(sibling) => sibling,
+    };
+    match reexec::fork()? {
+        Fork::Child => {
+            for missing in sandbox.enter()? {
+                say(&format!("without {missing}"))?;
+            }
+            try_everything(Pid::from_raw(sibling.id().cast_signed()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        // Only we are outside of the sandbox, and can wait for processes and end them.
+        Fork::Parent(worker) => {
+            let is_fine = worker.wait()?.success();
+            Ok(if is_fine {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+    } // the sibling is killed here, if the worker has not done it
+}
+
+fn try_everything(sibling: Pid) -> io::Result<()> {
+    report("open a file", File::open("/etc/passwd"))?;
+    report("make a socket", TcpListener::bind("127.0.0.1:0"))?;
+    report("start a program", Command::new("true").status())?;
+    report(
+        "signal a sibling",
+        kill(sibling, Signal::SIGTERM).map_err(io::Error::from),
+    )
+}
+
+fn report<T>(attempt: &str, result: io::Result<T>) -> io::Result<()> {
+    match result {
+        Ok(_) => say(&format!("{attempt}: done")),
+        Err(error) => say(&format!("{attempt}: {error}")),
+    }
+}
+
+/// `println!` would panic if nobody reads our output any more (`| head -1`).
+fn say(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}

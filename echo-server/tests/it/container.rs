@@ -1,0 +1,166 @@
+//! As process 1 of a container: signals without a handler are lost there, and all orphans are its.
+
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::models::{command, in_every_model, served};
+use crate::processes::{Program, assert_zombie, processes, stat, state, until};
+use crate::server::{Server, is_root};
+
+/// A server in a process namespace of its own.
+struct Container {
+    /// Whose program is unshare(1); its exit code is the server's.
+    server: Server,
+    /// The server.
+    init: Pid,
+}
+
+/// What makes namespaces: root may, and perhaps others, as the root of one of users.
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    if !is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command
+}
+
+/// What becomes part of such a namespace.
+fn nsenter(init: Pid) -> Command {
+    let mut command = Command::new("nsenter");
+    if !is_root() {
+        command.args(["--user", "--preserve-credentials"]);
+    }
+    command.args(["--pid", "--target", &init.to_string()]);
+    command
+}
+
+/// For every model, if there can be containers here.
+fn in_a_container(options: &[&str], test: impl Fn(Container, &str) + Sync) {
+    let mut probe = unshare();
+    probe
+        .arg("true")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if !Program::try_start(&mut probe).is_ok_and(|probe| probe.exit_code() == 0) {
+        println!("skipped: needs unshare(1), and the right to make namespaces");
+        return;
+    }
+    in_every_model(|model| {
+        let server = command(model, options);
+        let mut container = unshare();
+        container.arg(server.get_program()).args(server.get_args());
+        let server = Server::run(&mut container);
+        let init = server.program.child();
+        test(Container { server, init }, model);
+    });
+}
+
+impl Container {
+    fn signal(&self, signal: Signal) {
+        kill(self.init, signal).unwrap();
+    }
+
+    /// Processes of others that have lost their parent.
+    fn orphans(&self) -> Vec<Pid> {
+        processes(|stat| stat.parent == self.init && stat.name == "sleep")
+    }
+}
+
+#[test]
+fn signals_end_it_as_elsewhere() {
+    in_a_container(&["--drain-timeout", "0"], |mut container, _| {
+        let mut session = served(&container.server);
+        container.signal(Signal::SIGTERM);
+        container.server.program.stderr.next_with("no new clients");
+        session.assert_echo(b"still served");
+        drop(session);
+        assert_eq!(container.server.program.exit_code(), 0);
+    });
+    in_a_container(&[], |container, _| {
+        container.signal(Signal::SIGINT);
+        assert_eq!(container.server.program.exit_code(), 0);
+    });
+    in_a_container(&[], |container, _| {
+        let mut session = served(&container.server);
+        container.signal(Signal::SIGQUIT);
+        assert_eq!(container.server.program.exit_code(), 1);
+        session.assert_is_cut_off();
+    });
+}
+
+#[test]
+fn its_number_is_1() {
+    in_a_container(&[], |mut container, model| {
+        container.signal(Signal::SIGUSR2);
+        let line = container.server.program.stderr.next_with("process 1");
+        let reason = "process 1 cannot be replaced by another; restart the container";
+        assert_eq!(line, format!("echo-server: {reason}"));
+        container.server.assert_serves();
+        let name = stat(container.init).unwrap().name;
+        assert_eq!(name, "echo-server", "{model}");
+    });
+}
+
+#[test]
+fn orphans_of_others_are_reaped() {
+    const ORPHANS: usize = 20;
+    in_a_container(&["--workers", "1"], |mut container, _| {
+        let mut session = served(&container.server);
+        let script = format!("for i in $(seq {ORPHANS}); do sleep 1000 & done");
+        let mut shell = nsenter(container.init);
+        shell
+            .args(["sh", "-c", &script])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // Kept, or they would be killed with its process group.
+        let shell = Program::try_start(&mut shell).unwrap();
+        assert_eq!(shell.exit_code(), 0);
+        let adopted = |orphans: &Vec<Pid>| orphans.len() == ORPHANS;
+        let orphans = until("orphans", || container.orphans(), adopted);
+
+        // While the server cannot reap, the same look shows zombies.
+        container.signal(Signal::SIGSTOP);
+        for orphan in &orphans {
+            kill(*orphan, Signal::SIGKILL).unwrap();
+            assert_zombie(*orphan);
+        }
+        container.signal(Signal::SIGCONT);
+        let left = || orphans.iter().filter(|orphan| state(**orphan).is_some());
+        until("none is left", || left().collect::<Vec<_>>(), Vec::is_empty);
+
+        // Nor are they taken for workers.
+        container.signal(Signal::SIGUSR1);
+        let line = container.server.program.stderr.next();
+        let line = match line.contains(": sandbox: ") {
+            true => container.server.program.stderr.next(),
+            false => line,
+        };
+        assert!(
+            line.ends_with("1 accepted, 0 refused, 0 reaped, 0 killed by signal"),
+            "{line}"
+        );
+        session.assert_echo(b"not disturbed");
+        drop(session);
+        container.signal(Signal::SIGTERM);
+        assert_eq!(container.server.program.exit_code(), 0);
+    });
+}
+
+/// Workers are reaped as well, by the same process.
+#[test]
+fn a_worker_that_is_killed_is_replaced() {
+    in_a_container(&["--workers", "1"], |mut container, _| {
+        let mut session = served(&container.server);
+        let workers = processes(|stat| stat.parent == container.init);
+        assert_eq!(workers.len(), 1);
+        kill(workers[0], Signal::SIGKILL).unwrap();
+        session.assert_is_cut_off();
+        let line = container.server.program.stderr.next_with("failed");
+        assert!(line.ends_with("signal: 9 (SIGKILL)"), "{line}");
+        assert_eq!(state(workers[0]), None);
+        container.server.assert_serves();
+    });
+}
