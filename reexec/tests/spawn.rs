@@ -14,6 +14,7 @@ mod support;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
@@ -25,11 +26,17 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::{Pid, getpgid, getsid};
 use support::{
-    Running, Skipped, children, descriptors, is_zombie, needs, stat, stdout_of, until_stdin_ends,
-    wait_until,
+    Running, Skipped, children, descriptors, is_zombie, needs, read_all, stat, stdout_of,
+    until_stdin_ends, wait_until,
 };
 
+/// Makes `main` take as long as stdin lasts before it calls `init`.
+const SLOW_START: &str = "SLOW_START";
+
 fn main() -> ExitCode {
+    if env::var_os(SLOW_START).is_some() {
+        until_stdin_ends();
+    }
     reexec::register("childProcess", until_stdin_ends);
     reexec::register("aNameOfMoreThanFifteenBytes", until_stdin_ends);
     reexec::register("printArguments", print_arguments);
@@ -39,6 +46,7 @@ fn main() -> ExitCode {
     reexec::register("returnOk", || Ok::<(), String>(()));
     reexec::register("returnErr", || Err::<(), _>("the reason"));
     reexec::register("panic", || panic!("on purpose"));
+    reexec::register("writeToDescriptor", write_to_descriptor);
     reexec::register("killItself", || raise(Signal::SIGKILL).unwrap());
     if let Some(code) = reexec::init() {
         return code;
@@ -71,6 +79,10 @@ fn main() -> ExitCode {
             self_exe_executes_this_program,
             a_sealed_child_runs_a_copy_that_cannot_be_changed,
             a_hundred_threads_spawn_beside_std,
+            unconfirmed_a_child_may_take_its_time,
+            unconfirmed_a_child_has_all_that_it_was_given,
+            unconfirmed_a_failure_in_the_child_is_told_on_stderr,
+            unconfirmed_a_program_that_cannot_be_executed_is_an_error,
         ],
     )
 }
@@ -89,6 +101,11 @@ fn print_environment() {
 
 fn number_argument() -> u8 {
     env::args().nth(1).unwrap().parse().unwrap()
+}
+
+fn write_to_descriptor() {
+    let mut file = fs::File::from(reexec::inherited_fd("output").unwrap());
+    write!(file, "from {:?}", env::args().collect::<Vec<_>>()).unwrap();
 }
 
 // Arguments and status.
@@ -399,4 +416,79 @@ fn a_hundred_threads_spawn_beside_std() {
     });
     assert_eq!(descriptors(), before);
     assert_eq!(children(), []);
+}
+
+// Without waiting for the child's report.
+
+/// The twin, [`reexec::Command::spawn`], would not return; see the deadlines in `failure.rs`.
+fn unconfirmed_a_child_may_take_its_time() {
+    let mut command = reexec::command("returnCode");
+    command.arg("3").env(SLOW_START, "1");
+    let child = command
+        .stdin(reexec::Stdio::piped())
+        .spawn_unconfirmed()
+        .unwrap();
+    // It has executed the program, and is not named after its entry: that is `init`'s to do.
+    assert_ne!(stat(child.id()).unwrap().comm, "returnCode");
+    assert!(child.try_wait().unwrap().is_none());
+    drop(child.take_stdin());
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+}
+
+fn unconfirmed_a_child_has_all_that_it_was_given() {
+    let before = descriptors();
+    let (reader, writer) = io::pipe().unwrap();
+    let mut command = reexec::command("writeToDescriptor");
+    command.arg("one").fd("output", writer);
+    let child = command.spawn_unconfirmed().unwrap();
+    // To the end, so the command has kept no copy.
+    assert_eq!(read_all(reader), r#"from ["writeToDescriptor", "one"]"#);
+    assert!(child.wait().unwrap().success());
+    drop(child);
+    let again = command.spawn_unconfirmed().unwrap_err();
+    assert!(again.to_string().contains("\"output\""), "{again}");
+    assert_eq!(descriptors(), before);
+}
+
+fn unconfirmed_a_failure_in_the_child_is_told_on_stderr() {
+    let end_of = |command: &mut reexec::Command| {
+        let child = command
+            .stderr(reexec::Stdio::piped())
+            .spawn_unconfirmed()
+            .unwrap();
+        let said = read_all(child.take_stderr().unwrap());
+        (child.wait().unwrap().code(), said)
+    };
+    let (code, said) = end_of(reexec::command("childProcess").current_dir("/no/such/directory"));
+    assert_eq!(code, Some(reexec::EXIT_SETUP_FAILED.into()));
+    assert!(
+        said.starts_with("reexec: cannot start childProcess: "),
+        "{said}"
+    );
+    assert!(said.contains("/no/such/directory"), "{said}");
+    assert!(said.contains("No such file or directory"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+
+    let (code, said) = end_of(&mut reexec::command("noSuchEntry"));
+    assert_eq!(code, Some(reexec::EXIT_UNKNOWN_ENTRY.into()));
+    assert!(
+        said.starts_with("reexec: cannot start noSuchEntry: "),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// What happens before the program is executed is known here, and leaves nothing.
+fn unconfirmed_a_program_that_cannot_be_executed_is_an_error() {
+    let before = descriptors();
+    let mut command = reexec::command("childProcess");
+    let error = command
+        .arg("x".repeat(1 << 20)) // more than one argument may have
+        .spawn_unconfirmed()
+        .unwrap_err();
+    assert!(
+        matches!(error.stage(), reexec::Stage::Exec { .. }),
+        "{error:?}"
+    );
+    assert_eq!((descriptors(), children()), (before, vec![]));
 }
