@@ -1,6 +1,5 @@
 //! The same test for every model.
 
-use std::panic;
 use std::process::Command;
 use std::thread;
 
@@ -12,8 +11,8 @@ pub(crate) fn in_every_model(test: impl Fn(&str) + Sync) {
     in_models(&MODELS, test);
 }
 
-/// At the same time, as most tests wait most of the time. The threads have the models' names, and
-/// so has the message of one that fails.
+/// At the same time, as most tests wait most of the time. The threads have the models' names, so
+/// that a failure says whose it is.
 pub(crate) fn in_models(models: &[&str], test: impl Fn(&str) + Sync) {
     thread::scope(|scope| {
         let threads: Vec<_> = models
@@ -23,13 +22,9 @@ pub(crate) fn in_models(models: &[&str], test: impl Fn(&str) + Sync) {
                 thread.spawn_scoped(scope, || test(model)).unwrap()
             })
             .collect();
-        let results = threads.into_iter().map(thread::ScopedJoinHandle::join);
-        let results: Vec<_> = results.collect();
+        let results: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
         for (model, result) in models.iter().zip(results) {
-            if let Err(panic) = result {
-                println!("failed with --model {model}");
-                panic::resume_unwind(panic);
-            }
+            assert!(result.is_ok(), "failed with --model {model}");
         }
     });
 }

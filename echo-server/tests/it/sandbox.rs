@@ -1,5 +1,7 @@
 //! What workers give up: as the kernel says of a running one, and as one finds that tries.
 
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+
 use std::env;
 use std::fs;
 use std::os::unix::process::CommandExt;
