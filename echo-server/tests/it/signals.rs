@@ -60,11 +60,12 @@ fn the_status_line_tells_what_has_happened() {
             kill(*worker, Signal::SIGKILL).unwrap();
         }
         client.assert_is_cut_off();
-        // two come to their end;
+        // two come to their end, and are counted until their workers are reaped;
         for _ in 0..2 {
+            assert_idle(&mut server);
             assert_eq!(server.connect().session(b"bye").unwrap(), b"bye");
         }
-        // of three from the same address, one is refused.
+        // of three from another address, one is refused.
         let clients: Vec<_> = (0..3).map(|_| client_of(host(2), &server)).collect();
         let served: Vec<_> = clients.iter().map(|(_, is_served)| *is_served).collect();
         assert_eq!(served, [true, true, false]);
