@@ -41,17 +41,17 @@ pub(crate) fn client_of(source: Ipv4Addr, server: &Server) -> (TcpStream, bool) 
 }
 
 fn is_served(client: &mut TcpStream) -> bool {
-    let result = client.write_all(b"x").and_then(|()| client.read(&mut [0]));
-    match result {
-        Ok(1) => true,
-        Ok(_) => false,
+    let result = client.write_all(b"x");
+    match result.and_then(|()| client.read_exact(&mut [0])) {
+        Ok(()) => true,
         Err(error) if is_end(error.kind()) => false,
         Err(error) => panic!("neither served nor disconnected: {error}"),
     }
 }
 
 fn is_end(error: ErrorKind) -> bool {
-    matches!(error, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+    use ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error, BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -133,7 +134,13 @@ impl Manager {
 
     fn next(&self) -> String {
         let mut buffer = [0; 256];
-        let length = self.socket.recv(&mut buffer).unwrap();
+        let length = loop {
+            match self.socket.recv(&mut buffer) {
+                // A process that was stopped for a moment comes back so from a read with a limit.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result.unwrap(),
+            }
+        };
         str::from_utf8(&buffer[..length]).unwrap().trim().to_owned()
     }
 }
