@@ -136,7 +136,7 @@ impl Manager {
         let mut buffer = [0; 256];
         let length = loop {
             match self.socket.recv(&mut buffer) {
-                // A process that was stopped for a moment comes back so from a read with a limit.
+                // As any read with a time limit, see `Client`.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => break result.unwrap(),
             }
