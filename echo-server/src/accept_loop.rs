@@ -149,12 +149,13 @@ impl Dispatch for AcceptLoop {
         if let Some(until) = self.backoff.until() {
             return Watch::Until(until);
         }
-        match &self.listener {
-            Some(listener) if self.has_room(workers) => match self.waiting {
-                Some(_) => Watch::Until(Instant::now()),
-                None => Watch::For(listener.as_fd()),
-            },
-            _ => Watch::Nothing,
+        if !self.has_room(workers) {
+            return Watch::Nothing;
+        }
+        match (&self.waiting, &self.listener) {
+            (Some(_), _) => Watch::Until(Instant::now()),
+            (None, Some(listener)) => Watch::For(listener.as_fd()),
+            (None, None) => Watch::Nothing,
         }
     }
 
@@ -208,8 +209,11 @@ impl Dispatch for AcceptLoop {
     }
 
     fn take_listener(&mut self) -> Option<Listener> {
-        self.waiting = None;
         self.listener.take()
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     fn counts(&self, workers: &Workers) -> Counts {

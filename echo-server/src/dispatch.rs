@@ -72,8 +72,11 @@ pub(crate) trait Dispatch {
     /// `None` after [`take_listener`](Self::take_listener).
     fn listener(&self) -> Option<&Listener>;
 
-    /// From here on nobody is to be accepted, and no worker started.
+    /// From here on nobody is to be accepted.
     fn take_listener(&mut self) -> Option<Listener>;
+
+    /// Whether there is a client that was accepted and has no worker yet.
+    fn has_waiting(&self) -> bool;
 
     fn counts(&self, workers: &Workers) -> Counts;
 

@@ -81,6 +81,11 @@ impl Intake {
         self.pause(problem);
     }
 
+    /// Whether there is such a client, who is to be served also if nobody else is.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// What was accepted last is being served, so there is no shortage.
     pub(crate) fn is_served(&mut self) {
         if self.backoff.leave() {
@@ -91,7 +96,7 @@ impl Intake {
     /// Waits for something to do, until `deadline` at most.
     pub(crate) fn next(&mut self, deadline: Option<Instant>) -> io::Result<Event> {
         loop {
-            if self.is_open()
+            if self.may_serve()
                 && let Some((connection, source)) = self.waiting.take()
             {
                 return Ok(Event::Client(connection, source));
@@ -111,13 +116,14 @@ impl Intake {
         }
     }
 
-    fn is_open(&mut self) -> bool {
-        self.has_room && self.listener.is_some() && self.backoff.until().is_none()
+    fn may_serve(&mut self) -> bool {
+        self.has_room && self.backoff.until().is_none()
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         self.watch_if_open()?;
-        let paused = self.backoff.until().filter(|_| self.listener.is_some());
+        let is_wanted = self.listener.is_some() || self.waiting.is_some();
+        let paused = self.backoff.until().filter(|_| is_wanted);
         let until = deadline.into_iter().chain(paused).min();
         let mut events = [EpollEvent::empty(); 128];
         let count = match self.epoll.wait(&mut events, timeout(until)) {
@@ -132,7 +138,7 @@ impl Intake {
     }
 
     fn watch_if_open(&mut self) -> io::Result<()> {
-        let is_open = self.is_open() && self.waiting.is_none();
+        let is_open = self.may_serve() && self.waiting.is_none();
         let Some(listener) = &self.listener else {
             return Ok(());
         };
@@ -150,7 +156,7 @@ impl Intake {
 
     fn accept(&mut self, event: EpollEvent) -> Option<Event> {
         // It may have filled up since the look at the descriptors.
-        if !self.is_open() {
+        if !self.may_serve() {
             return None;
         }
         match self.listener.as_ref()?.accept() {
@@ -175,7 +181,6 @@ impl Intake {
                 self.epoll.delete(listener.as_fd())?;
             }
             self.epoll.delete(self.orders.as_fd())?;
-            self.waiting = None;
         }
         Ok(Event::Closed)
     }

@@ -51,7 +51,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     idle_timeout: Duration,
 
-    /// How long a client may take no byte of what is sent to it, 0 for as long as it likes
+    /// How long sending to a client may be stuck, 0 for as long as it likes. A client that takes so
+    /// little that the kernel's buffer for it does not get emptier by a third counts as stuck
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     write_timeout: Duration,
 

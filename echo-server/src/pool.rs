@@ -90,23 +90,32 @@ impl Pool {
         }
     }
 
-    fn vacancy(&self) -> Option<usize> {
-        let mut places = self.places.iter().take(self.size);
-        places.position(|place| matches!(place, Place::Empty))
+    /// Where the next worker that is needed has its place.
+    fn vacancy(&mut self) -> Option<usize> {
+        if self.taken().count() >= self.size {
+            return None;
+        }
+        let mut places = self.places.iter();
+        let empty = places.position(|place| matches!(place, Place::Empty));
+        Some(empty.unwrap_or_else(|| {
+            self.places.push(Place::Empty);
+            self.places.len() - 1
+        }))
+    }
+
+    fn taken(&self) -> impl DoubleEndedIterator<Item = usize> {
+        let places = self.places.iter().enumerate();
+        places
+            .filter(|(_, place)| matches!(place, Place::Taken(_)))
+            .map(|(row, _)| row)
     }
 
     /// Those beyond the size leave, each after its session.
     fn fit(&mut self) {
-        while self.places.len() < self.size {
-            self.places.push(Place::Empty);
-        }
-        for place in &mut self.places[self.size..] {
-            if let Place::Taken(_) = place {
-                *place = Place::Leaving;
-            }
-        }
-        while self.places.len() > self.size && matches!(self.places.last(), Some(Place::Empty)) {
-            self.places.pop();
+        let beyond = self.taken().count().saturating_sub(self.size);
+        let rows: Vec<usize> = self.taken().rev().take(beyond).collect();
+        for row in rows {
+            self.places[row] = Place::Leaving;
         }
     }
 
@@ -148,7 +157,6 @@ impl Dispatch for Pool {
         if self.listener.is_none() {
             return Watch::Nothing;
         }
-        self.fit();
         match (self.paused_until(), self.vacancy()) {
             (Some(until), _) => Watch::Until(until),
             (None, Some(_)) => Watch::Until(Instant::now()),
@@ -201,7 +209,8 @@ impl Dispatch for Pool {
         self.shortage.try_now();
         self.crashes.try_now();
         self.fit();
-        log(format_args!("{} workers in the pool", self.size));
+        let plural = if self.size == 1 { "" } else { "s" };
+        log(format_args!("{} worker{plural} in the pool", self.size));
     }
 
     fn listener(&self) -> Option<&Listener> {
@@ -213,6 +222,10 @@ impl Dispatch for Pool {
             *place = Place::Leaving;
         }
         self.listener.take()
+    }
+
+    fn has_waiting(&self) -> bool {
+        false
     }
 
     fn counts(&self, _workers: &Workers) -> Counts {

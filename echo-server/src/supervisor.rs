@@ -112,7 +112,7 @@ impl Supervisor {
     /// process, and once in each process that it forks.
     pub(crate) fn run(mut self) -> io::Result<Role> {
         loop {
-            if self.is_draining() && self.workers.is_empty() {
+            if self.is_draining() && self.workers.is_empty() && !self.dispatch.has_waiting() {
                 let drained = !self.cut_off;
                 return Ok(Role::Supervisor { drained });
             }
@@ -266,7 +266,12 @@ impl Supervisor {
             ));
             return None;
         }
-        let listener = self.dispatch.listener()?;
+        let Some(listener) = self.dispatch.listener() else {
+            log(format_args!(
+                "no upgrade any more: there is no listener to hand over"
+            ));
+            return None;
+        };
         match Successor::fork(listener, &self.program) {
             Ok(Ok(handover)) => return Some(handover),
             Ok(Err(successor)) => {

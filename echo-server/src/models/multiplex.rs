@@ -26,7 +26,7 @@ pub(crate) fn serve(seat: Seat, options: &Options, patience: Patience) -> io::Re
         buffer: vec![0; BUFFER],
     };
     let mut is_closed = false;
-    while !is_closed || !server.clients.is_empty() {
+    while !is_closed || !server.clients.is_empty() || server.intake.has_waiting() {
         let max = options.max_children();
         server
             .intake

@@ -30,7 +30,7 @@ pub(crate) fn serve(seat: Seat, options: &Options, patience: Patience) -> io::Re
 
     let mut active = 0;
     let mut is_closed = false;
-    while !is_closed || active > 0 {
+    while !is_closed || active > 0 || intake.has_waiting() {
         intake.set_room(options.max_children().is_none_or(|max| active < max));
         match intake.next(None)? {
             Event::Client(connection, source) => {

@@ -107,15 +107,24 @@ fn the_pool_grows_and_shrinks() {
     assert_eq!(server.workers().len(), 2);
 
     server.program.signal(Signal::SIGTTOU);
-    server.program.stderr.next_with("1 workers in the pool");
+    server.program.stderr.next_with("1 worker in the pool");
     first.assert_echo(b"not disturbed");
     second.assert_echo(b"the one that has to leave finishes its session");
     assert_eq!(server.workers().len(), 2);
+
+    // The one that is leaving does not count.
+    server.program.signal(Signal::SIGTTIN);
+    server.program.stderr.next_with("2 workers in the pool");
+    let third = served(&server);
+    assert_eq!(server.workers().len(), 3);
+    drop(third);
+    server.program.signal(Signal::SIGTTOU);
+    server.program.stderr.next_with("1 worker in the pool");
     drop((first, second));
     assert_workers(&server, 1);
 
     server.program.signal(Signal::SIGTTOU);
-    server.program.stderr.next_with("1 workers in the pool");
+    server.program.stderr.next_with("1 worker in the pool");
     server.assert_serves();
     assert_eq!(server.workers().len(), 1);
     server.program.signal(Signal::SIGTERM);
