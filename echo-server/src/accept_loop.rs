@@ -14,13 +14,14 @@ use crate::backoff::Backoff;
 use crate::dispatch::{Counts, Dispatch, Ended, Job, Slot, Watch, Workers};
 use crate::listener::{Accepted, Listener};
 use crate::log::{log, session};
-use crate::models::reexec;
-use crate::options::{Model, Options};
+use crate::models::reexec::Starter;
+use crate::options::Options;
 
 pub(crate) struct AcceptLoop {
     /// `None` once we drain.
     listener: Option<Listener>,
-    fresh_image: bool,
+    /// Only with `reexec`.
+    starter: Option<Starter>,
     /// A client for which there is no worker yet, because there was no room for another process.
     /// Until there is, the others wait in the kernel's queue.
     waiting: Option<(TcpStream, IpAddr)>,
@@ -42,10 +43,11 @@ enum Next {
 }
 
 impl AcceptLoop {
-    pub(crate) fn new(listener: Listener, options: &Options) -> Self {
+    /// With a `starter`, workers are fresh images; otherwise they are forked.
+    pub(crate) fn new(listener: Listener, options: &Options, starter: Option<Starter>) -> Self {
         Self {
             listener: Some(listener),
-            fresh_image: options.model == Model::Reexec,
+            starter,
             waiting: None,
             max_children: options.max_children(),
             max_per_source: options.max_per_source(),
@@ -99,16 +101,16 @@ impl AcceptLoop {
     ) -> Option<TcpStream> {
         // Our copy of the connection is closed at the end of this function: kept, it would hold the
         // connection open after the worker has ended.
-        let worker = if self.fresh_image {
-            match reexec::start(&connection) {
+        let worker = if let Some(starter) = &self.starter {
+            match starter.start(&connection) {
                 Ok(worker) => worker,
                 Err(error) => return self.keep_waiting(connection, source, &error),
             }
         } else {
             // Not in the terminal's foreground group: Ctrl-C is for us, who let it finish.
-            match ::reexec::fork_in_group() {
-                Ok(::reexec::Fork::Child) => return Some(connection),
-                Ok(::reexec::Fork::Parent(worker)) => worker,
+            match reexec::fork_in_group() {
+                Ok(reexec::Fork::Child) => return Some(connection),
+                Ok(reexec::Fork::Parent(worker)) => worker,
                 Err(error) => return self.keep_waiting(connection, source, &error),
             }
         };

@@ -15,6 +15,14 @@ pub(crate) enum Level {
     Sessions,
 }
 
+impl Level {
+    /// The other way round than `as u8`.
+    pub(crate) fn from_u8(number: u8) -> Option<Self> {
+        let all = [Level::Quiet, Level::Events, Level::Sessions];
+        all.into_iter().find(|level| *level as u8 == number)
+    }
+}
+
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Events as u8);
 
 pub(crate) fn set_level(level: Level) {

@@ -29,9 +29,10 @@ use accept_loop::AcceptLoop;
 use clap::Parser;
 use dispatch::Dispatch;
 use listener::Listener;
+use models::reexec::Starter;
 use options::{Mode, Model, Options};
 use pool::Pool;
-use sandbox::{Sandbox, TriedOut};
+use sandbox::{Identity, Sandbox, TriedOut};
 use sd_notify::NotifyState;
 use supervisor::{Role, Supervisor};
 use upgrade::{Predecessor, Program};
@@ -83,8 +84,12 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
         Some(listener) => listener,
         None => listener::open(&options.address, options.backlog).map_err(unavailable)?,
     };
-    let sandbox = Sandbox::new(options.sandbox, options.model, options.user.as_deref())
+    let user = options.user.as_deref();
+    let identity = user
+        .map(Identity::of_user)
+        .transpose()
         .map_err(unavailable)?;
+    let sandbox = Sandbox::new(options.sandbox, options.model, identity).map_err(unavailable)?;
     if options.sandbox != Mode::Off {
         match sandbox.try_out().map_err(unavailable)? {
             TriedOut::Probe => end_forked(Ok(())),
@@ -115,7 +120,11 @@ fn serve(
     let address = listener.address()?;
     let model = options.model.name();
     let dispatch: Box<dyn Dispatch> = match options.model {
-        Model::Fork | Model::Reexec => Box::new(AcceptLoop::new(listener, options)),
+        Model::Fork => Box::new(AcceptLoop::new(listener, options, None)),
+        Model::Reexec => {
+            let starter = Starter::new(options, sandbox.identity());
+            Box::new(AcceptLoop::new(listener, options, Some(starter)))
+        }
         Model::Prefork | Model::Thread | Model::Multiplex => {
             Box::new(Pool::new(listener, options)?)
         }

@@ -15,7 +15,7 @@ use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
-use nix::unistd::{Uid, User, getppid, pipe2, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, User, getppid, pipe2, setgid, setgroups, setuid};
 use reexec::Fork;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -28,7 +28,7 @@ use crate::options::{Mode, Model};
 pub(crate) struct Sandbox {
     mode: Mode,
     model: Model,
-    user: Option<User>,
+    identity: Option<Identity>,
     filter: BpfProgram,
     /// Whose end is ours, too: the tie to it has to be renewed after a change of user.
     supervisor: u32,
@@ -59,18 +59,22 @@ const LAYERS: [Layer; 5] = [
 impl Sandbox {
     /// # Errors
     ///
-    /// If `user` is not known, or cannot be become.
-    pub(crate) fn new(mode: Mode, model: Model, user: Option<&str>) -> io::Result<Self> {
+    /// On a processor for which the filter cannot be compiled.
+    pub(crate) fn new(mode: Mode, model: Model, identity: Option<Identity>) -> io::Result<Self> {
         Ok(Self {
             mode,
             model,
-            user: user.map(find_user).transpose()?,
+            identity,
             filter: match mode {
                 Mode::Off => Vec::new(),
                 Mode::Try | Mode::Require => compile(model)?,
             },
             supervisor: process::id(),
         })
+    }
+
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.identity
     }
 
     /// In a new image of the program, whose parent is the supervisor.
@@ -143,20 +147,20 @@ impl Sandbox {
     }
 
     fn become_user(&self) -> io::Result<()> {
-        let Some(user) = &self.user else {
+        let Some(identity) = &self.identity else {
             return Ok(());
         };
         let change = || {
             setgroups(&[])?;
-            setgid(user.gid)?;
-            setuid(user.uid)?;
+            setgid(identity.gid)?;
+            setuid(identity.uid)?;
             // The change has cleared it.
             prctl::set_pdeathsig(Signal::SIGKILL)
         };
         change().map_err(|error| {
             io::Error::new(
                 io::Error::from(error).kind(),
-                format!("cannot become user {}: {error}", user.name),
+                format!("cannot become user {}: {error}", identity.uid),
             )
         })?;
         // If the supervisor ended before that, the signal will never come.
@@ -184,17 +188,29 @@ impl Sandbox {
     }
 }
 
-fn find_user(name: &str) -> io::Result<User> {
-    let refuse = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
-    if !Uid::effective().is_root() {
-        return Err(refuse(format!(
-            "cannot become user {name}: that takes root"
-        )));
-    }
-    match User::from_name(name) {
-        Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(refuse(format!("there is no user {name}"))),
-        Err(error) => Err(refuse(format!("cannot look up user {name}: {error}"))),
+/// Whom workers become.
+#[derive(Clone, Copy)]
+pub(crate) struct Identity {
+    pub(crate) uid: Uid,
+    pub(crate) gid: Gid,
+}
+
+impl Identity {
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if there is no such user, or if we are not root.
+    pub(crate) fn of_user(name: &str) -> io::Result<Self> {
+        let refuse = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
+        if !Uid::effective().is_root() {
+            return Err(refuse(format!(
+                "cannot become user {name}: that takes root"
+            )));
+        }
+        match User::from_name(name) {
+            Ok(Some(User { uid, gid, .. })) => Ok(Self { uid, gid }),
+            Ok(None) => Err(refuse(format!("there is no user {name}"))),
+            Err(error) => Err(refuse(format!("cannot look up user {name}: {error}"))),
+        }
     }
 }
 

@@ -5,13 +5,15 @@ use std::env;
 use std::io;
 use std::net::TcpStream;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::Parser;
+use clap::ValueEnum;
+use nix::unistd::{Gid, Uid};
 use reexec::{Child, command, inherited_fd};
 
-use crate::log;
-use crate::options::Options;
-use crate::sandbox::Sandbox;
+use crate::log::{self, Level};
+use crate::options::{Mode, Model, Options};
+use crate::sandbox::{Identity, Sandbox};
 use crate::session::{self, Patience};
 
 /// The entry's name, which `ps` shows.
@@ -19,18 +21,42 @@ pub(crate) const ENTRY: &str = "echo-worker";
 
 const CONNECTION: &str = "connection";
 
-/// In the supervisor. The worker gets the same arguments as we.
-// Inlined, it would make the stack deeper where the model `fork` forks, and each page of that is
-// one to be copied for each client.
-#[inline(never)]
-pub(crate) fn start(connection: &TcpStream) -> io::Result<Child> {
-    let worker = command(ENTRY)
-        .args(env::args_os().skip(1))
-        .fd(CONNECTION, connection.try_clone()?)
-        .die_with_parent(libc::SIGKILL)
-        .process_group(0)
-        .spawn_unconfirmed()?;
-    Ok(worker)
+/// Starts workers.
+pub(crate) struct Starter {
+    /// All a worker has to know, made ready once: what it does at its start, it does for each
+    /// client.
+    args: Vec<String>,
+}
+
+impl Starter {
+    pub(crate) fn new(options: &Options, identity: Option<Identity>) -> Self {
+        let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64().to_string();
+        let patience = Patience::of(options);
+        let mode = options.sandbox.to_possible_value();
+        let mut args = vec![
+            seconds(patience.idle),
+            seconds(patience.write),
+            (options.level() as u8).to_string(),
+            mode.map_or_else(String::new, |mode| mode.get_name().to_owned()),
+        ];
+        if let Some(identity) = identity {
+            args.extend([identity.uid.to_string(), identity.gid.to_string()]);
+        }
+        Self { args }
+    }
+
+    // Inlined, it would make the stack deeper where the model `fork` forks, and each page of that
+    // is one to be copied for each client.
+    #[inline(never)]
+    pub(crate) fn start(&self, connection: &TcpStream) -> io::Result<Child> {
+        let worker = command(ENTRY)
+            .args(&self.args)
+            .fd(CONNECTION, connection.try_clone()?)
+            .die_with_parent(libc::SIGKILL)
+            .process_group(0)
+            .spawn_unconfirmed()?;
+        Ok(worker)
+    }
 }
 
 /// In the worker: its whole life.
@@ -45,10 +71,45 @@ pub(crate) fn worker() -> ExitCode {
 }
 
 fn serve() -> io::Result<()> {
-    let options = Options::parse();
-    log::set_level(options.level());
     let connection = TcpStream::from(inherited_fd(CONNECTION)?);
-    let sandbox = Sandbox::new(options.sandbox, options.model, options.user.as_deref())?;
+    let mut args = env::args().skip(1);
+    let Some(terms) = Terms::from(&mut args) else {
+        return Err(io::Error::other("the supervisor has not said how to serve"));
+    };
+    log::set_level(terms.level);
+    let sandbox = Sandbox::new(terms.mode, Model::Reexec, terms.identity)?;
     sandbox.of_child().enter()?;
-    session::serve_in_process(connection, Patience::of(&options))
+    session::serve_in_process(connection, terms.patience)
+}
+
+/// What the supervisor has said, in the order of [`Starter::new`].
+struct Terms {
+    patience: Patience,
+    level: Level,
+    mode: Mode,
+    identity: Option<Identity>,
+}
+
+impl Terms {
+    fn from(args: &mut impl Iterator<Item = String>) -> Option<Self> {
+        let mut seconds = || {
+            let time = Duration::try_from_secs_f64(args.next()?.parse().ok()?).ok()?;
+            Some(Some(time).filter(|time| !time.is_zero()))
+        };
+        Some(Self {
+            patience: Patience {
+                idle: seconds()?,
+                write: seconds()?,
+            },
+            level: Level::from_u8(args.next()?.parse().ok()?)?,
+            mode: Mode::from_str(&args.next()?, false).ok()?,
+            identity: match args.next() {
+                None => None,
+                Some(uid) => Some(Identity {
+                    uid: Uid::from_raw(uid.parse().ok()?),
+                    gid: Gid::from_raw(args.next()?.parse().ok()?),
+                }),
+            },
+        })
+    }
 }
