@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod claims;
 mod demo;
 mod event;
 mod interrupt;

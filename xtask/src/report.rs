@@ -5,10 +5,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::claims::Chapter;
 use crate::event::{Event, Stream, What};
 use crate::output::{BAD, BOLD, DIM, GOOD, MARK, styled};
 use crate::ps;
-use crate::scenarios::{Chapter, Scenario};
+use crate::scenarios::Scenario;
 use crate::verdict::Verdict;
 
 /// What is known of a scenario when it and its twin are over.
@@ -203,9 +204,9 @@ fn verdict_line(verdict: &Verdict) -> String {
             ..
         } => {
             let chapter = match chapter {
-                Chapter::Right => "",
-                Chapter::Imprecise => " (the chapter is imprecise)",
-                Chapter::Wrong => " (the chapter is wrong)",
+                Some(Chapter::Right) | None => "",
+                Some(Chapter::Imprecise) => " (the chapter is imprecise)",
+                Some(Chapter::Wrong) => " (the chapter is wrong)",
             };
             format!("{} {claim}: {says}{chapter}\n", styled(GOOD, "held    "))
         }

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::claims::{self, Chapter};
 use crate::event::Event;
 use crate::record::Record;
-use crate::scenarios::{Chapter, Claim, Scenario};
+use crate::scenarios::{Claim, Scenario};
 
 /// What came out about one claim. Its form in `--json` is a promise.
 #[derive(Clone, Debug, Serialize)]
@@ -18,7 +19,8 @@ pub(crate) enum Verdict {
         held: bool,
         says: &'static str,
         /// What that makes of the chapter's statement.
-        chapter: Chapter,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        chapter: Option<Chapter>,
         #[serde(skip_serializing_if = "Option::is_none")]
         because: Option<String>,
     },
@@ -67,7 +69,7 @@ pub(crate) fn of_scenario(scenario: &'static Scenario, events: &[Event]) -> Vec<
             claim: claim.id,
             held: because.is_none(),
             says: claim.says,
-            chapter: claim.chapter,
+            chapter: claims::find(claim.id).map(|statement| statement.verdict),
             because,
         }
     };

@@ -1,6 +1,6 @@
 //! What a forked copy shares: one connection, of which it has a descriptor of its own.
 
-use super::{Chapter, Claim, Clock, Scenario, Twin, times, words};
+use super::{Claim, Clock, Scenario, Twin, times, words};
 use crate::record::{Judgement, Record, check};
 use crate::stage::{Stage, Stop};
 
@@ -22,7 +22,6 @@ pub(super) const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
     act: until_the_end,
     claims: &[Claim {
         id: "C45",
-        chapter: Chapter::Right,
         says: "fork copies the descriptor, with its number, and not the connection: that ends when \
                the last copy is closed",
         judge: |run| {
@@ -48,7 +47,6 @@ pub(super) const SHUTDOWN: Scenario = Scenario {
     act: until_the_end,
     claims: &[Claim {
         id: "C46",
-        chapter: Chapter::Right,
         says: "closing one copy does not end the connection; shutting it down for writing does, \
                whoever else has a copy",
         judge: |run| {

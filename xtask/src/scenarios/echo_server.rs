@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Chapter, Claim, Scenario, Twin, words};
+use super::{Claim, Scenario, Twin, words};
 use crate::event::Process;
 use crate::procfs;
 use crate::record::{Judgement, Record, check};
@@ -38,7 +38,6 @@ pub(super) const FIVE_CLIENTS: Scenario = Scenario {
     act: five_clients,
     claims: &[Claim {
         id: "C1",
-        chapter: Chapter::Right,
         says: "a process for each client serves all of them at once, and none is left afterwards",
         judge: all_at_once,
     }],
@@ -113,7 +112,6 @@ pub(super) const PREFORK: Scenario = Scenario {
     act: twenty_clients,
     claims: &[Claim {
         id: "C2",
-        chapter: Chapter::Imprecise,
         says: "there are more than the three models: a pool of 4 processes serves 20 clients, each \
                in its turn",
         judge: four_serve_twenty,
@@ -205,7 +203,6 @@ pub(super) const SPLIT: Scenario = Scenario {
     act: much_there_and_back,
     claims: &[Claim {
         id: "C49",
-        chapter: Chapter::Right,
         says: "a client whose sending and receiving are two processes need not wait for the answer \
                before it goes on sending: 64 MiB come back",
         judge: comes_back,

@@ -1,6 +1,6 @@
 //! The three `exec.Cmd` programs.
 
-use super::{Chapter, Claim, Clock, Scenario, Twin, words};
+use super::{Claim, Clock, Scenario, Twin, words};
 use crate::event::Stream;
 use crate::record::{Judgement, Record, check};
 use crate::stage::{Stage, Stop};
@@ -18,7 +18,6 @@ pub(super) const RUN: Scenario = Scenario {
     act: run_and_look,
     claims: &[Claim {
         id: "C16",
-        chapter: Chapter::Right,
         says: "run without output: both streams of the command go to the null device",
         judge: |run| {
             runs_and_ends(run)?;
@@ -46,7 +45,6 @@ pub(super) const COMBINED: Scenario = Scenario {
     act: run_and_look,
     claims: &[Claim {
         id: "C16",
-        chapter: Chapter::Right,
         says: "combined: the lines of both streams in the order of writing, as they share a pipe",
         judge: |run| {
             runs_and_ends(run)?;
@@ -76,7 +74,6 @@ pub(super) const SEPARATE: Scenario = Scenario {
     claims: &[
         Claim {
             id: "C16",
-            chapter: Chapter::Right,
             says: "separate: each stream by itself",
             judge: |run| {
                 let lines = run.lines();
@@ -87,7 +84,6 @@ pub(super) const SEPARATE: Scenario = Scenario {
         },
         Claim {
             id: "C17",
-            chapter: Chapter::Wrong,
             says: "no shell expands the *: the command gets it as it is, fails with exit status 2, \
                    and says so on stderr",
             judge: |run| {

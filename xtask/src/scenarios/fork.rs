@@ -1,6 +1,6 @@
 //! `fork/main.go`: a program that starts itself again, to run another function.
 
-use super::{Chapter, Claim, Scenario, words};
+use super::{Claim, Scenario, words};
 use crate::record::check;
 
 const GONE: &str = "the program has ended";
@@ -21,7 +21,6 @@ pub(super) const FORK: Scenario = Scenario {
     claims: &[
         Claim {
             id: "C19",
-            chapter: Chapter::Right,
             says: "init comes before main, in both processes",
             judge: |run| {
                 let [init, main, childs_init, ..] = run.lines()[..] else {
@@ -35,7 +34,6 @@ pub(super) const FORK: Scenario = Scenario {
         },
         Claim {
             id: "C20",
-            chapter: Chapter::Right,
             says: "argv[0] is the program in the first start, the entry's name in the child",
             judge: |run| {
                 let [init, _, childs_init, ..] = run.lines()[..] else {
@@ -50,7 +48,6 @@ pub(super) const FORK: Scenario = Scenario {
         },
         Claim {
             id: "C22",
-            chapter: Chapter::Right,
             says: "the order is init, main, init of the child, the child, exit, for the parent waits",
             judge: |run| {
                 let beginnings = [

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Chapter, Claim, Clock, Scenario, Twin, times, words};
+use super::{Claim, Clock, Scenario, Twin, times, words};
 use crate::procfs;
 use crate::record::{Judgement, Record, check};
 use crate::stage::{Stage, Stop};
@@ -20,7 +20,6 @@ pub(super) const WAIT: Scenario = Scenario {
     act: look_before_and_after,
     claims: &[Claim {
         id: "C42",
-        chapter: Chapter::Right,
         says: "after the child's end, ps does not list it any more, while its parent lives",
         judge: |run| {
             lives(run, BEFORE)?;
@@ -49,7 +48,6 @@ pub(super) const NO_WAIT: Scenario = Scenario {
     act: look_before_and_after,
     claims: &[Claim {
         id: "C42",
-        chapter: Chapter::Right,
         says: "without the wait, ps lists the child as a zombie after its end",
         judge: |run| {
             lives(run, BEFORE)?;

@@ -11,8 +11,6 @@ mod wait;
 mod waiting;
 mod zombie;
 
-use serde::Serialize;
-
 use crate::record::{Judgement, Record};
 use crate::stage::{Stage, Stop};
 
@@ -62,21 +60,10 @@ pub(crate) struct Scenario {
     pub(crate) twin: Option<Twin>,
 }
 
-/// What a claim that holds makes of the chapter's statement.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Chapter {
-    Right,
-    /// Right as far as it goes, or only under conditions that it does not name.
-    Imprecise,
-    Wrong,
-}
-
 /// A statement of the chapter, as far as this scenario shows it.
 pub(crate) struct Claim {
-    /// The statements of the chapter are numbered in its order.
+    /// Whose number this is: see [`crate::claims`].
     pub(crate) id: &'static str,
-    pub(crate) chapter: Chapter,
     /// What holds on this machine, if it does.
     pub(crate) says: &'static str,
     /// Judges from the recorded events alone.

@@ -1,6 +1,6 @@
 //! The numbers of processes.
 
-use super::{Chapter, Claim, Scenario, Twin, times, words};
+use super::{Claim, Scenario, Twin, times, words};
 use crate::record::{Judgement, Record, check};
 use crate::stage::{Stage, Stop};
 
@@ -18,7 +18,6 @@ pub(super) const PID_NAMESPACE: Scenario = Scenario {
     act: look_from_outside,
     claims: &[Claim {
         id: "C44",
-        chapter: Chapter::Wrong,
         says: "a process can be number 2, and 1: in each PID namespace they are counted from 1, up \
                to pid_max",
         judge: counted_from_one,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Chapter, Claim, Clock, Scenario, Twin, times, words};
+use super::{Claim, Clock, Scenario, Twin, times, words};
 use crate::event::Process;
 use crate::procfs;
 use crate::record::{Judgement, Record, check};
@@ -35,7 +35,6 @@ pub(super) const SIGNAL: Scenario = Scenario {
     },
     claims: &[Claim {
         id: "C48",
-        chapter: Chapter::Right,
         says: "a signal that is handled ends sleep(3) early, and it is not resumed; thread::sleep of \
                Rust's std is (the twin)",
         judge: ends_sleeps_early,
@@ -89,7 +88,6 @@ pub(super) const HANDLER_LIMITS: Scenario = Scenario {
     },
     claims: &[Claim {
         id: "C43",
-        chapter: Chapter::Imprecise,
         says: "signals, left out by the chapter as hard: they merge, so count nothing by them; and \
                one that comes just before a wait ends it, if the wait is for signals, too",
         judge: |run| {
@@ -138,7 +136,6 @@ pub(super) const SIGCHLD: Scenario = Scenario {
     },
     claims: &[Claim {
         id: "C32",
-        chapter: Chapter::Right,
         says: "SIGCHLD comes when a child ends, and when it is stopped or goes on (unless \
                SA_NOCLDSTOP: the twin); by default it does nothing, and the status is kept",
         judge: told_of_everything,
@@ -209,7 +206,6 @@ pub(super) const REMOVE_ZOMBIE: Scenario = Scenario {
     },
     claims: &[Claim {
         id: "C33",
-        chapter: Chapter::Imprecise,
         says: "a parent that waits on SIGCHLD has to go on until no zombie is left: the signals of \
                ten children merge into one, and one wait leaves nine of them",
         judge: one_signal_removes_all,
@@ -273,7 +269,6 @@ pub(super) const IGNORE_SIGCHLD: Scenario = Scenario {
     },
     claims: &[Claim {
         id: "C34",
-        chapter: Chapter::Right,
         says: "if SIGCHLD is ignored, children leave no zombie and no status, and wait blocks until \
                all have ended, and fails; a zombie from before stays; a program that is executed \
                ignores it, too",
@@ -349,7 +344,6 @@ pub(super) const LATE_HANDLER: Scenario = Scenario {
     act: send_by_hand,
     claims: &[Claim {
         id: "C37",
-        chapter: Chapter::Wrong,
         says: "SIGCHLD sent by hand does nothing if its parent leaves it at default or ignores it; \
                the zombie goes only if the parent waits on it, and began to when it was too late",
         judge: helps_the_late_handler_only,

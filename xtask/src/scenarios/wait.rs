@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Chapter, Claim, Scenario, Twin, times, words};
+use super::{Claim, Scenario, Twin, times, words};
 use crate::procfs;
 use crate::record::{Judgement, Record, check};
 
@@ -33,7 +33,6 @@ pub(super) const WAIT: Scenario = Scenario {
     },
     claims: &[Claim {
         id: "C40",
-        chapter: Chapter::Right,
         says: "wait blocks until the child has ended, and reaps it: the times overlap, the \
                longest counts",
         judge: blocks_until_the_end,

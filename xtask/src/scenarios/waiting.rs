@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Chapter, Claim, Clock, Scenario, Twin, times, words};
+use super::{Claim, Clock, Scenario, Twin, times, words};
 use crate::procfs;
 use crate::record::{Judgement, Record, check};
 use crate::stage::{Stage, Stop};
@@ -27,7 +27,6 @@ pub(super) const THREE_WAYS: Scenario = Scenario {
     act: look_at_all_three,
     claims: &[Claim {
         id: "C41",
-        chapter: Chapter::Imprecise,
         says: "reaping beside other work takes a thread that blocks in wait (the l in Sl), or none: \
                asking again and again, or a pidfd in poll",
         judge: all_three_reap,
@@ -118,7 +117,6 @@ pub(super) const TRY_WAIT: Scenario = Scenario {
     },
     claims: &[Claim {
         id: "C47",
-        chapter: Chapter::Right,
         says: "the loop runs five times (six, if the child's end is a moment late for the fifth \
                question), for nothing; a pidfd in poll tells once, at once (the twin)",
         judge: asks_five_times,

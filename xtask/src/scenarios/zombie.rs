@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Chapter, Claim, Clock, Scenario, Twin, times};
+use super::{Claim, Clock, Scenario, Twin, times};
 use crate::record::{Judgement, Record, check};
 use crate::stage::state;
 
@@ -31,7 +31,6 @@ pub(super) const ZOMBIE: Scenario = Scenario {
     claims: &[
         Claim {
             id: "C24",
-            chapter: Chapter::Right,
             says: "a process that has ended and is not reaped is a zombie",
             judge: |run| {
                 let child = run.row(DEAD, run.role("child")?)?;
@@ -40,7 +39,6 @@ pub(super) const ZOMBIE: Scenario = Scenario {
         },
         Claim {
             id: "C36",
-            chapter: Chapter::Right,
             says: "ps shows it as Z, and as <defunct>",
             judge: |run| {
                 let child = run.row(DEAD, run.role("child")?)?;
@@ -52,7 +50,6 @@ pub(super) const ZOMBIE: Scenario = Scenario {
         },
         Claim {
             id: "C39",
-            chapter: Chapter::Imprecise,
             says: "it stays as long as its parent sleeps, and goes because an adopter reaps it",
             judge: stays_until_adopted,
         },
@@ -117,7 +114,6 @@ pub(super) const KILL: Scenario = Scenario {
     },
     claims: &[Claim {
         id: "C28",
-        chapter: Chapter::Right,
         says: "SIGKILL to a zombie is accepted, and changes nothing",
         judge: |run| {
             let child = run.role("child")?;
@@ -169,7 +165,6 @@ pub(super) const KILL_PARENT: Scenario = Scenario {
     },
     claims: &[Claim {
         id: "C38",
-        chapter: Chapter::Right,
         says: "killing the parent hands the zombie to an adopter; it goes when that one waits",
         judge: |run| {
             let (parent, child) = (run.parent()?, run.role("child")?);
@@ -224,14 +219,12 @@ pub(super) const ORPHAN: Scenario = Scenario {
     claims: &[
         Claim {
             id: "C29",
-            chapter: Chapter::Imprecise,
             says: "an orphan is adopted by its nearest living ancestor that is a subreaper \
                    (here the scenario's own process), not necessarily by init",
             judge: adopted_by_the_subreaper,
         },
         Claim {
             id: "C30",
-            chapter: Chapter::Wrong,
             says: "an orphan runs on, and is a zombie from its end until its adopter waits",
             judge: |run| {
                 let child = run.role("child")?;
