@@ -13,7 +13,10 @@ pub(crate) enum Chapter {
 }
 
 /// A statement of the chapter.
-#[allow(dead_code, reason = "the whole of it is for whoever asks about one statement")]
+#[allow(
+    dead_code,
+    reason = "the whole of it is for whoever asks about one statement"
+)]
 pub(crate) struct Statement {
     /// They are numbered in the chapter's order.
     pub(crate) id: &'static str,
@@ -76,39 +79,45 @@ pub(crate) const ALL: &[Statement] = &[
         id: "C7",
         says: "A command can be used once: not again after Run, Output or CombinedOutput.",
         verdict: Chapter::Right,
-        code: &["reexec/src/command.rs: spawn"],
+        code: &[
+            "exec-cmd/examples/reuse.rs: start",
+            "reexec/src/command.rs: spawn",
+        ],
     },
     Statement {
         id: "C8",
         says: "The path is all that a command must have; if it is relative, it counts from the \
                command's working directory.",
         verdict: Chapter::Right,
-        code: &["exec-cmd/src/main.rs: run_one"],
+        code: &["exec-cmd/examples/path-and-args.rs: start"],
     },
     Statement {
         id: "C9",
         says: "The first argument is the command; without arguments, that is its path.",
         verdict: Chapter::Right,
-        code: &["exec-cmd/src/main.rs: run_one"],
+        code: &["exec-cmd/examples/path-and-args.rs: start"],
     },
     Statement {
         id: "C10",
         says: "A command for which no environment or directory is set has those of its parent.",
         verdict: Chapter::Right,
-        code: &["exec-cmd/src/main.rs: run"],
+        code: &["exec-cmd/examples/inherited.rs: parent"],
     },
     Statement {
         id: "C11",
         says: "A command for which no stdin is set reads from the null device.",
         verdict: Chapter::Right,
-        code: &["exec-cmd/src/main.rs: run"],
+        code: &[
+            "exec-cmd/examples/inherited.rs: parent",
+            "exec-cmd/src/main.rs: run",
+        ],
     },
     Statement {
         id: "C12",
         says: "If a stream of the command is no file, a goroutine copies it, and Wait waits for that, \
                too.",
         verdict: Chapter::Right,
-        code: &["exec-cmd/src/main.rs: combined"],
+        code: &["exec-cmd/examples/grandchild-holds-pipe.rs: parent"],
     },
     Statement {
         id: "C13",
@@ -116,7 +125,7 @@ pub(crate) const ALL: &[Statement] = &[
                writer, one goroutine at a time writes to it.",
         verdict: Chapter::Right,
         code: &[
-            "exec-cmd/src/main.rs: run",
+            "exec-cmd/examples/inherited.rs: parent",
             "exec-cmd/src/main.rs: combined",
         ],
     },
@@ -130,7 +139,7 @@ pub(crate) const ALL: &[Statement] = &[
         id: "C15",
         says: "A started process is there once, and its state is known only after Wait.",
         verdict: Chapter::Right,
-        code: &["exec-cmd/src/main.rs: succeeded"],
+        code: &["exec-cmd/examples/status.rs: parent"],
     },
     Statement {
         id: "C16",

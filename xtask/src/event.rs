@@ -73,6 +73,15 @@ pub(crate) enum What {
         text: String,
         exit_code: Option<i32>,
     },
+    /// What a file, a folder or a link in /proc says of a process, or the lines of it that matter;
+    /// `error` is why it says nothing.
+    Proc {
+        #[serde(flatten)]
+        process: Process,
+        path: String,
+        text: String,
+        error: Option<String>,
+    },
     /// What a client of the server saw.
     Client { number: usize, saw: String },
     /// A condition did not come true.

@@ -2,6 +2,7 @@
 //! is nothing to read is what we came to know.
 
 use std::fs;
+use std::io;
 
 use crate::event::Process;
 
@@ -40,6 +41,30 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
         ppid: field(4)?.parse().ok()?,
         threads: field(20)?.parse().ok()?,
     })
+}
+
+/// What is at this path: where a link leads, the names in a folder, or the lines of a file that
+/// begin like one of these.
+pub(crate) fn read(path: &str, beginnings: &[&str]) -> io::Result<String> {
+    let kind = fs::symlink_metadata(path)?.file_type();
+    if kind.is_symlink() {
+        return Ok(fs::read_link(path)?.to_string_lossy().into_owned());
+    }
+    if kind.is_dir() {
+        let names = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name()));
+        let mut names = names.collect::<io::Result<Vec<_>>>()?;
+        names.sort_by_key(|name| (name.len(), name.clone())); // numbers by their values
+        let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
+        return Ok(names.join(" "));
+    }
+    // Arguments and variables are separated by NUL.
+    let text = String::from_utf8_lossy(&fs::read(path)?).replace('\0', "\n");
+    let wanted = text.lines().filter(|line| {
+        beginnings
+            .iter()
+            .any(|beginning| line.starts_with(beginning))
+    });
+    Ok(wanted.collect::<Vec<_>>().join("\n"))
 }
 
 /// The children of a process, zombies included. Asked of each of its threads: a child belongs to

@@ -125,6 +125,45 @@ impl Record<'_> {
             .then(|| reason.unwrap_or("no reason was given").to_owned())
     }
 
+    /// What was read of a process in this place of /proc, each time; the error, if that failed.
+    pub(crate) fn readings(&self, of: Process, place: &str) -> Vec<Result<&str, &str>> {
+        let wanted = format!("/proc/{}/{place}", of.pid);
+        let readings = self.0.iter().filter_map(|event| match &event.what {
+            What::Proc {
+                process,
+                path,
+                text,
+                error,
+            } if *process == of && *path == wanted => {
+                Some(error.as_deref().map_or(Ok(text.as_str()), Err))
+            }
+            _ => None,
+        });
+        readings.collect()
+    }
+
+    /// What was first read of a process in this place of /proc.
+    pub(crate) fn reading(&self, of: Process, place: &str) -> Result<&str, String> {
+        let path = format!("/proc/{}/{place}", of.pid);
+        match self.readings(of, place).first() {
+            Some(Ok(text)) => Ok(text),
+            Some(Err(error)) => Err(format!("{path} cannot be read: {error}")),
+            None => {
+                let reason = self.interruption().unwrap_or_default();
+                Err(format!("{path} was not read{reason}"))
+            }
+        }
+    }
+
+    /// What a line on stdout says that begins like this.
+    pub(crate) fn line(&self, beginning: &str) -> Result<&str, String> {
+        let lines = self.lines();
+        let mut rests = lines.iter().filter_map(|line| line.strip_prefix(beginning));
+        rests
+            .next()
+            .ok_or_else(|| format!("no line {beginning:?} was printed"))
+    }
+
     /// How the stage, as parent or adopter, saw this process end.
     pub(crate) fn reaped(&self, process: Process) -> Result<&str, String> {
         let status = self.0.iter().find_map(|event| match &event.what {

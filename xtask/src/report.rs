@@ -169,6 +169,12 @@ fn line(what: &What) -> Option<String> {
             DIM,
             format_args!("-- {pid} reaped by the scenario's own process: {status}"),
         ),
+        What::Proc {
+            path, text, error, ..
+        } => {
+            let text = error.as_ref().unwrap_or(text).replace('\n', " | ");
+            format!("{} {text}", styled(DIM, format_args!("{path}:")))
+        }
         What::Snapshot { moment, .. } => styled(BOLD, format_args!("** {moment}")),
         What::Missed { condition } => {
             styled(BAD, format_args!("!! it never came true that {condition}"))

@@ -6,6 +6,8 @@
 //! that adoption can be seen, and so that nothing can get away from it.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -105,6 +107,8 @@ pub(crate) struct Stage {
     reaping: bool,
     /// Whether a program has said, by its exit status, that it cannot do its part here.
     skipped: bool,
+    /// For the programs' files, if there are to be any; removed with the stage.
+    folder: Option<PathBuf>,
     /// For the times of a second program.
     pub(crate) clock: Clock,
 }
@@ -140,6 +144,7 @@ impl Stage {
             deadline: Instant::now() + limit,
             reaping: true,
             skipped: false,
+            folder: None,
             clock,
         })
     }
@@ -160,6 +165,24 @@ impl Stage {
         let (process, stdin) = self.spawn(&program, &args, command)?;
         let stdin = stdin.ok_or_else(|| Stop::Failed(format!("{program} has no stdin")))?;
         Ok((process, stdin))
+    }
+
+    /// Starts the program that the run is about, and holds it whenever it waits for Enter.
+    pub(crate) fn start_held(&mut self) -> Result<(Process, ChildStdin), Stop> {
+        let (program, args) = (self.program.clone(), self.args.clone());
+        let mut command = self.command(&program, &args)?;
+        command.stdin(Stdio::piped());
+        let (process, stdin) = self.spawn(&program, &args, command)?;
+        let stdin = stdin.ok_or_else(|| Stop::Failed(format!("{program} has no stdin")))?;
+        Ok((process, stdin))
+    }
+
+    /// Lets the programs have a folder for their files, as TMPDIR.
+    pub(crate) fn give_folder(&mut self) -> Result<(), Stop> {
+        let folder = env::temp_dir().join(format!("xtask-stage-{}", procfs::own_pid()));
+        fs::create_dir(&folder)?;
+        self.folder = Some(folder);
+        Ok(())
     }
 
     /// Starts another program.
@@ -184,6 +207,9 @@ impl Stage {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0); // a job of its own, as from a shell
+        if let Some(folder) = &self.folder {
+            command.env("TMPDIR", folder);
+        }
         Ok(command)
     }
 
@@ -436,6 +462,23 @@ impl Stage {
         Ok(())
     }
 
+    /// Reads what a link, a folder or a file in /proc says of a process; of a file, the lines that
+    /// begin like one of these.
+    pub(crate) fn read(&mut self, process: Process, place: &str, beginnings: &[&str]) {
+        let path = format!("/proc/{}/{place}", process.pid);
+        let read = match state(process) {
+            Some(_) => procfs::read(&path, beginnings),
+            None => Err(Errno::ESRCH.into()),
+        };
+        let error = read.as_ref().err().map(ToString::to_string);
+        self.log.record(What::Proc {
+            process,
+            path,
+            text: read.unwrap_or_default(),
+            error,
+        });
+    }
+
     /// Sends a signal to a process of this run.
     pub(crate) fn signal(&mut self, process: Process, signal: Signal) {
         // Of our descendants none can be replaced by a stranger here: each is either reaped by us,
@@ -471,6 +514,9 @@ impl Stage {
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
+        if let Some(folder) = &self.folder {
+            let _ = fs::remove_dir_all(folder);
+        }
         self.log.record(What::End {
             left: procfs::descendants(procfs::own_pid()).len(),
         });
@@ -493,6 +539,12 @@ pub(crate) fn kill_and_reap_all() {
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+/// Presses Enter for a program that waits for it. That fails if the program has ended, which the
+/// story will notice.
+pub(crate) fn press_enter(mut stdin: &ChildStdin) {
+    let _ = stdin.write_all(b"\n");
 }
 
 /// The state of a process, `None` once it is gone, also if its number is another's by now.

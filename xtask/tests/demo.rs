@@ -25,18 +25,23 @@ const MARK: &str = "XTASK_TEST";
 const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// The examples that are programs of scenarios.
-const EXAMPLES: [&str; 12] = [
+const EXAMPLES: [&str; 17] = [
     "fork",
+    "grandchild-holds-pipe",
     "handler-limits",
     "ignore-sigchld",
+    "inherited",
     "late-handler",
     "one-close-too-few",
     "orphan",
+    "path-and-args",
     "pid-namespace",
     "pidfd",
     "remove-zombie",
+    "reuse",
     "sigchld",
     "signal",
+    "status",
     "try-wait",
 ];
 

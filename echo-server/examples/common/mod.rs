@@ -21,6 +21,12 @@ pub(crate) fn say(line: &str) -> io::Result<()> {
         .map_err(|error| io::Error::new(error.kind(), format!("cannot write to stdout: {error}")))
 }
 
+/// Gives whoever runs this the time to look.
+pub(crate) fn wait_for_enter() -> io::Result<()> {
+    say("Press Enter to go on.")?;
+    io::stdin().read_line(&mut String::new()).map(drop)
+}
+
 /// The exit code of a process: 0, or 1 after a sentence on stderr.
 pub(crate) fn report(program: &str, result: io::Result<()>) -> ExitCode {
     let Err(error) = result else {

@@ -1,5 +1,6 @@
 //! The one list of scenarios, which everything else is made from.
 
+mod commands;
 mod descriptors;
 mod echo_server;
 mod exec_cmd;
@@ -16,6 +17,11 @@ use crate::stage::{Stage, Stop};
 
 /// In the order in which the chapter tells it.
 pub(crate) const ALL: &[Scenario] = &[
+    commands::REUSE,
+    commands::PATH_AND_ARGS,
+    commands::INHERITED,
+    commands::GRANDCHILD,
+    commands::STATUS,
     exec_cmd::RUN,
     exec_cmd::COMBINED,
     exec_cmd::SEPARATE,

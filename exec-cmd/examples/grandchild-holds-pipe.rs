@@ -1,0 +1,44 @@
+//! A command has ended, but what it has started still holds the pipe that we read its output
+//! from: waiting for the status returns at once, waiting for the end of the output does not.
+//! Go's `Wait` waits for both.
+//!
+//! `cargo run -p exec-cmd --example grandchild-holds-pipe`, and `kill` with the number of the
+//! grandchild; then with `-- --closed`, which gives it another stdout.
+
+#![forbid(unsafe_code)]
+
+#[path = "../../echo-server/examples/common/mod.rs"]
+mod common;
+
+use std::env;
+use std::io::{self, BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+
+use common::{report, say};
+
+fn main() -> ExitCode {
+    let script = if env::args().any(|arg| arg == "--closed") {
+        "sleep 60 >/dev/null & echo $!"
+    } else {
+        "sleep 60 & echo $!"
+    };
+    report("grandchild-holds-pipe", parent(script))
+}
+
+fn parent(script: &str) -> io::Result<()> {
+    let mut child = Command::new("sh")
+        .args(["-c", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut output = BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
+    let mut grandchild = String::new();
+    output.read_line(&mut grandchild)?;
+    say(&format!("Grandchild: {}", grandchild.trim()))?;
+
+    let status = child.wait()?;
+    say(&format!("The command has ended: {status}"))?;
+    say("Reading to the end of its output...")?;
+    io::copy(&mut output, &mut io::sink())?;
+    say("The output has ended.")
+}

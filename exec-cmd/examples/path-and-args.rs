@@ -1,0 +1,73 @@
+//! Which file is executed, and what it is called, are two things: a relative path counts from the
+//! command's directory, and the first argument is free text.
+//!
+//! `cargo run -p exec-cmd --example path-and-args`, and look at exe and cmdline in /proc/N of the
+//! printed pids.
+
+#![forbid(unsafe_code)]
+
+#[path = "../../echo-server/examples/common/mod.rs"]
+mod common;
+
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{self, Child, Command, ExitCode, Stdio};
+
+use common::{report, say, wait_for_enter};
+
+fn main() -> ExitCode {
+    if env::args().any(|arg| arg == "child") {
+        // Until our parent closes our stdin, or ends.
+        return report(
+            "path-and-args",
+            io::copy(&mut io::stdin(), &mut io::sink()).map(drop),
+        );
+    }
+    let folder = env::temp_dir().join(format!("path-and-args-{}", process::id()));
+    let result = parent(&folder);
+    let removed = fs::remove_dir_all(&folder);
+    report("path-and-args", result.and(removed))
+}
+
+fn parent(folder: &Path) -> io::Result<()> {
+    let mut children = Vec::new();
+    let second = if env::args().any(|arg| arg == "--same") {
+        ("one", None)
+    } else {
+        ("two", Some("any text"))
+    };
+    for (name, first_argument) in [("one", None), second] {
+        let directory = folder.join(name);
+        fs::create_dir_all(&directory)?;
+        let program = directory.join("program");
+        if !program.exists() {
+            fs::copy("/proc/self/exe", program)?;
+        }
+        children.push(start(&directory, first_argument)?);
+    }
+    for child in &children {
+        say(&format!("Child: {}", child.id()))?;
+    }
+    wait_for_enter()?;
+    for mut child in children {
+        child.wait()?; // closes its stdin first
+    }
+    Ok(())
+}
+
+/// On Linux, the directory is entered before the path is looked up; Rust does not promise that for
+/// other systems.
+fn start(directory: &Path, first_argument: Option<&str>) -> io::Result<Child> {
+    let mut command = Command::new("./program");
+    command
+        .current_dir(directory)
+        .arg("child")
+        .stdin(Stdio::piped());
+    if let Some(text) = first_argument {
+        command.arg0(text);
+    }
+    command.spawn()
+}
