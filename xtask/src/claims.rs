@@ -55,25 +55,34 @@ pub(crate) const ALL: &[Statement] = &[
         id: "C3",
         says: "The language hides processes and threads, and offers no plain fork.",
         verdict: Chapter::Right,
-        code: &["reexec/src/fork.rs: fork"],
+        code: &[
+            "reexec/examples/plain-fork.rs: parent",
+            "reexec/src/fork.rs: fork",
+        ],
     },
     Statement {
         id: "C4",
         says: "A raw fork in a program with several threads ends in chaos.",
         verdict: Chapter::Right,
-        code: &["reexec/src/threads.rs: refuse"],
+        code: &[
+            "reexec/examples/fork-with-threads.rs: lock_and_look",
+            "reexec/src/threads.rs: refuse",
+        ],
     },
     Statement {
         id: "C5",
         says: "A process can be started in three ways only: ForkExec, StartProcess and exec.Cmd.",
         verdict: Chapter::Imprecise,
-        code: &["reexec/src/spawn.rs: spawn"],
+        code: &[
+            "reexec/examples/system-calls.rs: start",
+            "reexec/src/spawn.rs: spawn",
+        ],
     },
     Statement {
         id: "C6",
         says: "With those, one program cannot go two ways by what fork has returned, as it does in C.",
         verdict: Chapter::Right,
-        code: &["reexec/src/fork.rs: fork"],
+        code: &["reexec/examples/plain-fork.rs: parent"],
     },
     Statement {
         id: "C7",
@@ -133,7 +142,10 @@ pub(crate) const ALL: &[Statement] = &[
         id: "C14",
         says: "Files beyond the three streams arrive in the command as descriptors 3, 4 and so on.",
         verdict: Chapter::Right,
-        code: &["reexec/src/descriptors.rs: inherited_fd"],
+        code: &[
+            "reexec/examples/extra-descriptors.rs: become_cat",
+            "reexec/src/descriptors.rs: inherited_fd",
+        ],
     },
     Statement {
         id: "C15",
@@ -162,7 +174,10 @@ pub(crate) const ALL: &[Statement] = &[
         id: "C18",
         says: "exec.Cmd by itself cannot run a function of one's choice in a new process.",
         verdict: Chapter::Right,
-        code: &["reexec/src/entry.rs: register"],
+        code: &[
+            "reexec/examples/failing-child.rs: parent",
+            "reexec/src/entry.rs: register",
+        ],
     },
     Statement {
         id: "C19",
@@ -181,7 +196,10 @@ pub(crate) const ALL: &[Statement] = &[
         says: "Init returns true in the child, which then exits with 0: that gives what fork and \
                another function would.",
         verdict: Chapter::Imprecise,
-        code: &["reexec/src/entry.rs: init"],
+        code: &[
+            "reexec/examples/failing-child.rs: main",
+            "reexec/src/entry.rs: init",
+        ],
     },
     Statement {
         id: "C22",
@@ -193,7 +211,10 @@ pub(crate) const ALL: &[Statement] = &[
         id: "C23",
         says: "The program finds its own file again, by the path that it was started with.",
         verdict: Chapter::Imprecise,
-        code: &["reexec/src/program.rs: self_exe"],
+        code: &[
+            "reexec/examples/self-exe.rs: copy",
+            "reexec/src/program.rs: self_exe",
+        ],
     },
     Statement {
         id: "C24",

@@ -25,8 +25,11 @@ const MARK: &str = "XTASK_TEST";
 const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// The examples that are programs of scenarios.
-const EXAMPLES: [&str; 17] = [
+const EXAMPLES: [&str; 23] = [
+    "extra-descriptors",
+    "failing-child",
     "fork",
+    "fork-with-threads",
     "grandchild-holds-pipe",
     "handler-limits",
     "ignore-sigchld",
@@ -37,11 +40,14 @@ const EXAMPLES: [&str; 17] = [
     "path-and-args",
     "pid-namespace",
     "pidfd",
+    "plain-fork",
     "remove-zombie",
     "reuse",
+    "self-exe",
     "sigchld",
     "signal",
     "status",
+    "system-calls",
     "try-wait",
 ];
 

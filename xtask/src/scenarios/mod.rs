@@ -7,6 +7,8 @@ mod exec_cmd;
 mod fork;
 mod goroutine_wait;
 mod pid_namespace;
+mod plain_fork;
+mod reexecution;
 mod signals;
 mod wait;
 mod waiting;
@@ -25,7 +27,13 @@ pub(crate) const ALL: &[Scenario] = &[
     exec_cmd::RUN,
     exec_cmd::COMBINED,
     exec_cmd::SEPARATE,
+    plain_fork::PLAIN_FORK,
+    plain_fork::FORK_WITH_THREADS,
+    plain_fork::SYSTEM_CALLS,
     fork::FORK,
+    reexecution::FAILING_CHILD,
+    reexecution::EXTRA_DESCRIPTORS,
+    reexecution::SELF_EXE,
     zombie::ZOMBIE,
     zombie::KILL,
     zombie::KILL_PARENT,

@@ -1,0 +1,46 @@
+//! What these programs do in the same way, and none is about.
+
+#![allow(dead_code, reason = "each program uses its part of this file")]
+
+use std::io::{self, Write};
+use std::process::{Command, ExitCode, Stdio};
+
+/// Tells whoever runs this that it is not possible here.
+pub(crate) const EXIT_NOT_POSSIBLE: u8 = 77;
+
+/// `println!` would panic if nobody reads our output any more (`| head -1`).
+pub(crate) fn say(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot write to stdout: {error}")))
+}
+
+/// Gives whoever runs this the time to look.
+pub(crate) fn wait_for_enter() -> io::Result<()> {
+    say("Press Enter to go on.")?;
+    io::stdin().read_line(&mut String::new()).map(drop)
+}
+
+/// The exit code of a process: 0, or 1 after a sentence on stderr.
+pub(crate) fn report(program: &str, result: io::Result<()>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let _ = writeln!(io::stderr(), "{program}: {error}");
+    ExitCode::FAILURE
+}
+
+/// Whether strace can trace a program here; if not, it is said why not.
+pub(crate) fn strace_works(program: &str) -> bool {
+    let tried = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "true"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let why = match tried {
+        Ok(status) if status.success() => return true,
+        Ok(status) => format!("strace cannot trace here ({status}); root can, for example"),
+        Err(error) => format!("strace cannot be run ({error}); apt-get install strace"),
+    };
+    let _ = writeln!(io::stderr(), "{program}: {why}");
+    false
+}

@@ -1,0 +1,57 @@
+//! A command gets a descriptor 3, and nothing else that happens to be open here. Rust has no
+//! ExtraFiles: the descriptor is handed to a child that re-executes us, which puts it at its place
+//! and becomes the command.
+//!
+//! `cargo run -p reexec --example extra-descriptors`, and `ls -l /proc/N/fd`; then with `-- --std`.
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::env;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+
+use common::{report, say, wait_for_enter};
+use nix::fcntl::{FcntlArg, fcntl};
+
+fn main() -> ExitCode {
+    reexec::register("becomeCat", || report("extra-descriptors", become_cat()));
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    report("extra-descriptors", parent())
+}
+
+fn become_cat() -> io::Result<()> {
+    let extra = reexec::inherited_fd("extra")?;
+    // The copy gets the lowest free number from 3 on and, unlike whatever else we have, survives
+    // exec. All others are closed by it.
+    fcntl(&extra, FcntlArg::F_DUPFD(3))?;
+    Err(Command::new("cat").exec())
+}
+
+fn parent() -> io::Result<()> {
+    let null = File::open("/dev/null")?;
+    let stray = fcntl(&null, FcntlArg::F_DUPFD(7))?; // as the shell that launched us may leave it
+    say(&format!("A stray descriptor: {stray}"))?;
+
+    let extra = File::open("/etc/passwd")?;
+    // Either ends when we close its stdin, or end.
+    if env::args().any(|arg| arg == "--std") {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn()?;
+        say(&format!("My pid is: {}", child.id()))?;
+        wait_for_enter()?;
+        child.wait().map(drop)
+    } else {
+        let child = reexec::command("becomeCat")
+            .fd("extra", extra)
+            .stdin(reexec::Stdio::piped())
+            .spawn()?;
+        say(&format!("My pid is: {}", child.id()))?;
+        wait_for_enter()?;
+        child.wait().map(drop)
+    }
+}

@@ -1,0 +1,41 @@
+//! A function is no file, so a command cannot run it; re-executed, the program can. And if the
+//! function fails, that has to come out as the child's status.
+//!
+//! `cargo run -p reexec --example failing-child`; then with `-- --exit-0`, as the chapter has it.
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::env;
+use std::io;
+use std::process::{self, Command, ExitCode};
+
+use common::{report, say, wait_for_enter};
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", || report("failing-child", child_process()));
+    if let Some(code) = reexec::init() {
+        let hide = env::args().any(|arg| arg == "--exit-0");
+        return if hide { ExitCode::SUCCESS } else { code };
+    }
+    report("failing-child", parent())
+}
+
+fn child_process() -> io::Result<()> {
+    say(&format!("My pid is: {}", process::id()))?;
+    wait_for_enter()?;
+    Err(io::Error::other("this function fails"))
+}
+
+fn parent() -> io::Result<()> {
+    let Err(error) = Command::new("childProcess").spawn() else {
+        return Err(io::Error::other("there is a program childProcess"));
+    };
+    say(&format!("As a command: {error}"))?;
+
+    let child = reexec::command("childProcess")
+        .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
+        .spawn()?;
+    say(&format!("Re-executed: {}", child.wait()?))
+}

@@ -1,0 +1,108 @@
+//! Why a program with several threads must not fork: the copy has only the thread that called. What
+//! another one had locked stays locked there; nobody is left who could unlock it.
+//!
+//! std forks, too, if a command is to run as another user; between fork and exec it does only what
+//! is allowed. There strace holds the copy, and we look at it from the thread that has the lock.
+//!
+//! `cargo run -p reexec --example fork-with-threads`, and within 20 seconds `ps` with the numbers.
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::env;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::{self, Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use common::{EXIT_NOT_POSSIBLE, report, say, strace_works, wait_for_enter};
+use nix::unistd::geteuid;
+
+/// The lock.
+static LOCKED: AtomicBool = AtomicBool::new(false);
+
+fn main() -> ExitCode {
+    if env::args().nth(1).as_deref() == Some("traced") {
+        return report("fork-with-threads", traced());
+    }
+    if !strace_works("fork-with-threads") {
+        return ExitCode::from(EXIT_NOT_POSSIBLE);
+    }
+    report("fork-with-threads", trace())
+}
+
+/// Runs ourselves under strace, which holds every second exec for 20 seconds: the first is ours.
+fn trace() -> io::Result<()> {
+    let mut strace = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=execve"])
+        .args(["-e", "inject=execve:delay_enter=20000000:when=2+"])
+        .arg(env::current_exe()?)
+        .arg("traced")
+        .args(env::args_os().skip(1))
+        .spawn()?;
+    wait_for_enter()?;
+    strace.kill()?; // what it held goes on
+    strace.wait().map(drop)
+}
+
+fn traced() -> io::Result<()> {
+    let (sender, locked) = mpsc::channel();
+    let (executed, receiver) = mpsc::channel();
+    let other = thread::spawn(move || lock_and_look(&sender, &receiver));
+    let _ = locked.recv(); // an error: the other thread has failed
+    let status = Command::new("true").uid(geteuid().as_raw()).status()?;
+    drop(executed);
+    if !status.success() {
+        return Err(io::Error::other("true has failed"));
+    }
+    other
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("the other thread has panicked")))
+}
+
+/// The other thread: it has the lock while the first one forks, and then unlocks it.
+fn lock_and_look(sender: &Sender<()>, executed: &Receiver<()>) -> io::Result<()> {
+    let lock = !env::args().any(|arg| arg == "--unlocked");
+    LOCKED.store(lock, Ordering::SeqCst);
+    let _ = sender.send(());
+    let copy = child()?;
+    LOCKED.store(false, Ordering::SeqCst);
+    for (name, pid) in [("Parent", process::id()), ("Copy", copy)] {
+        say(&format!("{name}: {pid}"))?;
+        say(&format!("{name}, threads: {}", threads(pid)?))?;
+        say(&format!("{name}, locked: {}", is_locked(pid)?))?;
+    }
+    say("Both can be looked at.")?;
+    let _ = executed.recv(); // until then we are the thread that the copy lacks
+    Ok(())
+}
+
+/// The child of the main thread, as soon as there is one.
+fn child() -> io::Result<u32> {
+    let pid = process::id();
+    loop {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        if let Ok(child) = children.trim().parse() {
+            return Ok(child);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn threads(pid: u32) -> io::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/task"))?.count())
+}
+
+/// Looks at a process's lock, which in a copy is at the same address.
+fn is_locked(pid: u32) -> io::Result<bool> {
+    let mut lock = [0];
+    let memory = File::open(format!("/proc/{pid}/mem"))?;
+    memory.read_exact_at(&mut lock, LOCKED.as_ptr() as u64)?;
+    Ok(lock != [0])
+}

@@ -1,0 +1,60 @@
+//! Fork itself: two processes go on from the same line, each with all variables as they were. A
+//! re-executed child begins anew. With a second thread, fork is refused: see `fork-with-threads`.
+//!
+//! `cargo run -p reexec --example plain-fork`
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::env;
+use std::io;
+use std::process::{self, ExitCode};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use common::{report, say, wait_for_enter};
+use reexec::Fork;
+
+static VALUE: AtomicU32 = AtomicU32::new(1);
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", || report("plain-fork", child("Executed")));
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    let change = !env::args().any(|arg| arg == "--no-change");
+    report("plain-fork", parent(change))
+}
+
+fn child(how: &str) -> io::Result<()> {
+    say(&format!("{how}, my pid is: {}", process::id()))?;
+    say(&format!(
+        "{how}, the value is {}",
+        VALUE.load(Ordering::Relaxed)
+    ))?;
+    wait_for_enter()
+}
+
+fn parent(change: bool) -> io::Result<()> {
+    if change {
+        VALUE.store(2, Ordering::Relaxed);
+    }
+    match reexec::fork()? {
+        Fork::Child => {
+            let code = if child("Forked").is_ok() { 0 } else { 1 };
+            reexec::exit_now(code) // not on into what the parent does
+        }
+        Fork::Parent(child) => child.wait()?,
+    };
+    reexec::command("childProcess").status()?;
+
+    if change {
+        thread::spawn(thread::park); // to the end of the process
+    }
+    match reexec::fork() {
+        Err(error) => say(&format!("Refused: {error}")),
+        Ok(Fork::Child) => reexec::exit_now(0),
+        Ok(Fork::Parent(_)) => say("Forked once more"),
+    }
+}

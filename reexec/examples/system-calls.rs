@@ -1,0 +1,64 @@
+//! However a process is started, it is one mechanism underneath: a call of the clone family and
+//! execve. Mostly the new process borrows its parent's memory until then (CLONE_VM, CLONE_VFORK);
+//! if there is something to be done in between, such as becoming another user, it is a fork.
+//!
+//! `cargo run -p reexec --example system-calls`, where there is strace.
+
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::env;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, ExitStatus};
+
+use common::{EXIT_NOT_POSSIBLE, report, say, strace_works};
+use nix::unistd::geteuid;
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", || ExitCode::SUCCESS);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    if let Some(way) = env::args().nth(1).filter(|way| !way.starts_with("--")) {
+        return report("system-calls", start(&way).map(drop));
+    }
+    if !strace_works("system-calls") {
+        return ExitCode::from(EXIT_NOT_POSSIBLE);
+    }
+    let ways = if env::args().any(|arg| arg == "--fork") {
+        ["user", "user", "user"]
+    } else {
+        ["command", "reexec", "user"]
+    };
+    let mut traces = ways.iter().map(|way| trace(way));
+    report("system-calls", traces.try_for_each(|trace| trace))
+}
+
+/// Starts a process in one of the ways.
+fn start(way: &str) -> io::Result<ExitStatus> {
+    match way {
+        "command" => Command::new("/bin/true").status(),
+        "reexec" => reexec::command("childProcess").status(),
+        _ => Command::new("/bin/true").uid(geteuid().as_raw()).status(),
+    }
+}
+
+/// Says what strace has seen of it.
+fn trace(way: &str) -> io::Result<()> {
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=clone,clone3,fork,vfork,execve"])
+        .args(["-e", "signal=none"])
+        .arg(env::current_exe()?)
+        .arg(way)
+        .output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(format!("strace: {}", output.status)));
+    }
+    let calls = String::from_utf8_lossy(&output.stderr).into_owned();
+    for call in calls.lines().skip(1) {
+        say(&format!("{way}: {call}"))?; // the first was our own start
+    }
+    Ok(())
+}
