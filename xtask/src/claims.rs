@@ -226,19 +226,22 @@ pub(crate) const ALL: &[Statement] = &[
         id: "C25",
         says: "Zombies take up important resources of the system.",
         verdict: Chapter::Imprecise,
-        code: &["zombie/src/main.rs: parent"],
+        code: &["zombie/examples/resources.rs: fill_up"],
     },
     Statement {
         id: "C26",
         says: "A process ends by a call of exit, by a fatal error, or by a signal that kills it.",
         verdict: Chapter::Right,
-        code: &["zombie/src/main.rs: child_process"],
+        code: &["zombie/examples/causes.rs: parent"],
     },
     Statement {
         id: "C27",
         says: "Its entry stays so that the parent can read the status, and goes when it is read.",
         verdict: Chapter::Right,
-        code: &["wait/src/main.rs: parent"],
+        code: &[
+            "zombie/examples/causes.rs: parent",
+            "wait/src/main.rs: parent",
+        ],
     },
     Statement {
         id: "C28",
@@ -268,7 +271,10 @@ pub(crate) const ALL: &[Statement] = &[
         id: "C31",
         says: "init waits from time to time, and so removes the zombies that it has adopted.",
         verdict: Chapter::Imprecise,
-        code: &["xtask/src/stage.rs: reap"],
+        code: &[
+            "zombie/examples/init-waits.rs: adopter",
+            "zombie/examples/init-waits.rs: wait_for_all",
+        ],
     },
     Statement {
         id: "C32",
@@ -297,7 +303,7 @@ pub(crate) const ALL: &[Statement] = &[
         says: "Once a zombie is waited for, its entry and its number can be used again; until then no \
                other process gets the number.",
         verdict: Chapter::Right,
-        code: &["zombie/src/main.rs: parent"],
+        code: &["zombie/examples/pid-reuse.rs: skip_and_use_again"],
     },
     Statement {
         id: "C36",

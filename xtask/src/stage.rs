@@ -170,9 +170,18 @@ impl Stage {
     /// Starts the program that the run is about, and holds it whenever it waits for Enter.
     pub(crate) fn start_held(&mut self) -> Result<(Process, ChildStdin), Stop> {
         let (program, args) = (self.program.clone(), self.args.clone());
-        let mut command = self.command(&program, &args)?;
+        self.start_program_held(&program, &args)
+    }
+
+    /// The same for another program.
+    pub(crate) fn start_program_held(
+        &mut self,
+        program: &str,
+        args: &[String],
+    ) -> Result<(Process, ChildStdin), Stop> {
+        let mut command = self.command(program, args)?;
         command.stdin(Stdio::piped());
-        let (process, stdin) = self.spawn(&program, &args, command)?;
+        let (process, stdin) = self.spawn(program, args, command)?;
         let stdin = stdin.ok_or_else(|| Stop::Failed(format!("{program} has no stdin")))?;
         Ok((process, stdin))
     }

@@ -25,7 +25,8 @@ const MARK: &str = "XTASK_TEST";
 const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// The examples that are programs of scenarios.
-const EXAMPLES: [&str; 23] = [
+const EXAMPLES: [&str; 27] = [
+    "causes",
     "extra-descriptors",
     "failing-child",
     "fork",
@@ -34,14 +35,17 @@ const EXAMPLES: [&str; 23] = [
     "handler-limits",
     "ignore-sigchld",
     "inherited",
+    "init-waits",
     "late-handler",
     "one-close-too-few",
     "orphan",
     "path-and-args",
     "pid-namespace",
+    "pid-reuse",
     "pidfd",
     "plain-fork",
     "remove-zombie",
+    "resources",
     "reuse",
     "self-exe",
     "sigchld",

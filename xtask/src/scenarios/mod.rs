@@ -9,6 +9,7 @@ mod goroutine_wait;
 mod pid_namespace;
 mod plain_fork;
 mod reexecution;
+mod remains;
 mod signals;
 mod wait;
 mod waiting;
@@ -35,9 +36,13 @@ pub(crate) const ALL: &[Scenario] = &[
     reexecution::EXTRA_DESCRIPTORS,
     reexecution::SELF_EXE,
     zombie::ZOMBIE,
+    remains::RESOURCES,
+    remains::CAUSES_OF_END,
     zombie::KILL,
     zombie::KILL_PARENT,
     zombie::ORPHAN,
+    remains::INIT_WAITS,
+    remains::PID_REUSE,
     wait::WAIT,
     goroutine_wait::WAIT,
     goroutine_wait::NO_WAIT,

@@ -1,0 +1,71 @@
+//! Three ways to end: a call of exit, a fatal error, a signal that kills. All three make a zombie,
+//! which keeps the status until its parent reads it.
+//!
+//! `cargo run -p zombie --example causes`, and look with `ps`, or at the last number in
+//! /proc/N/stat; then with `-- --wait`.
+
+#![forbid(unsafe_code)]
+
+#[path = "../../echo-server/examples/common/mod.rs"]
+mod common;
+
+use std::env;
+use std::io;
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use common::{is_readable, report, say, wait_for_enter};
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use reexec::{Child, Resource};
+
+fn main() -> ExitCode {
+    reexec::register("exits", || ExitCode::from(3));
+    reexec::register("aborts", || process::abort());
+    reexec::register("isKilled", || {
+        thread::sleep(Duration::MAX);
+        ExitCode::SUCCESS
+    });
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    let wait = env::args().any(|arg| arg == "--wait");
+    report("causes", parent(wait))
+}
+
+fn parent(wait: bool) -> io::Result<()> {
+    let mut children = Vec::new();
+    for entry in ["exits", "aborts", "isKilled"] {
+        children.push((entry, start(entry)?));
+    }
+    for (entry, child) in &children {
+        if wait {
+            child.wait()?;
+        }
+        say(&format!("{entry}: {}", child.id()))?;
+    }
+    wait_for_enter()?;
+
+    for (entry, child) in &children {
+        say(&format!("{entry}, status read: {}", child.wait()?))?;
+        // Nobody else starts processes here, so the number is nobody's yet.
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let exists = kill(pid, None) != Err(Errno::ESRCH);
+        say(&format!("{entry}, exists: {exists}"))?;
+    }
+    wait_for_enter()
+}
+
+/// A child that has ended.
+fn start(entry: &str) -> io::Result<Child> {
+    let child = reexec::command(entry)
+        .rlimit(Resource::CoreSize, 0, 0) // or the one that aborts might leave a file
+        .spawn()?;
+    if entry == "isKilled" {
+        child.kill()?;
+    }
+    is_readable(&child, None)?;
+    Ok(child)
+}

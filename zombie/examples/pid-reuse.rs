@@ -1,0 +1,99 @@
+//! The number of a zombie is taken, and is skipped; once it has been waited for, the number is the
+//! next process's. In a PID namespace of its own, where nobody else takes numbers, and where one
+//! can say where to go on counting.
+//!
+//! `cargo run -p zombie --example pid-reuse`, as root or where user namespaces are allowed.
+
+#![forbid(unsafe_code)]
+
+#[path = "../../echo-server/examples/common/mod.rs"]
+mod common;
+
+use std::env;
+use std::fs;
+use std::io;
+use std::process::ExitCode;
+
+use common::{is_readable, report, say, wait_for_enter};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::pause;
+use reexec::{Child, Fork};
+
+const EXIT_NOT_POSSIBLE: u8 = 77;
+/// The number that the kernel has given last, in the namespace of whoever asks.
+const LAST: &str = "/proc/sys/kernel/ns_last_pid";
+
+fn main() -> ExitCode {
+    reexec::register("init", first_of_namespace);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    if let Err(error) = enter_namespace() {
+        return not_possible(&format!("no PID namespace can be made ({error})"));
+    }
+    match reexec::command("init")
+        .args(env::args_os().skip(1))
+        .status()
+    {
+        Ok(status) => ExitCode::from(status.code().unwrap_or(1) as u8),
+        Err(error) => report("pid-reuse", Err(error)),
+    }
+}
+
+/// Not we enter it, in fact, but the child that we start.
+fn enter_namespace() -> nix::Result<()> {
+    match unshare(CloneFlags::CLONE_NEWPID) {
+        // In a user namespace of one's own one may do everything, if one may make one.
+        Err(Errno::EPERM) => unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID),
+        result => result,
+    }
+}
+
+fn first_of_namespace() -> ExitCode {
+    if let Err(error) = count_from(1) {
+        return not_possible(&format!("{LAST} cannot be written ({error})"));
+    }
+    let wait = env::args().any(|arg| arg == "--wait");
+    report("pid-reuse", skip_and_use_again(wait))
+}
+
+fn not_possible(why: &str) -> ExitCode {
+    let why = format!("{why}; root can, for example");
+    report("pid-reuse", Err(io::Error::other(why)));
+    ExitCode::from(EXIT_NOT_POSSIBLE)
+}
+
+fn skip_and_use_again(wait: bool) -> io::Result<()> {
+    let ended = start(|| ())?;
+    let number = ended.id();
+    is_readable(&ended, None)?;
+    if wait {
+        ended.wait()?;
+    }
+    count_from(number - 1)?;
+    let next = start(pause)?;
+    say(&format!("Ended: {number}, the next: {}", next.id()))?;
+    wait_for_enter()?;
+
+    ended.wait()?;
+    count_from(number - 1)?;
+    let again = start(pause)?;
+    say(&format!("Waited for: {number}, the next: {}", again.id()))?;
+    wait_for_enter()
+} // dropped, the children are killed and reaped
+
+/// The next process gets the number after this one, or after that, and so on, if it is taken.
+fn count_from(last: u32) -> io::Result<()> {
+    fs::write(LAST, last.to_string())
+}
+
+fn start(child: impl FnOnce()) -> io::Result<Child> {
+    match reexec::fork()? {
+        Fork::Parent(handle) => Ok(handle),
+        Fork::Child => {
+            child();
+            reexec::exit_now(0)
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What zombies take up: no memory and no files any more, but each of them counts as a process.
+//! With a limit of 6, a process and its 5 zombies are all that its user can have.
+//!
+//! `cargo run -p zombie --example resources`; then with `-- --wait`, which leaves no zombies.
+
+#![forbid(unsafe_code)]
+
+#[path = "../../echo-server/examples/common/mod.rs"]
+mod common;
+
+use std::env;
+use std::io;
+use std::process::{self, ExitCode};
+
+use common::{is_readable, report, say, wait_for_enter};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::geteuid;
+use reexec::{Child, Fork};
+
+const EXIT_NOT_POSSIBLE: u8 = 77;
+const LIMIT: u64 = 6;
+/// More than the limit allows at the same time.
+const CHILDREN: usize = 10;
+
+fn main() -> ExitCode {
+    reexec::register("limited", limited);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    let mut command = reexec::command("limited");
+    command.args(env::args_os().skip(1));
+    if geteuid().is_root() {
+        // The limit is for the processes of a user, and not for root: so for somebody who has none.
+        command.user(20_000 + process::id() % 40_000);
+    } else {
+        command.arg("--namespace");
+    }
+    let status = command.status();
+    match status.map(|status| status.code()) {
+        Ok(Some(code)) => ExitCode::from(code as u8),
+        Ok(None) => ExitCode::FAILURE,
+        Err(error) => report("resources", Err(error)),
+    }
+}
+
+fn limited() -> ExitCode {
+    // Where its user has no other processes, or none that count.
+    if is_given("--namespace")
+        && let Err(error) = unshare(CloneFlags::CLONE_NEWUSER)
+    {
+        let why = format!("no user namespace can be made ({error}); root needs none");
+        report("resources", Err(io::Error::other(why)));
+        return ExitCode::from(EXIT_NOT_POSSIBLE);
+    }
+    report("resources", fill_up())
+}
+
+fn fill_up() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_NPROC, LIMIT, LIMIT)?;
+    let mut zombies = Vec::new();
+    for _ in 0..CHILDREN {
+        match start() {
+            Ok(child) if is_given("--wait") => drop(child.wait()?),
+            Ok(child) => zombies.push(child),
+            Err(error) => {
+                say(&format!("Refused: {error}"))?;
+                break;
+            }
+        }
+    }
+    say(&format!("My pid is: {}", process::id()))?;
+    say(&format!("Zombies: {}", zombies.len()))?;
+    wait_for_enter()?;
+
+    for zombie in zombies {
+        zombie.wait()?;
+    }
+    let status = start()?.wait()?;
+    say(&format!("After the wait, one more: {status}"))
+}
+
+/// A child that has ended.
+fn start() -> io::Result<Child> {
+    match reexec::fork()? {
+        Fork::Child => reexec::exit_now(0),
+        Fork::Parent(child) => {
+            is_readable(&child, None)?;
+            Ok(child)
+        }
+    }
+}
+
+fn is_given(option: &str) -> bool {
+    env::args().any(|arg| arg == option)
+}
