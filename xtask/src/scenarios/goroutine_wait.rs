@@ -7,60 +7,30 @@ use crate::procfs;
 use crate::record::{Judgement, Record, check};
 use crate::stage::{Stage, Stop};
 
-const BEFORE: &str = "the child sleeps, its parent goes on";
-const AFTER: &str = "the child has ended, its parent goes on";
+const BEFORE: &str = "the children sleep, their parents go on";
+const AFTER: &str = "the children have ended, their parents go on";
+
+/// A child for each parent: of the one with the thread that waits, and of the one without.
+const CHILDREN: [&str; 2] = ["child that is waited for", "child that is not"];
 
 pub(super) const WAIT: Scenario = Scenario {
     name: "goroutine-wait",
-    about: "A thread waits for the child, and the parent goes on meanwhile.",
-    by_hand: "cargo run -p goroutine-wait",
+    about: "A thread waits for the child while the parent goes on; beside it, the same without.",
+    by_hand: "cargo run -p goroutine-wait, and the same with -- --no-wait",
     program: "goroutine-wait",
     args: with_wait,
     seconds: 65.0,
     act: look_before_and_after,
     claims: &[Claim {
         id: "C42",
-        says: "after the child's end, ps does not list it any more, while its parent lives",
-        judge: |run| {
-            lives(run, BEFORE)?;
-            run.not_listed(AFTER, run.role("child")?)?;
-            let parent = run.row(AFTER, run.parent()?)?;
-            check(parent.is_alive(), || {
-                format!("the parent was {}", parent.stat)
-            })
-        },
+        says: "after the child's end, ps does not list it any more; without the wait, it lists a \
+               zombie; and the parents live",
+        judge: gone_or_zombie,
     }],
     twin: Some(Twin {
-        about: "without the waiting thread",
+        about: "without the waiting thread in both",
         program: "goroutine-wait",
         args: without_wait,
-        refutes: &["C42"],
-    }),
-};
-
-pub(super) const NO_WAIT: Scenario = Scenario {
-    name: "goroutine-wait-no-wait",
-    about: "The same without the waiting thread: the child becomes a zombie.",
-    by_hand: "cargo run -p goroutine-wait -- --no-wait",
-    program: "goroutine-wait",
-    args: without_wait,
-    seconds: 65.0,
-    act: look_before_and_after,
-    claims: &[Claim {
-        id: "C42",
-        says: "without the wait, ps lists the child as a zombie after its end",
-        judge: |run| {
-            lives(run, BEFORE)?;
-            let child = run.row(AFTER, run.role("child")?)?;
-            check(child.is_zombie(), || {
-                format!("the child was {}", child.stat)
-            })
-        },
-    }],
-    twin: Some(Twin {
-        about: "with the waiting thread",
-        program: "goroutine-wait",
-        args: with_wait,
         refutes: &["C42"],
     }),
 };
@@ -81,23 +51,53 @@ fn without_wait(clock: Clock) -> Vec<String> {
 }
 
 fn look_before_and_after(stage: &mut Stage) -> Result<(), Stop> {
-    let parent = stage.start()?;
-    let child = stage.child_that_says_its_pid()?;
-    stage.line("Parent end sleeping...")?;
+    let no_wait = without_wait(stage.clock);
+    let parents = [
+        stage.start()?,
+        stage.start_program("goroutine-wait", &no_wait)?,
+    ];
+    let mut children = Vec::new();
+    for (parent, role) in parents.into_iter().zip(CHILDREN) {
+        children.push(stage.child_of(parent, role)?);
+    }
+    let everybody = [&parents[..], &children[..]].concat();
+    let both = |line: &'static str| move |stage: &mut Stage| stage.lines(line).len() == 2;
+    stage.until("both parents have slept", both("Parent end sleeping..."))?;
     stage.give_time(Duration::from_millis(500), |_| {
-        procfs::stat(parent.pid).is_some_and(|stat| stat.threads > 1)
+        procfs::stat(parents[0].pid).is_some_and(|stat| stat.threads > 1)
     })?;
-    stage.look(BEFORE, &[parent, child])?;
-    stage.line("End child process.")?;
-    stage.until_ended(child)?;
-    stage.look(AFTER, &[parent, child])?;
-    stage.line("End parent process.")?;
-    stage.until_gone(parent)
+    stage.look(BEFORE, &everybody)?;
+    stage.until("both children have ended", both("End child process."))?;
+    for child in children {
+        stage.until_ended(child)?;
+    }
+    stage.look(AFTER, &everybody)?;
+    for parent in parents {
+        stage.until_gone(parent)?;
+    }
+    Ok(())
 }
 
-fn lives(run: &Record<'_>, moment: &str) -> Judgement {
-    let child = run.row(moment, run.role("child")?)?;
-    check(child.is_alive(), || {
-        format!("the child was {} when {moment}", child.stat)
-    })
+fn gone_or_zombie(run: &Record<'_>) -> Judgement {
+    let [waited_for, forgotten] = CHILDREN;
+    let (waited_for, forgotten) = (run.role(waited_for)?, run.role(forgotten)?);
+    let parents: Vec<i32> = [run.row(BEFORE, waited_for)?, run.row(BEFORE, forgotten)?]
+        .iter()
+        .map(|child| child.ppid)
+        .collect();
+    for row in run.rows(BEFORE)? {
+        check(row.is_alive(), || {
+            format!("process {} was {}", row.pid, row.stat)
+        })?;
+    }
+    run.not_listed(AFTER, waited_for)?;
+    let zombie = run.row(AFTER, forgotten)?;
+    check(zombie.is_zombie(), || {
+        format!("the child was {}", zombie.stat)
+    })?;
+    let living = run.rows(AFTER)?;
+    let living = living
+        .iter()
+        .filter(|row| row.is_alive() && parents.contains(&row.pid));
+    check(living.count() == 2, || "a parent had ended".to_owned())
 }

@@ -25,8 +25,7 @@ pub(crate) const ALL: &[Scenario] = &[
     commands::INHERITED,
     commands::GRANDCHILD,
     commands::STATUS,
-    exec_cmd::RUN,
-    exec_cmd::COMBINED,
+    exec_cmd::THREE_WAYS,
     exec_cmd::SEPARATE,
     plain_fork::PLAIN_FORK,
     plain_fork::FORK_WITH_THREADS,
@@ -45,7 +44,6 @@ pub(crate) const ALL: &[Scenario] = &[
     remains::PID_REUSE,
     wait::WAIT,
     goroutine_wait::WAIT,
-    goroutine_wait::NO_WAIT,
     waiting::THREE_WAYS,
     waiting::TRY_WAIT,
     pid_namespace::PID_NAMESPACE,
@@ -140,6 +138,7 @@ fn words(words: &[&str]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claims;
 
     #[test]
     fn each_scenario_has_a_name_of_its_own_and_claims() {
@@ -151,6 +150,16 @@ mod tests {
             );
             assert!(ALL[..index].iter().all(|other| other.name != scenario.name));
         }
+    }
+
+    #[test]
+    fn each_statement_is_judged_in_one_scenario() {
+        let claims = ALL.iter().flat_map(|scenario| scenario.claims);
+        let mut judged: Vec<&str> = claims.map(|claim| claim.id).collect();
+        let mut stated: Vec<&str> = claims::ALL.iter().map(|statement| statement.id).collect();
+        judged.sort_unstable();
+        stated.sort_unstable();
+        assert_eq!(judged, stated);
     }
 
     #[test]
