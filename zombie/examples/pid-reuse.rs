@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use common::{is_readable, report, say, wait_for_enter};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::pause;
+use nix::unistd::{geteuid, pause};
 use reexec::{Child, Fork};
 
 const EXIT_NOT_POSSIBLE: u8 = 77;
@@ -42,11 +42,16 @@ fn main() -> ExitCode {
 }
 
 /// Not we enter it, in fact, but the child that we start.
-fn enter_namespace() -> nix::Result<()> {
+fn enter_namespace() -> io::Result<()> {
+    let user = geteuid();
     match unshare(CloneFlags::CLONE_NEWPID) {
-        // In a user namespace of one's own one may do everything, if one may make one.
-        Err(Errno::EPERM) => unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID),
-        result => result,
+        // In a user namespace of one's own one may do everything, if one may make one; and goes on
+        // being allowed to after exec as its root.
+        Err(Errno::EPERM) => {
+            unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)?;
+            fs::write("/proc/self/uid_map", format!("0 {user} 1"))
+        }
+        result => Ok(result?),
     }
 }
 
