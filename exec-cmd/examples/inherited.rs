@@ -31,11 +31,12 @@ fn parent(nothing: bool) -> io::Result<()> {
             .stderr(Stdio::null());
     }
     let mut child = command.spawn()?;
-    say(&format!("My pid is: {}", child.id()))?;
+    let said = say(&format!("My pid is: {}", child.id()));
     if nothing {
         io::copy(&mut io::stdin(), &mut io::sink())?; // the child has a pipe, and so cannot
     }
     child.wait()?; // it reads our stdin to its end
+    said?;
 
     say("The next one is run by output().")?;
     let mut command = Command::new("sleep");
