@@ -20,9 +20,10 @@ use crate::programs::Programs;
 use crate::report::Told;
 use crate::scenarios::{ALL, Scenario};
 use crate::verdict::Verdict;
-use crate::{interrupt, procfs, programs, ps, report, stage, verdict};
+use crate::{interrupt, procfs, programs, ps, recheck, report, stage};
 
 pub(crate) const EXIT_NOT_HELD: u8 = 1;
+const EXIT_MALFORMED: u8 = 2; // as for wrong usage: what was given is not what it takes
 pub(crate) const EXIT_OUTPUT: u8 = 74; // EX_IOERR
 pub(crate) const EXIT_MISSING: u8 = 77; // EX_NOPERM in sysexits.h, "skipped" in automake
 pub(crate) const EXIT_INTERRUPTED: u8 = 130; // 128 + SIGINT, as a shell reports it
@@ -40,6 +41,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 enum Failure {
     /// Something is missing that it takes.
     Missing(String),
+    /// What an earlier run is said to have written is something else.
+    Malformed(String),
     /// What came out cannot be written.
     Output(String),
     Interrupted,
@@ -48,7 +51,10 @@ enum Failure {
 /// Runs what was asked for. Returns the exit code.
 pub(crate) fn run(options: &Demo) -> ExitCode {
     let output = Output::new(options.json, options.color);
-    let result = perform(options, &output);
+    let result = match &options.recheck {
+        Some(folder) => judge_again(folder, options, &output),
+        None => perform(options, &output),
+    };
     output.finish();
     let failure = match result {
         Ok(true) => return ExitCode::SUCCESS,
@@ -58,6 +64,7 @@ pub(crate) fn run(options: &Demo) -> ExitCode {
     let left = clear_up(); // a result has cleared up before it was told
     let (code, sentence) = match failure {
         Failure::Missing(what) => (EXIT_MISSING, what),
+        Failure::Malformed(what) => (EXIT_MALFORMED, what),
         Failure::Output(what) => (EXIT_OUTPUT, what),
         Failure::Interrupted => (
             EXIT_INTERRUPTED,
@@ -80,15 +87,61 @@ fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
     let running = Instant::now();
     let folder = options.report.clone();
     let folder = folder.unwrap_or_else(|| programs::target_folder().join("demo"));
-    let told = company.play(&scenarios, &folder, output)?;
+    let mut written = Ok(());
+    let told = company.play(&scenarios, output, |scenario| {
+        if written.is_ok() {
+            written = scenario.write(&folder);
+        }
+    })?;
+    let written = written.and_then(|()| report::write_index(&folder, &told));
 
     output.text(&report::table(&told)).map_err(cannot_write)?;
     let left = clear_up();
     let good = told.iter().all(Told::is_good) && left == 0;
     let summary = Summary::new(&told, left, running.elapsed(), began.elapsed());
     output.json(&summary).map_err(cannot_write)?;
+    let index = folder.join(report::INDEX);
+    let place = match &written {
+        Ok(()) => format!("To look at: {}.", index.display()),
+        Err(_) => String::new(),
+    };
     output
-        .text(&summary.text(good, &folder))
+        .text(&summary.text(good, &place))
+        .map_err(cannot_write)?;
+    // Last: the verdicts are worth telling though the report has no place.
+    written.map_err(|error| {
+        Failure::Output(format!(
+            "cannot write the report to {}: {error}; --report takes another folder",
+            folder.display()
+        ))
+    })?;
+    Ok(good)
+}
+
+/// The same for what an earlier run has recorded.
+fn judge_again(folder: &Path, options: &Demo, output: &Output) -> Result<bool, Failure> {
+    let told = recheck::read(folder, &options.scenarios).map_err(|failure| match failure {
+        recheck::Failure::Missing(what) => Failure::Missing(what),
+        recheck::Failure::Malformed(what) => Failure::Malformed(what),
+    })?;
+    for verdict in told.iter().flat_map(|told| &told.verdicts) {
+        output.json(verdict).map_err(cannot_write)?;
+    }
+    for scenario in told.iter().filter(|told| !told.is_good()) {
+        output
+            .text(&scenario.text(output.columns()))
+            .map_err(cannot_write)?;
+    }
+    output.text(&report::table(&told)).map_err(cannot_write)?;
+    let left = told.iter().map(Told::left).sum();
+    let longest = told.iter().map(|told| told.seconds).fold(0.0, f64::max);
+    let longest = Duration::from_secs_f64(longest);
+    let summary = Summary::new(&told, left, longest, longest);
+    output.json(&summary).map_err(cannot_write)?;
+    let good = told.iter().all(Told::is_good) && left == 0;
+    let source = format!("Judged again from {}.", folder.display());
+    output
+        .text(&summary.text(good, &source))
         .map_err(cannot_write)?;
     Ok(good)
 }
@@ -191,8 +244,8 @@ impl Company {
     fn play(
         &mut self,
         scenarios: &[&'static Scenario],
-        folder: &Path,
         output: &Output,
+        mut write: impl FnMut(&Told),
     ) -> Result<Vec<Told>, Failure> {
         let mut runs = runs_of(scenarios);
         let mut told: Vec<Told> = Vec::new();
@@ -221,9 +274,7 @@ impl Company {
             while let Some(next) = scenarios.get(told.len())
                 && let Some(scenario) = tell(next, &mut runs)
             {
-                scenario.write(folder).map_err(|error| {
-                    Failure::Output(format!("cannot write to {}: {error}", folder.display()))
-                })?;
+                write(&scenario);
                 for verdict in &scenario.verdicts {
                     output.json(verdict).map_err(cannot_write)?;
                 }
@@ -319,10 +370,6 @@ impl Run {
         }
         self.over = true;
     }
-
-    fn seconds(&self) -> f64 {
-        self.events.last().map_or(0.0, |event| event.t)
-    }
 }
 
 /// The longest first, or they would be waited for at the end, alone.
@@ -355,28 +402,13 @@ fn tell(scenario: &'static Scenario, runs: &mut [Run]) -> Option<Told> {
     if of_scenario.iter().any(|run| !run.over) {
         return None;
     }
-    let seconds = of_scenario
-        .iter()
-        .find(|run| !run.twin)
-        .map_or(0.0, |run| run.seconds());
     let mut take = |twin: bool| {
         let run = of_scenario.iter_mut().find(|run| run.twin == twin);
         run.map(|run| std::mem::take(&mut run.events))
             .unwrap_or_default()
     };
     let (events, twins_events) = (take(false), take(true));
-    let verdicts = [
-        verdict::of_scenario(scenario, &events),
-        verdict::of_twin(scenario, &twins_events),
-    ]
-    .concat();
-    Some(Told {
-        scenario,
-        events,
-        twins_events,
-        verdicts,
-        seconds,
-    })
+    Some(Told::new(scenario, events, twins_events))
 }
 
 fn status(runs: &[Run]) -> String {
@@ -447,7 +479,7 @@ impl Summary {
         }
     }
 
-    fn text(&self, good: bool, folder: &Path) -> String {
+    fn text(&self, good: bool, place: &str) -> String {
         let Summary {
             held,
             not_held,
@@ -480,7 +512,7 @@ impl Summary {
             "{:.1} s; with the chapter's times, {chapter:.0} s. ",
             self.seconds
         );
-        let _ = write!(out, "Written to {}.", folder.display());
+        out.push_str(place);
         styled(if good { GOOD } else { BAD }, out.trim_end()) + "\n"
     }
 }

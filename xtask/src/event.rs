@@ -12,8 +12,24 @@ pub(crate) struct Event {
     pub(crate) scenario: String,
     /// Seconds since the run began.
     pub(crate) t: f64,
+    pub(crate) source: Source,
     #[serde(flatten)]
     pub(crate) what: What,
+}
+
+/// Where an event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Source {
+    /// What the program wrote.
+    Program,
+    /// The kernel's files.
+    #[serde(rename = "/proc")]
+    Proc,
+    /// What `ps` printed.
+    Ps,
+    /// What the stage did, or the kernel told it as the parent.
+    Stage,
 }
 
 /// A process and its life: the number alone may be another's later.
@@ -41,15 +57,21 @@ pub(crate) enum What {
         process: Process,
         role: String,
     },
-    /// The program wrote a line.
-    Line { stream: Stream, text: String },
-    /// What /proc says of a process, as far as it has changed.
+    /// A line was written, by the program with this number or by who inherited its stream.
+    Line {
+        program: i32,
+        stream: Stream,
+        text: String,
+    },
+    /// What /proc says of a process, whenever it has changed.
     State {
         #[serde(flatten)]
         process: Process,
         state: char,
         ppid: i32,
         name: String,
+        /// /proc/PID/stat, from which the rest is taken.
+        raw: String,
     },
     /// /proc has no entry for it any more.
     Gone {
@@ -90,6 +112,17 @@ pub(crate) enum What {
     Failed { why: String },
     /// The run is over, and this many processes are left of it.
     End { left: usize },
+}
+
+impl What {
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            What::Line { .. } => Source::Program,
+            What::State { .. } | What::Gone { .. } | What::Proc { .. } => Source::Proc,
+            What::Snapshot { .. } => Source::Ps,
+            _ => Source::Stage,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

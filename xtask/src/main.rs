@@ -14,6 +14,7 @@ mod performance;
 mod procfs;
 mod programs;
 mod ps;
+mod recheck;
 mod record;
 mod report;
 mod scenarios;

@@ -10,8 +10,9 @@ use crate::scenarios::{ALL, Clock};
 
 /// Shows what the chapter says, on this machine.
 ///
-/// Exit codes: 0 every claim held or was skipped, 1 one did not, 2 usage, 74 output cannot be written,
-/// 77 something is missing that it takes (a sentence says what), 130 interrupted.
+/// Exit codes: 0 every claim held or was skipped, 1 one did not, 2 usage, or a recording that is
+/// malformed, 74 output cannot be written, 77 something is missing that it takes (a sentence says
+/// what), 130 interrupted.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 pub(crate) struct Options {
@@ -89,7 +90,7 @@ pub(crate) struct BenchEcho {
 #[derive(Args)]
 pub(crate) struct Demo {
     /// Which scenarios; `cargo xtask list` tells of each
-    #[arg(required = true, value_name = "SCENARIO", value_parser = scenario_names())]
+    #[arg(required_unless_present = "recheck", value_name = "SCENARIO", value_parser = scenario_names())]
     pub(crate) scenarios: Vec<String>,
 
     /// How much faster than in the chapter the programs sleep, up to 20: faster, a moment would be
@@ -113,6 +114,10 @@ pub(crate) struct Demo {
     /// target folder
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
+
+    /// Run nothing: judge again what an earlier run has written to this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["speed", "real_time", "report", "programs"])]
+    pub(crate) recheck: Option<PathBuf>,
 
     /// Take the programs from this folder instead of building them
     #[arg(long, value_name = "DIR")]

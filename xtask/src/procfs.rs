@@ -4,6 +4,8 @@
 use std::fs;
 use std::io;
 
+use nix::sys::signal::Signal;
+
 use crate::event::Process;
 
 /// From /proc/PID/stat.
@@ -14,6 +16,13 @@ pub(crate) struct Stat {
     pub(crate) state: char,
     pub(crate) ppid: i32,
     pub(crate) threads: usize,
+    /// Where its stack begins: another place after each `execve`. 0 in the midst of one, at the
+    /// end, and if we may not know.
+    pub(crate) stack: u64,
+    /// Then nobody has to wait for its children: the kernel forgets them at once.
+    pub(crate) ignores_sigchld: bool,
+    /// The line itself.
+    pub(crate) raw: String,
 }
 
 pub(crate) fn own_pid() -> i32 {
@@ -25,12 +34,15 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
 }
 
 /// `PID (NAME) STATE PPID …`. The name may hold anything, also `) Z 1`, but the last `)` ends it.
-fn parse_stat(stat: &[u8]) -> Option<Stat> {
+pub(crate) fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let stat = String::from_utf8_lossy(stat);
+    let raw = stat.trim_end().to_owned();
     let (head, rest) = stat.rsplit_once(") ")?;
     let (pid, name) = head.split_once(" (")?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3).copied(); // as proc_pid_stat(5) counts
+    let ignored: u64 = field(33)?.parse().ok()?;
+    let has_code = field(26)? != "0";
     Some(Stat {
         process: Process {
             pid: pid.parse().ok()?,
@@ -40,6 +52,13 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
         state: field(3)?.chars().next()?,
         ppid: field(4)?.parse().ok()?,
         threads: field(20)?.parse().ok()?,
+        stack: if has_code {
+            field(28)?.parse().ok()?
+        } else {
+            0
+        },
+        ignores_sigchld: ignored & (1 << (Signal::SIGCHLD as u32 - 1)) != 0,
+        raw,
     })
 }
 
@@ -118,7 +137,8 @@ mod tests {
 
     #[test]
     fn a_name_may_look_like_the_rest_of_the_line() {
-        let line = b"42 (a) Z 1 (b) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 12345 0 0\n";
+        let line = b"42 (a) Z 1 (b) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 12345 \
+                     0 0 0 1 0 77 0 0 0 0 65536 0\n";
         let stat = parse_stat(line).unwrap();
         assert_eq!(
             stat.process,
@@ -131,6 +151,7 @@ mod tests {
             (stat.name.as_str(), stat.state, stat.ppid, stat.threads),
             ("a) Z 1 (b", 'S', 7, 3)
         );
+        assert_eq!((stat.stack, stat.ignores_sigchld), (77, true));
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Record<'_> {
 
     pub(crate) fn lines_of(&self, wanted: Stream) -> Vec<&str> {
         let lines = self.0.iter().filter_map(|event| match &event.what {
-            What::Line { stream, text } if *stream == wanted => Some(text.as_str()),
+            What::Line { stream, text, .. } if *stream == wanted => Some(text.as_str()),
             _ => None,
         });
         lines.collect()

@@ -68,6 +68,7 @@ impl Log {
         if let What::Line {
             stream: Stream::Stdout,
             text,
+            ..
         } = &what
         {
             lines.push(text.clone());
@@ -75,6 +76,7 @@ impl Log {
         let event = Event {
             scenario: self.run.clone(),
             t,
+            source: what.source(),
             what,
         };
         let written = serde_json::to_string(&event)
@@ -239,24 +241,28 @@ impl Stage {
             command: shell_words(program, args),
         });
         if let Some(stdout) = child.stdout.take() {
-            self.read_lines(stdout, Stream::Stdout);
+            self.read_lines(pid, stdout, Stream::Stdout);
         }
         if let Some(stderr) = child.stderr.take() {
-            self.read_lines(stderr, Stream::Stderr);
+            self.read_lines(pid, stderr, Stream::Stderr);
         }
         Ok((process, child.stdin.take()))
     }
 
-    fn read_lines(&mut self, stream: impl Read + Send + 'static, name: Stream) {
+    fn read_lines(&mut self, program: i32, source: impl Read + Send + 'static, stream: Stream) {
         let log = Arc::clone(&self.log);
         self.readers.push(thread::spawn(move || {
-            let mut lines = BufReader::new(stream);
+            let mut lines = BufReader::new(source);
             let mut line = Vec::new();
             while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
                 let text = String::from_utf8_lossy(&line)
                     .trim_end_matches('\n')
                     .to_owned();
-                log.record(What::Line { stream: name, text });
+                log.record(What::Line {
+                    program,
+                    stream,
+                    text,
+                });
                 line.clear();
             }
         }));
@@ -384,19 +390,7 @@ impl Stage {
 
     /// Records what has changed in /proc since the last time.
     fn observe(&mut self) {
-        let present = procfs::descendants(procfs::own_pid());
-        for stat in present.iter().copied().filter_map(procfs::stat) {
-            let known = self.seen.get(&stat.process.pid);
-            if known.is_none_or(|known| has_changed(known, &stat)) {
-                self.log.record(What::State {
-                    process: stat.process,
-                    state: stat.state,
-                    ppid: stat.ppid,
-                    name: stat.name.clone(),
-                });
-                self.seen.insert(stat.process.pid, stat);
-            }
-        }
+        // First: a child that is gone was gone before its parent ended, and not after.
         let gone: Vec<i32> = self
             .seen
             .keys()
@@ -407,6 +401,20 @@ impl Stage {
             self.log.record(What::Gone {
                 process: stat.process,
             });
+        }
+        let present = procfs::descendants(procfs::own_pid());
+        for stat in present.iter().copied().filter_map(procfs::stat) {
+            let known = self.seen.get(&stat.process.pid);
+            if known.is_none_or(|known| has_changed(known, &stat)) {
+                self.log.record(What::State {
+                    process: stat.process,
+                    state: stat.state,
+                    ppid: stat.ppid,
+                    name: stat.name.clone(),
+                    raw: stat.raw.clone(),
+                });
+                self.seen.insert(stat.process.pid, stat);
+            }
         }
     }
 
@@ -563,7 +571,8 @@ pub(crate) fn state(process: Process) -> Option<char> {
         .map(|stat| stat.state)
 }
 
-/// Sleeping or running is no change worth a line; stopping, ending, and a new parent or name are.
+/// Sleeping or running is no change worth a line; stopping, ending, a new parent, name or program,
+/// and that it does not want to hear of its children any more, are.
 fn has_changed(known: &procfs::Stat, now: &procfs::Stat) -> bool {
     let class = |state| match state {
         'Z' | 'X' => 'Z',
@@ -574,6 +583,8 @@ fn has_changed(known: &procfs::Stat, now: &procfs::Stat) -> bool {
         || class(known.state) != class(now.state)
         || known.ppid != now.ppid
         || known.name != now.name
+        || known.stack != now.stack
+        || known.ignores_sigchld != now.ignores_sigchld
 }
 
 /// The end of our stdin is the order to stop. It comes also when xtask is killed.

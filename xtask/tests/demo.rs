@@ -590,7 +590,7 @@ fn a_report_that_cannot_be_written_ends_it_with_a_sentence() {
     fs::write(run.report(), "in the way").unwrap();
     let output = run.output(&["demo", "fork"]);
     assert_eq!(output.status.code(), Some(74));
-    assert_one_sentence(&output.stderr, &["cannot write to", "report"]);
+    assert_one_sentence(&output.stderr, &["cannot write the report to", "--report"]);
 }
 
 #[test]

@@ -1,10 +1,8 @@
-//! How a scenario is told: as text for people, and as files.
+//! A scenario as text for people.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
-use std::path::Path;
 
+use super::{Told, command};
 use crate::claims::Chapter;
 use crate::event::{Event, Stream, What};
 use crate::output::{BAD, BOLD, DIM, GOOD, MARK, styled};
@@ -12,20 +10,7 @@ use crate::ps;
 use crate::scenarios::Scenario;
 use crate::verdict::Verdict;
 
-/// What is known of a scenario when it and its twin are over.
-pub(crate) struct Told {
-    pub(crate) scenario: &'static Scenario,
-    pub(crate) events: Vec<Event>,
-    pub(crate) twins_events: Vec<Event>,
-    pub(crate) verdicts: Vec<Verdict>,
-    pub(crate) seconds: f64,
-}
-
 impl Told {
-    pub(crate) fn is_good(&self) -> bool {
-        self.verdicts.iter().all(Verdict::is_good)
-    }
-
     /// Everything about it, to be read.
     pub(crate) fn text(&self, columns: usize) -> String {
         let Scenario {
@@ -49,73 +34,20 @@ impl Told {
             out.push_str(&verdict_line(verdict));
         }
         if let Some(twin) = twin {
-            let command = self
-                .twins_events
-                .iter()
-                .find_map(|event| match &event.what {
-                    What::Start { command, .. } => Some(command.as_str()),
-                    _ => None,
-                });
             let _ = writeln!(
                 out,
                 "twin, {}: {}",
                 twin.about,
-                command.unwrap_or("not started")
+                command(&self.twins_events).unwrap_or("not started")
             );
             out.push_str(&twin_lines(&of_twin));
         }
         out
     }
-
-    /// Writes the scenario's folder anew: its events, its transcript and its pictures; and those
-    /// of its twin in a folder within.
-    pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
-        let folder = folder.join(self.scenario.name);
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => write_run(&folder, &self.events)?,
-        }
-        fs::write(folder.join("verdicts.ndjson"), ndjson(&self.verdicts)?)?;
-        if self.scenario.twin.is_some() {
-            write_run(&folder.join("twin"), &self.twins_events)?;
-        }
-        Ok(())
-    }
-}
-
-fn write_run(folder: &Path, events: &[Event]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    fs::write(folder.join("events.ndjson"), ndjson(events)?)?;
-    let plain = anstream::adapter::strip_str(&transcript(events, usize::MAX)).to_string();
-    fs::write(folder.join("transcript.txt"), plain)?;
-    let mut number = 0;
-    for event in events {
-        if let What::Snapshot {
-            moment,
-            command,
-            text,
-            ..
-        } = &event.what
-        {
-            number += 1;
-            let picture = format!("# {moment}\n$ {command}\n{text}");
-            fs::write(folder.join(format!("ps-{number}.txt")), picture)?;
-        }
-    }
-    Ok(())
-}
-
-fn ndjson(values: &[impl serde::Serialize]) -> io::Result<String> {
-    let mut out = String::new();
-    for value in values {
-        out += &serde_json::to_string(value)?;
-        out.push('\n');
-    }
-    Ok(out)
 }
 
 /// What was started, printed, seen and done, with the seconds since the beginning.
-fn transcript(events: &[Event], columns: usize) -> String {
+pub(super) fn transcript(events: &[Event], columns: usize) -> String {
     let mut out = String::new();
     for event in events {
         if let Some(line) = line(&event.what) {
@@ -146,10 +78,12 @@ fn line(what: &What) -> Option<String> {
         What::Line {
             stream: Stream::Stdout,
             text,
+            ..
         } => text.clone(),
         What::Line {
             stream: Stream::Stderr,
             text,
+            ..
         } => format!("(stderr) {text}"),
         What::Signal {
             process,

@@ -1,0 +1,308 @@
+//! The page: what came out, and for each scenario its pictures. It needs nothing but itself.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::files::{EVENTS, TIMELINE, TRANSCRIPT, TWIN, picture, plain_transcript};
+use super::story::Story;
+use super::timeline::{NARROW, WIDE};
+use super::{Told, chapter, command, printable, terminal, timeline};
+use crate::event::Event;
+use crate::claims::{self, Chapter};
+use crate::scenarios::{Claim, Twin};
+use crate::verdict::Verdict;
+
+const STYLE: &str = include_str!("page.css");
+
+/// Where the page tells of what it takes to understand a picture.
+const MINUTE: &str = "in-a-minute";
+
+pub(super) fn page(told: &[Told]) -> String {
+    let dark = format!(
+        "@media screen and (prefers-color-scheme:dark){{{}}}",
+        timeline::DARK_STYLE
+    );
+    let styles = [STYLE, timeline::STYLE, terminal::STYLE, &dark].concat();
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "What the process table says" }
+                link rel="icon" href="data:,"; // or a browser asks for one
+                style { (PreEscaped(styles)) }
+            }
+            body {
+                // Not `display: none`: what is not drawn has no pattern to lend.
+                svg width="0" height="0" style="position:absolute" aria-hidden="true" { (timeline::hatching()) }
+                header { (head(told)) }
+                main {
+                    (minute(told))
+                    (summary(told))
+                    (how_to_read())
+                    @for told in told { (scenario(told)) }
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn head(told: &[Told]) -> Markup {
+    html! {
+        h1 { "What the process table says" }
+        p {
+            "The chapter “multi-process servers” makes statements about processes. Here they were put to the test: "
+            "its programs ran, " code { "ps" } " was called while they did, and each statement was judged from what was recorded. "
+            "All pictures are drawn from those recordings."
+        }
+        p class="faint" { (machine()) " " (told.len()) " scenarios." }
+    }
+}
+
+/// Where and when.
+fn machine() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let ps = said_by("ps", &["--version"]);
+    let date = said_by("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);
+    let arch = std::env::consts::ARCH;
+    printable(&format!("Linux {} ({arch}); {ps}; {date}.", kernel.trim()))
+}
+
+/// The first line of what this program prints.
+fn said_by(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let line = text
+        .ok()
+        .and_then(|text| text.lines().next().map(str::to_owned));
+    line.unwrap_or_else(|| format!("{program} did not say"))
+}
+
+/// What a zombie is, with the scenarios that show it.
+fn minute(told: &[Told]) -> Markup {
+    let see = |name: &str| {
+        let is_here = told.iter().any(|told| told.scenario.name == name);
+        html! { @if is_here { " " a href=(format!("#{name}")) { "See " (name) } "." } }
+    };
+    html! {
+        section id=(MINUTE) {
+            h2 { "In a minute" }
+            ol {
+                li {
+                    "A process that has ended is a " strong { "zombie" } " until its parent has waited for it. "
+                    "It runs no more and holds no memory; what is left is a line in the process table: its number, and how it ended. "
+                    code { "ps" } " shows it as " code { "Z" } " and " code { "<defunct>" } "."
+                    (see("zombie"))
+                }
+                li { "Only a " strong { "wait" } " removes it, by its parent." (see("wait")) }
+                li { "A signal does not, SIGKILL neither: it is dead already." (see("zombie-kill")) }
+                li {
+                    "When its parent ends, another process becomes its parent, an " strong { "adopter" }
+                    ", and it is gone as soon as that one has waited."
+                    (see("zombie-parent-kill"))
+                }
+            }
+        }
+    }
+}
+
+fn summary(told: &[Told]) -> Markup {
+    let verdicts = || told.iter().flat_map(|told| &told.verdicts);
+    let count = |is_counted: fn(&Verdict) -> bool| verdicts().filter(|v| is_counted(v)).count();
+    let held = count(|verdict| matches!(verdict, Verdict::Own { held: true, .. }));
+    let not_held = count(|verdict| matches!(verdict, Verdict::Own { held: false, .. }));
+    let skipped = count(|verdict| matches!(verdict, Verdict::Skipped { .. }));
+    let twins = count(|verdict| matches!(verdict, Verdict::Twin { .. }));
+    let refuted = count(|verdict| matches!(verdict, Verdict::Twin { refuted: true, .. }));
+    html! {
+        section id="summary" {
+            h2 { "What came out" }
+            p {
+                strong { (held) " held" } ", "
+                @if not_held > 0 { strong class="bad" { (not_held) " did NOT hold" } } @else { "0 did not" }
+                ", " (skipped) " skipped. "
+                "In a twin, a run that lacks what the statement is about, it must fail: so it was for "
+                (refuted) " of " (twins) "."
+            }
+            table {
+                thead { tr { th { "claim" } th { "here" } th { "the chapter is" } th { "scenario" } } }
+                tbody {
+                    @for told in told {
+                        @for claim in told.scenario.claims {
+                            tr {
+                                td { a href=(format!("#{}", anchor(told, claim))) { (claim.id) } }
+                                td { (outcome(told.verdict(claim))) }
+                                td { (ruling(chapter(claim))) }
+                                td { a href=(format!("#{}", told.scenario.name)) { (told.scenario.name) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn how_to_read() -> Markup {
+    html! {
+        section id="legend" {
+            h2 { "How to read the pictures" }
+            p {
+                "A lane is a process, time goes to the right, and over each step stands what happened. "
+                "Short times are drawn wider than they are: the seconds stand below. "
+                "The stage is the process that started the programs; orphans are adopted by it, as by init elsewhere."
+            }
+            (timeline::legend())
+            p {
+                "In the pictures of " code { "ps" } ", a row that matters has a bar, a letter and a word: "
+                "Z a zombie, T stopped, A adopted."
+            }
+        }
+    }
+}
+
+fn anchor(told: &Told, claim: &Claim) -> String {
+    format!("{}-{}", told.scenario.name, claim.id)
+}
+
+fn outcome(verdict: Option<&Verdict>) -> Markup {
+    html! {
+        @match verdict {
+            Some(Verdict::Own { held: true, .. }) => span class="good" { "✓ held" },
+            Some(Verdict::Skipped { .. }) => span { "– skipped" },
+            _ => span class="bad" { "✗ NOT held" },
+        }
+    }
+}
+
+fn ruling(chapter: Chapter) -> &'static str {
+    match chapter {
+        Chapter::Right => "right",
+        Chapter::Imprecise => "imprecise",
+        Chapter::Wrong => "wrong",
+    }
+}
+
+fn scenario(told: &Told) -> Markup {
+    let scenario = told.scenario;
+    let name = scenario.name;
+    let claims = scenario.claims;
+    html! {
+        section class="scenario" id=(name) {
+            h2 { a href=(format!("#{name}")) { (name) } }
+            p class="about" { (scenario.about) }
+            (run(name, name, &told.events))
+            h3 { "What it shows" }
+            ul class="claims" { @for one in claims { (claim(told, one)) } }
+            @if let Some(other) = &scenario.twin { (twin(told, other)) }
+            (transcript(name, &told.events))
+            p class="again" {
+                "By hand: " code { (scenario.by_hand) }
+                br;
+                "Again, like this: " code { "cargo xtask demo " (name) }
+            }
+            p { a href="#summary" { "↑ all claims" } }
+        }
+    }
+}
+
+/// The timeline, and the looks at the process table.
+fn run(title: &str, folder: &str, events: &[Event]) -> Markup {
+    let story = Story::new(events);
+    let title = format!("Timeline of {title}");
+    html! {
+        figure class="timeline" {
+            (timeline::inline(&story, &title, WIDE))
+            (timeline::inline(&story, &title, NARROW))
+            figcaption class="files" { (file(folder, TIMELINE)) " · " (file(folder, EVENTS)) }
+        }
+        @for look in terminal::looks(events) {
+            figure class="look" {
+                figcaption {
+                    span class="circled" { (look.number) } " " (printable(look.moment)) "."
+                    @for mark in look.marks() { " " strong { (mark.pid) " is " (mark.words) "." } }
+                    @if look.is_empty() { " " strong { "No such process: gone." } }
+                    " " span class="files" { (file(folder, &picture(look.number))) }
+                }
+                div class="scroll" tabindex="0" { (look.inline()) }
+            }
+        }
+    }
+}
+
+fn file(folder: &str, name: &str) -> Markup {
+    html! { a href=(format!("{folder}/{name}")) { (name) } }
+}
+
+fn claim(told: &Told, claim: &Claim) -> Markup {
+    let verdict = told.verdict(claim);
+    let because = match verdict {
+        Some(Verdict::Own { because, .. }) => because.as_deref(),
+        Some(Verdict::Skipped { because, .. }) => Some(because.as_str()),
+        _ => None,
+    };
+    html! {
+        li id=(anchor(told, claim)) {
+            strong { (claim.id) } " " (outcome(verdict)) ": " (claim.says) ". "
+            @if let Some(statement) = claims::find(claim.id) {
+                br; "The chapter says: " (statement.says) ". "
+            }
+            span class="ruling" { "It is " strong { (ruling(chapter(claim))) } "." }
+            @if let Some(because) = because { br; "Because: " (printable(because)) }
+        }
+    }
+}
+
+fn twin(told: &Told, twin: &Twin) -> Markup {
+    let name = told.scenario.name;
+    let title = format!("{name}, twin: {}", twin.about);
+    let verdicts = told.verdicts.iter().filter_map(|verdict| match verdict {
+        Verdict::Twin {
+            claim,
+            refuted,
+            because,
+            ..
+        } => Some((*claim, *refuted, because.as_deref())),
+        _ => None,
+    });
+    let verdicts: Vec<_> = verdicts.collect();
+    html! {
+        details class="twin" {
+            summary {
+                "The twin, where it must fail: " (twin.about) ". "
+                @for (claim, refuted, _) in &verdicts {
+                    @if *refuted { span class="good" { (claim) "\u{a0}✓\u{a0}refuted " } }
+                    @else { span class="bad" { (claim) "\u{a0}✗\u{a0}NOT\u{a0}refuted " } }
+                }
+                @if verdicts.is_empty() { "Skipped." }
+            }
+            p { code { (printable(command(&told.twins_events).unwrap_or("not started"))) } }
+            ul {
+                @for (claim, _, because) in &verdicts {
+                    li { (claim) ": " (printable(because.unwrap_or("it held there, too, so it shows nothing"))) }
+                }
+            }
+            (run(&title, &format!("{name}/{TWIN}"), &told.twins_events))
+            (transcript(&format!("{name}/{TWIN}"), &told.twins_events))
+        }
+    }
+}
+
+fn transcript(folder: &str, events: &[Event]) -> Markup {
+    html! {
+        details {
+            summary { "Transcript" }
+            p class="files" { "Seconds, and what was started, printed, done and seen: " (file(folder, TRANSCRIPT)) }
+            pre tabindex="0" { (printable(&plain_transcript(events))) }
+        }
+    }
+}

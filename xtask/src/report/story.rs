@@ -1,0 +1,366 @@
+//! A run as its picture needs it: who was there when and in which state, and what happened between
+//! whom, in steps.
+
+use super::printable;
+use crate::event::{Event, Process, What};
+use crate::procfs::{self, Stat};
+
+/// The same thing, to or by several processes, within this time is one step.
+const TOGETHER: f64 = 0.05;
+
+/// The lane of the stage: the process that starts the programs.
+pub(super) const STAGE: usize = 0;
+
+pub(super) struct Story {
+    /// In the order in which they came; the first is the stage.
+    pub(super) lanes: Vec<Lane>,
+    pub(super) steps: Vec<Step>,
+}
+
+/// The life of one process.
+pub(super) struct Lane {
+    process: Process,
+    born_of: usize,
+    /// At last: an orphan is adopted.
+    parent: usize,
+    pub(super) role: Option<String>,
+    pub(super) name: String,
+    /// What it was, and from which step on.
+    pub(super) states: Vec<(Life, usize)>,
+    /// The steps in which it became another program.
+    pub(super) execs: Vec<usize>,
+    /// The step in which it was gone.
+    pub(super) end: Option<usize>,
+    /// What /proc last said of it.
+    last: Option<Stat>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    Lives,
+    Stopped,
+    Zombie,
+}
+
+impl Life {
+    fn of(state: char) -> Self {
+        match state {
+            'Z' | 'X' => Life::Zombie,
+            'T' | 't' => Life::Stopped,
+            _ => Life::Lives,
+        }
+    }
+}
+
+pub(super) struct Step {
+    pub(super) t: f64,
+    /// What happened, in a word.
+    pub(super) word: String,
+    pub(super) times: usize,
+    /// The number of the moment, if `ps` was called.
+    pub(super) moment: Option<usize>,
+    pub(super) arrows: Vec<Arrow>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Arrow {
+    pub(super) kind: Kind,
+    /// Lanes.
+    pub(super) from: usize,
+    pub(super) to: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Spawn,
+    Signal,
+    /// The kernel tells the parent.
+    Exit,
+    Wait,
+    Adoption,
+}
+
+impl Kind {
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Kind::Spawn => "spawn",
+            Kind::Signal => "signal",
+            Kind::Exit => "exit",
+            Kind::Wait => "wait",
+            Kind::Adoption => "adoption",
+        }
+    }
+}
+
+impl Story {
+    pub(super) fn new(events: &[Event]) -> Self {
+        let mut story = Self {
+            lanes: Vec::new(),
+            steps: Vec::new(),
+        };
+        // A recording that does not begin with its stage has no lane for what the stage does.
+        let staged = |event: &&Event| !matches!(event.what, What::Stage { .. });
+        for event in events.iter().skip_while(staged) {
+            story.tell(event.t, &event.what);
+        }
+        story
+    }
+
+    fn tell(&mut self, t: f64, what: &What) {
+        match what {
+            What::Stage { adopter } => {
+                let step = self.step(t, "");
+                self.come(
+                    Process {
+                        pid: *adopter,
+                        start_time: 0,
+                    },
+                    STAGE,
+                    step,
+                );
+            }
+            What::Start { process, command } => {
+                let step = self.step(t, "start");
+                let lane = self.come(*process, STAGE, step);
+                let program = command.split(' ').next().unwrap_or_default();
+                self.lanes[lane].name = printable(program);
+                self.arrow(step, Kind::Spawn, STAGE, lane);
+            }
+            What::Found { process, role } => {
+                if let Some(lane) = self.lane(|lane| lane.process == *process) {
+                    self.lanes[lane].role = Some(printable(role));
+                }
+            }
+            What::State { raw, .. } => {
+                if let Some(stat) = procfs::parse_stat(raw.as_bytes()) {
+                    self.state(t, stat);
+                }
+            }
+            What::Gone { process } => self.gone(t, *process),
+            What::Reaped { pid, .. } => {
+                if let Some(lane) = self.present(*pid) {
+                    self.end(t, lane, "wait", Some(STAGE));
+                }
+            }
+            What::Signal {
+                process,
+                signal,
+                error,
+            } => {
+                let refused = if error.is_some() { " refused" } else { "" };
+                let step = self.step(t, &format!("{}{refused}", printable(signal)));
+                if let Some(lane) = self.present(process.pid) {
+                    self.arrow(step, Kind::Signal, STAGE, lane);
+                }
+            }
+            What::Snapshot { .. } => {
+                let number = self
+                    .steps
+                    .iter()
+                    .filter(|step| step.moment.is_some())
+                    .count()
+                    + 1;
+                let step = self.new_step(t, "");
+                self.steps[step].moment = Some(number);
+            }
+            What::End { .. } => {
+                self.new_step(t, "");
+            }
+            What::Line { .. }
+            | What::Proc { .. }
+            | What::Client { .. }
+            | What::Missed { .. }
+            | What::Failed { .. } => {
+            }
+        }
+    }
+
+    /// What has changed in a process that /proc was asked about.
+    fn state(&mut self, t: f64, stat: Stat) {
+        let parent = self.present(stat.ppid);
+        let known = self.lane(|lane| lane.process == stat.process);
+        let lane = known.unwrap_or_else(|| self.spawned(t, &stat, parent.unwrap_or(STAGE)));
+        let last = self.lanes[lane].last.replace(stat.clone());
+        // `exe` is what the name of /proc/self/exe makes of a process, until it names itself.
+        if stat.name != "exe" || self.lanes[lane].name.is_empty() {
+            self.lanes[lane].name = printable(&stat.name);
+        }
+        if let Some(last) = last {
+            if last.ppid != stat.ppid {
+                let step = self.step(t, "adopted");
+                self.arrow(step, Kind::Adoption, lane, parent.unwrap_or(STAGE));
+                self.lanes[lane].parent = parent.unwrap_or(STAGE);
+            }
+            if is_another_program(&last, &stat) {
+                let step = self.step(t, "exec");
+                self.lanes[lane].execs.push(step);
+            }
+        }
+        let now = Life::of(stat.state);
+        let before = self.lanes[lane].states.last().map(|state| state.0);
+        if before == Some(now) {
+            return;
+        }
+        let step = match now {
+            Life::Zombie => {
+                let step = self.step(t, "exit");
+                self.arrow(step, Kind::Exit, lane, self.lanes[lane].parent);
+                step
+            }
+            Life::Stopped => self.step(t, "stopped"),
+            Life::Lives => self.step(t, "goes on"),
+        };
+        self.lanes[lane].states.push((now, step));
+    }
+
+    fn spawned(&mut self, t: f64, stat: &Stat, parent: usize) -> usize {
+        let other = self.lanes[parent].last.as_ref();
+        let execed = other.is_some_and(|parent| is_another_program(parent, stat));
+        let step = self.step(t, if execed { "spawn, exec" } else { "spawn" });
+        let lane = self.come(stat.process, parent, step);
+        if execed {
+            self.lanes[lane].execs.push(step);
+        }
+        self.arrow(step, Kind::Spawn, parent, lane);
+        lane
+    }
+
+    /// What nobody but the stage reaps has been told as reaped before, so this was somebody else.
+    fn gone(&mut self, t: f64, process: Process) {
+        let Some(lane) = self.present(process.pid) else {
+            return;
+        };
+        let parent = self.lanes[lane].parent;
+        let parent_is_there = self.lanes[parent].end.is_none();
+        // That spares it the wait for those that end from then on.
+        let ignores = |stat: &Stat| stat.ignores_sigchld;
+        let is_zombie = self.lanes[lane].is_zombie();
+        if parent == STAGE || !parent_is_there {
+            self.end(t, lane, "cleared up", None);
+        } else if !is_zombie && self.lanes[parent].last.as_ref().is_some_and(ignores) {
+            self.end(t, lane, "no wait", None);
+        } else {
+            self.end(t, lane, "wait", Some(parent));
+        }
+    }
+
+    fn end(&mut self, t: f64, lane: usize, word: &str, by: Option<usize>) {
+        let unseen = !self.lanes[lane].is_zombie() && word != "cleared up";
+        // It was a zombie between two looks, if at all.
+        let word = if unseen {
+            format!("exit, {word}")
+        } else {
+            word.to_owned()
+        };
+        let step = self.step(t, &word);
+        if unseen {
+            self.arrow(step, Kind::Exit, lane, self.lanes[lane].parent);
+        }
+        if let Some(by) = by {
+            self.arrow(step, Kind::Wait, by, lane);
+        }
+        self.lanes[lane].end = Some(step);
+    }
+
+    fn lane(&self, is_it: impl Fn(&Lane) -> bool) -> Option<usize> {
+        self.lanes.iter().rposition(is_it)
+    }
+
+    /// The lane of the process that has this number now.
+    fn present(&self, pid: i32) -> Option<usize> {
+        self.lane(|lane| lane.process.pid == pid && lane.end.is_none())
+    }
+
+    fn come(&mut self, process: Process, parent: usize, step: usize) -> usize {
+        self.lanes.push(Lane {
+            process,
+            born_of: parent,
+            parent,
+            role: None,
+            name: String::new(),
+            states: vec![(Life::Lives, step)],
+            execs: Vec::new(),
+            end: None,
+            last: None,
+        });
+        self.lanes.len() - 1
+    }
+
+    /// The step of this event: the last one, if the same happened there just now.
+    fn step(&mut self, t: f64, word: &str) -> usize {
+        if let Some(last) = self.steps.last_mut()
+            && last.moment.is_none()
+            && last.word == word
+            && t - last.t < TOGETHER
+        {
+            last.times += 1;
+            return self.steps.len() - 1;
+        }
+        self.new_step(t, word)
+    }
+
+    fn new_step(&mut self, t: f64, word: &str) -> usize {
+        self.steps.push(Step {
+            t,
+            word: word.to_owned(),
+            times: 1,
+            moment: None,
+            arrows: Vec::new(),
+        });
+        self.steps.len() - 1
+    }
+
+    fn arrow(&mut self, step: usize, kind: Kind, from: usize, to: usize) {
+        self.steps[step].arrows.push(Arrow { kind, from, to });
+    }
+
+    /// Who this is.
+    pub(super) fn label(&self, number: usize) -> String {
+        let lane = &self.lanes[number];
+        let Process { pid, .. } = lane.process;
+        let is_parent = self.lanes.iter().any(|other| other.born_of == number);
+        let role = match &lane.role {
+            _ if number == STAGE => return format!("stage: starts, signals, adopts (pid {pid})"),
+            Some(role) => role,
+            None if lane.born_of != STAGE => "child",
+            None if is_parent => "parent",
+            None => "program",
+        };
+        if *role == lane.name {
+            format!("{role} (pid {pid})")
+        } else {
+            format!("{role}: {} (pid {pid})", lane.name)
+        }
+    }
+
+    /// The lanes as they are drawn: each child below its first parent.
+    pub(super) fn order(&self) -> Vec<usize> {
+        let mut order = Vec::new();
+        if !self.lanes.is_empty() {
+            self.add_with_children(STAGE, &mut order);
+        }
+        order
+    }
+
+    fn add_with_children(&self, lane: usize, order: &mut Vec<usize>) {
+        order.push(lane);
+        for child in lane + 1..self.lanes.len() {
+            if self.lanes[child].born_of == lane {
+                self.add_with_children(child, order);
+            }
+        }
+    }
+}
+
+impl Lane {
+    fn is_zombie(&self) -> bool {
+        let last = self.states.last();
+        last.is_some_and(|(life, _)| *life == Life::Zombie)
+    }
+}
+
+/// After `execve` the stack begins elsewhere; a process that merely has another name keeps it, and
+/// so does the copy of its parent that a process is at first. One that has ended has none.
+fn is_another_program(before: &Stat, now: &Stat) -> bool {
+    before.stack != 0 && now.stack != 0 && before.stack != now.stack
+}

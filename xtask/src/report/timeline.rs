@@ -1,0 +1,387 @@
+//! A run as a picture: a lane for each process, and what happens between them.
+
+use maud::{Markup, PreEscaped, html};
+
+use super::story::{Arrow, Kind, Life, STAGE, Story};
+
+/// For a screen or paper, and for a telephone.
+pub(super) const WIDE: f64 = 760.0;
+pub(super) const NARROW: f64 = 340.0;
+
+const LEFT: f64 = 14.0;
+/// For the last words, which lean to the right.
+const RIGHT: f64 = 58.0;
+/// For the words over the steps.
+const TOP: f64 = 104.0;
+/// Over the lanes, where the numbers of the moments stand.
+const NUMBERS: f64 = 13.0;
+const LANE: f64 = 46.0;
+const BAR: f64 = 16.0;
+const BOTTOM: f64 = 30.0;
+/// As much as a word over a step needs.
+const STEP: f64 = 26.0;
+/// About as wide as a letter is.
+const LETTER: f64 = 6.6;
+
+/// Readable on light and dark, and without colour.
+pub(super) const STYLE: &str = "
+.tl{font:12px system-ui,sans-serif;fill:#1c2024}
+.tl .paper{fill:#fff}
+.tl .name{font-weight:600}
+.tl .lives{fill:#2c6da4}.tl .on-lives{fill:#fff;font-weight:600}
+.tl .stage{fill:#8b98a5}
+.tl .stopped{fill:none;stroke:#7a5b00;stroke-width:2;stroke-dasharray:2 4}
+.tl .zombie{fill:url(#hatch);stroke:#b3261e;stroke-width:1.5}
+.hatching{stroke:#b3261e;stroke-width:2.4}
+.tl .halo{stroke:#fff;stroke-width:4;stroke-linejoin:round;paint-order:stroke}
+.tl .gone{stroke:#1c2024;stroke-width:3}
+.tl .guide{stroke:#d4dae0}.tl .axis{stroke:#77828d}
+.tl .small{font-size:11px;fill:#4a545e}
+.tl .moment{stroke:#1c2024;stroke-dasharray:1 3}
+.tl .disc{fill:#1c2024}.tl .number{fill:#fff;font-weight:700;text-anchor:middle}
+.tl .arrow{fill:none;stroke:#1c2024;stroke-width:1.6}.tl .head{fill:#1c2024}
+.tl .exit{stroke-dasharray:2 3}.tl .adoption{stroke-dasharray:7 4}
+.tl .wait{stroke-width:3.2}.tl .signal{stroke:#b3261e}.tl .head.signal{fill:#b3261e}
+.tl .mark{fill:#f2c230;stroke:#1c2024}
+";
+
+pub(super) const DARK_STYLE: &str = "
+.tl{fill:#e6e9ec}
+.tl .paper{fill:#14181c}
+.tl .lives{fill:#74b6ea}.tl .on-lives{fill:#0c1014}
+.tl .stage{fill:#7f8b96}
+.tl .stopped{stroke:#e5b93c}
+.tl .zombie{stroke:#ff8a80}.hatching{stroke:#ff8a80}
+.tl .halo{stroke:#14181c}
+.tl .gone,.tl .moment{stroke:#e6e9ec}
+.tl .guide{stroke:#333b43}.tl .axis{stroke:#8793a0}.tl .small{fill:#aeb8c2}
+.tl .disc{fill:#e6e9ec}.tl .number{fill:#14181c}
+.tl .arrow{stroke:#e6e9ec}.tl .head{fill:#e6e9ec}
+.tl .signal{stroke:#ff8a80}.tl .head.signal{fill:#ff8a80}
+.tl .mark{stroke:#e6e9ec}
+";
+
+/// The pattern of the zombies; once a page, in a picture that is never hidden.
+pub(super) fn hatching() -> Markup {
+    html! {
+        defs {
+            pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)" {
+                path class="hatching" d="M0 0V6" {}
+            }
+        }
+    }
+}
+
+/// A picture that stands for itself: with its style, its pattern and the legend.
+pub(super) fn file(story: &Story, title: &str) -> String {
+    let picture = Picture::new(story, WIDE);
+    let legend = legend_rows(WIDE);
+    let height = picture.height + legend.height;
+    let dark = format!("@media (prefers-color-scheme:dark){{{DARK_STYLE}}}");
+    let svg = html! {
+        svg xmlns="http://www.w3.org/2000/svg" class="tl" viewBox=(format!("0 0 {WIDE} {height}")) width=(WIDE) height=(height) role="img" {
+            title { (title) }
+            style { (PreEscaped(STYLE)) (PreEscaped(dark)) }
+            (hatching())
+            rect class="paper" width=(WIDE) height=(height) {}
+            (picture.draw())
+            g transform=(format!("translate(0 {})", picture.height)) { (legend.svg) }
+        }
+    };
+    svg.into_string()
+}
+
+/// A picture for the page, which has the style and the pattern.
+pub(super) fn inline(story: &Story, title: &str, width: f64) -> Markup {
+    let picture = Picture::new(story, width);
+    let class = if width == WIDE {
+        "tl wide"
+    } else {
+        "tl narrow"
+    };
+    html! {
+        svg class=(class) viewBox=(format!("0 0 {width} {}", picture.height)) role="img" aria-label=(title) {
+            (picture.draw())
+        }
+    }
+}
+
+struct Picture<'a> {
+    story: &'a Story,
+    order: Vec<usize>,
+    /// Of each step.
+    x: Vec<f64>,
+    width: f64,
+    height: f64,
+}
+
+impl<'a> Picture<'a> {
+    fn new(story: &'a Story, width: f64) -> Self {
+        let order = story.order();
+        let height = TOP + LANE * order.len() as f64 + BOTTOM;
+        Self {
+            story,
+            order,
+            x: places(story, width),
+            width,
+            height,
+        }
+    }
+
+    fn draw(&self) -> Markup {
+        html! {
+            @for step in 0..self.story.steps.len() { (self.step(step)) }
+            @for &lane in &self.order { (self.lane(lane)) }
+            @for (step, x) in self.story.steps.iter().zip(&self.x) {
+                @for &arrow in &step.arrows { (self.arrow(arrow, *x)) }
+            }
+            @for &lane in &self.order { (self.label(lane)) }
+            (self.axis())
+        }
+    }
+
+    /// The upper edge of a lane's bar.
+    fn y(&self, lane: usize) -> f64 {
+        let place = self.order.iter().position(|other| *other == lane);
+        TOP + LANE * place.unwrap_or(0) as f64 + 20.0
+    }
+
+    fn bottom(&self) -> f64 {
+        self.height - BOTTOM
+    }
+
+    /// What happened, in a word or with the number of the moment, and a line down.
+    fn step(&self, number: usize) -> Markup {
+        let (step, x) = (&self.story.steps[number], self.x[number]);
+        let word = match step.times {
+            1 => step.word.clone(),
+            times => format!("{} ×{times}", step.word),
+        };
+        let line = format!("M{x} {}V{}", TOP - 2.0 * NUMBERS, self.bottom());
+        html! {
+            @if let Some(moment) = step.moment {
+                path class="moment" d=(line) {}
+                circle class="disc" cx=(x) cy=(TOP - NUMBERS) r="9" {}
+                text class="number" x=(x) y=(TOP - NUMBERS + 4.2) { (moment) }
+            } @else if !word.is_empty() {
+                path class="guide" d=(line) {}
+                text transform=(format!("translate({} {}) rotate(-50)", round(x + 4.0), TOP - 2.0 * NUMBERS - 2.0)) { (word) }
+            }
+        }
+    }
+
+    fn lane(&self, number: usize) -> Markup {
+        let lane = &self.story.lanes[number];
+        let y = self.y(number);
+        let end = lane.end.map(|step| self.x[step]);
+        let last = end.or(self.x.last().copied()).unwrap_or(LEFT);
+        html! {
+            @for (index, (life, from)) in lane.states.iter().enumerate() {
+                @let to = lane.states.get(index + 1).map_or(last, |next| self.x[next.1]);
+                (self.bar(number, *life, self.x[*from], to, y))
+            }
+            @for step in &lane.execs { (exec_mark(self.x[*step], y + BAR / 2.0)) }
+            @if let Some(end) = end {
+                path class="gone" d=(format!("M{end} {}v{}", y - 3.0, BAR + 6.0)) {}
+                @if end + 40.0 < self.width {
+                    text class="small halo" x=(end + 6.0) y=(y + 12.0) { "gone" }
+                }
+            }
+        }
+    }
+
+    /// Who it is; where its bar begins, unless the words would then leave the picture.
+    fn label(&self, number: usize) -> Markup {
+        let label = self.story.label(number);
+        let begin = self.story.lanes[number].states.first();
+        let begin =
+            begin.map_or(LEFT, |state| self.x[state.1]) + if number == STAGE { 0.0 } else { 7.0 };
+        let room = self.width - 4.0 - label.chars().count() as f64 * LETTER;
+        html! {
+            text class="name halo" x=(round(begin.min(room).max(4.0))) y=(self.y(number) - 5.0) { (label) }
+        }
+    }
+
+    fn bar(&self, lane: usize, life: Life, from: f64, to: f64, y: f64) -> Markup {
+        let width = round((to - from).max(1.0));
+        let text = ["zombie (Z)", "zombie", "Z"];
+        let middle = from + width / 2.0;
+        match life {
+            Life::Lives if lane == STAGE => html! {
+                rect class="stage" x=(from) y=(y + 5.0) width=(width) height=(BAR - 10.0) {}
+            },
+            Life::Lives => html! {
+                rect class="lives" x=(from) y=(y) width=(width) height=(BAR) {}
+                (word(&["lives"], width, middle, y, "on-lives"))
+            },
+            Life::Stopped => html! {
+                path class="stopped" d=(format!("M{from} {}h{width}", y + BAR / 2.0)) {}
+                (word(&["stopped (T)", "stopped", "T"], width, middle, y, "halo"))
+            },
+            Life::Zombie => html! {
+                rect class="zombie" x=(from) y=(y) width=(width) height=(BAR) {}
+                (word(&text, width, middle, y, "name halo"))
+            },
+        }
+    }
+
+    /// Straight up or down, from the edge of one bar to that of the other.
+    fn arrow(&self, arrow: Arrow, x: f64) -> Markup {
+        let (from, to) = (self.y(arrow.from), self.y(arrow.to));
+        let inset = if arrow.from == STAGE { 5.0 } else { 0.0 };
+        let outset = if arrow.to == STAGE { 5.0 } else { 0.0 };
+        let (start, tip, back) = if from < to {
+            (from + BAR - inset, to + outset, -7.0)
+        } else {
+            (from + inset, to + BAR - outset, 7.0)
+        };
+        let class = arrow.kind.class();
+        // An arrow that comes down ends beside the mark of an exec, if there is one.
+        let base = tip + back;
+        html! {
+            path class=(format!("arrow {class}")) d=(format!("M{x} {start}V{base}")) {}
+            path class=(format!("head {class}")) d=(format!("M{} {base}h9l-4.5 {}z", round(x - 4.5), -back)) {}
+        }
+    }
+
+    fn axis(&self) -> Markup {
+        let y = self.bottom();
+        let mut labels: Vec<(f64, String)> = Vec::new();
+        for (step, x) in self.story.steps.iter().zip(&self.x) {
+            let label = format!("{:.2} s", step.t);
+            if labels
+                .last()
+                .is_none_or(|last| x - last.0 > 44.0 && label != last.1)
+            {
+                labels.push((*x, label));
+            }
+        }
+        let end = self.x.last().copied().unwrap_or(LEFT);
+        html! {
+            path class="axis" d=(format!("M{LEFT} {y}H{end}")) {}
+            @for (x, label) in &labels {
+                path class="axis" d=(format!("M{x} {y}v5")) {}
+                text class="small" x=(round(x - 8.0)) y=(y + 18.0) { (label) }
+            }
+        }
+    }
+}
+
+/// Where each step is: one after the other, with room for its word, and the further apart the more
+/// time lies between them.
+fn places(story: &Story, width: f64) -> Vec<f64> {
+    let gaps = story.steps.len().saturating_sub(1).max(1) as f64;
+    let total = width - LEFT - RIGHT;
+    let least = STEP.min(total * 0.8 / gaps);
+    let times: Vec<f64> = story.steps.iter().map(|step| step.t).collect();
+    let weight = |pair: &[f64]| (pair[1] - pair[0]).max(0.0).sqrt();
+    let all: f64 = times.windows(2).map(weight).sum();
+    let mut x = LEFT;
+    let mut places = vec![x];
+    for pair in times.windows(2) {
+        x += least + (total - least * gaps) * weight(pair) / all.max(f64::MIN_POSITIVE);
+        places.push(round(x));
+    }
+    places
+}
+
+fn round(length: f64) -> f64 {
+    (length * 10.0).round() / 10.0
+}
+
+/// The longest of these words that fits, in the middle.
+fn word(words: &[&str], width: f64, middle: f64, y: f64, class: &str) -> Markup {
+    let fitting = words
+        .iter()
+        .find(|word| word.chars().count() as f64 * LETTER + 6.0 < width);
+    html! {
+        @if let Some(word) = fitting {
+            text class=(class) x=(round(middle)) y=(y + 12.2) text-anchor="middle" { (word) }
+        }
+    }
+}
+
+fn exec_mark(x: f64, y: f64) -> Markup {
+    html! { path class="mark" d=(format!("M{x} {}l5 5-5 5-5-5z", y - 5.0)) {} }
+}
+
+/// A sign of the legend, 44 wide and 16 high, and what it means.
+fn signs() -> Vec<(Markup, &'static str)> {
+    let arrow = |kind: Kind| {
+        let class = kind.class();
+        html! {
+            path class=(format!("arrow {class}")) d="M2 8H34" {}
+            path class=(format!("head {class}")) d="M34 3.5v9l7-4.5z" {}
+        }
+    };
+    vec![
+        (
+            html! { rect class="lives" width="44" height="16" {} },
+            "lives: runs or sleeps",
+        ),
+        (html! { path class="stopped" d="M0 8h44" {} }, "stopped (T)"),
+        (
+            html! { rect class="zombie" x="1" y="1" width="42" height="14" {} },
+            "zombie (Z): has ended, nobody has waited",
+        ),
+        (
+            html! { path class="gone" d="M22 0v16" {} },
+            "gone from the process table",
+        ),
+        (arrow(Kind::Spawn), "spawn: to the new process"),
+        (
+            html! { path class="mark" d="M22 3l5 5-5 5-5-5z" {} },
+            "exec: it becomes another program",
+        ),
+        (arrow(Kind::Signal), "signal"),
+        (arrow(Kind::Exit), "exit: its parent is told"),
+        (arrow(Kind::Wait), "wait: reaped, by its parent or adopter"),
+        (arrow(Kind::Adoption), "adopted: to its new parent"),
+        (
+            html! {
+                circle class="disc" cx="22" cy="8" r="8" {}
+                text class="number" x="22" y="12.2" { "1" }
+            },
+            "a moment: ps was called",
+        ),
+    ]
+}
+
+/// What the signs mean, as a list for the page.
+pub(super) fn legend() -> Markup {
+    html! {
+        ul class="legend" {
+            @for (sign, meaning) in signs() {
+                li { svg class="tl sign" viewBox="0 0 44 16" aria-hidden="true" { (sign) } (meaning) }
+            }
+        }
+    }
+}
+
+struct Legend {
+    svg: Markup,
+    height: f64,
+}
+
+/// The same, as the lower part of a picture.
+fn legend_rows(width: f64) -> Legend {
+    const ROW: f64 = 24.0;
+    let signs = signs();
+    let rows = signs.len().div_ceil(2);
+    let place = |index: usize| {
+        let x = LEFT + (index / rows) as f64 * width / 2.0;
+        format!("translate({x} {})", 8.0 + ROW * (index % rows) as f64)
+    };
+    let svg = html! {
+        @for (index, (sign, meaning)) in signs.iter().enumerate() {
+            g transform=(place(index)) {
+                (sign)
+                text x="54" y="12.2" { (meaning) }
+            }
+        }
+    };
+    Legend {
+        svg,
+        height: ROW * rows as f64 + 16.0,
+    }
+}
