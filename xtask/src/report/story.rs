@@ -235,8 +235,10 @@ impl Story {
         // That spares it the wait for those that end from then on.
         let ignores = |stat: &Stat| stat.ignores_sigchld;
         let is_zombie = self.lanes[lane].is_zombie();
-        if parent == STAGE || !parent_is_there {
+        if parent == STAGE {
             self.end(t, lane, "cleared up", None);
+        } else if !parent_is_there {
+            self.end(t, lane, "gone", None);
         } else if !is_zombie && self.lanes[parent].last.as_ref().is_some_and(ignores) {
             self.end(t, lane, "no wait", None);
         } else {
@@ -245,8 +247,8 @@ impl Story {
     }
 
     fn end(&mut self, t: f64, lane: usize, word: &str, by: Option<usize>) {
-        let unseen = !self.lanes[lane].is_zombie() && word != "cleared up";
-        // It was a zombie between two looks, if at all.
+        // Then it was a zombie between two looks, if at all.
+        let unseen = !self.lanes[lane].is_zombie() && !matches!(word, "cleared up" | "gone");
         let word = if unseen {
             format!("exit, {word}")
         } else {

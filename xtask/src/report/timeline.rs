@@ -20,8 +20,10 @@ const BAR: f64 = 16.0;
 const BOTTOM: f64 = 30.0;
 /// As much as a word over a step needs.
 const STEP: f64 = 26.0;
-/// About as wide as a letter is.
-const LETTER: f64 = 6.6;
+/// Between two words at least; where there is less, the second is left out.
+const WORD: f64 = 10.0;
+/// About as wide as a letter is, in bold.
+const LETTER: f64 = 7.2;
 
 /// Readable on light and dark, and without colour.
 pub(super) const STYLE: &str = "
@@ -165,9 +167,26 @@ impl<'a> Picture<'a> {
                 text class="number" x=(x) y=(TOP - NUMBERS + 4.2) { (moment) }
             } @else if !word.is_empty() {
                 path class="guide" d=(line) {}
+            }
+            @if !word.is_empty() && self.has_room(number) {
                 text transform=(format!("translate({} {}) rotate(-50)", round(x + 4.0), TOP - 2.0 * NUMBERS - 2.0)) { (word) }
             }
         }
+    }
+
+    /// Whether the word of this step can be read beside those before it.
+    fn has_room(&self, wanted: usize) -> bool {
+        let mut last = f64::NEG_INFINITY;
+        for (number, step) in self.story.steps.iter().enumerate() {
+            let fits = self.x[number] - last >= WORD;
+            if number == wanted {
+                return fits;
+            }
+            if fits && !step.word.is_empty() {
+                last = self.x[number];
+            }
+        }
+        false
     }
 
     fn lane(&self, number: usize) -> Markup {

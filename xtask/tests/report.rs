@@ -1,0 +1,474 @@
+//! What a demo writes down: that it can be judged again, and that the page can be read.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+/// Scenarios that between them have all that a page can show.
+const SCENARIOS: [&str; 6] = [
+    "zombie",
+    "zombie-kill",
+    "zombie-parent-kill",
+    "orphan",
+    "wait",
+    "sigchld",
+];
+
+/// Nobody's user and group, on every Linux.
+const NOBODY: u32 = 65534;
+
+/// A folder that is gone at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("xtask-report-test-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn xtask(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// A report of a few scenarios, recorded once; each test has a copy.
+fn report() -> Folder {
+    static RECORDED: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
+    let files = RECORDED.get_or_init(|| {
+        let folder = Folder::new();
+        let args = [&["demo"], &SCENARIOS[..], &["--report", folder.path()]].concat();
+        let output = xtask(&args);
+        assert!(output.status.success(), "{}", text(&output.stdout));
+        let mut files = Vec::new();
+        read_all(&folder.0, Path::new(""), &mut files);
+        files
+    });
+    let copy = Folder::new();
+    for (path, content) in files {
+        let path = copy.0.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    copy
+}
+
+fn read_all(root: &Path, folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
+    for entry in fs::read_dir(root.join(folder)).unwrap() {
+        let entry = entry.unwrap();
+        let path = folder.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            read_all(root, &path, files);
+        } else {
+            files.push((path, fs::read(entry.path()).unwrap()));
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn recheck(report: &Folder) -> Output {
+    xtask(&["demo", "--recheck", report.path(), "--json"])
+}
+
+fn of_kind(output: &Output, kind: &str) -> Vec<Value> {
+    let stdout = text(&output.stdout);
+    let lines = stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .filter(|value: &Value| value["kind"] == kind)
+        .collect()
+}
+
+/// Changes the events of a run.
+fn edit(report: &Folder, run: &str, change: impl Fn(&mut Value)) {
+    let path = report.0.join(run).join("events.ndjson");
+    let mut out = String::new();
+    for line in fs::read_to_string(&path).unwrap().lines() {
+        let mut event = serde_json::from_str(line).unwrap();
+        change(&mut event);
+        out += &format!("{event}\n");
+    }
+    fs::write(path, out).unwrap();
+}
+
+/// Takes the zombies out of what `ps` printed.
+fn without_zombies(event: &mut Value) {
+    if event["kind"] == "snapshot" {
+        let rows = event["text"].as_str().unwrap();
+        let rows = rows.lines().filter(|row| !row.contains("<defunct>"));
+        event["text"] = rows
+            .map(|row| format!("{row}\n"))
+            .collect::<String>()
+            .into();
+    }
+}
+
+fn assert_one_sentence(output: &Output, code: i32, parts: &[&str]) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let sentences: Vec<_> = stderr
+        .lines()
+        .filter(|line| line.starts_with("xtask: "))
+        .collect();
+    assert_eq!(sentences.len(), 1, "{stderr}");
+    for part in parts {
+        assert!(sentences[0].contains(part), "{part:?} is not in {stderr}");
+    }
+}
+
+#[test]
+fn what_was_recorded_is_judged_again_the_same() {
+    let report = report();
+    let output = recheck(&report);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let mut recorded = String::new();
+    for scenario in SCENARIOS {
+        recorded += &fs::read_to_string(report.0.join(scenario).join("verdicts.ndjson")).unwrap();
+    }
+    let (own, twins) = (of_kind(&output, "verdict"), of_kind(&output, "twin"));
+    assert_eq!(own.len() + twins.len(), recorded.lines().count());
+    let stdout = text(&output.stdout);
+    for verdict in recorded.lines() {
+        assert!(stdout.contains(verdict), "{verdict} is not in {stdout}");
+    }
+}
+
+#[test]
+fn a_recording_without_the_zombie_turns_the_verdict() {
+    let report = report();
+    edit(&report, "zombie", without_zombies);
+    let output = recheck(&report);
+    assert_eq!(output.status.code(), Some(1));
+    for verdict in of_kind(&output, "verdict") {
+        // The rest of the story is as it was.
+        assert_eq!(
+            verdict["held"],
+            verdict["scenario"] != "zombie",
+            "{verdict}"
+        );
+    }
+    assert!(
+        of_kind(&output, "twin")
+            .iter()
+            .all(|twin| twin["refuted"] == true)
+    );
+}
+
+#[test]
+fn a_twin_with_the_zombie_of_its_scenario_refutes_nothing() {
+    let report = report();
+    let own = fs::read_to_string(report.0.join("zombie/events.ndjson")).unwrap();
+    let twins = own.replace(r#""scenario":"zombie""#, r#""scenario":"zombie/twin""#);
+    fs::write(report.0.join("zombie/twin/events.ndjson"), twins).unwrap();
+    let output = recheck(&report);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        of_kind(&output, "verdict")
+            .iter()
+            .all(|verdict| verdict["held"] == true)
+    );
+    for twin in of_kind(&output, "twin") {
+        assert_eq!(twin["refuted"], twin["scenario"] != "zombie", "{twin}");
+    }
+}
+
+#[test]
+fn one_scenario_can_be_judged_alone() {
+    let report = report();
+    edit(&report, "zombie", without_zombies);
+    let only = |name| {
+        xtask(&["demo", name, "--recheck", report.path()])
+            .status
+            .code()
+    };
+    assert_eq!((only("wait"), only("zombie")), (Some(0), Some(1)));
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let report = report();
+    fs::remove_file(report.0.join("zombie/twin/events.ndjson")).unwrap();
+    assert_one_sentence(
+        &recheck(&report),
+        77,
+        &["cannot read", "zombie/twin/events.ndjson"],
+    );
+
+    let empty = Folder::new();
+    assert_one_sentence(
+        &recheck(&empty),
+        77,
+        &["no folder of a scenario", empty.path()],
+    );
+    let nowhere = xtask(&["demo", "zombie", "--recheck", "/nowhere"]);
+    assert_one_sentence(&nowhere, 77, &["cannot read /nowhere/zombie/events.ndjson"]);
+}
+
+#[test]
+fn what_is_malformed_is_named() {
+    let broken = |change: &dyn Fn(String) -> Vec<u8>, parts: &[&str]| {
+        let report = report();
+        let path = report.0.join("zombie/events.ndjson");
+        let changed = change(fs::read_to_string(&path).unwrap());
+        fs::write(&path, changed).unwrap();
+        let parts = [&["zombie/events.ndjson"], parts].concat();
+        assert_one_sentence(&recheck(&report), 2, &parts);
+    };
+    broken(&|_| Vec::new(), &["no events"]);
+    broken(&|_| vec![0xff, b'\n'], &["UTF-8"]);
+    broken(
+        &|events| format!("{events}{{\n").into(),
+        &["line ", "no event"],
+    );
+    broken(
+        &|events| events.replace("\"zombie\",\"t\"", "\"wait\",\"t\"").into(),
+        &["line 1", "wait"],
+    );
+    broken(
+        &|events| events.replace("/proc", "stage").into(),
+        &["source"],
+    );
+    // Somebody wishes the process were a zombie, and forgets that the kernel said otherwise.
+    broken(
+        &|events| events.replace("\"state\":\"Z\"", "\"state\":\"S\"").into(),
+        &["raw line"],
+    );
+    let reversed = |events: String| {
+        let lines: Vec<&str> = events.lines().rev().collect();
+        (lines.join("\n") + "\n").into()
+    };
+    broken(&reversed, &["line 2", "earlier"]);
+}
+
+#[test]
+fn recheck_runs_nothing_and_takes_no_options_of_a_run() {
+    for option in ["--real-time", "--speed=5", "--report=x", "--programs=x"] {
+        let output = xtask(&["demo", "--recheck", "x", option]);
+        assert_eq!(output.status.code(), Some(2), "{option}");
+    }
+}
+
+#[test]
+fn verdicts_are_told_though_the_report_has_no_place() {
+    let full = Folder::new();
+    fs::set_permissions(&full.0, fs::Permissions::from_mode(0o555)).unwrap();
+    let place = full.0.join("report");
+    let programs = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap();
+    drop(report()); // the programs are built
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command
+        .args(["demo", "zombie", "wait", "--programs"])
+        .arg(programs);
+    command.arg("--report").arg(&place).stdin(Stdio::null());
+    if nix::unistd::geteuid().is_root() {
+        // Root may write everywhere, but not as nobody; where nobody may not run the programs,
+        // a file in the way has to do.
+        let may = Command::new(programs.join("zombie"))
+            .arg("--help")
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .output();
+        if may.is_ok_and(|output| output.status.success()) {
+            command.uid(NOBODY).gid(NOBODY);
+        } else {
+            fs::write(&place, "in the way").unwrap();
+        }
+    }
+    let output = command.output().unwrap();
+    assert_one_sentence(
+        &output,
+        74,
+        &["cannot write the report to", place.to_str().unwrap()],
+    );
+    let told = text(&output.stdout);
+    for line in ["held     C24", "held     C40", "All 4 claims held."] {
+        assert!(told.contains(line), "{line:?} is not in {told}");
+    }
+}
+
+/// The names under which Chromium is installed.
+const BROWSERS: [&str; 2] = ["chromium", "google-chrome"];
+
+/// Opens the place in Chromium, with a user's folder of its own, without a network; and returns the
+/// document that came of it, and the log. `None` where there is no Chromium.
+fn open(url: &str) -> Option<(String, String)> {
+    let home = Folder::new();
+    for browser in BROWSERS {
+        let output = Command::new(browser)
+            .args(["--headless", "--no-sandbox", "--disable-gpu"])
+            .args(["--no-first-run", "--disable-sync", "--hide-scrollbars"])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+            ])
+            .args([
+                "--virtual-time-budget=3000",
+                "--enable-logging=stderr",
+                "--dump-dom",
+            ])
+            .arg(format!("--user-data-dir={}", home.path()))
+            .arg(url)
+            .stdin(Stdio::null())
+            .output();
+        match output {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => panic!("cannot run {browser}: {error}"),
+            Ok(output) => {
+                assert!(output.status.success(), "{}", text(&output.stderr));
+                return Some((text(&output.stdout), text(&output.stderr)));
+            }
+        }
+    }
+    let _ = writeln!(io::stderr(), "skipped: there is none of {BROWSERS:?}");
+    None
+}
+
+/// Puts the page into a frame as wide as a telephone, and prints what it finds there.
+const LOOK: &str = r##"
+<!DOCTYPE html><iframe style="width:360px;height:800px;border:0"></iframe><p id="found"></p><script>
+const frame = document.querySelector("iframe");
+frame.onload = () => {
+  const page = frame.contentDocument, root = page.documentElement;
+  const all = (what) => [...page.querySelectorAll(what)];
+  const seen = (element) => element.getBoundingClientRect().width > 0;
+  page.querySelectorAll("details").forEach((details) => details.open = true);
+  document.querySelector("#found").textContent = JSON.stringify({
+    width: root.clientWidth,
+    scrollWidth: root.scrollWidth,
+    scripts: all("script").length,
+    dangling: all('a[href^="#"]').map((a) => a.getAttribute("href"))
+      .filter((href) => !page.getElementById(href.slice(1))),
+    files: all("a").map((a) => a.getAttribute("href")).filter((href) => !href.startsWith("#")),
+    outside: all("[src],link[href],image,use")
+      .map((e) => e.getAttribute("src") || e.getAttribute("href"))
+      .filter((place) => place !== "data:,"),
+    timelines: all(".timeline").filter((one) => [...one.querySelectorAll("svg")].filter(seen).length == 1).length,
+    looks: all(".look svg").filter(seen).length,
+    figures: [all(".timeline").length, all(".look").length],
+    hatched: getComputedStyle(page.querySelector(".zombie")).fill,
+  });
+};
+frame.srcdoc = PAGE;
+</script>"##;
+
+#[test]
+fn the_page_opens_and_is_whole() {
+    let report = report();
+    let index = report.0.join("index.html");
+    let Some((dom, log)) = open(&format!("file://{}", index.display())) else {
+        return;
+    };
+    assert!(!log.contains("CONSOLE"), "{log}");
+    for scenario in SCENARIOS {
+        assert!(dom.contains(&format!("id=\"{scenario}\"")), "{scenario}");
+    }
+    assert!(dom.contains("a zombie, adopted"), "no row is marked");
+    assert!(!dom.contains("NOT held"));
+
+    let page = fs::read_to_string(&index).unwrap();
+    let elsewhere = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(
+        !elsewhere.contains("http:")
+            && !elsewhere.contains("https:")
+            && !elsewhere.contains("url(h")
+    );
+
+    let found = look(&report, &page);
+    assert_eq!(found["width"], 360);
+    assert_eq!(found["scrollWidth"], 360, "one has to scroll sideways");
+    assert_eq!(found["scripts"], 0);
+    assert_eq!(found["dangling"], Value::Array(Vec::new()));
+    assert_eq!(found["outside"], Value::Array(Vec::new()));
+    // A timeline for each scenario and each twin, and a picture for each look.
+    assert_eq!(found["figures"][0], fs_count(&report, "timeline.svg"));
+    assert_eq!(found["figures"][1], fs_count(&report, "ps-"));
+    assert_eq!(
+        (&found["timelines"], &found["looks"]),
+        (&found["figures"][0], &found["figures"][1])
+    );
+    for file in found["files"].as_array().unwrap() {
+        let path = report.0.join(file.as_str().unwrap());
+        assert!(
+            fs::metadata(&path).is_ok_and(|file| file.len() > 0),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+fn look(report: &Folder, page: &str) -> Value {
+    let page = serde_json::to_string(page).unwrap().replace("</", "<\\/");
+    let looker = report.0.join("look.html");
+    fs::write(&looker, LOOK.replace("PAGE", &page)).unwrap();
+    let url = format!("file://{}", looker.display());
+    let (dom, log) = open(&url).unwrap();
+    let found = dom.split_once("<p id=\"found\">").unwrap().1;
+    let found = found.split_once("</p>").unwrap().0;
+    serde_json::from_str(&found.replace("&quot;", "\""))
+        .unwrap_or_else(|error| panic!("{error}: {log}"))
+}
+
+/// How many pictures have such a name.
+fn fs_count(report: &Folder, name: &str) -> usize {
+    let mut files = Vec::new();
+    read_all(&report.0, Path::new(""), &mut files);
+    let names = files
+        .iter()
+        .filter_map(|(path, _)| path.file_name()?.to_str());
+    names
+        .filter(|file| file.starts_with(name) && file.ends_with(".svg"))
+        .count()
+}
+
+#[test]
+fn each_picture_is_a_picture() {
+    let report = report();
+    let mut files = Vec::new();
+    read_all(&report.0, Path::new(""), &mut files);
+    let pictures = files
+        .iter()
+        .filter(|(path, _)| path.extension().is_some_and(|end| end == "svg"));
+    let mut page = String::new();
+    for (path, _) in pictures {
+        page += &format!("<img src=\"{}\">\n", path.display());
+    }
+    let count = page.lines().count();
+    page += "<p id=\"found\"></p><script>onload = () => found.textContent = \
+             [...document.images].filter((image) => image.naturalWidth > 200).length</script>";
+    let index = report.0.join("pictures.html");
+    fs::write(&index, page).unwrap();
+    if let Some((dom, _)) = open(&format!("file://{}", index.display())) {
+        assert!(
+            dom.contains(&format!("<p id=\"found\">{count}</p>")),
+            "{count}: {dom}"
+        );
+    }
+}
