@@ -148,7 +148,7 @@ impl Look<'_> {
         let y = |line: usize| MARGIN + 14.0 + line as f64 * LINE;
         let first = command.len();
         html! {
-            svg xmlns="http://www.w3.org/2000/svg" class="term" viewBox=(format!("0 0 {width} {height}")) width=(width) height=(height) role="img" aria-label=(title) {
+            svg xmlns="http://www.w3.org/2000/svg" xml:space="preserve" class="term" viewBox=(format!("0 0 {width} {height}")) width=(width) height=(height) role="img" aria-label=(title) {
                 @if whole { style { (PreEscaped(STYLE)) } }
                 rect class="box" x="0.5" y="0.5" width=(width - 1.0) height=(height - 1.0) rx="8" {}
                 @for (index, line) in command.iter().enumerate() {

@@ -133,11 +133,11 @@ impl<'a> Picture<'a> {
     fn draw(&self) -> Markup {
         html! {
             @for step in 0..self.story.steps.len() { (self.step(step)) }
-            @for &lane in &self.order { (self.lane(lane)) }
             @for (step, x) in self.story.steps.iter().zip(&self.x) {
                 @for &arrow in &step.arrows { (self.arrow(arrow, *x)) }
             }
-            @for &lane in &self.order { (self.label(lane)) }
+            // Over the arrows, which so pass behind the lanes between their two.
+            @for &lane in &self.order { (self.lane(lane)) (self.label(lane)) }
             (self.axis())
         }
     }
@@ -255,7 +255,6 @@ impl<'a> Picture<'a> {
             (from + inset, to + BAR - outset, 7.0)
         };
         let class = arrow.kind.class();
-        // An arrow that comes down ends beside the mark of an exec, if there is one.
         let base = tip + back;
         html! {
             path class=(format!("arrow {class}")) d=(format!("M{x} {start}V{base}")) {}
