@@ -136,6 +136,7 @@ impl Run {
             "wait",
             "goroutine-wait",
             "echo-server",
+            "echo-client",
         ] {
             symlink(built.join(name), folder.join(name)).unwrap();
         }
