@@ -133,13 +133,17 @@ impl<'a> Picture<'a> {
     fn draw(&self) -> Markup {
         html! {
             @for step in 0..self.story.steps.len() { (self.step(step)) }
-            @for (step, x) in self.story.steps.iter().zip(&self.x) {
-                @for &arrow in &step.arrows { (self.arrow(arrow, *x)) }
-            }
-            // Over the arrows, which so pass behind the lanes between their two.
+            @for (arrow, x) in self.arrows() { (self.line(arrow, x)) }
+            // Over the lines, which so pass behind the lanes between their two.
             @for &lane in &self.order { (self.lane(lane)) (self.label(lane)) }
+            @for (arrow, x) in self.arrows() { (self.head(arrow, x)) }
             (self.axis())
         }
+    }
+
+    fn arrows(&self) -> impl Iterator<Item = (Arrow, f64)> {
+        let steps = self.story.steps.iter().zip(&self.x);
+        steps.flat_map(|(step, x)| step.arrows.iter().map(|arrow| (*arrow, *x)))
     }
 
     /// The upper edge of a lane's bar.
@@ -227,7 +231,7 @@ impl<'a> Picture<'a> {
         let middle = from + width / 2.0;
         match life {
             Life::Lives if lane == STAGE => html! {
-                rect class="stage" x=(from) y=(y + 5.0) width=(width) height=(BAR - 10.0) {}
+                rect class="stage" x=(from) y=(y + thinner(lane)) width=(width) height=(BAR - 2.0 * thinner(lane)) {}
             },
             Life::Lives => html! {
                 rect class="lives" x=(from) y=(y) width=(width) height=(BAR) {}
@@ -244,21 +248,35 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// Straight up or down, from the edge of one bar to that of the other.
-    fn arrow(&self, arrow: Arrow, x: f64) -> Markup {
+    /// Straight up or down, from the edge of one bar to where the head begins.
+    fn line(&self, arrow: Arrow, x: f64) -> Markup {
         let (from, to) = (self.y(arrow.from), self.y(arrow.to));
-        let inset = if arrow.from == STAGE { 5.0 } else { 0.0 };
-        let outset = if arrow.to == STAGE { 5.0 } else { 0.0 };
-        let (start, tip, back) = if from < to {
-            (from + BAR - inset, to + outset, -7.0)
+        let inset = thinner(arrow.from);
+        let start = if from < to {
+            from + BAR - inset
         } else {
-            (from + inset, to + BAR - outset, 7.0)
+            from + inset
         };
-        let class = arrow.kind.class();
-        let base = tip + back;
-        html! {
-            path class=(format!("arrow {class}")) d=(format!("M{x} {start}V{base}")) {}
-            path class=(format!("head {class}")) d=(format!("M{} {base}h9l-4.5 {}z", round(x - 4.5), -back)) {}
+        let class = format!("arrow {}", arrow.kind.class());
+        let (_, base) = self.head_of(arrow);
+        html! { path class=(class) d=(format!("M{x} {start}V{base}")) {} }
+    }
+
+    fn head(&self, arrow: Arrow, x: f64) -> Markup {
+        let class = format!("head {}", arrow.kind.class());
+        let (tip, base) = self.head_of(arrow);
+        let begin = round(x - 4.5);
+        html! { path class=(class) d=(format!("M{begin} {base}h9L{x} {tip}z")) {} }
+    }
+
+    /// Where the head of an arrow ends, and where it begins.
+    fn head_of(&self, arrow: Arrow) -> (f64, f64) {
+        let (from, to) = (self.y(arrow.from), self.y(arrow.to));
+        let inset = thinner(arrow.to);
+        if from < to {
+            (to + inset, to + inset - 7.0)
+        } else {
+            (to + BAR - inset, to + BAR - inset + 7.0)
         }
     }
 
@@ -301,6 +319,11 @@ fn places(story: &Story, width: f64) -> Vec<f64> {
         places.push(round(x));
     }
     places
+}
+
+/// By how much this lane's bar is thinner, on each side.
+fn thinner(lane: usize) -> f64 {
+    if lane == STAGE { 5.0 } else { 0.0 }
 }
 
 fn round(length: f64) -> f64 {
