@@ -104,7 +104,7 @@ fn minute(told: &[Told]) -> Markup {
                     (see("zombie"))
                 }
                 li { "Only a " strong { "wait" } " removes it, by its parent." (see("wait")) }
-                li { "A signal does not, SIGKILL neither: it is dead already." (see("zombie-kill")) }
+                li { "A signal does not, not even SIGKILL: it is dead already." (see("zombie-kill")) }
                 li {
                     "When its parent ends, another process becomes its parent, an " strong { "adopter" }
                     ", and it is gone as soon as that one has waited."

@@ -182,7 +182,7 @@ impl Story {
         let lane = known.unwrap_or_else(|| self.spawned(t, &stat, parent.unwrap_or(STAGE)));
         let last = self.lanes[lane].last.replace(stat.clone());
         // `exe` is what the name of /proc/self/exe makes of a process, until it names itself.
-        if stat.name != "exe" || self.lanes[lane].name.is_empty() {
+        if stat.name != "exe" {
             self.lanes[lane].name = printable(&stat.name);
         }
         if let Some(last) = last {
@@ -328,7 +328,7 @@ impl Story {
             None if is_parent => "parent",
             None => "program",
         };
-        if *role == lane.name {
+        if *role == lane.name || lane.name.is_empty() {
             format!("{role} (pid {pid})")
         } else {
             format!("{role}: {} (pid {pid})", lane.name)
@@ -365,4 +365,100 @@ impl Lane {
 /// so does the copy of its parent that a process is at first. One that has ended has none.
 fn is_another_program(before: &Stat, now: &Stat) -> bool {
     before.stack != 0 && now.stack != 0 && before.stack != now.stack
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADOPTER: i32 = 900;
+    const PARENT: Process = Process {
+        pid: 4710,
+        start_time: 100,
+    };
+    const CHILD: Process = Process {
+        pid: 4711,
+        start_time: 101,
+    };
+
+    fn state(process: Process, state: char, ppid: i32, ignored: u64) -> What {
+        let Process { pid, start_time } = process;
+        let stack = if state == 'Z' { 0 } else { pid };
+        let raw = format!(
+            "{pid} (name) {state} {ppid} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0 {start_time} \
+             0 0 0 1 1 {stack} 0 0 0 0 {ignored}"
+        );
+        let name = "name".to_owned();
+        What::State {
+            process,
+            state,
+            ppid,
+            name,
+            raw,
+        }
+    }
+
+    /// A parent with a child, and what follows; a second lies between two events.
+    fn story(rest: Vec<What>, ignored: u64) -> Story {
+        let command = "name".to_owned();
+        let process = PARENT;
+        let mut all = vec![
+            What::Stage { adopter: ADOPTER },
+            What::Start { process, command },
+            state(PARENT, 'S', ADOPTER, ignored),
+            state(CHILD, 'S', PARENT.pid, 0),
+        ];
+        all.extend(rest);
+        let event = |(index, what): (usize, What)| Event {
+            scenario: String::new(),
+            t: index as f64,
+            source: what.source(),
+            what,
+        };
+        let events: Vec<Event> = all.into_iter().enumerate().map(event).collect();
+        Story::new(&events)
+    }
+
+    fn words(story: &Story) -> Vec<&str> {
+        story.steps.iter().map(|step| step.word.as_str()).collect()
+    }
+
+    #[test]
+    fn a_zombie_is_adopted_and_goes_when_the_adopter_waits() {
+        let story = story(
+            vec![
+                state(CHILD, 'Z', PARENT.pid, 0),
+                state(PARENT, 'Z', ADOPTER, 0),
+                state(CHILD, 'Z', ADOPTER, 0),
+                What::Reaped {
+                    pid: CHILD.pid,
+                    status: String::new(),
+                },
+                What::Gone { process: CHILD },
+            ],
+            0,
+        );
+        let expected = [
+            "",
+            "start",
+            "spawn, exec",
+            "exit",
+            "exit",
+            "adopted",
+            "wait",
+        ];
+        assert_eq!(words(&story), expected);
+        let child = &story.lanes[2];
+        assert!(child.is_zombie() && child.end == Some(6));
+        let last = story.steps[6].arrows[0];
+        assert!(last.kind == Kind::Wait && (last.from, last.to) == (STAGE, 2));
+    }
+
+    #[test]
+    fn who_waited_is_told_only_if_somebody_had_to() {
+        let ignores_sigchld = 1 << 16;
+        let gone = || vec![What::Gone { process: CHILD }];
+        assert_eq!(words(&story(gone(), 0))[3], "exit, wait");
+        assert_eq!(words(&story(gone(), ignores_sigchld))[3], "exit, no wait");
+    }
 }
