@@ -13,10 +13,6 @@ pub(crate) enum Chapter {
 }
 
 /// A statement of the chapter.
-#[allow(
-    dead_code,
-    reason = "the whole of it is for whoever asks about one statement"
-)]
 pub(crate) struct Statement {
     /// They are numbered in the chapter's order.
     pub(crate) id: &'static str,

@@ -1,43 +1,61 @@
 //! `cargo xtask list`.
 
-use std::fmt::Write as _;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::demo::EXIT_OUTPUT;
-use crate::scenarios::{ALL, Scenario};
+use crate::output::{self, BOLD, styled, wrapped};
+use crate::scenarios::{ALL, Clock, Scenario};
+
+/// What the program of a scenario takes that not every machine has. It says so itself when it is
+/// run, and is skipped then; here one reads it before.
+const NEEDS: &[(&str, &str)] = &[("pid-namespace", "root, or user namespaces for everybody")];
 
 pub(crate) fn run() -> ExitCode {
-    let mut out = String::new();
-    for scenario in ALL {
-        let Scenario {
-            name,
-            about,
-            by_hand,
-            seconds,
-            claims,
-            twin,
-            ..
-        } = scenario;
-        let _ = writeln!(out, "{name}  ({seconds} s in the chapter)");
-        let _ = writeln!(out, "    {about}\n    by hand: {by_hand}");
-        for claim in *claims {
-            let _ = writeln!(out, "    {}: {}", claim.id, claim.says);
-        }
-        if let Some(twin) = twin {
-            let _ = writeln!(
-                out,
-                "    twin: {}, so that {} must fail",
-                twin.about,
-                twin.refutes.join(", ")
-            );
-        }
+    let width = output::width();
+    let texts: Vec<_> = ALL.iter().map(|scenario| text(scenario, width)).collect();
+    output::print(&texts.concat())
+}
+
+fn text(scenario: &Scenario, width: usize) -> String {
+    let (name, seconds) = (scenario.name, scenario.seconds);
+    let short = seconds / Clock::default().speed;
+    let mut out = format!(
+        "{}  ({seconds} s in the chapter, {short} s in the demo)\n",
+        styled(BOLD, name)
+    );
+    let mut part = |text: &str| out += &wrapped(text, "    ", "      ", width);
+    part(scenario.about);
+    part(&format!("by hand: {}", scenario.by_hand));
+    if let Some(needs) = needs(scenario) {
+        part(&format!("needs: {needs}"));
     }
-    match io::stdout().write_all(out.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "xtask: cannot write to stdout: {error}");
-            ExitCode::from(EXIT_OUTPUT)
+    for claim in scenario.claims {
+        part(&format!("{}: {}", claim.id, claim.says));
+    }
+    if let Some(twin) = &scenario.twin {
+        let refutes = twin.refutes.join(", ");
+        part(&format!(
+            "twin: {}, so that {refutes} must fail",
+            twin.about
+        ));
+    }
+    out
+}
+
+pub(crate) fn needs(scenario: &Scenario) -> Option<&'static str> {
+    let of_it = NEEDS
+        .iter()
+        .find(|(program, _)| *program == scenario.program);
+    of_it.map(|(_, needs)| *needs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_need_is_that_of_a_scenario() {
+        for (program, _) in NEEDS {
+            assert!(ALL.iter().any(|it| it.program == *program), "{program}");
         }
     }
 }

@@ -6,6 +6,7 @@ mod bench;
 mod claims;
 mod demo;
 mod event;
+mod explain;
 mod interrupt;
 mod list;
 mod options;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     match Options::parse().task {
         Task::Demo(options) => demo::run(&options),
         Task::List => list::run(),
+        Task::Explain(options) => explain::run(&options),
         Task::Bench(_) => bench::run(),
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::bench;
 use crate::scenarios::{ALL, Clock};
+use crate::{bench, claims};
 
 /// Shows what the chapter says, on this machine.
 ///
@@ -24,11 +24,21 @@ pub(crate) struct Options {
 pub(crate) enum Task {
     /// Run scenarios, and say of each claim whether it held
     Demo(Demo),
-    /// List the scenarios
+    /// List the scenarios: what each shows, how long it takes, what it needs
     List,
+    /// Say what is behind a claim: what the chapter says, what holds, and where to look
+    Explain(Explain),
     /// Measure times beside those of rivals, in the same run
     #[command(subcommand)]
     Bench(Bench),
+}
+
+#[derive(Args)]
+pub(crate) struct Explain {
+    /// Which claims, such as C29; or all
+    #[arg(required = true, value_name = "CLAIM", ignore_case = true, hide_possible_values = true,
+          value_parser = claim_ids())]
+    pub(crate) claims: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -95,7 +105,7 @@ pub(crate) struct Demo {
 
     /// How much faster than in the chapter the programs sleep, up to 20: faster, a moment would be
     /// over before ps can look
-    #[arg(long, value_name = "FACTOR", default_value = "10", value_parser = speed)]
+    #[arg(long, value_name = "FACTOR", default_value_t = Clock::default().speed, value_parser = speed)]
     speed: f64,
 
     /// Sleep as long as in the chapter
@@ -145,6 +155,11 @@ fn scenario_names() -> PossibleValuesParser {
         .chain(ALL.iter().map(|scenario| scenario.name))
         .collect::<Vec<_>>()
         .into()
+}
+
+fn claim_ids() -> PossibleValuesParser {
+    let ids = claims::ALL.iter().map(|statement| statement.id);
+    ids.chain(["all"]).collect::<Vec<_>>().into()
 }
 
 fn speed(text: &str) -> Result<f64, String> {

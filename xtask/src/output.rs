@@ -1,12 +1,14 @@
 //! What people and programs see of a demo: text, NDJSON, and the line that says how far it is.
 
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::demo::EXIT_OUTPUT;
 use crate::options::Color;
 
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -120,4 +122,56 @@ fn write_all(mut stream: impl Write, text: &str) -> io::Result<()> {
 /// `text` in this style, and no further.
 pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
+}
+
+/// How wide text is on stdout: as wide as the terminal, but not wider than one likes to read.
+pub(crate) fn width() -> usize {
+    let terminal = terminal_size::terminal_size_of(io::stdout());
+    terminal.map_or(80, |(width, _)| usize::from(width.0).clamp(20, 100))
+}
+
+/// `text` broken into lines of `width`: the first behind `first`, the others behind `other`. A word
+/// that is too long for a line has one of its own, so that it can still be pasted.
+pub(crate) fn wrapped(text: &str, first: &str, other: &str, width: usize) -> String {
+    let mut out = first.to_owned();
+    let mut column = first.chars().count();
+    let mut empty = true;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if !empty && column + 1 + length > width {
+            out = out + "\n" + other;
+            column = other.chars().count();
+        } else if !empty {
+            out.push(' ');
+            column += 1;
+        }
+        out += word;
+        column += length;
+        empty = false;
+    }
+    out + "\n"
+}
+
+/// All that a command has to say, with styles in it, on stdout. Returns the exit code.
+pub(crate) fn print(text: &str) -> ExitCode {
+    match write_all(anstream::stdout(), text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "xtask: cannot write to stdout: {error}");
+            ExitCode::from(EXIT_OUTPUT)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrapped;
+
+    #[test]
+    fn lines_are_as_long_as_can_be_and_no_longer() {
+        let text = "one two three four";
+        assert_eq!(wrapped(text, "- ", "  ", 9), "- one two\n  three\n  four\n");
+        assert_eq!(wrapped(text, "", "", 80), "one two three four\n");
+        assert_eq!(wrapped("a longest b", "", "", 4), "a\nlongest\nb\n");
+    }
 }

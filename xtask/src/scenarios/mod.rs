@@ -104,6 +104,13 @@ pub(crate) struct Clock {
     pub(crate) speed: f64,
 }
 
+impl Default for Clock {
+    /// As the demo runs unless told otherwise.
+    fn default() -> Self {
+        Self { speed: 10.0 }
+    }
+}
+
 impl Clock {
     /// A time of the chapter, as an argument.
     pub(crate) fn seconds(self, chapters: f64) -> String {

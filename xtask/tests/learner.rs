@@ -1,0 +1,71 @@
+//! What a learner has at the terminal beside the demo itself.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
+
+use std::process::{Command, Output, Stdio};
+
+fn xtask(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What it prints, if it succeeds.
+#[track_caller]
+fn printed(command: &mut Command) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    assert!(status.success(), "{status}: {}", text(&stderr));
+    text(&stdout)
+}
+
+#[test]
+fn a_claim_is_explained() {
+    let told = printed(&mut xtask(&["explain", "C29"]));
+    for part in [
+        "C29  imprecise\n",
+        "the chapter says: ",
+        "here: ",
+        "shown by: orphan. ",
+        "run: cargo xtask demo orphan\n",
+        "by hand: cargo run -p zombie --example orphan\n",
+        "read: zombie/examples/orphan.rs",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
+    }
+    assert!(told.lines().all(|line| line.len() <= 80), "{told}");
+    let two = printed(&mut xtask(&["explain", "c29", "C30"]));
+    assert!(two.starts_with(&told) && two.contains("\n\nC30  wrong\n"));
+    let all = printed(&mut xtask(&["explain", "all"]));
+    assert!(all.contains(&told));
+}
+
+#[test]
+fn a_claim_that_there_is_not_is_refused_with_those_that_there_are() {
+    let output = xtask(&["explain", "C99"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("'C99'") && stderr.contains("C24, "),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn the_list_tells_of_durations_and_needs() {
+    let list = printed(&mut xtask(&["list"]));
+    assert!(
+        list.contains("zombie  (30 s in the chapter, 3 s in the demo)\n"),
+        "{list}"
+    );
+    assert!(list.contains("needs: root, or user namespaces"), "{list}");
+    assert!(list.lines().all(|line| line.len() <= 80), "{list}");
+}
