@@ -4,6 +4,7 @@
 
 mod bench;
 mod claims;
+mod completions;
 mod demo;
 mod event;
 mod explain;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::List => list::run(),
         Task::Explain(options) => explain::run(&options),
+        Task::Completions { shell } => completions::run(shell),
         Task::Bench(_) => bench::run(),
     }
 }

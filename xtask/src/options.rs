@@ -28,6 +28,11 @@ pub(crate) enum Task {
     List,
     /// Say what is behind a claim: what the chapter says, what holds, and where to look
     Explain(Explain),
+    /// Print a script that lets a shell complete what is typed after `xtask`
+    ///
+    /// It defines `xtask` as `cargo xtask`: `eval "$(cargo xtask completions bash)"`, the same in
+    /// zsh after `compinit`, or `cargo xtask completions fish | source`.
+    Completions { shell: Shell },
     /// Measure times beside those of rivals, in the same run
     #[command(subcommand)]
     Bench(Bench),
@@ -140,6 +145,13 @@ impl Demo {
             speed: if self.real_time { 1.0 } else { self.speed },
         }
     }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

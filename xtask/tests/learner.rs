@@ -69,3 +69,23 @@ fn the_list_tells_of_durations_and_needs() {
     assert!(list.contains("needs: root, or user namespaces"), "{list}");
     assert!(list.lines().all(|line| line.len() <= 80), "{list}");
 }
+
+#[test]
+fn bash_completes_scenarios_and_claims() {
+    let completed = |words: &[&str]| {
+        let script = printed(&mut xtask(&["completions", "bash"]));
+        let [command, before, last] = words else {
+            panic!("three words")
+        };
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({command} {before} {last}); COMP_CWORD=2
+             _xtask {command} {last} {before}; echo \"${{COMPREPLY[@]}}\""
+        );
+        printed(Command::new("bash").args(["-c", &ask]))
+    };
+    assert_eq!(
+        completed(&["xtask", "demo", "zombie-"]),
+        "zombie-kill zombie-parent-kill\n"
+    );
+    assert_eq!(completed(&["xtask", "explain", "C29"]), "C29\n");
+}
