@@ -79,7 +79,8 @@ pub(crate) fn run(options: &Demo) -> ExitCode {
 fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
     let began = Instant::now();
     let scenarios = chosen(&options.scenarios);
-    ps::check().map_err(Failure::Missing)?;
+    ps::check()
+        .map_err(|why| Failure::Missing(format!("{why}; install procps ({})", ps::PACKAGE)))?;
     let mut company = Company::new(options.clock().speed)
         .map_err(|error| Failure::Missing(format!("signals cannot be taken: {error}")))?;
     company.build(options.programs.as_deref())?;

@@ -6,6 +6,7 @@ mod bench;
 mod claims;
 mod completions;
 mod demo;
+mod doctor;
 mod event;
 mod explain;
 mod interrupt;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     reexec::register(programs::BUILD, programs::print);
     reexec::register(bench::GUARD, bench::guard);
     reexec::register(bench::MEASURE, bench::measure);
+    reexec::register(doctor::ENTRY, || ExitCode::SUCCESS);
     if let Some(code) = reexec::init() {
         return code; // a process in which one run took place, the programs were built, or something was measured
     }
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::List => list::run(),
         Task::Explain(options) => explain::run(&options),
+        Task::Doctor => doctor::run(),
         Task::Completions { shell } => completions::run(shell),
         Task::Bench(_) => bench::run(),
     }

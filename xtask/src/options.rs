@@ -28,6 +28,10 @@ pub(crate) enum Task {
     List,
     /// Say what is behind a claim: what the chapter says, what holds, and where to look
     Explain(Explain),
+    /// Look for what all this takes, and say how to get what is missing
+    ///
+    /// Exit codes: 0 the demo can run, 77 it cannot.
+    Doctor,
     /// Print a script that lets a shell complete what is typed after `xtask`
     ///
     /// It defines `xtask` as `cargo xtask`: `eval "$(cargo xtask completions bash)"`, the same in

@@ -134,13 +134,13 @@ pub(crate) fn width() -> usize {
 /// that is too long for a line has one of its own, so that it can still be pasted.
 pub(crate) fn wrapped(text: &str, first: &str, other: &str, width: usize) -> String {
     let mut out = first.to_owned();
-    let mut column = first.chars().count();
+    let mut column = columns(first);
     let mut empty = true;
     for word in text.split(' ') {
-        let length = word.chars().count();
+        let length = columns(word);
         if !empty && column + 1 + length > width {
             out = out + "\n" + other;
-            column = other.chars().count();
+            column = columns(other);
         } else if !empty {
             out.push(' ');
             column += 1;
@@ -150,6 +150,12 @@ pub(crate) fn wrapped(text: &str, first: &str, other: &str, width: usize) -> Str
         empty = false;
     }
     out + "\n"
+}
+
+/// How many columns `text` takes, whose styles take none.
+fn columns(text: &str) -> usize {
+    let plain = anstream::adapter::strip_str(text);
+    plain.map(|part| part.chars().count()).sum()
 }
 
 /// All that a command has to say, with styles in it, on stdout. Returns the exit code.

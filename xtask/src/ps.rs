@@ -39,14 +39,16 @@ pub(crate) fn photograph(pids: &[i32]) -> io::Result<Picture> {
     })
 }
 
-/// Whether there is a `ps` that can be called like this.
+/// How to get a `ps` that can be called like this.
+pub(crate) const PACKAGE: &str = "apt-get install procps";
+
+/// Whether there is one.
 pub(crate) fn check() -> Result<(), String> {
-    const ADVICE: &str = "install procps (apt-get install procps)";
     let own = procfs::own_pid();
     match photograph(&[own]) {
         Ok(picture) if row(&picture.text, own).is_some() => Ok(()),
-        Ok(picture) => Err(format!("ps cannot do `{}`; {ADVICE}", picture.command)),
-        Err(error) => Err(format!("ps cannot be run: {error}; {ADVICE}")),
+        Ok(picture) => Err(format!("this ps cannot do `{}`", picture.command)),
+        Err(error) => Err(format!("ps cannot be run: {error}")),
     }
 }
 

@@ -89,3 +89,33 @@ fn bash_completes_scenarios_and_claims() {
     );
     assert_eq!(completed(&["xtask", "explain", "C29"]), "C29\n");
 }
+
+#[test]
+fn the_doctor_finds_what_the_demo_takes() {
+    let found = printed(&mut xtask(&["doctor"]));
+    for name in [
+        "Linux 5.4 or later: ",
+        "/proc",
+        "ps: ",
+        "cargo: ",
+        "rustc: ",
+    ] {
+        assert!(found.contains(&format!("found    {name}")), "{found}");
+    }
+    assert!(found.contains("missing  a terminal"), "{found}");
+    assert!(found.ends_with("\nThe demo can run.\n"), "{found}");
+    assert!(found.lines().all(|line| line.len() <= 80), "{found}");
+}
+
+#[test]
+fn the_doctor_says_what_is_missing_and_how_to_get_it() {
+    let output = xtask(&["doctor"]).env("PATH", "/nowhere").output().unwrap();
+    assert_eq!(output.status.code(), Some(77));
+    let told = text(&output.stdout);
+    assert!(told.contains("missing  ps: ps cannot be run"), "{told}");
+    assert!(told.contains("apt-get install procps\n"), "{told}");
+    assert!(
+        told.ends_with("The demo cannot run: missing ps, cargo, rustc.\n"),
+        "{told}"
+    );
+}
