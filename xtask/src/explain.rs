@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use crate::claims::Chapter;
 use crate::claims::{self, Statement};
 use crate::options::Explain;
 use crate::output::{self, BAD, BOLD, GOOD, MARK, styled, wrapped};
-use crate::scenarios::{ALL, Chapter, Claim, Scenario};
+use crate::scenarios::{ALL, Claim, Scenario};
 
 pub(crate) fn run(options: &Explain) -> ExitCode {
     let width = output::width();

@@ -9,8 +9,8 @@ use super::files::{EVENTS, TIMELINE, TRANSCRIPT, TWIN, picture, plain_transcript
 use super::story::Story;
 use super::timeline::{NARROW, WIDE};
 use super::{Told, chapter, command, printable, terminal, timeline};
-use crate::event::Event;
 use crate::claims::{self, Chapter};
+use crate::event::Event;
 use crate::scenarios::{Claim, Twin};
 use crate::verdict::Verdict;
 

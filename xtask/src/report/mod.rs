@@ -11,8 +11,8 @@ mod timeline;
 pub(crate) use files::{EVENTS, INDEX, TWIN, write_index};
 pub(crate) use text::table;
 
-use crate::event::{Event, What};
 use crate::claims::{self, Chapter};
+use crate::event::{Event, What};
 use crate::scenarios::{Claim, Scenario};
 use crate::verdict::{self, Verdict};
 

@@ -170,8 +170,7 @@ impl Story {
             | What::Proc { .. }
             | What::Client { .. }
             | What::Missed { .. }
-            | What::Failed { .. } => {
-            }
+            | What::Failed { .. } => {}
         }
     }
 
