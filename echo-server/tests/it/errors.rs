@@ -114,10 +114,11 @@ fn ctrl_c_while_a_worker_is_being_made(model: Model) {
     }
     let server = start(model, "setpgid:delay_enter=300000");
     let mut client = server.connect();
+    // strace is in the group, too, and there before any worker.
     until(
-        "another in the server's group",
-        || server.program.rest_of_group(),
-        |others| !others.is_empty(),
+        "a worker",
+        || server.workers(),
+        |workers| !workers.is_empty(),
     );
     killpg(server.program.pid(), Signal::SIGINT).unwrap();
     if model.has_pool() {
