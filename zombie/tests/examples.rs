@@ -1,0 +1,119 @@
+//! The examples about what remains of a process, from outside; nobody presses Enter, stdin just
+//! ends. `orphan` is tested beside `zombie`.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+
+mod processes;
+
+use std::env;
+use std::process::Command;
+
+use processes::{NOT_SECONDS, Output, Program, closed_pipe};
+
+/// Cargo builds examples along with the tests, but has no variable for their place.
+fn example(name: &str, args: &[&str]) -> Command {
+    let tests = env::current_exe().unwrap_or_else(|error| panic!("{error}"));
+    let example = tests.with_file_name(format!("../examples/{name}"));
+    assert!(example.exists(), "first: cargo build -p zombie --examples");
+    let mut command = Command::new(example);
+    command.args(args);
+    command
+}
+
+fn output(name: &str, args: &[&str]) -> Output {
+    Program::start(&mut example(name, args)).output()
+}
+
+/// Whether the machine does not allow what it takes.
+fn is_skipped(output: &Output) -> bool {
+    if output.code == 77 {
+        println!("skipped: {:?}", output.stderr);
+    }
+    output.code == 77
+}
+
+#[test]
+fn zombies_count_as_processes() {
+    let full = output("resources", &[]);
+    if is_skipped(&full) {
+        return;
+    }
+    assert_eq!(full.code, 0, "{full:?}");
+    assert!(full.stdout[0].starts_with("Refused: "), "{full:?}");
+    assert!(full.stdout.contains(&"Zombies: 5".to_owned()), "{full:?}");
+    let last = "After the wait, one more: exit status: 0";
+    assert_eq!(full.stdout.last().map(String::as_str), Some(last));
+}
+
+#[test]
+fn those_that_are_waited_for_do_not() {
+    let waited = output("resources", &["--wait"]);
+    if is_skipped(&waited) {
+        return;
+    }
+    assert_eq!(waited.code, 0, "{waited:?}");
+    assert!(
+        !waited.stdout.iter().any(|line| line.starts_with("Refused")),
+        "{waited:?}"
+    );
+}
+
+#[test]
+fn statuses_are_kept_until_they_are_read() {
+    let output = output("causes", &[]);
+    assert_eq!(
+        output.stdout[4..],
+        [
+            "exits, status read: exit status: 3",
+            "exits, exists: false",
+            "aborts, status read: signal: 6 (SIGABRT)",
+            "aborts, exists: false",
+            "isKilled, status read: signal: 9 (SIGKILL)",
+            "isKilled, exists: false",
+            "Press Enter to go on.",
+        ]
+    );
+    assert_eq!(output.code, 0);
+}
+
+#[test]
+fn both_kinds_of_adopters_wait_in_the_end() {
+    for args in [&[][..], &["--every", "0.2"]] {
+        let output = output("init-waits", args);
+        assert_eq!(
+            output.stdout.last().map(String::as_str),
+            Some("No child is left.")
+        );
+        assert_eq!(output.code, 0, "{output:?}");
+    }
+}
+
+#[test]
+fn the_number_of_a_zombie_is_skipped_and_then_used_again() {
+    for (args, next) in [(&[][..], 3), (&["--wait"], 2)] {
+        let output = output("pid-reuse", args);
+        if is_skipped(&output) {
+            return;
+        }
+        assert_eq!(output.stdout[0], format!("Ended: 2, the next: {next}"));
+        assert_eq!(output.code, 0, "{output:?}");
+    }
+}
+
+#[test]
+fn nobody_reads_the_output() {
+    for name in ["resources", "causes", "init-waits", "pid-reuse"] {
+        let output = Program::start_to(closed_pipe(), &mut example(name, &[])).output();
+        if !is_skipped(&output) {
+            output.assert_failed(1, "cannot write to stdout: Broken pipe");
+        }
+    }
+}
+
+#[test]
+fn usage() {
+    for value in NOT_SECONDS {
+        output("init-waits", &[&format!("--every={value}")]).assert_usage("--every");
+    }
+}
