@@ -27,8 +27,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use serde::Serialize;
 
-use crate::demo::{self, EXIT_INTERRUPTED, EXIT_MISSING, EXIT_NOT_HELD, EXIT_OUTPUT};
 use crate::options::{Bench, Options, Task};
+use crate::outcome::{self, EXIT_INTERRUPTED, EXIT_MISSING, EXIT_NOT_HELD, EXIT_OUTPUT};
 use crate::programs::{self, cargo_build};
 use crate::{interrupt, stage};
 
@@ -56,7 +56,7 @@ impl Failure {
 pub(crate) fn run() -> ExitCode {
     let interrupted = Arc::new(AtomicBool::new(false));
     let status = guarded(&interrupted);
-    let left = demo::clear_up(); // if the guard was killed, what it had started is ours now
+    let left = outcome::clear_up(); // if the guard was killed, what it had started is ours now
     let (code, sentence) = match status {
         Err(error) => (EXIT_MISSING, format!("cannot start {GUARD}: {error}")),
         Ok(_) if interrupted.load(Ordering::SeqCst) => (

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::prctl;
 
-use crate::demo::EXIT_MISSING;
+use crate::outcome::EXIT_MISSING;
 use crate::output::{self, BAD, BOLD, GOOD, MARK, styled, wrapped};
 use crate::{procfs, ps};
 

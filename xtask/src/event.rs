@@ -90,6 +90,10 @@ pub(crate) enum What {
     /// A photograph of the process table.
     Snapshot {
         moment: String,
+        /// Who was to be in it.
+        pids: Vec<i32>,
+        /// Whether the processes were then held, for somebody to look.
+        held: bool,
         /// To be pasted into a shell.
         command: String,
         text: String,

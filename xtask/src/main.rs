@@ -4,14 +4,18 @@
 
 mod bench;
 mod claims;
+mod company;
 mod completions;
 mod demo;
 mod doctor;
 mod event;
 mod explain;
+mod hold;
 mod interrupt;
+mod lesson;
 mod list;
 mod options;
+mod outcome;
 mod output;
 mod performance;
 mod procfs;
@@ -22,7 +26,9 @@ mod record;
 mod report;
 mod scenarios;
 mod stage;
+mod tree;
 mod verdict;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -40,6 +46,7 @@ fn main() -> ExitCode {
     }
     match Options::parse().task {
         Task::Demo(options) => demo::run(&options),
+        Task::Watch(options) => watch::run(&options),
         Task::List => list::run(),
         Task::Explain(options) => explain::run(&options),
         Task::Doctor => doctor::run(),

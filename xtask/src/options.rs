@@ -24,6 +24,7 @@ pub(crate) struct Options {
 pub(crate) enum Task {
     /// Run scenarios, and say of each claim whether it held
     Demo(Demo),
+    Watch(Watch),
     /// List the scenarios: what each shows, how long it takes, what it needs
     List,
     /// Say what is behind a claim: what the chapter says, what holds, and where to look
@@ -36,7 +37,9 @@ pub(crate) enum Task {
     ///
     /// It defines `xtask` as `cargo xtask`: `eval "$(cargo xtask completions bash)"`, the same in
     /// zsh after `compinit`, or `cargo xtask completions fish | source`.
-    Completions { shell: Shell },
+    Completions {
+        shell: Shell,
+    },
     /// Measure times beside those of rivals, in the same run
     #[command(subcommand)]
     Bench(Bench),
@@ -112,14 +115,21 @@ pub(crate) struct Demo {
     #[arg(required_unless_present = "recheck", value_name = "SCENARIO", value_parser = scenario_names())]
     pub(crate) scenarios: Vec<String>,
 
-    /// How much faster than in the chapter the programs sleep, up to 20: faster, a moment would be
-    /// over before ps can look
-    #[arg(long, value_name = "FACTOR", default_value_t = Clock::default().speed, value_parser = speed)]
-    speed: f64,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
 
-    /// Sleep as long as in the chapter
-    #[arg(long, conflicts_with = "speed")]
-    real_time: bool,
+    /// Stop at each moment: print numbers and commands to paste into another terminal, and go on
+    /// at Enter; needs a terminal
+    ///
+    /// One scenario after another. Who lives is held by SIGSTOP until then, and sleeps afterwards
+    /// for what was left of its sleep. At the end of input, it goes on without stopping.
+    #[arg(long, conflicts_with_all = ["json", "recheck"])]
+    pub(crate) pause: bool,
+
+    /// Ask at each moment what state processes are in, before showing it, and keep score; needs a
+    /// terminal
+    #[arg(long, conflicts_with_all = ["json", "recheck"])]
+    pub(crate) predict: bool,
 
     /// Events and verdicts as NDJSON on stdout; what is for people goes to stderr
     #[arg(long)]
@@ -144,6 +154,53 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
+    /// Whether somebody is to look, or to answer, while it runs.
+    pub(crate) fn is_lesson(&self) -> bool {
+        self.pause || self.predict
+    }
+}
+
+/// Run a scenario, and show its processes as they come, change and go
+///
+/// A line for each change, and on a terminal the tree of processes below, drawn over again. Marked
+/// are zombies.
+///
+/// Exit codes: 0 the story came to its end, 1 it did not, and those of demo.
+#[derive(Args)]
+pub(crate) struct Watch {
+    /// Which scenario; `cargo xtask list` tells of each
+    #[arg(value_parser = PossibleValuesParser::new(ALL.iter().map(|scenario| scenario.name)))]
+    pub(crate) scenario: String,
+
+    /// Run its twin instead: the same without what the claims are about
+    #[arg(long)]
+    pub(crate) twin: bool,
+
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+
+    /// Colours; by default on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+
+    /// Take the programs from this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) programs: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Pace {
+    /// How much faster than in the chapter the programs sleep, up to 20: faster, a moment would be
+    /// over before ps can look
+    #[arg(long, value_name = "FACTOR", default_value_t = Clock::default().speed, value_parser = speed)]
+    speed: f64,
+
+    /// Sleep as long as in the chapter
+    #[arg(long, conflicts_with = "speed")]
+    real_time: bool,
+}
+
+impl Pace {
     pub(crate) fn clock(&self) -> Clock {
         Clock {
             speed: if self.real_time { 1.0 } else { self.speed },

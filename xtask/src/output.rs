@@ -1,6 +1,6 @@
 //! What people and programs see of a demo: text, NDJSON, and the line that says how far it is.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
@@ -8,8 +8,8 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::demo::EXIT_OUTPUT;
 use crate::options::Color;
+use crate::outcome::EXIT_OUTPUT;
 
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -29,19 +29,30 @@ pub(crate) struct Output {
 enum Live {
     Bar(ProgressBar),
     Lines,
+    None,
 }
 
 impl Output {
     pub(crate) fn new(json: bool, color: Color) -> Self {
+        let live = Live::new("{spinner} {elapsed} {wide_msg}");
+        Self::with(json, color, live)
+    }
+
+    /// Where the status is a picture of several lines.
+    pub(crate) fn picture(color: Color) -> Self {
+        Self::with(false, color, Live::new("{msg}"))
+    }
+
+    /// Where one is asked, and answers in the last line: none is drawn over again.
+    pub(crate) fn dialogue(color: Color) -> Self {
+        Self::with(false, color, Live::None)
+    }
+
+    fn with(json: bool, color: Color, live: Live) -> Self {
         let color = match color {
             Color::Auto => ColorChoice::Auto,
             Color::Always => ColorChoice::Always,
             Color::Never => ColorChoice::Never,
-        };
-        let live = if io::stderr().is_terminal() {
-            Live::Bar(bar())
-        } else {
-            Live::Lines
         };
         Self { json, color, live }
     }
@@ -76,6 +87,12 @@ impl Output {
         })
     }
 
+    /// How wide the line that is drawn over again may be.
+    pub(crate) fn status_columns(&self) -> usize {
+        let terminal = terminal_size::terminal_size_of(io::stderr());
+        terminal.map_or(80, |(width, _)| usize::from(width.0))
+    }
+
     /// One step further.
     pub(crate) fn event(&self, event: &str) {
         if let Live::Lines = self.live {
@@ -87,7 +104,14 @@ impl Output {
     /// What is going on right now; to be called a few times a second.
     pub(crate) fn status(&self, status: String) {
         if let Live::Bar(bar) = &self.live {
-            bar.set_message(status);
+            let choice = match self.color {
+                ColorChoice::Auto => AutoStream::choice(&io::stderr()),
+                told => told,
+            };
+            bar.set_message(match choice {
+                ColorChoice::Never => anstream::adapter::strip_str(&status).to_string(),
+                _ => status,
+            });
             bar.tick();
         }
     }
@@ -102,16 +126,24 @@ impl Output {
     fn undisturbed(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         match &self.live {
             Live::Bar(bar) => bar.suspend(write),
-            Live::Lines => write(),
+            Live::Lines | Live::None => write(),
         }
     }
 }
 
-/// Moves when it is told to, not by a thread of its own: see [`crate::interrupt`].
-fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}");
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
-    ProgressBar::new_spinner().with_style(style)
+impl Live {
+    fn new(template: &str) -> Self {
+        let style = ProgressStyle::with_template(template);
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+        // It moves when it is told to, not by a thread of its own: see `crate::interrupt`.
+        let bar = ProgressBar::new_spinner().with_style(style);
+        // Hidden where it cannot be drawn over again: elsewhere than on a terminal, or on a dumb one.
+        if bar.is_hidden() {
+            Live::Lines
+        } else {
+            Live::Bar(bar)
+        }
+    }
 }
 
 fn write_all(mut stream: impl Write, text: &str) -> io::Result<()> {

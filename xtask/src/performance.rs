@@ -22,6 +22,8 @@ pub(crate) struct Part {
     pub(crate) scenario: String,
     pub(crate) twin: bool,
     pub(crate) speed: f64,
+    /// Whether each moment lasts until a line comes in.
+    pub(crate) pauses: bool,
     pub(crate) programs: BTreeMap<String, PathBuf>,
 }
 
@@ -68,6 +70,7 @@ fn set(scenario: &Scenario, part: Part) -> io::Result<Stage> {
         args(clock),
         limit,
         clock,
+        part.pauses,
     )
 }
 

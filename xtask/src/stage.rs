@@ -12,7 +12,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::event::{Event, Process, SKIPPED, Stream, What};
+use crate::hold::Hold;
 use crate::scenarios::Clock;
 use crate::{procfs, ps};
 
@@ -58,6 +59,8 @@ struct Log {
     lines: Mutex<Vec<String>>,
     /// Set when nobody wants this run any more.
     stopped: AtomicBool,
+    /// How often this run was told to go on.
+    turns: AtomicUsize,
 }
 
 impl Log {
@@ -111,6 +114,8 @@ pub(crate) struct Stage {
     skipped: bool,
     /// For the programs' files, if there are to be any; removed with the stage.
     folder: Option<PathBuf>,
+    /// At how many moments it has waited to be told to go on, if it does that at all.
+    pauses: Option<usize>,
     /// For the times of a second program.
     pub(crate) clock: Clock,
 }
@@ -123,6 +128,7 @@ impl Stage {
         args: Vec<String>,
         limit: Duration,
         clock: Clock,
+        pauses: bool,
     ) -> io::Result<Self> {
         nix::sys::prctl::set_child_subreaper(true)?;
         let log = Arc::new(Log {
@@ -130,9 +136,10 @@ impl Stage {
             began: Instant::now(),
             lines: Mutex::default(),
             stopped: AtomicBool::new(false),
+            turns: AtomicUsize::new(0),
         });
         let watched = Arc::clone(&log);
-        thread::spawn(move || stop_at_end_of_stdin(&watched));
+        thread::spawn(move || take_orders(&watched));
         log.record(What::Stage {
             adopter: procfs::own_pid(),
         });
@@ -147,6 +154,7 @@ impl Stage {
             reaping: true,
             skipped: false,
             folder: None,
+            pauses: pauses.then_some(0),
             clock,
         })
     }
@@ -460,8 +468,22 @@ impl Stage {
             .map(drop)
     }
 
-    /// Photographs these processes.
+    /// Photographs these processes. If the run pauses, that is a moment to do so.
     pub(crate) fn look(&mut self, moment: &str, processes: &[Process]) -> Result<(), Stop> {
+        self.photograph(moment, processes, self.pauses.is_some())?;
+        self.pause()
+    }
+
+    /// The same where it cannot pause: an alarm that comes meanwhile would change the story.
+    pub(crate) fn look_in_passing(
+        &mut self,
+        moment: &str,
+        processes: &[Process],
+    ) -> Result<(), Stop> {
+        self.photograph(moment, processes, false)
+    }
+
+    fn photograph(&mut self, moment: &str, processes: &[Process], held: bool) -> Result<(), Stop> {
         let pids: Vec<i32> = processes.iter().map(|process| process.pid).collect();
         self.observe();
         let ps::Picture {
@@ -472,10 +494,30 @@ impl Stage {
         let moment = moment.to_owned();
         self.log.record(What::Snapshot {
             moment,
+            pids,
+            held,
             command,
             text,
             exit_code,
         });
+        Ok(())
+    }
+
+    /// Holds the processes as they are until it is told to go on.
+    fn pause(&mut self) -> Result<(), Stop> {
+        let Some(pauses) = &mut self.pauses else {
+            return Ok(());
+        };
+        *pauses += 1;
+        let pauses = *pauses;
+        let began = Instant::now();
+        let held = Hold::on(&procfs::descendants(procfs::own_pid()));
+        while self.log.turns.load(Ordering::SeqCst) < pauses {
+            self.tick()?; // somebody may kill one of them meanwhile, from another terminal
+            thread::sleep(TICK);
+        }
+        held.release();
+        self.deadline += began.elapsed();
         Ok(())
     }
 
@@ -587,9 +629,12 @@ fn has_changed(known: &procfs::Stat, now: &procfs::Stat) -> bool {
         || known.ignores_sigchld != now.ignores_sigchld
 }
 
-/// The end of our stdin is the order to stop. It comes also when xtask is killed.
-fn stop_at_end_of_stdin(log: &Log) {
-    let _ = io::copy(&mut io::stdin(), &mut io::sink());
+/// A line is the order to go on, the end of our stdin the one to stop. That comes also when xtask is
+/// killed.
+fn take_orders(log: &Log) {
+    for _ in io::stdin().lines().map_while(Result::ok) {
+        log.turns.fetch_add(1, Ordering::SeqCst);
+    }
     log.stopped.store(true, Ordering::SeqCst);
 }
 

@@ -9,7 +9,7 @@ mod text;
 mod timeline;
 
 pub(crate) use files::{EVENTS, INDEX, TWIN, write_index};
-pub(crate) use text::table;
+pub(crate) use text::{heading, line, picture, table};
 
 use crate::claims::{self, Chapter};
 use crate::event::{Event, What};

@@ -13,19 +13,12 @@ use crate::verdict::Verdict;
 impl Told {
     /// Everything about it, to be read.
     pub(crate) fn text(&self, columns: usize) -> String {
-        let Scenario {
-            name,
-            about,
-            by_hand,
-            twin,
-            ..
-        } = self.scenario;
-        let mut out = format!(
-            "\n{}\n{about}\n",
-            styled(BOLD, format_args!("== {name} =="))
-        );
-        let _ = writeln!(out, "{}", styled(DIM, format_args!("by hand: {by_hand}")));
-        out.push_str(&transcript(&self.events, columns));
+        heading(self.scenario) + &transcript(&self.events, columns) + &self.conclusion()
+    }
+
+    /// What is made of it.
+    pub(crate) fn conclusion(&self) -> String {
+        let mut out = String::new();
         let (of_twin, own): (Vec<_>, Vec<_>) = self
             .verdicts
             .iter()
@@ -33,7 +26,7 @@ impl Told {
         for verdict in own {
             out.push_str(&verdict_line(verdict));
         }
-        if let Some(twin) = twin {
+        if let Some(twin) = &self.scenario.twin {
             let _ = writeln!(
                 out,
                 "twin, {}: {}",
@@ -46,6 +39,19 @@ impl Told {
     }
 }
 
+/// What it is about.
+pub(crate) fn heading(scenario: &Scenario) -> String {
+    let Scenario {
+        name,
+        about,
+        by_hand,
+        ..
+    } = scenario;
+    let title = styled(BOLD, format_args!("== {name} =="));
+    let by_hand = styled(DIM, format_args!("by hand: {by_hand}"));
+    format!("\n{title}\n{about}\n{by_hand}\n")
+}
+
 /// What was started, printed, seen and done, with the seconds since the beginning.
 pub(super) fn transcript(events: &[Event], columns: usize) -> String {
     let mut out = String::new();
@@ -54,19 +60,26 @@ pub(super) fn transcript(events: &[Event], columns: usize) -> String {
             let _ = writeln!(out, "{:7.3}  {line}", event.t);
         }
         if let What::Snapshot { command, text, .. } = &event.what {
-            let _ = writeln!(out, "         {}", styled(DIM, format_args!("$ {command}")));
-            for row in text.lines() {
-                let _ = writeln!(out, "         {}", ps_line(row, columns));
-            }
-            if ps::rows(text).is_empty() {
-                let _ = writeln!(out, "         {}", styled(DIM, "(none of them exists)"));
-            }
+            out.push_str(&picture(command, text, columns));
         }
     }
     out
 }
 
-fn line(what: &What) -> Option<String> {
+/// What `ps` printed, below the line of its moment.
+pub(crate) fn picture(command: &str, text: &str, columns: usize) -> String {
+    let mut out = format!("         {}\n", styled(DIM, format_args!("$ {command}")));
+    for row in text.lines() {
+        let _ = writeln!(out, "         {}", ps_line(row, columns));
+    }
+    if ps::rows(text).is_empty() {
+        let _ = writeln!(out, "         {}", styled(DIM, "(none of them exists)"));
+    }
+    out
+}
+
+/// What happened, in a line.
+pub(crate) fn line(what: &What) -> Option<String> {
     let line = match what {
         What::Start { command, process } => {
             format!(

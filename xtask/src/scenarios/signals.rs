@@ -27,7 +27,7 @@ pub(super) const SIGNAL: Scenario = Scenario {
         let program = stage.start()?;
         stage.line("wait...")?;
         stage.until("it sleeps", |_| state(program) == Some('S'))?;
-        stage.look(SLEEPS, &[program])?;
+        stage.look_in_passing(SLEEPS, &[program])?;
         stage.signal(program, Signal::SIGINT);
         stage.line("CTRL+C pressed")?;
         stage.until_gone(program)?;
