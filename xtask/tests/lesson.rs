@@ -1,0 +1,400 @@
+//! What a learner has at a terminal: `demo --pause`, `demo --predict` and `watch`.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{Termios, tcgetattr};
+use nix::unistd::Pid;
+
+/// Inherited by every process of a run, so that what is left of it can be found.
+const MARK: &str = "XTASK_LESSON_TEST";
+
+/// Plenty, also on a busy machine that first has to build the programs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// As the README says of a killed xtask.
+const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Somebody at a terminal, in whose foreground xtask runs.
+struct Terminal {
+    mark: String,
+    folder: PathBuf,
+    master: File,
+    slave: OwnedFd,
+    /// As it was before.
+    mode: Termios,
+    xtask: Child,
+    /// All that has been shown.
+    screen: String,
+    /// How much of that has been looked at.
+    seen: usize,
+}
+
+impl Terminal {
+    fn with(args: &[&str]) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(format!("xtask-lesson-test-{mark}"));
+        let size = Winsize {
+            ws_row: 40,
+            ws_col: 120,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let pty = openpty(Some(&size), None).unwrap();
+        fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut command = Command::new("setsid"); // Ctrl-C goes to whose terminal it is
+        command
+            .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_xtask")])
+            .args(args)
+            .env(MARK, &mark)
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR");
+        if args[0] == "demo" {
+            command.arg("--report").arg(&folder);
+        }
+        let xtask = command
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        Self {
+            mark,
+            folder,
+            master: pty.master.into(),
+            mode: tcgetattr(&pty.slave).unwrap(),
+            slave: pty.slave,
+            xtask,
+            screen: String::new(),
+            seen: 0,
+        }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn look(&mut self) {
+        let mut bytes = [0; 4096];
+        while let Ok(length @ 1..) = self.master.read(&mut bytes) {
+            self.screen += &String::from_utf8_lossy(&bytes[..length]);
+        }
+    }
+
+    /// Waits until this is on the screen, below all that has been waited for before. Returns what is
+    /// between.
+    #[track_caller]
+    fn until_shown(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            self.look();
+            let unseen = &self.screen[self.seen..];
+            if let Some(at) = unseen.find(text) {
+                let between = unseen[..at].to_owned();
+                self.seen += at + text.len();
+                return between;
+            }
+            assert!(Instant::now() < deadline, "{text:?} is not in {unseen}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end of xtask, after which all is as it was before.
+    #[track_caller]
+    fn until_ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            self.look(); // or it could not write any more
+            if let Some(status) = self.xtask.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it goes on: {}", self.screen);
+            thread::sleep(Duration::from_millis(5));
+        };
+        self.look();
+        assert_eq!(tcgetattr(&self.slave).unwrap(), self.mode);
+        let cursor = |order| self.screen.rfind(order);
+        assert!(
+            cursor("\x1b[?25l") <= cursor("\x1b[?25h"),
+            "{}",
+            self.screen
+        );
+        self.assert_nothing_is_left();
+        status
+    }
+
+    /// The process that the screen names like this.
+    fn process(&self, before: &str) -> i32 {
+        let (_, rest) = self.screen.rsplit_once(before).unwrap();
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap()
+    }
+
+    /// The process of this name.
+    fn process_called(&self, name: &str) -> i32 {
+        let is_it = |pid: &i32| {
+            let told = fs::read_to_string(format!("/proc/{pid}/comm"));
+            told.is_ok_and(|told| told.trim_end() == name)
+        };
+        self.processes().into_iter().find(is_it).unwrap()
+    }
+
+    /// Processes that carry the mark, zombies aside: those have no environment any more.
+    fn processes(&self) -> Vec<i32> {
+        let mark = format!("{MARK}={}", self.mark).into_bytes();
+        let is_marked = |pid: &i32| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
+        };
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(is_marked).collect()
+    }
+
+    #[track_caller]
+    fn assert_nothing_is_left(&self) {
+        let deadline = Instant::now() + CLEARED_UP_WITHIN;
+        while !self.processes().is_empty() {
+            assert!(Instant::now() < deadline, "left are {:?}", self.processes());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = self.xtask.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn state(pid: i32) -> char {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest.chars().next().unwrap()
+}
+
+#[track_caller]
+fn until(what: &str, is_true: impl Fn() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+const STOPS: &str = "Enter goes on, Ctrl-C ends.";
+
+#[test]
+fn a_moment_lasts_until_enter() {
+    let mut terminal = Terminal::with(&["demo", "zombie", "--pause", "--speed", "20"]);
+    let shown = terminal.until_shown(STOPS);
+    assert!(shown.contains("Moment 1: the child has ended, its parent sleeps"));
+    let parent = terminal.process("zombie --parent-sleep 1.5\x1b[0m \x1b[2m(pid ");
+    let child = terminal.process("My pid is: ");
+    for command in [
+        format!("ps -o pid,ppid,stat,comm -p {parent},{child}"),
+        format!("kill -KILL {child};"),
+        format!("ls -l /proc/{parent}/fd"),
+    ] {
+        assert!(shown.contains(&command), "{command:?} is not in {shown}");
+    }
+    until("the parent is held", || state(parent) == 'T');
+    thread::sleep(Duration::from_secs(2)); // longer than the parent would have slept
+    assert_eq!((state(parent), state(child)), ('T', 'Z'));
+
+    terminal.types("\n");
+    let shown = terminal.until_shown(STOPS);
+    assert!(shown.contains("End parent process."), "{shown}");
+    assert!(shown.contains("Moment 2: the parent has ended, too"));
+    assert!(!shown.contains("stopped (T)"), "{shown}");
+    terminal.types("\n");
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+    assert!(terminal.screen.contains("All 3 claims held."));
+}
+
+/// The child sleeps longer than its parent, also if both were held for longer than either sleeps:
+/// else it could not be seen to live on as an orphan.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_is_left_of_a_sleep_is_kept() {
+    let mut terminal = Terminal::with(&["demo", "orphan", "--pause", "--speed", "20"]);
+    let shown = terminal.until_shown(STOPS);
+    assert!(shown.contains("--parent-sleep 0.5 --child-sleep 1.25"));
+    thread::sleep(Duration::from_secs(2));
+    for _ in 0..3 {
+        terminal.types("\n");
+        terminal.until_shown(STOPS);
+    }
+    terminal.types("\n");
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+}
+
+/// The twin: stopped by hand, the child's sleep is over as soon as it goes on, before its parent's.
+#[test]
+fn otherwise_who_goes_on_sleeps_no_longer() {
+    let mut terminal = Terminal::with(&["watch", "orphan", "--speed", "20"]);
+    terminal.until_shown("My pid is: ");
+    terminal.until_shown("\r\n");
+    let child = terminal.process("My pid is: ");
+    let parent = terminal.process("--child-sleep 1.25\x1b[0m \x1b[2m(pid ");
+    let signal = |pid, signal| kill(Pid::from_raw(pid), signal).unwrap();
+    signal(parent, Signal::SIGSTOP);
+    signal(child, Signal::SIGSTOP);
+    until("both are stopped", || {
+        state(parent) == 'T' && state(child) == 'T'
+    });
+    thread::sleep(Duration::from_secs(2));
+    signal(child, Signal::SIGCONT);
+    until("the child has ended", || state(child) == 'Z');
+    assert_eq!(state(parent), 'T');
+    signal(parent, Signal::SIGCONT);
+    assert_eq!(terminal.until_ended().code(), Some(1)); // no orphan has lived
+}
+
+#[test]
+fn predictions_are_asked_for_and_counted() {
+    let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--speed", "20"]);
+    for (answer, verdict) in [
+        ("s", "Right"),
+        ("Z", "Right"),
+        ("what?", "What does ps show for"), // once more
+        ("z", "No"),
+        ("-", "Right"),
+    ] {
+        let shown = terminal.until_shown("- nothing: ");
+        assert!(!shown.contains("<defunct>") || terminal.screen.contains("Right"));
+        terminal.types(&format!("{answer}\n"));
+        terminal.until_shown(verdict);
+    }
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+    assert!(terminal.screen.contains("You foretold 3 of 4 states."));
+    assert!(!terminal.screen.contains(STOPS));
+}
+
+/// Before the first question, nothing on the screen may answer it.
+#[test]
+fn what_is_asked_has_not_been_told() {
+    let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--pause"]);
+    let shown = terminal.until_shown("- nothing: ");
+    assert!(!shown.contains("(Z)") && !shown.contains("STAT"), "{shown}");
+    terminal.types("s\nz\n");
+    let shown = terminal.until_shown(STOPS);
+    assert!(shown.contains("<defunct>"), "{shown}");
+    terminal.types("\x04"); // the end of input: it does not stop any more
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+    assert!(terminal.screen.contains("You foretold 2 of 2 states."));
+}
+
+#[test]
+fn without_a_terminal_there_is_no_lesson() {
+    for option in ["--pause", "--predict"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(["demo", "zombie", option])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(77));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("need a terminal"), "{stderr}");
+        assert!(stderr.lines().count() == 1 && output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn ctrl_c_at_a_moment_leaves_nothing() {
+    for option in ["--pause", "--predict"] {
+        let mut terminal = Terminal::with(&["demo", "zombie", option]);
+        terminal.until_shown(if option == "--pause" {
+            STOPS
+        } else {
+            "- nothing: "
+        });
+        terminal.types("\x03");
+        assert_eq!(
+            terminal.until_ended().code(),
+            Some(130),
+            "{}",
+            terminal.screen
+        );
+        let told = "interrupted; 0 processes left";
+        assert!(terminal.screen.contains(told), "{}", terminal.screen);
+    }
+}
+
+/// Who is held could not end by itself.
+#[test]
+fn killed_at_a_moment_it_leaves_nothing() {
+    let mut terminal = Terminal::with(&["demo", "zombie", "--pause"]);
+    terminal.until_shown(STOPS);
+    let parent = terminal.process("zombie --parent-sleep 3\x1b[0m \x1b[2m(pid ");
+    until("the parent is held", || state(parent) == 'T');
+    let xtask = terminal.process_called("xtask");
+    kill(Pid::from_raw(xtask), Signal::SIGKILL).unwrap();
+    assert!(!terminal.until_ended().success());
+}
+
+#[test]
+fn a_story_is_watched_as_a_tree() {
+    let mut terminal = Terminal::with(&["watch", "zombie", "--speed", "20"]);
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+    let screen = &terminal.screen;
+    for part in [
+        "zombie. A child ends while its parent sleeps",
+        "└─ ",
+        "childProcess child: zombie (Z)", // in the tree
+        ": adopted by ",
+        "Over; 0 processes left.",
+        "\x1b[2A", // drawn over
+    ] {
+        assert!(screen.contains(part), "{part:?} is not in {screen}");
+    }
+}
+
+#[test]
+fn without_a_terminal_a_story_is_lines() {
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["watch", "zombie", "--speed", "20"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(!told.contains('\x1b') && !told.contains("└─"), "{told}");
+    let line_with = |part: &str| told.lines().position(|line| line.contains(part));
+    let zombie = line_with("childProcess: started by").unwrap();
+    let adopted = line_with("adopted by").unwrap();
+    assert!(zombie < adopted && told.ends_with("Over; 0 processes left.\n"));
+}
+
+#[test]
+fn ctrl_c_while_one_watches_leaves_nothing() {
+    let mut terminal = Terminal::with(&["watch", "zombie", "--real-time"]);
+    terminal.until_shown("zombie (Z)");
+    terminal.types("\x03");
+    assert_eq!(
+        terminal.until_ended().code(),
+        Some(130),
+        "{}",
+        terminal.screen
+    );
+    assert!(terminal.screen.contains("interrupted; 0 processes left"));
+}
