@@ -35,18 +35,13 @@ fn perform(options: &Watch, output: &Output) -> Result<bool, Failure> {
     let title = format!("{}. {title}\n", styled(BOLD, scenario.name));
     output.text(&title).map_err(cannot_write)?;
     let mut tree = Tree::default();
-    let mut drawn = String::new();
     let events = company.play_alone(scenario, options.twin, false, |happening| {
         if let Happening::Event(event) = happening
             && let Some(line) = tree.take(event)
         {
             output.text(&(line + "\n")).map_err(cannot_write)?;
         }
-        let picture = tree.picture(output.status_columns());
-        if picture != drawn {
-            drawn.clone_from(&picture);
-            output.status(picture);
-        }
+        output.status(tree.picture(output.status_columns()));
         Ok(false)
     })?;
     output.finish();
