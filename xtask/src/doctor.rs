@@ -161,7 +161,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "a terminal",
-        needed_for: For::Only("the live line of the demo, and colours"),
+        needed_for: For::Only("demo --pause and --predict, the tree of watch, and colours"),
         look: terminal,
         how_to_get_it: "run it at a terminal, and not into a pipe",
     },

@@ -358,7 +358,7 @@ fn a_story_is_watched_as_a_tree() {
     assert!(terminal.until_ended().success(), "{}", terminal.screen);
     let screen = &terminal.screen;
     for part in [
-        "zombie. A child ends while its parent sleeps",
+        ". A child ends while its parent sleeps",
         "└─ ",
         "childProcess child: zombie (Z)", // in the tree
         ": adopted by ",
