@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::event::Process;
-use crate::procfs;
+use crate::{procfs, stage};
 
 /// How long a process may take to stop. One that waits for a disk does not until it has it.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -43,9 +43,11 @@ impl Hold {
         Self { held }
     }
 
+    /// Lets them go on: also one that does not look stopped right now, being on its way back into
+    /// the stop after we have traced it.
     pub(crate) fn release(self) {
         for process in self.held {
-            if is_stopped(process) {
+            if stage::state(process).is_some() {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGCONT);
             }
         }
@@ -53,8 +55,7 @@ impl Hold {
 }
 
 fn is_stopped(process: Process) -> bool {
-    procfs::stat(process.pid)
-        .is_some_and(|stat| stat.process == process && matches!(stat.state, 'T' | 't'))
+    matches!(stage::state(process), Some('T' | 't'))
 }
 
 fn threads(process: Process) -> Vec<Pid> {

@@ -426,13 +426,17 @@ impl Stage {
         }
     }
 
-    /// Waits for every child that has ended: the programs, and whatever was adopted.
+    /// Waits for every child that has ended: the programs, and whatever was adopted. Not before it
+    /// has been seen to have ended, or one that has just been adopted would be gone without a word.
     fn reap(&mut self) {
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            let (pid, status) = match status {
-                WaitStatus::Exited(pid, code) => (pid, format!("exit status: {code}")),
-                WaitStatus::Signaled(pid, signal, _) => (pid, format!("signal: {signal}")),
-                _ => return,
+        let own = procfs::own_pid();
+        let ended = |stat: &&procfs::Stat| stat.state == 'Z' && stat.ppid == own;
+        let ended = self.seen.values().filter(ended);
+        for pid in ended.map(|stat| Pid::from_raw(stat.process.pid)) {
+            let status = match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, code)) => format!("exit status: {code}"),
+                Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal: {signal}"),
+                _ => continue,
             };
             self.skipped |= status == SKIPPED;
             self.log.record(What::Reaped {

@@ -379,10 +379,17 @@ fn without_a_terminal_a_story_is_lines() {
     assert!(output.status.success());
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(!told.contains('\x1b') && !told.contains("└─"), "{told}");
-    let line_with = |part: &str| told.lines().position(|line| line.contains(part));
-    let zombie = line_with("childProcess: started by").unwrap();
-    let adopted = line_with("adopted by").unwrap();
-    assert!(zombie < adopted && told.ends_with("Over; 0 processes left.\n"));
+    let (_, child) = told.split_once("My pid is: ").unwrap();
+    let child = child.lines().next().unwrap();
+    let of_child: Vec<&str> = told
+        .lines()
+        .filter(|line| line.contains(&format!("  {child} ")))
+        .collect();
+    for part in [": started by ", "zombie (Z)", ": adopted by ", ": gone"] {
+        let is_told = of_child.iter().any(|line| line.contains(part));
+        assert!(is_told, "{part:?} is not in {of_child:#?}");
+    }
+    assert!(told.ends_with("Over; 0 processes left.\n"), "{told}");
 }
 
 #[test]
