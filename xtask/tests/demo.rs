@@ -326,6 +326,54 @@ fn a_parent_that_reaps_at_once_is_noticed() {
     run.assert_nothing_is_left();
 }
 
+/// Five programs that do otherwise than they should, by their own options: two that wait for their
+/// children, and so have no zombies; three without what they are to show.
+#[test]
+fn sabotage_turns_just_the_claims_of_its_scenarios() {
+    const CURED: [(&str, &str, &str); 2] = [
+        ("resources", "--wait", "C25"),
+        ("pid-reuse", "--wait", "C35"),
+    ];
+    const BROKEN: [(&str, &str, &str); 2] = [
+        ("remove-zombie", "--once", "C33"),
+        ("ignore-sigchld", "--default", "C34"),
+    ];
+    let _stage = stage();
+    let run = Run::new();
+    let programs = run.programs();
+    let real = |name: &str| fs::read_link(programs.join(name)).unwrap();
+    for (name, option, _) in CURED.iter().chain(&BROKEN) {
+        let (path, real) = (programs.join(name), real(name));
+        let real = real.display();
+        let script = format!(
+            r#"case " $* " in *" {option} "*) exec {real} "$@" ;; *) exec {real} "$@" {option} ;; esac"#
+        );
+        put_script(&path, &script);
+    }
+    let (path, real) = (programs.join("handler-limits"), real("handler-limits"));
+    put_script(&path, &format!(r#"exec {} "$1" "$2""#, real.display())); // no --signalfd
+    let sabotaged = CURED.iter().chain(&BROKEN).map(|(_, _, claim)| *claim);
+    let sabotaged: BTreeSet<&str> = sabotaged.chain(["C43"]).collect();
+
+    let output = run.output(&[
+        "demo",
+        "all",
+        "--json",
+        "--programs",
+        programs.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let events = ndjson(&output.stdout);
+    let is_skipped: Vec<&Value> = of_kind(&events, "skipped").collect();
+    let verdicts: Vec<&Value> = of_kind(&events, "verdict").collect();
+    assert_eq!(verdicts.len() + is_skipped.len(), 49, "{is_skipped:?}");
+    let turned = verdicts.iter().filter(|verdict| verdict["held"] == false);
+    let turned: BTreeSet<&str> = turned.map(|it| it["claim"].as_str().unwrap()).collect();
+    assert_eq!(turned, sabotaged, "{}", text(&output.stderr));
+    assert!(of_kind(&events, "twin").all(|twin| twin["refuted"] == true));
+    run.assert_nothing_is_left();
+}
+
 #[test]
 fn a_twin_that_shows_no_fault_is_noticed() {
     let run = Run::new();
