@@ -64,9 +64,14 @@ fn split(new_group: bool) -> io::Result<Fork> {
     io::stdout().flush()?;
     let parent = process::id();
     let (prospect, childs) = Prospect::new()?;
+    // 1. The table of descriptors is full.
+    // 2. The new process runs, and reads what is meant for one like it.
+    // 3. We get no pidfd, kill it, and report that there is none.
+    // What it has read would be lost. So there has to be room for the pidfd before.
+    let room = prospect.reserve()?;
     match sys::fork(new_group)? {
         sys::Forked::Parent(pid) => {
-            drop(childs);
+            drop((childs, room));
             let handle = prospect.of(pid)?;
             Ok(Fork::Parent(Child::new(
                 pid,

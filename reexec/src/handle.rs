@@ -44,6 +44,15 @@ impl Prospect {
         Ok((Prospect::Number(ours), Some(childs)))
     }
 
+    /// A descriptor that takes the place of the handle's until it is dropped, if the child is not
+    /// to run without one.
+    pub(crate) fn reserve(&self) -> io::Result<Option<OwnedFd>> {
+        match self {
+            Prospect::Pidfd => sys::pidfd_open(std::process::id() as i32).map(Some),
+            Prospect::Number(_) => Ok(None),
+        }
+    }
+
     /// To be called while nobody can have reaped the child. If it fails, the child is killed and
     /// reaped.
     pub(crate) fn of(self, pid: i32) -> io::Result<Handle> {

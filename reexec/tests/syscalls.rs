@@ -11,7 +11,7 @@
 mod support;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -19,6 +19,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reexec::{Fork, Stage};
 use support::{LIMIT, Skipped, children, descriptors, is_gone, needs, until_stdin_ends};
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             spawn_by_the_standard_library_as_a_user,
             live_without_pidfds,
             spawn_an_unknown_entry,
+            fork_with_a_full_table,
         ],
         support::trials![
             a_spawn_copies_no_page_tables,
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
             the_standard_library_copies_page_tables_where_a_user_is_set,
             everything_works_where_pidfds_are_refused,
             a_child_asked_for_an_unknown_entry_exits_with_127,
+            a_copy_does_not_run_if_there_is_no_room_for_its_handle,
         ],
     )
 }
@@ -192,4 +195,37 @@ fn a_child_asked_for_an_unknown_entry_exits_with_127() -> Result<(), Skipped> {
 fn spawn_an_unknown_entry() {
     let error = reexec::command("noSuchEntry").spawn().unwrap_err();
     assert!(matches!(error.stage(), Stage::UnknownEntry), "{error:?}");
+}
+
+/// The parent would kill it before it has done much; here, strace holds the parent back.
+fn a_copy_does_not_run_if_there_is_no_room_for_its_handle() -> Result<(), Skipped> {
+    let delay = "inject=pidfd_open:delay_enter=300000";
+    let trace = trace(
+        &["-e", "trace=pidfd_open,clone", "-e", delay],
+        "fork_with_a_full_table",
+    )?;
+    assert!(trace.contains("EMFILE"), "{trace}");
+    Ok(())
+}
+
+fn fork_with_a_full_table() {
+    let (mut ours, mut copys) = io::pipe().unwrap();
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 64, most).unwrap();
+    let mut all = Vec::new();
+    while let Ok(another) = ours.try_clone() {
+        all.push(another);
+    }
+    match reexec::fork() {
+        Err(error) => assert_eq!(error.raw_os_error(), Some(nix::libc::EMFILE)),
+        Ok(Fork::Child) => {
+            copys.write_all(b"it runs").unwrap();
+            reexec::exit_now(0);
+        }
+        Ok(Fork::Parent(_)) => panic!("there was room"),
+    }
+    drop((all, copys));
+    let mut said = String::new();
+    ours.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
 }
