@@ -126,15 +126,29 @@ impl Intake {
         let paused = self.backoff.until().filter(|_| is_wanted);
         let until = deadline.into_iter().chain(paused).min();
         let mut events = [EpollEvent::empty(); 128];
-        let count = match self.epoll.wait(&mut events, timeout(until)) {
-            Err(Errno::EINTR) => 0,
-            result => result?,
-        };
+        // What has come while this worker was in a session; there has been no need to wake it up.
+        let mut count = self.look(&mut events, EpollTimeout::ZERO)?;
+        let has_slept = count == 0;
+        if has_slept {
+            count = self.look(&mut events, timeout(until))?;
+        }
         self.events.extend(events[..count].iter().rev());
         // Orders come first, also if a client came before them while this worker was in a session:
-        // whoever has the listener after us will serve it.
-        self.events.sort_by_key(|event| event.data() == ORDERS);
+        // whoever has the listener after us will serve it. But if this worker was idle, it may be
+        // the only one that was woken up for the client. Did it leave without it:
+        // 1. A client comes, and wakes this worker up, and none of the others.
+        // 2. Before it runs, the orders come.
+        // 3. It leaves, and the others sleep on until the next client comes.
+        self.events
+            .sort_by_key(|event| (event.data() == ORDERS) != has_slept);
         Ok(())
+    }
+
+    fn look(&self, events: &mut [EpollEvent], timeout: EpollTimeout) -> io::Result<usize> {
+        match self.epoll.wait(events, timeout) {
+            Err(Errno::EINTR) => Ok(0),
+            result => Ok(result?),
+        }
     }
 
     fn watch_if_open(&mut self) -> io::Result<()> {

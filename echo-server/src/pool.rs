@@ -127,8 +127,8 @@ impl Pool {
         let score = board.read(row);
         // If it fails, the figures of the next one in this place are wrong, and nothing else.
         let _ = board.write(row, &Score::default());
-        self.accepted += score.accepted;
-        self.refused += score.refused;
+        add(&mut self.accepted, score.accepted);
+        add(&mut self.refused, score.refused);
         score
     }
 
@@ -150,6 +150,11 @@ impl Pool {
     fn paused_until(&mut self) -> Option<Instant> {
         self.shortage.until().max(self.crashes.until())
     }
+}
+
+/// What a worker says may be any number: somebody may have broken into it.
+fn add(sum: &mut u64, number: u64) {
+    *sum = sum.saturating_add(number);
 }
 
 impl Dispatch for Pool {
@@ -242,9 +247,9 @@ impl Dispatch for Pool {
             refused: self.refused,
         };
         for score in scores {
-            counts.active += score.active;
-            counts.accepted += score.accepted;
-            counts.refused += score.refused;
+            add(&mut counts.active, score.active);
+            add(&mut counts.accepted, score.accepted);
+            add(&mut counts.refused, score.refused);
         }
         counts
     }

@@ -1,10 +1,14 @@
 //! A pool that loses its workers, or cannot have them.
 
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::processes::until;
+use crate::processes::{Program, until};
 use crate::server::{Model, stop};
 
 models!(a_crash_loop_slows_down, prefork, thread, multiplex);
@@ -63,4 +67,67 @@ fn idle_workers_that_are_stopped_hold_up_nobody(model: Model) {
     for _ in 0..20 {
         server.assert_serves();
     }
+}
+
+models!(a_worker_that_says_anything_of_itself_does_no_harm, prefork);
+/// Somebody has broken into it, and writes numbers of which the sum is no number.
+fn a_worker_that_says_anything_of_itself_does_no_harm(model: Model) {
+    let mut server = model.start(&["--workers", "2"]);
+    drop(server.connect_many(2));
+    server.assert_is_at_rest(model);
+    let folder = format!("/proc/{}/fd", server.program.pid());
+    let entries = fs::read_dir(folder).unwrap().flatten();
+    let mut files = entries.map(|entry| entry.path());
+    let is_board = |path: &PathBuf| {
+        fs::read_link(path).is_ok_and(|link| link.display().to_string().contains("scoreboard"))
+    };
+    let board = files.find(is_board).unwrap();
+    let board = File::options().write(true).open(board).unwrap();
+    board.write_all_at(&[0xff; 2 * 40], 0).unwrap();
+    server.program.signal(Signal::SIGUSR1);
+    server.program.stderr.next_with("status: ");
+    for worker in server.workers() {
+        kill(worker, Signal::SIGKILL).unwrap();
+        server.program.stderr.next_with("failed");
+    }
+    server.assert_serves();
+}
+
+models!(
+    a_worker_that_leaves_takes_the_client_that_woke_it_up,
+    prefork
+);
+/// 1. A client comes. Of two idle workers, the kernel wakes up the one that has waited for longer.
+/// 2. Before it runs, as its processor is busy, it is ordered to leave.
+///
+/// The other one has not been woken up.
+fn a_worker_that_leaves_takes_the_client_that_woke_it_up(model: Model) {
+    let mut probe = Command::new("taskset");
+    probe.args(["-c", "0", "chrt", "-i", "0", "true"]);
+    if !Program::try_start(&mut probe).is_ok_and(|probe| probe.exit_code() == 0) {
+        println!("skipped: needs taskset(1), chrt(1) and processor 0");
+        return;
+    }
+    let mut server = model.start(&["--workers", "2"]);
+    drop(server.connect_many(2));
+    server.assert_is_at_rest(model);
+    let first = server.workers()[0];
+    kill(first, Signal::SIGKILL).unwrap();
+    server.program.stderr.next_with("failed");
+    let others = || server.workers().iter().filter(|pid| **pid != first).count();
+    until("a worker in its place", others, |count| *count == 2);
+    server.assert_is_at_rest(model);
+    let mut busy = Command::new("taskset");
+    let _busy = Program::start(busy.args(["-c", "0", "sh", "-c", "while :; do :; done"]));
+    for worker in server.workers() {
+        // It runs when nobody else wants to, on the processor where somebody does.
+        for tool in [["taskset", "-p", "-c"], ["chrt", "-i", "-p"]] {
+            let mut command = Command::new(tool[0]);
+            command.args(&tool[1..]).args(["0", &worker.to_string()]);
+            assert_eq!(Program::start(&mut command).output().code, 0);
+        }
+    }
+    let mut client = server.connect();
+    server.program.signal(Signal::SIGTTOU);
+    client.assert_echo(b"served");
 }
