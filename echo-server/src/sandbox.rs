@@ -138,7 +138,11 @@ impl Sandbox {
                     return Err(io::Error::other(error.to_owned()));
                 }
                 let missing = report.lines().map(|reason| format!("without {reason}"));
-                let lines = [seen(probe.id())?].into_iter().chain(missing).collect();
+                // To serve takes no /proc.
+                let seen = seen(probe.id()).unwrap_or_else(|error| {
+                    format!("what a worker has cannot be looked at in /proc: {error}")
+                });
+                let lines = [seen].into_iter().chain(missing).collect();
                 drop(hold);
                 probe.wait()?;
                 Ok(TriedOut::Report(lines))
@@ -237,7 +241,8 @@ fn close_file_system() -> io::Result<()> {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
             Err(io::Error::other("this kernel has none"))
         }
-        Ok(_) => match File::open("/proc/self/status") {
+        // What is there in every file system.
+        Ok(_) => match File::open("/") {
             Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(()),
             _ => Err(io::Error::other("applied, and yet a file can be opened")),
         },
@@ -345,6 +350,10 @@ fn memory_but_no_code() -> Result<SeccompRule, seccompiler::BackendError> {
 /// What the kernel says of a process, in its own words. It says nothing of Landlock: that one was
 /// tried.
 fn seen(id: u32) -> io::Result<String> {
+    // In a new pid namespace it may be the old one's, where the number is somebody else's.
+    if fs::read_link("/proc/self")?.as_os_str() != process::id().to_string().as_str() {
+        return Err(io::Error::other("it is that of another pid namespace"));
+    }
     let status = fs::read_to_string(format!("/proc/{id}/status"))?;
     let limits = fs::read_to_string(format!("/proc/{id}/limits"))?;
     let first = |text: &str, name: &str| {

@@ -106,6 +106,33 @@ fn its_number_is_1() {
     });
 }
 
+/// The sandbox is looked at in /proc, which may be missing, or be that of other processes.
+#[test]
+fn proc_is_not_its_own() {
+    if !is_root() || !Program::try_start(unshare().arg("true")).is_ok_and(|it| it.exit_code() == 0)
+    {
+        println!("skipped: needs root, and the right to make namespaces");
+        return;
+    }
+    for (script, sandbox) in [
+        (
+            "exec unshare --pid --fork --kill-child \"$0\" \"$@\"",
+            "try",
+        ),
+        ("mount -t tmpfs none /proc && exec \"$0\" \"$@\"", "try"),
+        ("mount -t tmpfs none /proc && exec \"$0\" \"$@\"", "require"),
+    ] {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, crate::server::BINARY]);
+        command.args(["0", "--sandbox", sandbox]);
+        let mut server = Server::run(&mut command);
+        let line = server.program.stderr.next();
+        let start = "echo-server: sandbox: what a worker has cannot be looked at in /proc: ";
+        assert!(line.starts_with(start), "{script}: {line}");
+        assert!(server.connect().session(b"served").unwrap() == b"served");
+    }
+}
+
 #[test]
 fn orphans_of_others_are_reaped() {
     const ORPHANS: usize = 20;
