@@ -79,7 +79,12 @@ impl AcceptLoop {
                 session(format_args!("{source} refused: too many of its clients"));
                 Next::Refused
             }
-            Accepted::Nobody | Accepted::Closed => Next::None,
+            Accepted::Nobody => Next::None,
+            // By its owner, who has handed it to us. It is readable all the time then.
+            Accepted::Closed => {
+                self.pause("cannot accept: the listener has been shut down");
+                Next::None
+            }
             Accepted::Shortage(error) => {
                 self.pause(&format!("cannot accept: {error}"));
                 Next::None

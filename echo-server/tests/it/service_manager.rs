@@ -4,18 +4,20 @@ use std::env;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
 
 use crate::models::{command, in_every_model, served};
 use crate::processes::{LIMIT, Program, number, reap};
 use crate::server::{BINARY, Server};
+use crate::shortage::assert_rest;
 
 /// Starts the server as sd_listen_fds(3) says, with `sockets` times this socket.
 fn hand_over(socket: impl Into<OwnedFd>, sockets: u8, model: &str) -> Program {
@@ -74,6 +76,20 @@ fn a_listener_that_was_handed_over_outlives_the_server() {
         kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
         reap(Pid::from_raw(pid));
         TcpStream::connect(server.address).unwrap();
+    });
+}
+
+/// It is readable all the time then.
+#[test]
+fn a_listener_that_its_owner_shuts_down_costs_nothing() {
+    in_every_model(|model| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Server::of(hand_over(listener.try_clone().unwrap(), 1, model));
+        server.assert_serves();
+        shutdown(listener.as_raw_fd(), Shutdown::Both).unwrap();
+        assert_rest(&[server.program.pid()]);
+        server.program.signal(Signal::SIGTERM);
+        assert_eq!(server.program.exit_code(), 0);
     });
 }
 

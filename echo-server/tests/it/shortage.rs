@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::processes::{Program, assert_sleeps, stat};
@@ -78,6 +79,23 @@ fn no_descriptor_for_another_worker(model: Model) {
     let limit = open_descriptors(pid).max().unwrap() + 2;
     set_limit_of_descriptors(pid, &limit.to_string());
     assert_gets_through(server, served, "worker", "Too many open files");
+}
+
+models!(a_client_that_waits_counts_when_it_is_cut_off, fork, reexec);
+/// It has been accepted, and what it has sent will be answered by nobody.
+fn a_client_that_waits_counts_when_it_is_cut_off(model: Model) {
+    let mut server = model.start(&[]);
+    let pid = server.program.pid();
+    let limit = open_descriptors(pid).max().unwrap() + 2;
+    set_limit_of_descriptors(pid, &limit.to_string());
+    let mut waiting = server.connect();
+    waiting.stream().write_all(b"patience").unwrap();
+    server.program.stderr.next_with("cannot start a worker");
+    server.program.signal(Signal::SIGTERM);
+    server.program.stderr.next_with("1 session left to finish");
+    server.program.signal(Signal::SIGTERM);
+    server.program.stderr.next_with("1 session cut off");
+    assert_eq!(server.program.exit_code(), 1);
 }
 
 models!(no_process_for_another_client, fork, reexec, thread);
@@ -160,7 +178,7 @@ fn assert_gets_through(mut server: Server, mut served: Vec<Client>, what: &str, 
 
 /// These processes use hardly any processor time. Without its pauses a server would use all of it.
 #[track_caller]
-fn assert_rest(processes: &[Pid]) {
+pub(crate) fn assert_rest(processes: &[Pid]) {
     let ticks = || {
         let ticks = processes.iter().map(|pid| stat(*pid).unwrap().ticks);
         ticks.sum::<u64>()
