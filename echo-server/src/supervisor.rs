@@ -247,7 +247,7 @@ impl Supervisor {
     }
 
     fn drain(&mut self, why: &str) {
-        let left = self.dispatch.counts(&self.workers).active;
+        let left = self.unfinished();
         log(format_args!("{why}; {} left to finish", sessions(left)));
         self.deadline = self
             .drain_timeout
@@ -329,15 +329,25 @@ impl Supervisor {
         ));
     }
 
-    /// The workers are killed and reaped when we are dropped.
-    fn cut_off_the_rest(&self) -> Role {
-        let left = self.dispatch.counts(&self.workers).active;
+    /// The workers are killed and reaped when we are dropped; so is, here, a new server that has not
+    /// taken over. It would find us gone, and serve.
+    fn cut_off_the_rest(&mut self) -> Role {
+        if let Some(successor) = self.successor.take_if(|successor| !successor.serves()) {
+            successor.kill();
+        }
+        let left = self.unfinished();
         if left > 0 {
             log(format_args!("{} cut off", sessions(left)));
         }
         Role::Supervisor {
             drained: left == 0 && !self.cut_off,
         }
+    }
+
+    /// How many clients are served, or have been accepted and are to be.
+    fn unfinished(&self) -> u64 {
+        let active = self.dispatch.counts(&self.workers).active;
+        active.saturating_add(self.dispatch.has_waiting().into())
     }
 
     fn is_draining(&self) -> bool {

@@ -136,6 +136,11 @@ impl Successor {
         ]
     }
 
+    /// Whether it has said so.
+    pub(crate) fn serves(&self) -> bool {
+        self.serves
+    }
+
     /// When there will be news even if none has come.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         (!self.serves).then_some(self.deadline)
@@ -224,8 +229,12 @@ pub(crate) fn predecessor() -> Option<Predecessor> {
 impl Predecessor {
     /// It may go now: we serve.
     pub(crate) fn tell(self) -> io::Result<()> {
-        let stdin = io::stdin().as_fd().try_clone_to_owned()?;
-        UnixStream::from(stdin).write_all(READY)?;
-        Ok(dup2_stdin(File::open("/dev/null")?)?)
+        // First whatever may fail: once it has been told, there is no server but us.
+        let null = File::open("/dev/null").map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot open /dev/null: {error}"))
+        })?;
+        let mut stdin = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        stdin.write_all(READY)?;
+        Ok(dup2_stdin(null)?)
     }
 }

@@ -1,5 +1,7 @@
 //! USR2: another process takes over, and no client notices.
 
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+
 use std::fs;
 use std::io;
 use std::net::TcpStream;
@@ -15,7 +17,7 @@ use nix::unistd::Pid;
 
 use crate::models::{command, in_every_model, served, start};
 use crate::processes::{reap, stat, state, until};
-use crate::server::{BINARY, Server, flood};
+use crate::server::{BINARY, Server, flood, is_root};
 
 /// A directory for files of the program, which goes when the test ends.
 struct Versions(PathBuf);
@@ -267,6 +269,42 @@ fn term_during_an_upgrade_ends_both() {
         assert_eq!(server.program.exit_code(), 0);
         assert_eq!(server.program.rest_of_group(), []);
     });
+}
+
+/// QUIT is heard by the old one only; the new one would find it gone, and serve.
+#[test]
+fn quit_during_an_upgrade_ends_both() {
+    in_every_model(|model| {
+        let versions = Versions::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &[]);
+        versions.install_script("server", "exec sleep 100");
+        server.program.signal(Signal::SIGUSR2);
+        server.program.stderr.next_with("starting ");
+        server.program.signal(Signal::SIGQUIT);
+        assert_eq!(server.program.exit_code(), 0);
+        assert_eq!(server.program.rest_of_group(), []);
+    });
+}
+
+/// Whatever can fail in the new one fails before it says that it serves.
+#[test]
+fn a_new_version_without_dev_null_is_not_taken() {
+    // An empty folder, for this server only.
+    let script = "mount -t tmpfs none /dev && exec \"$0\" 0";
+    let mut probe = Command::new("unshare");
+    probe.args(["--mount", "true"]);
+    if !is_root() || !probe.status().is_ok_and(|status| status.success()) {
+        println!("skipped: needs root, and the right to make namespaces");
+        return;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, BINARY]);
+    let mut server = Server::run(&mut command);
+    server.program.signal(Signal::SIGUSR2);
+    let line = server.program.stderr.next_with("still serving");
+    assert!(line.contains("it has ended: exit status: 70"), "{line}");
+    server.assert_serves();
 }
 
 /// Its sessions, too, have only so long.
