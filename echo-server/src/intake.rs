@@ -133,14 +133,15 @@ impl Intake {
             count = self.look(&mut events, timeout(until))?;
         }
         self.events.extend(events[..count].iter().rev());
-        // Orders come first, also if a client came before them while this worker was in a session:
-        // whoever has the listener after us will serve it. But if this worker was idle, it may be
-        // the only one that was woken up for the client. Did it leave without it:
+        if !has_slept {
+            // Orders come first, also if a client came before them while this worker was in a
+            // session: whoever has the listener after us will serve it.
+            self.events.sort_by_key(|event| event.data() == ORDERS);
+        }
+        // Otherwise each in its turn, as the kernel tells of them. Did orders come first then, too:
         // 1. A client comes, and wakes this worker up, and none of the others.
         // 2. Before it runs, the orders come.
         // 3. It leaves, and the others sleep on until the next client comes.
-        self.events
-            .sort_by_key(|event| (event.data() == ORDERS) != has_slept);
         Ok(())
     }
 
