@@ -21,17 +21,20 @@ mod sandbox;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
+use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::tcgetattr;
 use nix::unistd::{Pid, pause};
 use options::{Mode, Model};
 use reexec::Fork;
 use sandbox::Sandbox;
 
 /// Tries what a worker of the echo server has no need of: to open a file, to make a socket, to
-/// start a program, to signal a process beside it.
+/// start a program, to signal a process beside it, to reach into the terminal.
 ///
 /// Exit codes: 0 tried, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> io::Result<ExitCode> {
     let sandbox = Sandbox::new(options.sandbox, options.model, None)?;
+    let terminal = openpty(None, None)?; // as stderr may be one
     let sibling = match reexec::fork()? {
         Fork::Child => {
             pause();
@@ -69,7 +73,7 @@ fn run(options: &Options) -> io::Result<ExitCode> {
             for missing in sandbox.enter()? {
                 say(&format!("without {missing}"))?;
             }
-            try_everything(Pid::from_raw(sibling.id().cast_signed()))?;
+            try_everything(Pid::from_raw(sibling.id().cast_signed()), &terminal.slave)?;
             Ok(ExitCode::SUCCESS)
         }
         // Only we are outside of the sandbox, and can wait for processes and end them.
@@ -84,13 +88,17 @@ fn run(options: &Options) -> io::Result<ExitCode> {
     } // the sibling is killed here, if the worker has not done it
 }
 
-fn try_everything(sibling: Pid) -> io::Result<()> {
+fn try_everything(sibling: Pid, terminal: &OwnedFd) -> io::Result<()> {
     report("open a file", File::open("/etc/passwd"))?;
     report("make a socket", TcpListener::bind("127.0.0.1:0"))?;
     report("start a program", Command::new("true").status())?;
     report(
         "signal a sibling",
         kill(sibling, Signal::SIGTERM).map_err(io::Error::from),
+    )?;
+    report(
+        "ask a terminal",
+        tcgetattr(terminal).map_err(io::Error::from),
     )
 }
 

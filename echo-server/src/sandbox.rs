@@ -1,6 +1,7 @@
 //! What a worker gives up before it reads its first byte. Somebody who breaks into it through that
 //! byte finds a process that can read and write one connection.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::process;
@@ -18,8 +19,8 @@ use nix::sys::signal::{Signal, raise};
 use nix::unistd::{Gid, Uid, User, getppid, pipe2, setgid, setgroups, setuid};
 use reexec::Fork;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule,
 };
 
 use crate::options::{Mode, Model};
@@ -288,10 +289,8 @@ const CALLS_OF_A_POOL: &[i64] = &[
     libc::SYS_epoll_pwait,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_epoll_wait,
-    libc::SYS_ioctl,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_statx,
 ];
@@ -305,21 +304,10 @@ const CALLS_OF_THREADS: &[i64] = &[
     libc::SYS_prctl,
     libc::SYS_sched_getaffinity,
     libc::SYS_gettid,
-    libc::SYS_mprotect,
 ];
 
 fn compile(model: Model) -> io::Result<BpfProgram> {
-    let mut calls = CALLS.to_vec();
-    if !matches!(model, Model::Fork | Model::Reexec) {
-        calls.extend(CALLS_OF_A_POOL);
-    }
-    if model == Model::Thread {
-        calls.extend(CALLS_OF_THREADS);
-    }
-    let mut rules: std::collections::BTreeMap<_, _> =
-        calls.into_iter().map(|call| (call, Vec::new())).collect();
-    let compiled = memory_but_no_code().and_then(|rule| {
-        rules.insert(libc::SYS_mmap, vec![rule]);
+    let compiled = rules(model).and_then(|rules| {
         SeccompFilter::new(
             rules,
             SeccompAction::Errno(Errno::EPERM as u32),
@@ -335,15 +323,47 @@ fn compile(model: Model) -> io::Result<BpfProgram> {
     })
 }
 
-/// mmap(2) without PROT_EXEC.
-fn memory_but_no_code() -> Result<SeccompRule, seccompiler::BackendError> {
-    const PROTECTION: u8 = 2; // its third parameter
+/// A call without a rule is allowed whatever its parameters are.
+fn rules(model: Model) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
+    let mut rules: BTreeMap<_, _> = CALLS.iter().map(|&call| (call, Vec::new())).collect();
+    rules.insert(libc::SYS_mmap, vec![memory_but_no_code()?]);
+    if !matches!(model, Model::Fork | Model::Reexec) {
+        rules.extend(CALLS_OF_A_POOL.iter().map(|&call| (call, Vec::new())));
+        // Not TIOCSTI: to type into the terminal that stderr may be.
+        rules.insert(libc::SYS_ioctl, vec![only(libc::FIONBIO)?]);
+        // Not F_SETOWN: to have signals sent to others. std looks with F_GETFD, in debug builds,
+        // whether what it closes is open.
+        let lock = only(libc::F_SETLKW as u64)?;
+        rules.insert(libc::SYS_fcntl, vec![lock, only(libc::F_GETFD as u64)?]);
+    }
+    if model == Model::Thread {
+        rules.extend(CALLS_OF_THREADS.iter().map(|&call| (call, Vec::new())));
+        rules.insert(libc::SYS_mprotect, vec![memory_but_no_code()?]);
+    }
+    Ok(rules)
+}
+
+/// mmap(2) and mprotect(2) without PROT_EXEC.
+fn memory_but_no_code() -> Result<SeccompRule, BackendError> {
+    const PROTECTION: u8 = 2; // the third parameter of both
     let executable = libc::PROT_EXEC as u64;
+    let condition = SeccompCmpOp::MaskedEq(executable);
     SeccompRule::new(vec![SeccompCondition::new(
         PROTECTION,
         SeccompCmpArgLen::Dword,
-        SeccompCmpOp::MaskedEq(executable),
+        condition,
         0,
+    )?])
+}
+
+/// ioctl(2) and fcntl(2) with this request.
+fn only(request: u64) -> Result<SeccompRule, BackendError> {
+    const REQUEST: u8 = 1; // the second parameter of both
+    SeccompRule::new(vec![SeccompCondition::new(
+        REQUEST,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        request,
     )?])
 }
 

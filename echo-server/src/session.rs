@@ -192,10 +192,18 @@ pub(crate) fn is_not_now(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
+/// Also where the way to it is: TCP tells of the last error of a router when it gives up (tcp(7)).
 fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, TimedOut};
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionReset, HostUnreachable, NetworkUnreachable, NotConnected, TimedOut,
+    };
     matches!(
         error.kind(),
-        BrokenPipe | ConnectionReset | NotConnected | TimedOut
+        BrokenPipe
+            | ConnectionReset
+            | NotConnected
+            | TimedOut
+            | HostUnreachable
+            | NetworkUnreachable
     )
 }

@@ -27,11 +27,12 @@ fn example(model: &str, sandbox: &str) -> Output {
     Program::start(&mut command).output()
 }
 
-const ATTEMPTS: [&str; 4] = [
+const ATTEMPTS: [&str; 5] = [
     "open a file",
     "make a socket",
     "start a program",
     "signal a sibling",
+    "ask a terminal",
 ];
 
 #[test]
