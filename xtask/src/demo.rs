@@ -77,7 +77,7 @@ fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
     Ok(good)
 }
 
-/// The same for what an earlier run has recorded.
+/// The same for what an earlier run has recorded, which itself stays as it is.
 fn judge_again(folder: &Path, options: &Demo, output: &Output) -> Result<bool, Failure> {
     let told = recheck::read(folder, &options.scenarios).map_err(|failure| match failure {
         recheck::Failure::Missing(what) => Failure::Missing(what),
@@ -102,6 +102,11 @@ fn judge_again(folder: &Path, options: &Demo, output: &Output) -> Result<bool, F
     output
         .text(&summary.text(good, &source))
         .map_err(cannot_write)?;
+    // Last, as above.
+    report::redraw(folder, &told).map_err(|error| {
+        let folder = folder.display();
+        Failure::Output(format!("cannot draw the report again in {folder}: {error}"))
+    })?;
     Ok(good)
 }
 

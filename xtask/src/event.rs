@@ -44,7 +44,10 @@ pub(crate) struct Process {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum What {
     /// The stage is set: the process that starts the programs, and adopts orphans.
-    Stage { adopter: i32 },
+    Stage {
+        #[serde(flatten)]
+        adopter: Process,
+    },
     /// A program was started, from outside, as a user would.
     Start {
         #[serde(flatten)]
@@ -57,9 +60,10 @@ pub(crate) enum What {
         process: Process,
         role: String,
     },
-    /// A line was written, by the program with this number or by who inherited its stream.
+    /// A line was written, by this program or by who inherited its stream.
     Line {
-        program: i32,
+        #[serde(flatten)]
+        program: Process,
         stream: Stream,
         text: String,
     },
@@ -86,7 +90,11 @@ pub(crate) enum What {
         error: Option<String>,
     },
     /// The stage, which is the adopter, waited for one of its children, born or adopted.
-    Reaped { pid: i32, status: String },
+    Reaped {
+        #[serde(flatten)]
+        process: Process,
+        status: String,
+    },
     /// A photograph of the process table.
     Snapshot {
         moment: String,

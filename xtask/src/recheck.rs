@@ -1,4 +1,5 @@
-//! `cargo xtask demo --recheck DIR`: judges what an earlier run has written down.
+//! `cargo xtask demo --recheck DIR`: judges what an earlier run has written down,
+//! and draws it again.
 
 use std::fs;
 use std::io;

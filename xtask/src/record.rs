@@ -29,7 +29,7 @@ impl Record<'_> {
 
     pub(crate) fn adopter(&self) -> Result<i32, String> {
         let adopter = self.0.iter().find_map(|event| match event.what {
-            What::Stage { adopter } => Some(adopter),
+            What::Stage { adopter } => Some(adopter.pid),
             _ => None,
         });
         adopter.ok_or_else(|| "the run has not begun".to_owned())
@@ -167,7 +167,10 @@ impl Record<'_> {
     /// How the stage, as parent or adopter, saw this process end.
     pub(crate) fn reaped(&self, process: Process) -> Result<&str, String> {
         let status = self.0.iter().find_map(|event| match &event.what {
-            What::Reaped { pid, status } if *pid == process.pid => Some(status.as_str()),
+            What::Reaped {
+                process: reaped,
+                status,
+            } if reaped.pid == process.pid => Some(status.as_str()),
             _ => None,
         });
         status.ok_or_else(|| format!("process {} was never reaped by its adopter", process.pid))

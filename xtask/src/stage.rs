@@ -67,7 +67,8 @@ impl Log {
     fn record(&self, what: What) {
         // Held until the line is out, so that the times on our stdout never go backwards.
         let mut lines = self.lines();
-        let t = self.began.elapsed().as_secs_f64();
+        // Whole microseconds, which are read again as the same number.
+        let t = (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e6;
         if let What::Line {
             stream: Stream::Stdout,
             text,
@@ -140,9 +141,8 @@ impl Stage {
         });
         let watched = Arc::clone(&log);
         thread::spawn(move || take_orders(&watched));
-        log.record(What::Stage {
-            adopter: procfs::own_pid(),
-        });
+        let adopter = identify(procfs::own_pid());
+        log.record(What::Stage { adopter });
         Ok(Self {
             log,
             programs,
@@ -243,21 +243,21 @@ impl Stage {
             .map_err(|error| Stop::Failed(format!("cannot start {program}: {error}")))?;
         let pid = child.id() as i32;
         // Nobody but `reap` waits for it, so its entry is there, whatever it has done since.
-        let process = self.identify(pid);
+        let process = identify(pid);
         self.log.record(What::Start {
             process,
             command: shell_words(program, args),
         });
         if let Some(stdout) = child.stdout.take() {
-            self.read_lines(pid, stdout, Stream::Stdout);
+            self.read_lines(process, stdout, Stream::Stdout);
         }
         if let Some(stderr) = child.stderr.take() {
-            self.read_lines(pid, stderr, Stream::Stderr);
+            self.read_lines(process, stderr, Stream::Stderr);
         }
         Ok((process, child.stdin.take()))
     }
 
-    fn read_lines(&mut self, program: i32, source: impl Read + Send + 'static, stream: Stream) {
+    fn read_lines(&mut self, program: Process, source: impl Read + Send + 'static, stream: Stream) {
         let log = Arc::clone(&self.log);
         self.readers.push(thread::spawn(move || {
             let mut lines = BufReader::new(source);
@@ -297,17 +297,12 @@ impl Stage {
 
     /// Gives a process its part in the story.
     pub(crate) fn found(&mut self, pid: i32, role: &str) -> Process {
-        let process = self.identify(pid);
+        let process = identify(pid);
         self.log.record(What::Found {
             process,
             role: role.to_owned(),
         });
         process
-    }
-
-    /// A start time of 0 stands for a process that is gone by now.
-    fn identify(&self, pid: i32) -> Process {
-        procfs::stat(pid).map_or(Process { pid, start_time: 0 }, |stat| stat.process)
     }
 
     /// Waits for a line on stdout that begins like this.
@@ -432,17 +427,15 @@ impl Stage {
         let own = procfs::own_pid();
         let ended = |stat: &&procfs::Stat| stat.state == 'Z' && stat.ppid == own;
         let ended = self.seen.values().filter(ended);
-        for pid in ended.map(|stat| Pid::from_raw(stat.process.pid)) {
+        for process in ended.map(|stat| stat.process) {
+            let pid = Pid::from_raw(process.pid);
             let status = match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(_, code)) => format!("exit status: {code}"),
                 Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal: {signal}"),
                 _ => continue,
             };
             self.skipped |= status == SKIPPED;
-            self.log.record(What::Reaped {
-                pid: pid.as_raw(),
-                status,
-            });
+            self.log.record(What::Reaped { process, status });
         }
     }
 
@@ -602,6 +595,11 @@ pub(crate) fn kill_and_reap_all() {
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+/// A start time of 0 stands for a process that is gone by now.
+fn identify(pid: i32) -> Process {
+    procfs::stat(pid).map_or(Process { pid, start_time: 0 }, |stat| stat.process)
 }
 
 /// Presses Enter for a program that waits for it. That fails if the program has ended, which the

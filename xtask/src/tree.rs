@@ -30,9 +30,10 @@ impl Tree {
     pub(crate) fn take(&mut self, event: &Event) -> Option<String> {
         let told = match &event.what {
             What::Stage { adopter } => {
-                self.root = *adopter;
+                self.root = adopter.pid;
                 format!(
-                    "{adopter} is the scenario's own process: it starts the programs, and adopts orphans"
+                    "{} is the scenario's own process: it starts the programs, and adopts orphans",
+                    adopter.pid
                 )
             }
             What::Found { process, role } => {
@@ -193,7 +194,12 @@ mod tests {
     #[test]
     fn each_is_below_its_parent_and_changes_are_told() {
         let mut tree = Tree::default();
-        taken(&mut tree, What::Stage { adopter: 7 });
+        taken(
+            &mut tree,
+            What::Stage {
+                adopter: process(7),
+            },
+        );
         let told = taken(&mut tree, state(10, 'S', 7)).unwrap();
         assert_eq!(told, "  1.000  10 zombie: started by 7");
         taken(&mut tree, state(11, 'S', 10));

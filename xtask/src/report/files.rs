@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::machine::Machine;
 use super::story::Story;
 use super::{Told, html, printable, terminal, text, timeline};
 use crate::event::Event;
@@ -18,27 +19,51 @@ pub(super) const TIMELINE: &str = "timeline.svg";
 pub(super) const TRANSCRIPT: &str = "transcript.txt";
 
 impl Told {
-    /// Writes the scenario's folder anew: its events, its transcript and its pictures; and those
-    /// of its twin in a folder within.
+    /// Writes the scenario's folder anew: its recording and that of its twin, and what is made of
+    /// them.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
+        let scenarios = folder.join(self.scenario.name);
+        match fs::remove_dir_all(&scenarios) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => record(&scenarios, &self.events)?,
+        }
+        if self.scenario.twin.is_some() {
+            record(&scenarios.join(TWIN), &self.twins_events)?;
+        }
+        self.draw(folder)
+    }
+
+    /// Writes what is made of the recordings: verdicts, transcripts and pictures.
+    fn draw(&self, folder: &Path) -> io::Result<()> {
         let name = self.scenario.name;
         let folder = folder.join(name);
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => write_run(&folder, name, &self.events)?,
-        }
         fs::write(folder.join("verdicts.ndjson"), ndjson(&self.verdicts)?)?;
+        draw_run(&folder, name, &self.events)?;
         if let Some(twin) = &self.scenario.twin {
             let title = format!("{name}, twin: {}", twin.about);
-            write_run(&folder.join(TWIN), &title, &self.twins_events)?;
+            draw_run(&folder.join(TWIN), &title, &self.twins_events)?;
         }
         Ok(())
     }
 }
 
-/// Writes the page that shows all of them.
+/// Writes the page that shows all of them, just recorded here.
 pub(crate) fn write_index(folder: &Path, told: &[Told]) -> io::Result<()> {
-    fs::write(folder.join(INDEX), html::page(told))
+    let machine = Machine::here();
+    machine.write(folder)?;
+    draw_index(folder, told, Some(&machine))
+}
+
+/// Writes everything but the recordings again, from which these were read.
+pub(crate) fn redraw(folder: &Path, told: &[Told]) -> io::Result<()> {
+    for scenario in told {
+        scenario.draw(folder)?;
+    }
+    draw_index(folder, told, Machine::read(folder).as_ref())
+}
+
+fn draw_index(folder: &Path, told: &[Told], machine: Option<&Machine>) -> io::Result<()> {
+    fs::write(folder.join(INDEX), html::page(told, machine))
 }
 
 /// The picture of a look at the process table.
@@ -46,9 +71,12 @@ pub(super) fn picture(number: usize) -> String {
     format!("ps-{number}.svg")
 }
 
-fn write_run(folder: &Path, title: &str, events: &[Event]) -> io::Result<()> {
+fn record(folder: &Path, events: &[Event]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    fs::write(folder.join(EVENTS), ndjson(events)?)?;
+    fs::write(folder.join(EVENTS), ndjson(events)?)
+}
+
+fn draw_run(folder: &Path, title: &str, events: &[Event]) -> io::Result<()> {
     fs::write(folder.join(TRANSCRIPT), plain_transcript(events))?;
     let picture_of_run = timeline::file(&Story::new(events), &printable(title));
     fs::write(folder.join(TIMELINE), picture_of_run)?;

@@ -1,15 +1,13 @@
 //! The page: what came out, and for each scenario its pictures. It needs nothing but itself.
 
-use std::fs;
-use std::process::{Command, Stdio};
-
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::files::{EVENTS, TIMELINE, TRANSCRIPT, TWIN, picture, plain_transcript};
+use super::machine::Machine;
 use super::story::Story;
 use super::timeline::{NARROW, WIDE};
-use super::{Told, chapter, command, printable, terminal, timeline};
-use crate::claims::{self, Chapter};
+use super::{Told, printable, terminal, timeline, twins_commands};
+use crate::claims::{self, Chapter, Statement};
 use crate::event::Event;
 use crate::scenarios::{Claim, Twin};
 use crate::verdict::Verdict;
@@ -19,7 +17,11 @@ const STYLE: &str = include_str!("page.css");
 /// Where the page tells of what it takes to understand a picture.
 const MINUTE: &str = "in-a-minute";
 
-pub(super) fn page(told: &[Told]) -> String {
+/// A run may have more zombies than one wants to read about.
+const TOLD_IN_WORDS: usize = 3;
+
+/// `machine` is where the scenarios ran, if that is known.
+pub(super) fn page(told: &[Told], machine: Option<&Machine>) -> String {
     let dark = format!(
         "@media screen and (prefers-color-scheme:dark){{{}}}",
         timeline::DARK_STYLE
@@ -39,11 +41,11 @@ pub(super) fn page(told: &[Told]) -> String {
             body {
                 // Not `display: none`: what is not drawn has no pattern to lend.
                 svg width="0" height="0" style="position:absolute" aria-hidden="true" { (timeline::hatching()) }
-                header { (head(told)) }
+                header { (head(told, machine)) }
                 main {
                     (minute(told))
-                    (summary(told))
                     (how_to_read())
+                    (summary(told))
                     @for told in told { (scenario(told)) }
                 }
             }
@@ -52,39 +54,34 @@ pub(super) fn page(told: &[Told]) -> String {
     page.into_string()
 }
 
-fn head(told: &[Told]) -> Markup {
+fn head(told: &[Told], machine: Option<&Machine>) -> Markup {
     html! {
         h1 { "What the process table says" }
         p {
             "The chapter “multi-process servers” makes statements about processes. Here they were put to the test: "
-            "its programs ran, " code { "ps" } " was called while they did, and each statement was judged from what was recorded. "
-            "All pictures are drawn from those recordings."
+            "its programs ran, and each statement was judged from what was recorded of them. "
+            "Each picture is one run, drawn from its recording: a bar is a process, blue while it lives, hatched while it is a zombie. "
+            "A number, as in " (circled(1)) ", is a moment at which " code { "ps" } " was called; what it printed stands below."
         }
-        p class="faint" { (machine()) " " (told.len()) " scenarios." }
+        @if let Some(first) = first(told) {
+            p { strong { "Begin with " a href=(format!("#{first}")) { (first) } "." } }
+        }
+        p class="faint" {
+            @if let Some(machine) = machine { (machine.text()) " " }
+            (told.len()) " scenarios."
+        }
     }
 }
 
-/// Where and when.
-fn machine() -> String {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let ps = said_by("ps", &["--version"]);
-    let date = said_by("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);
-    let arch = std::env::consts::ARCH;
-    printable(&format!("Linux {} ({arch}); {ps}; {date}.", kernel.trim()))
+/// The scenario to look at first: the one that the others vary, if it is there.
+fn first(told: &[Told]) -> Option<&'static str> {
+    let mut names = told.iter().map(|told| told.scenario.name);
+    let first = names.clone().next();
+    names.find(|name| *name == "zombie").or(first)
 }
 
-/// The first line of what this program prints.
-fn said_by(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let line = text
-        .ok()
-        .and_then(|text| text.lines().next().map(str::to_owned));
-    line.unwrap_or_else(|| format!("{program} did not say"))
+fn circled(number: usize) -> Markup {
+    html! { span class="circled" { (number) } }
 }
 
 /// What a zombie is, with the scenarios that show it.
@@ -103,11 +100,17 @@ fn minute(told: &[Told]) -> Markup {
                     code { "ps" } " shows it as " code { "Z" } " and " code { "<defunct>" } "."
                     (see("zombie"))
                 }
-                li { "Only a " strong { "wait" } " removes it, by its parent." (see("wait")) }
+                li {
+                    "Only a " strong { "wait" } " by its parent removes it, which is to " strong { "reap" }
+                    " it: the parent is told how it ended, and it is gone."
+                    (see("wait"))
+                }
                 li { "A signal does not, not even SIGKILL: it is dead already." (see("zombie-kill")) }
                 li {
-                    "When its parent ends, another process becomes its parent, an " strong { "adopter" }
-                    ", and it is gone as soon as that one has waited."
+                    "A process whose parent has ended is an " strong { "orphan" } ". Another process " strong { "adopts" }
+                    " it, which is to become its parent: mostly init, here the stage."
+                    (see("orphan"))
+                    " If it is a zombie, it is gone as soon as that one has waited."
                     (see("zombie-parent-kill"))
                 }
             }
@@ -130,23 +133,33 @@ fn summary(told: &[Told]) -> Markup {
                 strong { (held) " held" } ", "
                 @if not_held > 0 { strong class="bad" { (not_held) " did NOT hold" } } @else { "0 did not" }
                 ", " (skipped) " skipped. "
+                "Held means: what the scenario says of the statement was seen in this run. Where the chapter is imprecise or wrong, that is the correction. "
                 "In a twin, a run that lacks what the statement is about, it must fail: so it was for "
                 (refuted) " of " (twins) "."
             }
             table {
-                thead { tr { th { "claim" } th { "here" } th { "the chapter is" } th { "scenario" } } }
-                tbody {
-                    @for told in told {
-                        @for claim in told.scenario.claims {
-                            tr {
-                                td { a href=(format!("#{}", anchor(told, claim))) { (claim.id) } }
-                                td { (outcome(told.verdict(claim))) }
-                                td { (ruling(chapter(claim))) }
-                                td { a href=(format!("#{}", told.scenario.name)) { (told.scenario.name) } }
-                            }
-                        }
-                    }
-                }
+                thead { tr { th { "claim" } th { "the chapter says" } th { "that is" } th { "this run" } th { "scenario" } } }
+                tbody { @for statement in claims::ALL { (row(told, statement)) } }
+            }
+        }
+    }
+}
+
+/// Of the table, if one of the scenarios is about the statement.
+fn row(told: &[Told], statement: &Statement) -> Markup {
+    let claims = told.iter().flat_map(|told| {
+        let claims = told.scenario.claims.iter();
+        claims.map(move |claim| (told, claim))
+    });
+    let about_it = claims.filter(|(_, claim)| claim.id == statement.id);
+    html! {
+        @for (told, claim) in about_it {
+            tr {
+                td { a href=(format!("#{}", anchor(told, claim))) { (claim.id) } }
+                td { (statement.says) }
+                td { (ruling(statement.verdict)) }
+                td { (outcome(told.verdict(claim))) }
+                td { a href=(format!("#{}", told.scenario.name)) { (told.scenario.name) } }
             }
         }
     }
@@ -219,7 +232,12 @@ fn scenario(told: &Told) -> Markup {
 fn run(title: &str, folder: &str, events: &[Event]) -> Markup {
     let story = Story::new(events);
     let title = format!("Timeline of {title}");
+    let zombies = story.zombies();
     html! {
+        @for zombie in zombies.iter().take(TOLD_IN_WORDS) { p class="zombies" { (zombie) } }
+        @if let Some(more @ 1..) = zombies.len().checked_sub(TOLD_IN_WORDS) {
+            p class="zombies" { "And " (more) " more: see the picture." }
+        }
         figure class="timeline" {
             (timeline::inline(&story, &title, WIDE))
             (timeline::inline(&story, &title, NARROW))
@@ -228,7 +246,7 @@ fn run(title: &str, folder: &str, events: &[Event]) -> Markup {
         @for look in terminal::looks(events) {
             figure class="look" {
                 figcaption {
-                    span class="circled" { (look.number) } " " (printable(look.moment)) "."
+                    (circled(look.number)) " " (printable(look.moment)) "."
                     @for mark in look.marks() { " " strong { (mark.pid) " is " (mark.words) "." } }
                     @if look.is_empty() { " " strong { "No such process: gone." } }
                     " " span class="files" { (file(folder, &picture(look.number))) }
@@ -252,11 +270,13 @@ fn claim(told: &Told, claim: &Claim) -> Markup {
     };
     html! {
         li id=(anchor(told, claim)) {
-            strong { (claim.id) } " " (outcome(verdict)) ": " (claim.says) ". "
+            strong { (claim.id) } ". "
             @if let Some(statement) = claims::find(claim.id) {
-                br; "The chapter says: " (statement.says) ". "
+                "The chapter says: " (statement.says) " "
+                span class="ruling" { "That is " strong { (ruling(statement.verdict)) } "." }
+                br;
             }
-            span class="ruling" { "It is " strong { (ruling(chapter(claim))) } "." }
+            "This run: " (outcome(verdict)) ": " (claim.says) ". "
             @if let Some(because) = because { br; "Because: " (printable(because)) }
         }
     }
@@ -285,7 +305,7 @@ fn twin(told: &Told, twin: &Twin) -> Markup {
                 }
                 @if verdicts.is_empty() { "Skipped." }
             }
-            p { code { (printable(command(&told.twins_events).unwrap_or("not started"))) } }
+            p { code { (printable(&twins_commands(told))) } }
             ul {
                 @for (claim, _, because) in &verdicts {
                     li { (claim) ": " (printable(because.unwrap_or("it held there, too, so it shows nothing"))) }

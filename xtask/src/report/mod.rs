@@ -3,15 +3,15 @@
 
 mod files;
 mod html;
+mod machine;
 mod story;
 mod terminal;
 mod text;
 mod timeline;
 
-pub(crate) use files::{EVENTS, INDEX, TWIN, write_index};
+pub(crate) use files::{EVENTS, INDEX, TWIN, redraw, write_index};
 pub(crate) use text::{heading, line, picture, table};
 
-use crate::claims::{self, Chapter};
 use crate::event::{Event, What};
 use crate::scenarios::{Claim, Scenario};
 use crate::verdict::{self, Verdict};
@@ -69,17 +69,35 @@ impl Told {
     }
 }
 
-/// The command with which a run began.
-fn command(events: &[Event]) -> Option<&str> {
-    events.iter().find_map(|event| match &event.what {
-        What::Start { command, .. } => Some(command.as_str()),
-        _ => None,
-    })
+/// The commands of the twin that the scenario itself did not start in their place; if what differs
+/// is not in the commands, the first.
+fn twins_commands(told: &Told) -> String {
+    let (own, twins) = (commands(&told.events), commands(&told.twins_events));
+    let differs = |(index, command): &(usize, &&str)| {
+        let other = own.get(*index).copied().unwrap_or_default();
+        !without_address(command).eq(without_address(other))
+    };
+    let differing = twins.iter().enumerate().filter(differs);
+    let differing: Vec<&str> = differing.map(|(_, command)| *command).collect();
+    match (differing.as_slice(), twins.first()) {
+        ([], Some(first)) => (*first).to_owned(),
+        ([], None) => "not started".to_owned(),
+        (differing, _) => differing.join("; "),
+    }
 }
 
-/// What the claim, if it holds, makes of the chapter's statement.
-fn chapter(claim: &Claim) -> Chapter {
-    claims::find(claim.id).map_or(Chapter::Right, |statement| statement.verdict)
+fn commands(events: &[Event]) -> Vec<&str> {
+    let commands = events.iter().filter_map(|event| match &event.what {
+        What::Start { command, .. } => Some(command.as_str()),
+        _ => None,
+    });
+    commands.collect()
+}
+
+/// A server's port is another in each run.
+fn without_address(command: &str) -> impl Iterator<Item = &str> {
+    let words = command.split(' ');
+    words.filter(|word| !word.starts_with("127.0.0.1:"))
 }
 
 /// Without what neither a page nor a picture may hold: a program may have written anything.

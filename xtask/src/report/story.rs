@@ -110,14 +110,7 @@ impl Story {
         match what {
             What::Stage { adopter } => {
                 let step = self.step(t, "");
-                self.come(
-                    Process {
-                        pid: *adopter,
-                        start_time: 0,
-                    },
-                    STAGE,
-                    step,
-                );
+                self.come(*adopter, STAGE, step);
             }
             What::Start { process, command } => {
                 let step = self.step(t, "start");
@@ -137,8 +130,8 @@ impl Story {
                 }
             }
             What::Gone { process } => self.gone(t, *process),
-            What::Reaped { pid, .. } => {
-                if let Some(lane) = self.present(*pid) {
+            What::Reaped { process, .. } => {
+                if let Some(lane) = self.present(process.pid) {
                     self.end(t, lane, "wait", Some(STAGE));
                 }
             }
@@ -319,19 +312,70 @@ impl Story {
     pub(super) fn label(&self, number: usize) -> String {
         let lane = &self.lanes[number];
         let Process { pid, .. } = lane.process;
-        let is_parent = self.lanes.iter().any(|other| other.born_of == number);
-        let role = match &lane.role {
-            _ if number == STAGE => return format!("stage: starts, signals, adopts (pid {pid})"),
-            Some(role) => role,
-            None if lane.born_of != STAGE => "child",
-            None if is_parent => "parent",
-            None => "program",
-        };
-        if *role == lane.name || lane.name.is_empty() {
+        let role = self.role(number);
+        if number == STAGE {
+            format!("{role}: starts, signals, adopts (pid {pid})")
+        } else if *role == lane.name || lane.name.is_empty() {
             format!("{role} (pid {pid})")
         } else {
             format!("{role}: {} (pid {pid})", lane.name)
         }
+    }
+
+    /// Its part in the story.
+    fn role(&self, number: usize) -> &str {
+        let lane = &self.lanes[number];
+        let is_parent = self.lanes.iter().any(|other| other.born_of == number);
+        match &lane.role {
+            _ if number == STAGE => "stage",
+            Some(role) => role,
+            None if lane.born_of != STAGE => "child",
+            None if is_parent => "parent",
+            None => "program",
+        }
+    }
+
+    /// The life of each zombie that `ps` was there to see: when it became one, and what removed it.
+    pub(super) fn zombies(&self) -> Vec<String> {
+        let lanes = 0..self.lanes.len();
+        lanes.filter_map(|number| self.zombie(number)).collect()
+    }
+
+    fn zombie(&self, number: usize) -> Option<String> {
+        let lane = &self.lanes[number];
+        let (_, from) = *lane.states.iter().find(|(life, _)| *life == Life::Zombie)?;
+        let to = lane.end.unwrap_or(self.steps.len());
+        let seen = self.steps[from..to].iter().find_map(|step| step.moment)?;
+        let arrow = |step: usize, kind: Kind, is_it: fn(&Arrow, usize) -> bool| {
+            let arrows = self.steps[step].arrows.iter();
+            let mut wanted = arrows.filter(move |arrow| arrow.kind == kind && is_it(arrow, number));
+            wanted.next().copied()
+        };
+        let (role, pid) = (self.role(number), lane.process.pid);
+        let t = |step: usize| format!("{:.2} s", self.steps[step].t);
+        let mut words = format!(
+            "The {role} (pid {pid}) ends at {} and is a zombie from then on, as ps saw at moment {seen}: nobody has waited for it.",
+            t(from)
+        );
+        let adoption = |step: &usize| arrow(*step, Kind::Adoption, |arrow, it| arrow.from == it);
+        if let Some(step) = (from..to).find(|step| adoption(step).is_some()) {
+            words += &format!(
+                " Its parent ends; the adopter is its new parent from {} on.",
+                t(step)
+            );
+        }
+        words += &match lane.end {
+            None => " It is one to the end of this run.".to_owned(),
+            Some(end) => match arrow(end, Kind::Wait, |arrow, it| arrow.to == it) {
+                Some(wait) => format!(
+                    " At {} the {} waits for it: it is gone.",
+                    t(end),
+                    self.role(wait.from)
+                ),
+                None => format!(" At {} it is {}.", t(end), self.steps[end].word),
+            },
+        };
+        Some(words)
     }
 
     /// The lanes as they are drawn: each child below its first parent.
@@ -370,7 +414,10 @@ fn is_another_program(before: &Stat, now: &Stat) -> bool {
 mod tests {
     use super::*;
 
-    const ADOPTER: i32 = 900;
+    const ADOPTER: Process = Process {
+        pid: 900,
+        start_time: 99,
+    };
     const PARENT: Process = Process {
         pid: 4710,
         start_time: 100,
@@ -404,7 +451,7 @@ mod tests {
         let mut all = vec![
             What::Stage { adopter: ADOPTER },
             What::Start { process, command },
-            state(PARENT, 'S', ADOPTER, ignored),
+            state(PARENT, 'S', ADOPTER.pid, ignored),
             state(CHILD, 'S', PARENT.pid, 0),
         ];
         all.extend(rest);
@@ -427,10 +474,10 @@ mod tests {
         let story = story(
             vec![
                 state(CHILD, 'Z', PARENT.pid, 0),
-                state(PARENT, 'Z', ADOPTER, 0),
-                state(CHILD, 'Z', ADOPTER, 0),
+                state(PARENT, 'Z', ADOPTER.pid, 0),
+                state(CHILD, 'Z', ADOPTER.pid, 0),
                 What::Reaped {
-                    pid: CHILD.pid,
+                    process: CHILD,
                     status: String::new(),
                 },
                 What::Gone { process: CHILD },

@@ -79,7 +79,7 @@ struct Family {
 
 fn own_children(events: &[Event]) -> Family {
     let adopter = events.iter().find_map(|event| match event.what {
-        What::Stage { adopter } => Some(adopter),
+        What::Stage { adopter } => Some(adopter.pid),
         _ => None,
     });
     let started = events.iter().filter_map(|event| match event.what {

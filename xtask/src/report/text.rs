@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Told, command};
+use super::{Told, twins_commands};
 use crate::claims::Chapter;
 use crate::event::{Event, Stream, What};
 use crate::output::{BAD, BOLD, DIM, GOOD, MARK, styled};
@@ -27,12 +27,7 @@ impl Told {
             out.push_str(&verdict_line(verdict));
         }
         if let Some(twin) = &self.scenario.twin {
-            let _ = writeln!(
-                out,
-                "twin, {}: {}",
-                twin.about,
-                command(&self.twins_events).unwrap_or("not started")
-            );
+            let _ = writeln!(out, "twin, {}: {}", twin.about, twins_commands(self));
             out.push_str(&twin_lines(&of_twin));
         }
         out
@@ -112,9 +107,12 @@ pub(crate) fn line(what: &What) -> Option<String> {
             )
         }
         What::Client { number, saw } => styled(MARK, format_args!("-- client {number} saw {saw}")),
-        What::Reaped { pid, status } => styled(
+        What::Reaped { process, status } => styled(
             DIM,
-            format_args!("-- {pid} reaped by the scenario's own process: {status}"),
+            format_args!(
+                "-- {} reaped by the scenario's own process: {status}",
+                process.pid
+            ),
         ),
         What::Proc {
             path, text, error, ..

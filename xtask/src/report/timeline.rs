@@ -17,7 +17,8 @@ const TOP: f64 = 104.0;
 const NUMBERS: f64 = 13.0;
 const LANE: f64 = 46.0;
 const BAR: f64 = 16.0;
-const BOTTOM: f64 = 30.0;
+/// For the axis and what it says.
+const BOTTOM: f64 = 46.0;
 /// As much as a word over a step needs.
 const STEP: f64 = 26.0;
 /// Between two words at least; where there is less, the second is left out.
@@ -35,7 +36,7 @@ pub(super) const STYLE: &str = "
 .tl .stopped{fill:none;stroke:#7a5b00;stroke-width:2;stroke-dasharray:2 4}
 .tl .zombie{fill:url(#hatch);stroke:#b3261e;stroke-width:1.5}
 .hatching{stroke:#b3261e;stroke-width:2.4}
-.tl .halo{stroke:#fff;stroke-width:4;stroke-linejoin:round;paint-order:stroke}
+.tl .halo{stroke:#fff;stroke-width:6;stroke-linejoin:round;paint-order:stroke}
 .tl .gone{stroke:#1c2024;stroke-width:3}
 .tl .guide{stroke:#d4dae0}.tl .axis{stroke:#77828d}
 .tl .small{font-size:11px;fill:#4a545e}
@@ -299,6 +300,7 @@ impl<'a> Picture<'a> {
                 path class="axis" d=(format!("M{x} {y}v5")) {}
                 text class="small" x=(round(x - 8.0)) y=(y + 18.0) { (label) }
             }
+            text class="small" x=(LEFT) y=(y + 36.0) { "Time is not to scale: short spans are drawn wider than they are." }
         }
     }
 }

@@ -1,0 +1,67 @@
+//! Where and when a report was recorded: written down beside it, as drawing it again on another
+//! day must not change that.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+
+use super::printable;
+
+const FILE: &str = "machine.json";
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Machine {
+    kernel: String,
+    architecture: String,
+    ps: String,
+    date: String,
+}
+
+impl Machine {
+    pub(super) fn here() -> Self {
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            kernel: kernel.trim().to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            ps: said_by("ps", &["--version"]),
+            date: said_by("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        }
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+        fs::write(folder.join(FILE), serde_json::to_string(self)? + "\n")
+    }
+
+    /// What `write` has written there, if it has.
+    pub(super) fn read(folder: &Path) -> Option<Self> {
+        let text = fs::read_to_string(folder.join(FILE)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    pub(super) fn text(&self) -> String {
+        let Self {
+            kernel,
+            architecture,
+            ps,
+            date,
+        } = self;
+        printable(&format!("Linux {kernel} ({architecture}); {ps}; {date}."))
+    }
+}
+
+/// The first line of what this program prints.
+fn said_by(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let line = text
+        .ok()
+        .and_then(|text| text.lines().next().map(str::to_owned));
+    line.unwrap_or_else(|| format!("{program} did not say"))
+}
