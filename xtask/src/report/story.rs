@@ -335,47 +335,85 @@ impl Story {
         }
     }
 
-    /// The life of each zombie that `ps` was there to see: when it became one, and what removed it.
+    /// The life of the zombies that `ps` was there to see: when they became that, and what removed
+    /// them. Those with the same fate are told of together.
     pub(super) fn zombies(&self) -> Vec<String> {
-        let lanes = 0..self.lanes.len();
-        lanes.filter_map(|number| self.zombie(number)).collect()
+        let mut fates: Vec<(Fate, Vec<usize>)> = Vec::new();
+        let mut lanes: Vec<usize> = (0..self.lanes.len()).collect();
+        lanes.sort_by_key(|lane| self.lanes[*lane].zombie_from());
+        for lane in lanes {
+            let Some(fate) = self.fate(lane) else {
+                continue;
+            };
+            match fates.iter_mut().find(|(known, _)| *known == fate) {
+                Some((_, lanes)) => lanes.push(lane),
+                None => fates.push((fate, vec![lane])),
+            }
+        }
+        let fates = fates.iter();
+        fates
+            .map(|(fate, lanes)| self.zombies_life(fate, lanes))
+            .collect()
     }
 
-    fn zombie(&self, number: usize) -> Option<String> {
+    fn fate(&self, number: usize) -> Option<Fate> {
         let lane = &self.lanes[number];
-        let (_, from) = *lane.states.iter().find(|(life, _)| *life == Life::Zombie)?;
+        let from = lane.zombie_from()?;
         let to = lane.end.unwrap_or(self.steps.len());
-        let seen = self.steps[from..to].iter().find_map(|step| step.moment)?;
-        let arrow = |step: usize, kind: Kind, is_it: fn(&Arrow, usize) -> bool| {
-            let arrows = self.steps[step].arrows.iter();
-            let mut wanted = arrows.filter(move |arrow| arrow.kind == kind && is_it(arrow, number));
-            wanted.next().copied()
+        let steps = self.steps.get(from..to)?;
+        let moment = steps.iter().find_map(|step| step.moment)?;
+        let is_adoption = |arrow: &Arrow| arrow.kind == Kind::Adoption && arrow.from == number;
+        let adopted = (from..to).find(|step| self.steps[*step].arrows.iter().any(is_adoption));
+        let waits = |arrow: &&Arrow| arrow.kind == Kind::Wait && arrow.to == number;
+        let waiter = |end: usize| self.steps[end].arrows.iter().find(waits);
+        let reaper = lane.end.and_then(waiter).map(|arrow| arrow.from);
+        Some(Fate {
+            moment,
+            adopted,
+            end: lane.end,
+            reaper,
+        })
+    }
+
+    fn zombies_life(&self, fate: &Fate, lanes: &[usize]) -> String {
+        let time = |step: usize| format!("{:.2} s", self.steps[step].t);
+        let from = lanes
+            .iter()
+            .filter_map(|lane| self.lanes[*lane].zombie_from());
+        let from = time(from.max().unwrap_or(0));
+        let (mut words, it) = match lanes {
+            [one] => {
+                let (role, pid) = (self.role(*one), self.lanes[*one].process.pid);
+                let words = format!("Process {pid} ({role}) ends at {from} and is then a zombie");
+                (words, "it")
+            }
+            _ => {
+                let roles: Vec<&str> = lanes.iter().map(|lane| self.role(*lane)).collect();
+                let (count, roles) = (lanes.len(), roles.join(", "));
+                let words = format!(
+                    "{count} processes ({roles}) have ended by {from} and are then zombies"
+                );
+                (words, "them")
+            }
         };
-        let (role, pid) = (self.role(number), lane.process.pid);
-        let t = |step: usize| format!("{:.2} s", self.steps[step].t);
-        let mut words = format!(
-            "The {role} (pid {pid}) ends at {} and is a zombie from then on, as ps saw at moment {seen}: nobody has waited for it.",
-            t(from)
-        );
-        let adoption = |step: &usize| arrow(*step, Kind::Adoption, |arrow, it| arrow.from == it);
-        if let Some(step) = (from..to).find(|step| adoption(step).is_some()) {
-            words += &format!(
-                " Its parent ends; the adopter is its new parent from {} on.",
-                t(step)
-            );
+        words += &format!(": nobody has waited for {it}. See moment {}.", fate.moment);
+        if let Some(step) = fate.adopted {
+            let time = time(step);
+            words += &format!(" When the parent has ended, the stage adopts {it} ({time}).");
         }
-        words += &match lane.end {
-            None => " It is one to the end of this run.".to_owned(),
-            Some(end) => match arrow(end, Kind::Wait, |arrow, it| arrow.to == it) {
-                Some(wait) => format!(
-                    " At {} the {} waits for it: it is gone.",
-                    t(end),
-                    self.role(wait.from)
-                ),
-                None => format!(" At {} it is {}.", t(end), self.steps[end].word),
-            },
+        words += &match (fate.reaper, fate.end) {
+            (Some(reaper), Some(end)) => {
+                let who = if reaper == STAGE { "stage" } else { "parent" };
+                let time = time(end);
+                format!(" Then the {who} waits for {it} ({time}), and that removes {it}.")
+            }
+            (None, Some(end)) => {
+                let time = time(end);
+                format!(" No wait was seen; clearing up has removed {it} by {time}.")
+            }
+            (_, None) => format!(" Nobody waits for {it} in this run."),
         };
-        Some(words)
+        words
     }
 
     /// The lanes as they are drawn: each child below its first parent.
@@ -397,7 +435,26 @@ impl Story {
     }
 }
 
+/// What became of a zombie.
+#[derive(PartialEq, Eq)]
+struct Fate {
+    /// The number of the moment in which `ps` saw it first.
+    moment: usize,
+    /// Steps.
+    adopted: Option<usize>,
+    end: Option<usize>,
+    /// The lane of who waited for it.
+    reaper: Option<usize>,
+}
+
 impl Lane {
+    /// The step from which on it was a zombie.
+    fn zombie_from(&self) -> Option<usize> {
+        let mut states = self.states.iter();
+        let zombie = states.find(|(life, _)| *life == Life::Zombie);
+        zombie.map(|(_, step)| *step)
+    }
+
     fn is_zombie(&self) -> bool {
         let last = self.states.last();
         last.is_some_and(|(life, _)| *life == Life::Zombie)

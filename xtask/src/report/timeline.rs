@@ -2,7 +2,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::story::{Arrow, Kind, Life, STAGE, Story};
+use super::story::{Arrow, Kind, Life, STAGE, Step, Story};
 
 /// For a screen or paper, and for a telephone.
 pub(super) const WIDE: f64 = 760.0;
@@ -11,8 +11,8 @@ pub(super) const NARROW: f64 = 340.0;
 const LEFT: f64 = 14.0;
 /// For the last words, which lean to the right.
 const RIGHT: f64 = 58.0;
-/// For the words over the steps.
-const TOP: f64 = 104.0;
+/// As high as a letter of the words over the steps takes them, which lean.
+const RISE: f64 = 5.2;
 /// Over the lanes, where the numbers of the moments stand.
 const NUMBERS: f64 = 13.0;
 const LANE: f64 = 46.0;
@@ -36,7 +36,7 @@ pub(super) const STYLE: &str = "
 .tl .stopped{fill:none;stroke:#7a5b00;stroke-width:2;stroke-dasharray:2 4}
 .tl .zombie{fill:url(#hatch);stroke:#b3261e;stroke-width:1.5}
 .hatching{stroke:#b3261e;stroke-width:2.4}
-.tl .halo{stroke:#fff;stroke-width:6;stroke-linejoin:round;paint-order:stroke}
+.tl .halo{stroke:#fff;stroke-width:5;stroke-linejoin:round;paint-order:stroke}
 .tl .gone{stroke:#1c2024;stroke-width:3}
 .tl .guide{stroke:#d4dae0}.tl .axis{stroke:#77828d}
 .tl .small{font-size:11px;fill:#4a545e}
@@ -115,18 +115,26 @@ struct Picture<'a> {
     /// Of each step.
     x: Vec<f64>,
     width: f64,
+    /// Where the lanes begin, below the words over the steps.
+    top: f64,
     height: f64,
 }
 
 impl<'a> Picture<'a> {
     fn new(story: &'a Story, width: f64) -> Self {
         let order = story.order();
-        let height = TOP + LANE * order.len() as f64 + BOTTOM;
+        let words = story
+            .steps
+            .iter()
+            .map(|step| label_of(step).chars().count());
+        let top = 2.0 * NUMBERS + 14.0 + (RISE * words.max().unwrap_or(0) as f64).ceil();
+        let height = top + LANE * order.len() as f64 + BOTTOM;
         Self {
             story,
             order,
             x: places(story, width),
             width,
+            top,
             height,
         }
     }
@@ -150,7 +158,7 @@ impl<'a> Picture<'a> {
     /// The upper edge of a lane's bar.
     fn y(&self, lane: usize) -> f64 {
         let place = self.order.iter().position(|other| *other == lane);
-        TOP + LANE * place.unwrap_or(0) as f64 + 20.0
+        self.top + LANE * place.unwrap_or(0) as f64 + 20.0
     }
 
     fn bottom(&self) -> f64 {
@@ -160,21 +168,18 @@ impl<'a> Picture<'a> {
     /// What happened, in a word or with the number of the moment, and a line down.
     fn step(&self, number: usize) -> Markup {
         let (step, x) = (&self.story.steps[number], self.x[number]);
-        let word = match step.times {
-            1 => step.word.clone(),
-            times => format!("{} ×{times}", step.word),
-        };
-        let line = format!("M{x} {}V{}", TOP - 2.0 * NUMBERS, self.bottom());
+        let word = label_of(step);
+        let line = format!("M{x} {}V{}", self.top - 2.0 * NUMBERS, self.bottom());
         html! {
             @if let Some(moment) = step.moment {
                 path class="moment" d=(line) {}
-                circle class="disc" cx=(x) cy=(TOP - NUMBERS) r="9" {}
-                text class="number" x=(x) y=(TOP - NUMBERS + 4.2) { (moment) }
+                circle class="disc" cx=(x) cy=(self.top - NUMBERS) r="9" {}
+                text class="number" x=(x) y=(self.top - NUMBERS + 4.2) { (moment) }
             } @else if !word.is_empty() {
                 path class="guide" d=(line) {}
             }
             @if !word.is_empty() && self.has_room(number) {
-                text transform=(format!("translate({} {}) rotate(-50)", round(x + 4.0), TOP - 2.0 * NUMBERS - 2.0)) { (word) }
+                text transform=(format!("translate({} {}) rotate(-50)", round(x + 4.0), self.top - 2.0 * NUMBERS - 2.0)) { (word) }
             }
         }
     }
@@ -222,7 +227,7 @@ impl<'a> Picture<'a> {
             begin.map_or(LEFT, |state| self.x[state.1]) + if number == STAGE { 0.0 } else { 7.0 };
         let room = self.width - 4.0 - label.chars().count() as f64 * LETTER;
         html! {
-            text class="name halo" x=(round(begin.min(room).max(4.0))) y=(self.y(number) - 5.0) { (label) }
+            text class="name halo" x=(round(begin.min(room).max(4.0))) y=(self.y(number) - 7.0) { (label) }
         }
     }
 
@@ -300,8 +305,16 @@ impl<'a> Picture<'a> {
                 path class="axis" d=(format!("M{x} {y}v5")) {}
                 text class="small" x=(round(x - 8.0)) y=(y + 18.0) { (label) }
             }
-            text class="small" x=(LEFT) y=(y + 36.0) { "Time is not to scale: short spans are drawn wider than they are." }
+            text class="small" x=(LEFT) y=(y + 36.0) { "Time, not to scale: short spans are drawn wider." }
         }
+    }
+}
+
+/// What happened in this step, and how often.
+fn label_of(step: &Step) -> String {
+    match step.times {
+        1 => step.word.clone(),
+        times => format!("{} ×{times}", step.word),
     }
 }
 
@@ -374,7 +387,7 @@ fn signs() -> Vec<(Markup, &'static str)> {
         (arrow(Kind::Spawn), "spawn: to the new process"),
         (
             html! { path class="mark" d="M22 3l5 5-5 5-5-5z" {} },
-            "exec: it becomes another program",
+            "exec, where seen: another program",
         ),
         (arrow(Kind::Signal), "signal"),
         (arrow(Kind::Exit), "exit: its parent is told"),
