@@ -103,7 +103,8 @@ fn judge_again(folder: &Path, options: &Demo, output: &Output) -> Result<bool, F
         .text(&summary.text(good, &source))
         .map_err(cannot_write)?;
     // Last, as above.
-    report::redraw(folder, &told).map_err(|error| {
+    let all = recheck::is_about_all(&options.scenarios);
+    report::redraw(folder, &told, all).map_err(|error| {
         let folder = folder.display();
         Failure::Output(format!("cannot draw the report again in {folder}: {error}"))
     })?;

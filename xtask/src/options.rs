@@ -144,8 +144,8 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
 
-    /// Run nothing: judge again what an earlier run has recorded in this folder, and draw its page
-    /// and its pictures again
+    /// Run nothing: judge again what an earlier run has recorded in this folder, and draw its
+    /// pictures again; and its page, if no scenario is named
     #[arg(long, value_name = "DIR", conflicts_with_all = ["speed", "real_time", "report", "programs"])]
     pub(crate) recheck: Option<PathBuf>,
 

@@ -19,7 +19,7 @@ pub(crate) enum Failure {
 
 /// Reads the recordings of these scenarios in the folder, or of all that are there.
 pub(crate) fn read(folder: &Path, names: &[String]) -> Result<Vec<Told>, Failure> {
-    let all = names.is_empty() || names.iter().any(|name| name == "all");
+    let all = is_about_all(names);
     let wanted = |scenario: &&Scenario| {
         names.iter().any(|name| name == scenario.name)
             || (all && folder.join(scenario.name).is_dir())
@@ -36,6 +36,11 @@ pub(crate) fn read(folder: &Path, names: &[String]) -> Result<Vec<Told>, Failure
         )));
     }
     Ok(told)
+}
+
+/// Whether these names mean whatever has been recorded.
+pub(crate) fn is_about_all(names: &[String]) -> bool {
+    names.is_empty() || names.iter().any(|name| name == "all")
 }
 
 fn read_scenario(folder: &Path, scenario: &'static Scenario) -> Result<Told, Failure> {

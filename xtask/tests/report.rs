@@ -3,9 +3,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -15,13 +16,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 
 /// Scenarios that between them have all that a page can show.
-const SCENARIOS: [&str; 6] = [
+const SCENARIOS: [&str; 7] = [
     "zombie",
     "zombie-kill",
     "zombie-parent-kill",
     "orphan",
     "wait",
     "sigchld",
+    "split",
 ];
 
 /// Nobody's user and group, on every Linux.
@@ -209,7 +211,10 @@ fn one_scenario_can_be_judged_alone() {
             .status
             .code()
     };
+    let page = || fs::read(report.0.join("index.html")).unwrap();
+    let of_all = page();
     assert_eq!((only("wait"), only("zombie")), (Some(0), Some(1)));
+    assert!(page() == of_all, "the page has lost the others");
 }
 
 #[test]
@@ -312,6 +317,157 @@ fn verdicts_are_told_though_the_report_has_no_place() {
     for line in ["held     C24", "held     C40", "All 4 claims held."] {
         assert!(told.contains(line), "{line:?} is not in {told}");
     }
+}
+
+/// What verdicts and pictures are made from, and so is never made again.
+fn is_recording(path: &Path) -> bool {
+    path.ends_with("events.ndjson") || path.ends_with("machine.json")
+}
+
+#[test]
+fn recheck_draws_the_same_again_and_leaves_the_recordings_alone() {
+    let report = report();
+    let files = |of_recordings: bool| {
+        let mut files = Vec::new();
+        read_all(&report.0, Path::new(""), &mut files);
+        files.retain(|(path, _)| is_recording(path) == of_recordings);
+        files.sort();
+        files
+    };
+    let stamps = || {
+        let stamp = |(path, content): (PathBuf, Vec<u8>)| {
+            let file = fs::metadata(report.0.join(&path)).unwrap();
+            (path, content, file.ino(), file.modified().unwrap())
+        };
+        files(true).into_iter().map(stamp).collect::<Vec<_>>()
+    };
+    let (derived, recorded) = (files(false), stamps());
+    for end in ["html", "svg", "txt", "ndjson"] {
+        let has = |(path, _): &(PathBuf, Vec<u8>)| path.extension().is_some_and(|it| it == end);
+        assert!(derived.iter().any(has), "no {end} is made");
+    }
+    for (path, _) in &derived {
+        fs::remove_file(report.0.join(path)).unwrap();
+    }
+    let output = recheck(&report);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let again = files(false);
+    let names = |files: &[(PathBuf, Vec<u8>)]| {
+        let names = files.iter().map(|(path, _)| path.clone());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names(&derived), names(&again));
+    for (before, after) in derived.iter().zip(&again) {
+        assert!(before == after, "{} is another", after.0.display());
+    }
+    assert!(recorded == stamps(), "a recording was written");
+}
+
+#[test]
+fn what_was_judged_again_is_told_though_the_page_cannot_be_drawn() {
+    let report = report();
+    let index = report.0.join("index.html");
+    fs::remove_file(&index).unwrap();
+    fs::create_dir(&index).unwrap();
+    let output = recheck(&report);
+    assert_one_sentence(&output, 74, &["cannot draw the report again in"]);
+    assert_eq!(of_kind(&output, "summary")[0]["not_held"], 0);
+}
+
+#[test]
+fn an_event_of_a_process_says_which_it_was() {
+    let report = report();
+    let mut files = Vec::new();
+    read_all(&report.0, Path::new(""), &mut files);
+    let mut kinds = BTreeSet::new();
+    for (path, content) in files
+        .iter()
+        .filter(|(path, _)| path.ends_with("events.ndjson"))
+    {
+        for line in text(content).lines() {
+            let event: Value = serde_json::from_str(line).unwrap();
+            let has = |names: &[&str]| {
+                for name in names {
+                    assert!(!event[name].is_null(), "{name}: {}: {line}", path.display());
+                }
+            };
+            let kind = event["kind"].as_str().unwrap();
+            has(&["scenario", "t", "source"]);
+            match kind {
+                "snapshot" => has(&["moment", "command", "text"]),
+                "client" | "missed" | "failed" | "end" => {}
+                _ => has(&["pid", "start_time"]),
+            }
+            if kind == "state" {
+                has(&["state", "ppid", "name", "raw"]);
+            }
+            if matches!(kind, "stage" | "start" | "reaped") {
+                assert_ne!(event["start_time"], 0, "{line}");
+            }
+            kinds.insert(kind.to_owned());
+        }
+    }
+    let expected = [
+        "stage", "start", "found", "line", "state", "gone", "signal", "reaped", "snapshot", "end",
+    ];
+    for kind in expected {
+        assert!(kinds.contains(kind), "no event is of the kind {kind}");
+    }
+}
+
+/// What somebody looks for who has never seen the page.
+#[test]
+fn the_page_says_what_a_zombie_is_and_what_removes_it() {
+    let report = report();
+    let page = fs::read_to_string(report.0.join("index.html")).unwrap();
+    let place = |what: &str| {
+        let place = page.find(what);
+        place.unwrap_or_else(|| panic!("{what:?} is not on the page"))
+    };
+    let in_order = [
+        "Begin with <a href=\"#zombie\">",
+        "<strong>zombie</strong>",
+        "<strong>reap</strong>",
+        "<strong>orphan</strong>",
+        "<strong>adopts</strong>",
+        "How to read the pictures",
+        "stopped (T)",
+        "What came out",
+        "<section class=\"scenario\" id=\"zombie\">",
+        "is then a zombie: nobody has waited for it.",
+        "and that removes it.",
+        "<figure class=\"timeline\">",
+    ];
+    let places = in_order.map(place);
+    assert!(places.is_sorted(), "{places:?} of {in_order:?}");
+
+    let rows = page.split("<tr><td>").skip(1);
+    let claims: Vec<u32> = rows
+        .map(|row| row.split_once(">C").unwrap().1.split_once('<').unwrap().0)
+        .map(|number| number.parse().unwrap())
+        .collect();
+    assert!(
+        claims.len() >= SCENARIOS.len() && claims.is_sorted(),
+        "{claims:?}"
+    );
+}
+
+#[test]
+fn a_timeline_says_that_it_is_not_to_scale() {
+    let report = report();
+    for run in ["zombie", "zombie/twin"] {
+        let picture = fs::read_to_string(report.0.join(run).join("timeline.svg")).unwrap();
+        assert!(picture.contains("not to scale"), "{run}");
+    }
+}
+
+#[test]
+fn the_line_of_a_twin_says_what_differs() {
+    let report = report();
+    let page = fs::read_to_string(report.0.join("index.html")).unwrap();
+    assert!(page.contains("<code>echo-client --one-process"));
+    // The server is started in both, in the same way.
+    assert!(!page.contains("<code>echo-server 0</code>"));
 }
 
 /// The names under which Chromium is installed.

@@ -54,12 +54,16 @@ pub(crate) fn write_index(folder: &Path, told: &[Told]) -> io::Result<()> {
     draw_index(folder, told, Some(&machine))
 }
 
-/// Writes everything but the recordings again, from which these were read.
-pub(crate) fn redraw(folder: &Path, told: &[Told]) -> io::Result<()> {
+/// Writes everything but the recordings again, from which these were read; the page only if they
+/// are `all` that there is, or it would lose the others.
+pub(crate) fn redraw(folder: &Path, told: &[Told], all: bool) -> io::Result<()> {
     for scenario in told {
         scenario.draw(folder)?;
     }
-    draw_index(folder, told, Machine::read(folder).as_ref())
+    if all {
+        draw_index(folder, told, Machine::read(folder).as_ref())?;
+    }
+    Ok(())
 }
 
 fn draw_index(folder: &Path, told: &[Told], machine: Option<&Machine>) -> io::Result<()> {

@@ -555,6 +555,31 @@ mod tests {
         assert!(child.is_zombie() && child.end == Some(6));
         let last = story.steps[6].arrows[0];
         assert!(last.kind == Kind::Wait && (last.from, last.to) == (STAGE, 2));
+        assert!(story.zombies().is_empty(), "ps saw none of them");
+    }
+
+    #[test]
+    fn a_zombie_that_ps_saw_is_told_of_in_words() {
+        let look = || What::Snapshot {
+            moment: String::new(),
+            command: String::new(),
+            text: String::new(),
+            exit_code: None,
+        };
+        let zombie = || state(CHILD, 'Z', PARENT.pid, 0);
+        let begin = "Process 4711 (child) ends at 4.00 s and is then a zombie: nobody has waited \
+                     for it. See moment 1. ";
+        let told = |rest: Vec<What>| story(rest, 0).zombies();
+        let waited = told(vec![zombie(), look(), What::Gone { process: CHILD }]);
+        assert_eq!(
+            waited,
+            [format!(
+                "{begin}Then the parent waits for it (6.00 s), and that removes it."
+            )]
+        );
+        let left = told(vec![zombie(), look()]);
+        assert_eq!(left, [format!("{begin}Nobody waits for it in this run.")]);
+        assert!(told(vec![look(), zombie()]).is_empty());
     }
 
     #[test]
