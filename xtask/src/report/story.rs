@@ -561,6 +561,8 @@ mod tests {
     #[test]
     fn a_zombie_that_ps_saw_is_told_of_in_words() {
         let look = || What::Snapshot {
+            pids: Vec::new(),
+            held: false,
             moment: String::new(),
             command: String::new(),
             text: String::new(),
