@@ -30,7 +30,7 @@ use serde::Serialize;
 use crate::options::{Bench, Options, Task};
 use crate::outcome::{self, EXIT_INTERRUPTED, EXIT_MISSING, EXIT_NOT_HELD, EXIT_OUTPUT};
 use crate::programs::{self, cargo_build};
-use crate::{interrupt, stage};
+use crate::{interrupt, procfs, stage};
 
 /// The names of the entries.
 pub(crate) const GUARD: &str = "xtask-guard";
@@ -54,6 +54,10 @@ impl Failure {
 
 /// Has it measured by others, and takes the signals. Returns the exit code.
 pub(crate) fn run() -> ExitCode {
+    if let Err(why) = procfs::check() {
+        say(&format!("xtask: {why}; what helps: {}", procfs::REMEDY));
+        return ExitCode::from(EXIT_MISSING);
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
     let status = guarded(&interrupted);
     let left = outcome::clear_up(); // if the guard was killed, what it had started is ours now

@@ -17,7 +17,7 @@ use crate::performance::{ENTRY, Part, run_name};
 use crate::programs::Programs;
 use crate::report::Told;
 use crate::scenarios::{Clock, Scenario};
-use crate::{interrupt, programs, ps};
+use crate::{interrupt, procfs, programs, ps};
 
 /// More at once would only get into each other's way: they sleep, but their `ps` does not.
 const SIDE_BY_SIDE: usize = 12;
@@ -74,8 +74,9 @@ pub(crate) struct Company {
 impl Company {
     /// With the programs built, or found in a folder; or a sentence on what is missing.
     pub(crate) fn assemble(clock: Clock, programs: Option<&Path>) -> Result<Self, Failure> {
-        ps::check()
-            .map_err(|why| Failure::Missing(format!("{why}; install procps ({})", ps::PACKAGE)))?;
+        let missing = |why, remedy| Failure::Missing(format!("{why}; what helps: {remedy}"));
+        procfs::check().map_err(|why| missing(why, procfs::REMEDY))?;
+        ps::check().map_err(|why| missing(why, ps::PACKAGE))?;
         let mut company = Self::new(clock)
             .map_err(|error| Failure::Missing(format!("signals cannot be taken: {error}")))?;
         company.build(programs)?;

@@ -61,12 +61,12 @@ const CHECKS: &[Check] = &[
         name: "/proc",
         needed_for: For::Demo,
         look: proc,
-        how_to_get_it: "mount -t proc proc /proc",
+        how_to_get_it: procfs::REMEDY,
     },
     Check {
         name: "ps",
         needed_for: For::Demo,
-        look: ps_of_procps,
+        look: || with_proc(ps_of_procps),
         how_to_get_it: ps::PACKAGE,
     },
     Check {
@@ -96,13 +96,13 @@ const CHECKS: &[Check] = &[
     Check {
         name: "processes of others visible",
         needed_for: For::Only("looking around with ps by hand"),
-        look: others,
-        how_to_get_it: "mount -o remount,hidepid=0 /proc",
+        look: || with_proc(others),
+        how_to_get_it: "mount -o remount,hidepid=0 /proc, which is for the whole machine",
     },
     Check {
         name: "user and PID namespaces",
         needed_for: For::Only("the scenario pid-namespace"),
-        look: namespaces,
+        look: || with_proc(namespaces),
         how_to_get_it: "root, or sysctl user.max_user_namespaces=1000",
     },
     Check {
@@ -114,7 +114,7 @@ const CHECKS: &[Check] = &[
     Check {
         name: "seccomp filters",
         needed_for: For::Only("the echo server's sandbox"),
-        look: seccomp,
+        look: || with_proc(seccomp),
         how_to_get_it: "a kernel with CONFIG_SECCOMP_FILTER",
     },
     Check {
@@ -184,7 +184,7 @@ pub(crate) fn run() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         let missing = format!("The demo cannot run: missing {}.", blockers.join(", "));
-        out += &format!("\n{}\n", styled(BAD, missing));
+        out += &wrapped(&styled(BAD, missing), "\n", "", width);
         ExitCode::from(EXIT_MISSING)
     };
     match output::print(&out) {
@@ -234,9 +234,17 @@ fn linux() -> Finding {
 }
 
 fn proc() -> Finding {
-    match procfs::stat(procfs::own_pid()) {
-        Some(_) => Found(String::new()),
-        None => Missing("/proc/PID/stat cannot be read".to_owned()),
+    match procfs::check() {
+        Ok(()) => Found(String::new()),
+        Err(why) => Missing(why),
+    }
+}
+
+/// What cannot be told without a /proc that is ours is not what is missing.
+fn with_proc(look: impl FnOnce() -> Finding) -> Finding {
+    match procfs::check() {
+        Ok(()) => look(),
+        Err(_) => Unknown("it takes /proc to tell".to_owned()),
     }
 }
 
@@ -248,8 +256,8 @@ fn others() -> Finding {
 }
 
 fn ps_of_procps() -> Finding {
-    match ps::check() {
-        Ok(()) => version("ps", "--version"),
+    match ps::check().and_then(|()| ps::version()) {
+        Ok(version) => Found(version),
         Err(why) => Missing(why),
     }
 }

@@ -25,6 +25,24 @@ pub(crate) struct Stat {
     pub(crate) raw: String,
 }
 
+/// What to do if [`check`] fails.
+pub(crate) const REMEDY: &str =
+    "mount -t proc proc /proc; in a PID namespace, start with unshare --fork --pid --mount-proc";
+
+/// Whether there is a /proc, with all that is used of it, and in it our numbers. In that of another
+/// PID namespace they are other processes', whom we would watch, count and kill in place of ours.
+pub(crate) fn check() -> Result<(), String> {
+    for path in ["/proc/self/status", "/proc/sys/kernel/pid_max"] {
+        fs::File::open(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+    }
+    // Our number in the namespace of /proc, and in each below it down to our own.
+    let numbers = read("/proc/self/status", &["NSpid:"]).unwrap_or_default();
+    if numbers.split_ascii_whitespace().count() > 2 {
+        return Err("/proc is that of another PID namespace".to_owned());
+    }
+    Ok(())
+}
+
 pub(crate) fn own_pid() -> i32 {
     std::process::id() as i32
 }

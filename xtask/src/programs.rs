@@ -84,6 +84,7 @@ fn build() -> Programs {
         ["--workspace", "--exclude", "xtask", "--bins", "--examples"],
         None,
     )
+    .map_err(|why| format!("{why}; --programs takes a folder of what was built elsewhere"))
 }
 
 /// Runs `cargo build`, and asks it where the programs are. An error is a sentence.

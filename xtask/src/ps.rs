@@ -1,4 +1,7 @@
 //! The real `ps`: how it is called, and what it says.
+//!
+//! That of procps, or there is no demo: another one has other columns, and other words for the same.
+//! Nor do we draw the picture ourselves: what `ps` shows could not be judged by it.
 
 use std::io;
 use std::process::{Command, Stdio};
@@ -44,12 +47,27 @@ pub(crate) const PACKAGE: &str = "apt-get install procps";
 
 /// Whether there is one.
 pub(crate) fn check() -> Result<(), String> {
+    if !version()?.contains("procps") {
+        return Err("this ps is not that of procps".to_owned());
+    }
     let own = procfs::own_pid();
     match photograph(&[own]) {
         Ok(picture) if row(&picture.text, own).is_some() => Ok(()),
         Ok(picture) => Err(format!("this ps cannot do `{}`", picture.command)),
-        Err(error) => Err(format!("ps cannot be run: {error}")),
+        Err(error) => Err(cannot_run(&error)),
     }
+}
+
+/// What it says of itself; nothing, if it does not know the question.
+pub(crate) fn version() -> Result<String, String> {
+    let mut command = Command::new("ps");
+    let output = command.arg("--version").stdin(Stdio::null()).output();
+    let output = output.map_err(|error| cannot_run(&error))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn cannot_run(error: &io::Error) -> String {
+    format!("ps cannot be run: {error}")
 }
 
 /// One line of a picture.
