@@ -118,6 +118,8 @@ pub(crate) enum What {
     },
     /// What a client of the server saw.
     Client { number: usize, saw: String },
+    /// This machine lacks what the run takes.
+    Skipped { why: String },
     /// A condition did not come true.
     Missed { condition: String },
     /// The run could not go on, for a reason that has nothing to do with the story.

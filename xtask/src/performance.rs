@@ -49,6 +49,7 @@ fn perform() -> io::Result<()> {
     let mut stage = set(scenario, part)?;
     match (scenario.act)(&mut stage) {
         Ok(()) | Err(Stop::Missed | Stop::Ordered) => {}
+        Err(Stop::Skipped(why)) => stage.skipped(why),
         Err(Stop::Failed(why)) => stage.failed(why),
     }
     stage.end();

@@ -114,8 +114,17 @@ impl Record<'_> {
         failed.or_else(|| (!ended).then(|| "the run broke off".to_owned()))
     }
 
-    /// Why the run could not take place, if a program said that this machine lacks what it takes.
+    /// Why the run could not take place, if the stage or a program said that this machine lacks what
+    /// it takes.
     pub(crate) fn skipped(&self) -> Option<String> {
+        let by_stage = self.0.iter().find_map(|event| match &event.what {
+            What::Skipped { why } => Some(why.clone()),
+            _ => None,
+        });
+        by_stage.or_else(|| self.skipped_by_program())
+    }
+
+    fn skipped_by_program(&self) -> Option<String> {
         let is_so =
             |event: &Event| matches!(&event.what, What::Reaped { status, .. } if status == SKIPPED);
         let reason = self.lines_of(Stream::Stderr).last().copied();

@@ -10,7 +10,7 @@ use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +42,8 @@ pub(crate) enum Stop {
     Missed,
     /// The run is to end at once.
     Ordered,
+    /// This machine lacks what the run takes.
+    Skipped(String),
     /// The stage itself failed.
     Failed(String),
 }
@@ -196,12 +198,18 @@ impl Stage {
         Ok((process, stdin))
     }
 
-    /// Lets the programs have a folder for their files, as TMPDIR.
+    /// Lets the programs have a folder for their files, as TMPDIR: one in which a copy of a program
+    /// can be run.
     pub(crate) fn give_folder(&mut self) -> Result<(), Stop> {
         let folder = env::temp_dir().join(format!("xtask-stage-{}", procfs::own_pid()));
-        fs::create_dir(&folder)?;
-        self.folder = Some(folder);
-        Ok(())
+        let made = fs::create_dir(&folder);
+        self.folder = made.is_ok().then_some(folder.clone());
+        made.and_then(|()| run_copy_in(&folder)).map_err(|error| {
+            Stop::Skipped(format!(
+                "no copy of a program can be run in {}: {error}; TMPDIR takes another folder",
+                folder.display()
+            ))
+        })
     }
 
     /// Starts another program.
@@ -551,6 +559,11 @@ impl Stage {
         });
     }
 
+    /// This machine lacks what the run takes.
+    pub(crate) fn skipped(&mut self, why: String) {
+        self.log.record(What::Skipped { why });
+    }
+
     /// The stage itself has failed.
     pub(crate) fn failed(&mut self, why: String) {
         self.log.record(What::Failed { why });
@@ -579,21 +592,33 @@ impl Stage {
     }
 }
 
+/// A full disk, or one from which nothing is executed, is found out here, and not in the programs.
+/// This one is larger than what they copy.
+fn run_copy_in(folder: &Path) -> io::Result<()> {
+    let copy = folder.join("copy");
+    fs::copy("/proc/self/exe", &copy)?;
+    let ran = Command::new(&copy).arg("--version").output().map(drop);
+    fs::remove_file(&copy)?;
+    ran
+}
+
 /// Kills every descendant of this process, which must be a child subreaper.
 ///
 /// No number can be another's meanwhile: we kill only children of our own, which nobody else can
 /// reap; and the children of those are adopted by us, and are ours to kill in the next round.
 pub(crate) fn kill_and_reap_all() {
     loop {
+        // Not a wait that blocks: the list of children can miss one that has just come to us. And
+        // first: without a child there is nobody to kill, whatever a /proc says that is not ours.
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Err(Errno::ECHILD) => return,
+            Ok(WaitStatus::StillAlive) => {}
+            Ok(_) | Err(_) => continue,
+        }
         for pid in procfs::children(procfs::own_pid()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        // Not a wait that blocks: the list of children can miss one that has just come to us.
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Err(Errno::ECHILD) => return,
-            Ok(WaitStatus::StillAlive) => thread::sleep(TICK),
-            Ok(_) | Err(_) => {}
-        }
+        thread::sleep(TICK);
     }
 }
 

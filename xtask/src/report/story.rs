@@ -163,6 +163,7 @@ impl Story {
             | What::Proc { .. }
             | What::Client { .. }
             | What::Missed { .. }
+            | What::Skipped { .. }
             | What::Failed { .. } => {}
         }
     }

@@ -124,6 +124,7 @@ pub(crate) fn line(what: &What) -> Option<String> {
         What::Missed { condition } => {
             styled(BAD, format_args!("!! it never came true that {condition}"))
         }
+        What::Skipped { why } => styled(MARK, format_args!("!! not possible here: {why}")),
         What::Failed { why } => styled(BAD, format_args!("!! the scenario could not go on: {why}")),
         What::Stage { .. }
         | What::Found { .. }
