@@ -18,10 +18,11 @@ pub(crate) fn run() -> ExitCode {
 fn text(scenario: &Scenario, width: usize) -> String {
     let (name, seconds) = (scenario.name, scenario.seconds);
     let short = seconds / Clock::default().speed;
-    let mut out = format!(
-        "{}  ({seconds} s in the chapter, {short} s in the demo)\n",
+    let heading = format!(
+        "{}  ({seconds} s in the chapter, {short} s in the demo)",
         styled(BOLD, name)
     );
+    let mut out = wrapped(&heading, "", "    ", width);
     let mut part = |text: &str| out += &wrapped(text, "    ", "      ", width);
     part(scenario.about);
     part(&format!("by hand: {}", scenario.by_hand));
