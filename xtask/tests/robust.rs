@@ -1,0 +1,508 @@
+//! Where something is missing, or is not as usual: it works, or says in a sentence what to do; and no
+//! verdict is wrong.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
+
+/// Inherited by every process of a run, so that what is left of it can be found.
+const MARK: &str = "XTASK_ROBUST_TEST";
+
+/// As the README says of a killed xtask.
+const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Nobody's user and group, on every Linux.
+const NOBODY: u32 = 65534;
+
+/// Between them: an orphan, a zombie, a parent that is killed, and one that waits.
+const SCENARIOS: [&str; 3] = ["zombie-parent-kill", "orphan", "fork"];
+const ALL_HELD: &str = "\nAll 6 claims held. ";
+
+/// A run of xtask with a mark, and folders of its own for the report and for temporary files.
+struct Run {
+    mark: String,
+    folder: PathBuf,
+}
+
+impl Run {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(format!("xtask-robust-test-{mark}"));
+        let run = Self { mark, folder };
+        for folder in [&run.folder, &run.temporary()] {
+            fs::create_dir_all(folder).unwrap();
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap(); // nobody's, too
+        }
+        run
+    }
+
+    fn report(&self) -> PathBuf {
+        self.folder.join("report")
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.folder.join("tmp")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env(MARK, &self.mark)
+            .env("TMPDIR", self.temporary())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn xtask(&self, args: &[&str]) -> Command {
+        let mut command = self.command(XTASK);
+        command.args(args);
+        command
+    }
+
+    /// The words of a quick demo of programs that are built already.
+    fn demo(&self, scenarios: &[&str]) -> Vec<String> {
+        let report = self.report();
+        let options = ["--speed", "20", "--report", report.to_str().unwrap()];
+        let programs = ["--programs", programs().to_str().unwrap()];
+        let words = [&[XTASK, "demo"], scenarios, &options, &programs].concat();
+        words.into_iter().map(str::to_owned).collect()
+    }
+
+    /// A shell that does this, with these words as `$@`.
+    fn shell(&self, script: &str, words: &[String]) -> Command {
+        let mut command = self.command("sh");
+        command.args(["-c", script, "sh"]).args(words);
+        command
+    }
+
+    /// The same as root of namespaces of its own, such as `-m`; `None` where there are none to be
+    /// had. Nothing but new mounts may be made there: a remount of /proc would be one of the machine's.
+    fn shell_in(&self, namespaces: &[&str], script: &str, words: &[String]) -> Option<Command> {
+        let as_user: &[&str] = &["--user", "--map-root-user"];
+        let unshare = |more: &[&str]| {
+            let mut command = self.command("unshare");
+            command.args(more).args(namespaces);
+            command
+        };
+        let works = |more: &&&[&str]| {
+            let tried = unshare(more).arg("true").stderr(Stdio::null()).status();
+            tried.is_ok_and(|status| status.success())
+        };
+        let Some(more) = [&[], as_user].iter().find(works).copied() else {
+            skip("neither root nor user namespaces are to be had here");
+            return None;
+        };
+        let mut command = unshare(more);
+        command.args(["sh", "-c", script, "sh"]).args(words);
+        Some(command)
+    }
+
+    /// Processes that carry the mark, zombies aside: those have no environment any more.
+    fn processes(&self) -> Vec<String> {
+        let mark = format!("{MARK}={}", self.mark).into_bytes();
+        let is_marked = |pid: &String| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
+        };
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(is_marked).collect()
+    }
+
+    /// Neither a process nor a temporary file.
+    #[track_caller]
+    fn assert_nothing_is_left(&self) {
+        let deadline = Instant::now() + CLEARED_UP_WITHIN;
+        while !self.processes().is_empty() {
+            assert!(Instant::now() < deadline, "left are {:?}", self.processes());
+            thread::sleep(Duration::from_millis(10));
+        }
+        let files: Vec<_> = fs::read_dir(self.temporary()).unwrap().collect();
+        assert!(files.is_empty(), "left are {files:?}");
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Where all programs are, built.
+fn programs() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("xtask-robust-{}", std::process::id()));
+        let mut command = Command::new(XTASK);
+        command.args(["demo", "fork", "--report"]).arg(&folder);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let _ = fs::remove_dir_all(&folder);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        Path::new(XTASK).parent().unwrap().to_owned()
+    })
+}
+
+/// Not by `println!`, which is shown only if the test fails.
+fn skip(why: &str) {
+    let _ = writeln!(io::stderr(), "skipped: {why}");
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// That a demo told of its claims, and all held.
+#[track_caller]
+fn assert_all_held(output: &Output) {
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains(ALL_HELD), "{stdout}");
+    assert!(stdout.contains(" 0 processes left. "), "{stdout}");
+}
+
+/// That it ended with this code, and one sentence with these parts.
+#[track_caller]
+fn assert_one_sentence(output: &Output, code: i32, parts: &[&str]) {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let is_sentence = |line: &&str| line.starts_with("xtask: ");
+    let sentences: Vec<_> = stderr.lines().filter(is_sentence).collect();
+    assert_eq!(sentences.len(), 1, "{stderr}");
+    for part in parts {
+        assert!(sentences[0].contains(part), "{part:?} is not in {stderr}");
+    }
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+/// What the doctor says, who has found that there can be no demo.
+#[track_caller]
+fn diagnosis(output: &Output) -> String {
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(77), "{told}");
+    told
+}
+
+const OWN_PROCESSES: [&str; 4] = ["--mount", "--pid", "--fork", "--kill-child"];
+
+#[test]
+fn without_proc_it_says_so() {
+    let run = Run::new();
+    let without = |words: &[String]| {
+        let script = r#"mount -t tmpfs none /proc && exec "$@""#;
+        let command = run.shell_in(&OWN_PROCESSES, script, words);
+        command.map(|mut command| command.output().unwrap())
+    };
+    let Some(output) = without(&run.demo(&SCENARIOS)) else {
+        return;
+    };
+    let parts = ["/proc/self/status cannot be read", "mount -t proc"];
+    assert_one_sentence(&output, 77, &parts);
+    let xtask = |words: &[&str]| {
+        let words = [&[XTASK], words].concat();
+        without(&words.into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap()
+    };
+    let told = diagnosis(&xtask(&["doctor"]));
+    assert!(told.contains("missing  /proc: "), "{told}");
+    // With it, these may be there.
+    for what in ["ps", "processes of others visible", "seccomp filters"] {
+        assert!(told.contains(&format!("unknown  {what}: ")), "{told}");
+    }
+    for words in [&["list"][..], &["explain", "C29"]] {
+        assert_eq!(xtask(words).status.code(), Some(0), "{words:?}");
+    }
+    run.assert_nothing_is_left();
+}
+
+/// By the numbers in such a /proc it would watch others' processes, and kill whoever has those here.
+#[test]
+fn with_the_proc_of_another_namespace_it_says_so_and_kills_nobody() {
+    let run = Run::new();
+    let namespace = ["--pid", "--fork", "--kill-child"];
+    let script = r#"sleep 100 & "$@"; code=$?; kill "$!" && exit "$code""#;
+    let Some(mut command) = run.shell_in(&namespace, script, &run.demo(&SCENARIOS)) else {
+        return;
+    };
+    let parts = ["another PID namespace", "unshare", "--mount-proc"];
+    assert_one_sentence(&command.output().unwrap(), 77, &parts);
+    let doctor = [XTASK.to_owned(), "doctor".to_owned()];
+    let mut command = run.shell_in(&namespace, r#"exec "$@""#, &doctor).unwrap();
+    let told = diagnosis(&command.output().unwrap());
+    assert!(told.contains("cannot run: missing /proc"), "{told}");
+    assert!(told.contains("unknown  ps: "), "{told}");
+    run.assert_nothing_is_left();
+}
+
+#[test]
+fn as_process_1_of_a_namespace_it_works() {
+    let run = Run::new();
+    let namespace = [&OWN_PROCESSES[..], &["--mount-proc"]].concat();
+    let script = r#"test $$ = 1 && exec "$@""#;
+    if let Some(mut command) = run.shell_in(&namespace, script, &run.demo(&SCENARIOS)) {
+        assert_all_held(&command.output().unwrap());
+        run.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn where_others_cannot_be_seen_it_works() {
+    const NOT_HIDDEN: i32 = 99;
+    let run = Run::new();
+    // Process 1 is root's, the others are nobody's.
+    let script = format!(
+        r#"mount -t proc -o hidepid=2 proc /proc && cd / || exit
+           as="setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
+           $as sh -c '! test -e /proc/1 && test -x "$1"' sh "$1" || exit {NOT_HIDDEN}
+           $as "$@""#
+    );
+    let Some(mut command) = run.shell_in(&OWN_PROCESSES, &script, &run.demo(&SCENARIOS)) else {
+        return;
+    };
+    let output = command.output().unwrap();
+    if output.status.code() == Some(NOT_HIDDEN) {
+        skip("nothing is hidden without root, or nobody may not run the programs");
+        return;
+    }
+    assert_all_held(&output);
+    run.assert_nothing_is_left();
+}
+
+#[test]
+fn a_ps_that_is_another_is_not_believed() {
+    let Ok(found) = Command::new("sh")
+        .args(["-c", "command -v busybox"])
+        .output()
+    else {
+        return;
+    };
+    let busybox = text(&found.stdout);
+    if busybox.is_empty() {
+        skip("there is no busybox");
+        return;
+    }
+    let run = Run::new();
+    let folder = run.folder.join("bin");
+    fs::create_dir(&folder).unwrap();
+    symlink(busybox.trim(), folder.join("ps")).unwrap();
+    let mut command = run.shell(r#"exec "$@""#, &run.demo(&SCENARIOS));
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", folder.display());
+    let output = command.env("PATH", &path).output().unwrap();
+    assert_one_sentence(&output, 77, &["not that of procps", "install procps"]);
+    assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
+    let mut doctor = run.xtask(&["doctor"]);
+    let told = diagnosis(&doctor.env("PATH", &path).output().unwrap());
+    let expected = "missing  ps: this ps is not that of procps";
+    assert!(told.contains(expected), "{told}");
+    run.assert_nothing_is_left();
+}
+
+#[test]
+fn nobody_can_run_it() {
+    let run = Run::new();
+    let as_nobody = |script: &str, words: &[String]| {
+        let mut command = run.shell(script, words);
+        command.env("HOME", "/nonexistent").current_dir("/");
+        if nix::unistd::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    };
+    let demo = run.demo(&SCENARIOS);
+    let may = as_nobody(r#""$1" --version"#, &demo).output();
+    if !may.unwrap().status.success() {
+        skip(&format!(
+            "nobody may not look into {}",
+            programs().display()
+        ));
+        return;
+    }
+    assert_all_held(&as_nobody(r#"exec "$@""#, &demo).output().unwrap());
+    // The report's default place is not nobody's.
+    let without_report: Vec<_> = demo.iter().map(String::as_str).collect();
+    let at = without_report.iter().position(|word| *word == "--report");
+    let (before, after) = without_report.split_at(at.unwrap());
+    let words = [before, &after[2..]].concat();
+    let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
+    let mut command = as_nobody(r#"exec "$@""#, &words);
+    let output = command.env("CARGO_TARGET_DIR", "/proc").output().unwrap();
+    let parts = ["cannot write the report to /proc/demo", "--report"];
+    assert_one_sentence(&output, 74, &parts);
+    assert!(text(&output.stdout).contains(ALL_HELD));
+    run.assert_nothing_is_left();
+}
+
+#[test]
+fn without_cargo_it_says_what_else_to_do() {
+    let run = Run::new();
+    let mut command = run.xtask(&["demo", "fork"]);
+    let output = command.env("CARGO", "/nowhere/cargo").output().unwrap();
+    assert_one_sentence(&output, 77, &["/nowhere/cargo cannot be run", "--programs"]);
+}
+
+/// What is shown on a terminal, and the exit code.
+fn on_terminal(run: &Run, prepare: &str, words: &[String]) -> (String, Option<i32>) {
+    let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+    let mut command = run.command("script"); // gives it a terminal of its own
+    command
+        .args(["--quiet", "--return", "--flush", "--command"])
+        .arg(format!("{prepare}; exec {}", quoted.join(" ")))
+        .arg("/dev/null")
+        .env("SHELL", "/bin/sh")
+        .env_remove("NO_COLOR");
+    let output = command.output().unwrap();
+    (text(&output.stdout), output.status.code())
+}
+
+#[test]
+fn on_40_columns_the_state_is_seen() {
+    let run = Run::new();
+    let words = run.demo(&["zombie-parent-kill"]);
+    let (screen, code) = on_terminal(&run, "export TERM=dumb; stty cols 40 rows 24", &words);
+    assert_eq!(code, Some(0), "{screen}");
+    let mut lines = screen.lines().map(str::trim_end);
+    let heading = lines.find(|line| line.contains(" STAT"));
+    let zombie = lines.find(|line| line.contains(" Z "));
+    for line in [heading.expect(&screen), zombie.expect(&screen)] {
+        assert!(line.len() <= 40, "{line:?}");
+    }
+    for words in [&["list"][..], &["explain", "C29"], &["doctor"]] {
+        let words = [&[XTASK], words].concat();
+        let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
+        let (screen, code) = on_terminal(&run, "export TERM=dumb; stty cols 40 rows 24", &words);
+        assert!(matches!(code, Some(0 | 77)), "{screen}"); // there may be no cargo
+        for line in screen.lines().map(str::trim) {
+            // A word that is too long is not broken, so that it can still be pasted.
+            assert!(line.len() <= 40 || !line.contains(' '), "{line:?}");
+        }
+    }
+    run.assert_nothing_is_left();
+}
+
+#[test]
+fn on_a_dumb_terminal_there_are_plain_lines() {
+    let run = Run::new();
+    let (screen, code) = on_terminal(&run, "export TERM=dumb", &run.demo(&SCENARIOS));
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(!screen.contains('\x1b'), "{screen:?}");
+    assert!(screen.contains("orphan: starting\r\n"), "{screen:?}");
+    assert!(screen.contains("All 6 claims held. "), "{screen:?}");
+    run.assert_nothing_is_left();
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_it_with_a_sentence() {
+    let run = Run::new();
+    let script = r#"{ "$@"; echo "exit $?" >&2; } | head -n 1"#;
+    for json in [false, true] {
+        let mut words = run.demo(&SCENARIOS);
+        words.extend(json.then(|| "--json".to_owned()));
+        let output = run.shell(script, &words).output().unwrap();
+        assert_one_sentence(&output, 0, &["cannot write the result: Broken pipe"]);
+        let stderr = text(&output.stderr);
+        assert!(stderr.ends_with("exit 74\n"), "{stderr}");
+        assert_eq!(text(&output.stdout).lines().count(), 1);
+        run.assert_nothing_is_left();
+    }
+    // All of it fits into a pipe, so that it may be done before the reader is gone.
+    for words in [&["list"][..], &["explain", "all"], &["doctor"]] {
+        let words = [&[XTASK], words].concat();
+        let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
+        let output = run.shell(script, &words).output().unwrap();
+        let stderr = text(&output.stderr);
+        let codes = ["exit 0\n", "exit 74\n", "exit 77\n"];
+        assert!(codes.iter().any(|code| stderr.ends_with(code)), "{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+/// Rust opens /dev/null in the place of what is closed: what is written is lost, as it was meant to
+/// be; what it takes to run is not.
+#[test]
+fn closed_streams_disturb_nothing() {
+    let run = Run::new();
+    for (closed, is_lost) in [
+        ("<&-", false),
+        (">&-", true),
+        ("2>&-", false),
+        ("<&- >&- 2>&-", true),
+    ] {
+        let script = format!(r#"exec "$@" {closed}"#);
+        let mut command = run.shell(&script, &run.demo(&SCENARIOS));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{closed}");
+        assert_eq!(output.stdout.is_empty(), is_lost, "{closed}");
+        let index = run.report().join("index.html");
+        assert!(fs::read_to_string(index).unwrap().contains("orphan"));
+        run.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_full_disk_ends_it_with_a_sentence() {
+    let run = Run::new();
+    fs::create_dir(run.report()).unwrap();
+    let script = r#"mount -t tmpfs -o size=16k none "$1" && shift && exec "$@""#;
+    let place = run.report().to_str().unwrap().to_owned();
+    let words = [vec![place.clone()], run.demo(&SCENARIOS)].concat();
+    if let Some(mut command) = run.shell_in(&["--mount"], script, &words) {
+        let output = command.output().unwrap();
+        let parts = [&place, "No space left on device", "--report"];
+        assert_one_sentence(&output, 74, &parts);
+        assert!(text(&output.stdout).contains(ALL_HELD));
+    }
+    for stdout in ["/dev/full", "/dev/full 2>&1"] {
+        let script = format!(r#"exec "$@" >{stdout}"#);
+        let output = run.shell(&script, &run.demo(&["fork"])).output().unwrap();
+        assert_eq!(output.status.code(), Some(74), "{stdout}");
+    }
+    run.assert_nothing_is_left();
+}
+
+/// Two of the scenarios have files there: a full disk, or one from which nothing is executed, says
+/// nothing about their claims.
+#[test]
+fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
+    let run = Run::new();
+    let demo = run.demo(&["path-and-args", "self-exe", "reuse"]);
+    let assert_skipped = |output: &Output, why: &str| {
+        let told = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert!(told.contains("\nThe claim held. 3 skipped. "), "{told}");
+        for part in ["skipped  C23: ", "TMPDIR takes another folder", why] {
+            assert!(told.contains(part), "{part:?} is not in {told}");
+        }
+    };
+    let mut command = run.shell(r#"exec "$@""#, &demo);
+    let output = command.env("TMPDIR", "/nonexistent").output().unwrap();
+    assert_skipped(&output, "No such file or directory");
+    let script = r#"mount -t tmpfs -o "$1" none "$TMPDIR" && shift && "$@" && rmdir "$TMPDIR"/* 2>&1;
+                    test "$(ls "$TMPDIR")" = """#;
+    for (option, why) in [
+        ("size=16k", "No space left on device"),
+        ("noexec", "Permission denied"),
+    ] {
+        let words = [vec![option.to_owned()], demo.clone()].concat();
+        if let Some(mut command) = run.shell_in(&["--mount"], script, &words) {
+            assert_skipped(&command.output().unwrap(), why);
+        }
+    }
+    run.assert_nothing_is_left();
+}
