@@ -119,12 +119,24 @@ impl Company {
         // Interrupted, we drop the builder, and so kill it; cargo, which it leaves behind, comes to
         // us, and is ended with the rest.
         match self.messages.recv() {
-            Ok(Message::Built(programs)) => {
-                self.programs = programs.map_err(Failure::Missing)?;
+            Ok(Message::Built(Ok(programs))) => {
+                self.programs = programs;
                 Ok(())
             }
+            Ok(Message::Built(Err(why))) if !self.is_interrupted() => Err(Failure::Missing(why)),
             _ => Err(Failure::Interrupted),
         }
+    }
+
+    /// Whether that is why something else has failed: Ctrl-C is for everybody in our group, and we
+    /// may hear of their end first.
+    fn is_interrupted(&self) -> bool {
+        while let Ok(message) = self.messages.recv_timeout(STATUS_EVERY) {
+            if let Message::Interrupt = message {
+                return true;
+            }
+        }
+        false
     }
 
     /// Runs the scenarios and their twins, and tells of each when all before it have been told.
@@ -132,13 +144,24 @@ impl Company {
         &mut self,
         scenarios: &[&'static Scenario],
         output: &Output,
-        mut write: impl FnMut(&Told),
+        write: impl FnMut(&Told),
     ) -> Result<Vec<Told>, Failure> {
         let mut runs = runs_of(scenarios);
+        let told = self.play_runs(scenarios, &mut runs, output, write);
+        told.map_err(|failure| self.broken_off(runs, failure))
+    }
+
+    fn play_runs(
+        &self,
+        scenarios: &[&'static Scenario],
+        runs: &mut [Run],
+        output: &Output,
+        mut write: impl FnMut(&Told),
+    ) -> Result<Vec<Told>, Failure> {
         let mut told: Vec<Told> = Vec::new();
         while told.len() < scenarios.len() {
-            self.start_some(&mut runs, output)?;
-            output.status(status(&runs));
+            self.start_some(runs, output)?;
+            output.status(status(runs));
             match self.messages.recv_timeout(STATUS_EVERY) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::Event(event)) => {
@@ -154,12 +177,11 @@ impl Company {
                 Ok(Message::Ended(index)) => runs[index].finish(),
                 Ok(Message::Built(_) | Message::Typed(_)) => {}
                 Ok(Message::Interrupt) | Err(RecvTimeoutError::Disconnected) => {
-                    self.stop(runs);
                     return Err(Failure::Interrupted);
                 }
             }
             while let Some(next) = scenarios.get(told.len())
-                && let Some(scenario) = tell(next, &mut runs)
+                && let Some(scenario) = tell(next, runs)
             {
                 write(&scenario);
                 for verdict in &scenario.verdicts {
@@ -192,10 +214,21 @@ impl Company {
         scenario: &'static Scenario,
         twin: bool,
         pauses: bool,
-        mut on: impl FnMut(&Happening) -> Result<bool, Failure>,
+        on: impl FnMut(&Happening) -> Result<bool, Failure>,
     ) -> Result<Vec<Event>, Failure> {
         let mut run = Run::new(scenario, twin, pauses);
-        self.start(0, &mut run).map_err(cannot_start)?;
+        match self.play_run(&mut run, on) {
+            Ok(()) => Ok(run.events),
+            Err(failure) => Err(self.broken_off(vec![run], failure)),
+        }
+    }
+
+    fn play_run(
+        &self,
+        run: &mut Run,
+        mut on: impl FnMut(&Happening) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        self.start(0, run).map_err(cannot_start)?;
         while !run.over {
             let happening = match self.messages.recv_timeout(STATUS_EVERY) {
                 Err(RecvTimeoutError::Timeout) | Ok(Message::Built(_)) => Happening::Quiet,
@@ -206,7 +239,6 @@ impl Company {
                     Happening::Quiet
                 }
                 Ok(Message::Interrupt) | Err(RecvTimeoutError::Disconnected) => {
-                    self.stop(vec![run]);
                     return Err(Failure::Interrupted);
                 }
             };
@@ -220,7 +252,7 @@ impl Company {
                 run.events.push(event);
             }
         }
-        Ok(run.events)
+        Ok(())
     }
 
     /// Keeps the stages full.
@@ -250,6 +282,9 @@ impl Company {
             .arg(run.name()) // for ps
             .stdin(reexec::Stdio::piped())
             .stdout(reexec::Stdio::piped())
+            // Out of the terminal's foreground group from its first moment: Ctrl-C is for us, who
+            // then close its stdin.
+            .process_group(0)
             // It has to clear up after us; it learns of our end as the end of its stdin.
             .outlive_parent()
             .spawn()?;
@@ -272,23 +307,28 @@ impl Company {
         Ok(())
     }
 
-    /// Tells all runs to stop, and gives them time to end what they have started.
-    fn stop(&self, mut runs: Vec<Run>) {
+    /// Why there is no result, once the runs have been told to stop, and have had time to end what
+    /// they have started, and to remove their files.
+    fn broken_off(&self, mut runs: Vec<Run>, failure: Failure) -> Failure {
         for run in &mut runs {
             run.orders = None;
         }
+        let mut interrupted = false;
         let deadline = Instant::now() + STOP_LIMIT;
         while runs.iter().any(|run| run.process.is_some()) {
-            match self
-                .messages
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.messages.recv_timeout(left) {
                 Ok(Message::Ended(index)) => runs[index].finish(),
+                Ok(Message::Interrupt) => interrupted = true,
                 Ok(Message::Event(_) | Message::Built(_) | Message::Typed(_)) => {}
-                // Again: at once, then. What they have not ended comes to us, and is ended there.
-                Ok(Message::Interrupt)
-                | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+                // What they have not ended comes to us, and is ended there.
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
+        }
+        if interrupted || self.is_interrupted() {
+            Failure::Interrupted
+        } else {
+            failure
         }
     }
 }

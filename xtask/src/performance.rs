@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nix::unistd::{Pid, setpgid};
 use serde::{Deserialize, Serialize};
 
 use crate::scenarios::{self, Clock, Scenario};
@@ -39,8 +38,6 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn perform() -> io::Result<()> {
-    // Out of the terminal's foreground group: Ctrl-C is for xtask, which then closes our stdin.
-    setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     let mut part = String::new();
     io::stdin().read_line(&mut part)?;
     let part: Part = serde_json::from_str(&part)?;

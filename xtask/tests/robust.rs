@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
@@ -76,7 +79,7 @@ impl Run {
     /// The words of a quick demo of programs that are built already.
     fn demo(&self, scenarios: &[&str]) -> Vec<String> {
         let report = self.report();
-        let options = ["--speed", "20", "--report", report.to_str().unwrap()];
+        let options = ["--report", report.to_str().unwrap()];
         let programs = ["--programs", programs().to_str().unwrap()];
         let words = [&[XTASK, "demo"], scenarios, &options, &programs].concat();
         words.into_iter().map(str::to_owned).collect()
@@ -139,8 +142,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         for pid in self.processes() {
-            let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            let _ = kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL);
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -447,7 +449,8 @@ fn closed_streams_disturb_nothing() {
         let script = format!(r#"exec "$@" {closed}"#);
         let mut command = run.shell(&script, &run.demo(&SCENARIOS));
         let output = command.output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{closed}");
+        let told = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{closed}: {told}");
         assert_eq!(output.stdout.is_empty(), is_lost, "{closed}");
         let index = run.report().join("index.html");
         assert!(fs::read_to_string(index).unwrap().contains("orphan"));
@@ -505,4 +508,30 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
         }
     }
     run.assert_nothing_is_left();
+}
+
+/// As Ctrl-C at a terminal, twice in a row: for xtask, and for who is just being born in its group.
+#[test]
+fn an_interrupt_of_the_whole_group_leaves_no_files() {
+    for lines_before in [1, 3, 5, 7, 9] {
+        let run = Run::new();
+        let words = run.demo(&["orphan", "path-and-args", "failing-child", "self-exe"]);
+        let mut command = run.shell(r#"exec "$@""#, &words);
+        command.process_group(0).stderr(Stdio::piped());
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut told = String::new();
+        for _ in 0..lines_before {
+            stderr.read_line(&mut told).unwrap();
+        }
+        for _ in 0..2 {
+            // Its group, too, until it has been waited for.
+            killpg(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+        }
+        stderr.read_to_string(&mut told).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
+        let last = "xtask: interrupted; 0 processes left\n";
+        assert!(told.ends_with(last), "{told}");
+        run.assert_nothing_is_left();
+    }
 }
