@@ -224,13 +224,21 @@ fn two_adopters(stage: &mut Stage) -> Result<(), Stop> {
         let parent = |orphan: Process| procfs::stat(orphan.pid).map(|stat| stat.ppid);
         parent(first) == Some(told.pid) && parent(second) == Some(sweeper.pid)
     })?;
+    stage.line(&format!("Looked by: {}", sweeper.pid))?;
     stage.look(ORPHANS, &everybody)?;
 
-    // From one look to the next there is time for the picture.
-    let looks = format!("Looked by: {}", sweeper.pid);
-    let so_far = stage.lines(&looks).len();
-    stage.until("the sweeper has looked", |stage| {
-        stage.lines(&looks).len() > so_far
+    // From one look to the next there is time for the picture. In the twin both look, the one a
+    // little before the other: had only the other looked, the one might still have to, in time.
+    let looks = |stage: &Stage, adopter: Process| {
+        let line = format!("Looked by: {}", adopter.pid);
+        stage.lines(&line).len()
+    };
+    let so_far = [told, sweeper].map(|adopter| (adopter, looks(stage, adopter)));
+    let lookers = so_far.iter().filter(|(_, so_far)| *so_far > 0);
+    stage.until("who looks from time to time has looked", |stage| {
+        lookers
+            .clone()
+            .all(|&(adopter, so_far)| looks(stage, adopter) > so_far)
     })?;
     press_enter(&stdin_of_told);
     press_enter(&stdin_of_sweeper);
