@@ -36,7 +36,9 @@ impl Hold {
             while !is_stopped(*process) && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(1));
             }
-            for tid in threads(*process) {
+            let is_stopped =
+                |tid: &Pid| procfs::stat(tid.as_raw()).is_some_and(|it| it.state == 'T');
+            for tid in threads(*process).into_iter().filter(is_stopped) {
                 keep_what_is_left_of_a_sleep(tid);
             }
         }
@@ -72,7 +74,7 @@ fn threads(process: Process) -> Vec<Pid> {
 /// signal with a handler: then `thread::sleep` sleeps for what was left when it was stopped, which
 /// the kernel has written down for it (nanosleep(2)).
 ///
-/// The thread must be stopped; it stays so. Where tracing it is not allowed, and on other machines,
+/// The thread must be stopped, or it could not be let go of again; it stays so. Where tracing it is not allowed, and on other machines,
 /// its time goes on.
 #[cfg(target_arch = "x86_64")]
 fn keep_what_is_left_of_a_sleep(tid: Pid) {
