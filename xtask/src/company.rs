@@ -200,7 +200,9 @@ impl Company {
     pub(crate) fn listen_to_keyboard(&self) {
         let sender = self.sender.clone();
         thread::spawn(move || {
-            for line in io::stdin().lines().map_while(Result::ok) {
+            let lines = io::stdin().lock().split(b'\n').map_while(Result::ok);
+            for line in lines {
+                let line = String::from_utf8_lossy(&line).into_owned();
                 let _ = sender.send(Message::Typed(Some(line)));
             }
             let _ = sender.send(Message::Typed(None));
@@ -350,11 +352,34 @@ impl Run {
         run_name(self.scenario.name, self.twin)
     }
 
+    fn has_come_to_its_end(&self) -> bool {
+        let last = self.events.last();
+        last.is_some_and(|event| matches!(event.what, What::End { .. }))
+    }
+
+    /// What it could not write down itself any more.
+    fn broken_off(&self, status: &str) -> Event {
+        let what = What::Failed {
+            why: format!("its own process, {ENTRY}, has not come to the end: {status}"),
+        };
+        Event {
+            scenario: self.name(),
+            t: self.events.last().map_or(0.0, |event| event.t),
+            source: what.source(),
+            what,
+        }
+    }
+
     /// Its stdout has ended, so it is about to end.
     fn finish(&mut self) {
         self.orders = None;
         if let Some(process) = self.process.take() {
-            let _ = process.wait_timeout(STOP_LIMIT);
+            let status = process.wait_timeout(STOP_LIMIT);
+            if !self.has_come_to_its_end() {
+                let status = status.ok().flatten();
+                let status = status.map_or("it goes on".to_owned(), |status| status.to_string());
+                self.events.push(self.broken_off(&status));
+            }
         }
         self.over = true;
     }

@@ -13,7 +13,7 @@ use crate::options::Demo;
 use crate::outcome::{Failure, cannot_write, clear_up, conclude};
 use crate::output::{BAD, GOOD, Output, styled};
 use crate::report::Told;
-use crate::scenarios::{ALL, Scenario};
+use crate::scenarios::{self, ALL, Scenario};
 use crate::verdict::Verdict;
 use crate::{programs, recheck, report};
 
@@ -65,7 +65,7 @@ fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
         Err(_) => String::new(),
     };
     output
-        .text(&summary.text(good, &place))
+        .text(&summary.text(good, !options.is_lesson(), &place))
         .map_err(cannot_write)?;
     // Last: the verdicts are worth telling though the report has no place.
     written.map_err(|error| {
@@ -100,7 +100,7 @@ fn judge_again(folder: &Path, options: &Demo, output: &Output) -> Result<bool, F
     let good = told.iter().all(Told::is_good) && left == 0;
     let source = format!("Judged again from {}.", folder.display());
     output
-        .text(&summary.text(good, &source))
+        .text(&summary.text(good, true, &source))
         .map_err(cannot_write)?;
     // Last, as above.
     let all = recheck::is_about_all(&options.scenarios);
@@ -111,11 +111,18 @@ fn judge_again(folder: &Path, options: &Demo, output: &Output) -> Result<bool, F
     Ok(good)
 }
 
+/// As they were asked for; all, in the order of the chapter.
 fn chosen(names: &[String]) -> Vec<&'static Scenario> {
-    let all = names.iter().any(|name| name == "all");
-    ALL.iter()
-        .filter(|scenario| all || names.iter().any(|name| name == scenario.name))
-        .collect()
+    if names.iter().any(|name| name == "all") {
+        return ALL.iter().collect();
+    }
+    let mut chosen: Vec<&Scenario> = Vec::new();
+    for scenario in names.iter().filter_map(|name| scenarios::find(name)) {
+        if chosen.iter().all(|other| other.name != scenario.name) {
+            chosen.push(scenario);
+        }
+    }
+    chosen
 }
 
 /// The last line. Its form in `--json` is a promise.
@@ -164,7 +171,8 @@ impl Summary {
         }
     }
 
-    fn text(&self, good: bool, place: &str) -> String {
+    /// Without `times`, they are those of somebody who looked, or answered, meanwhile.
+    fn text(&self, good: bool, times: bool, place: &str) -> String {
         let Summary {
             held,
             not_held,
@@ -187,16 +195,17 @@ impl Summary {
         if twins > 0 {
             let _ = write!(
                 out,
-                "{refuted} of {twins} failed where they must, in the twins. "
+                "In the twins, {refuted} of {twins} were refuted, as they must be. "
             );
         }
         let _ = write!(out, "{processes_left} processes left. ");
-        let chapter = self.seconds_in_chapter;
-        let _ = write!(
-            out,
-            "{:.1} s; with the chapter's times, {chapter:.0} s. ",
-            self.seconds
-        );
+        if times {
+            let (seconds, chapter) = (self.seconds, self.seconds_in_chapter);
+            let _ = write!(
+                out,
+                "{seconds:.1} s; with the chapter's times, {chapter:.0} s. "
+            );
+        }
         out.push_str(place);
         styled(if good { GOOD } else { BAD }, out.trim_end()) + "\n"
     }

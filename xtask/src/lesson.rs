@@ -108,7 +108,11 @@ impl<'a> Lesson<'a> {
         })?;
         self.moment = None; // if it broke off there
         let twins_events = match &scenario.twin {
-            Some(_) => company.play_alone(scenario, true, false, |_| Ok(false))?,
+            Some(twin) => {
+                let told = format!("\nNow its twin, without a stop: {}.", twin.about);
+                self.say(&(styled(DIM, told) + "\n"))?;
+                company.play_alone(scenario, true, false, |_| Ok(false))?
+            }
             None => Vec::new(),
         };
         let told = Told::new(scenario, events, twins_events);
@@ -148,6 +152,10 @@ impl<'a> Lesson<'a> {
         }
         let asks = self.predicts && !self.is_deaf;
         let questions = pids.iter().copied().take(QUESTIONS_A_MOMENT);
+        if asks {
+            let held = "   Who lives is held by SIGSTOP until you have answered.";
+            self.say(&(styled(DIM, held) + "\n"))?;
+        }
         self.moment = Some(Moment {
             questions: questions.filter(|_| asks).collect(),
             pids: pids.clone(),
@@ -180,6 +188,9 @@ impl<'a> Lesson<'a> {
 
     fn typed(&mut self, line: Option<&str>) -> Result<bool, Failure> {
         self.is_deaf = line.is_none();
+        if self.is_deaf {
+            self.say("\n   The input has ended: on without a stop.\n")?;
+        }
         let Some(moment) = &mut self.moment else {
             return Ok(false); // too early
         };
@@ -192,6 +203,7 @@ impl<'a> Lesson<'a> {
             return self.go_on();
         };
         let Some(answer) = State::from_answer(line) else {
+            self.say("   That is none of S, T, Z and -.\n")?;
             self.ask(pid)?;
             return Ok(false);
         };
@@ -235,7 +247,7 @@ impl<'a> Lesson<'a> {
     fn ask(&self, pid: i32) -> Result<(), Failure> {
         let call = self.tree.call(pid);
         self.say(&format!(
-            "   What does ps show for {call}? S lives, T stopped, Z zombie, - nothing: "
+            "   What did ps show for {call}? S lives, T stopped, Z zombie, - nothing: "
         ))
     }
 
@@ -244,30 +256,38 @@ impl<'a> Lesson<'a> {
     }
 }
 
-/// To be pasted into another terminal.
+/// To be pasted into another terminal. Of many who are alike, one is enough.
 fn how_to_look(moment: &Moment) -> String {
     let list: Vec<String> = moment.pids.iter().map(ToString::to_string).collect();
-    let mut commands = vec![format!("ps -o pid,ppid,stat,comm -p {}", list.join(","))];
-    let mut any_held = false;
-    for &pid in &moment.pids {
-        match State::in_picture(&moment.text, pid) {
-            State::Zombie => {
-                commands.push(format!("kill -KILL {pid}; ps -o stat,comm -p {pid}"));
-                commands.push(format!("grep -E '^(State|PPid|VmSize)' /proc/{pid}/status"));
-            }
-            State::Alive => {
-                any_held = true;
-                commands.push(format!("ls -l /proc/{pid}/fd"));
-            }
-            State::Stopped | State::Gone => {}
-        }
+    let list = list.join(",");
+    let first = |wanted: State| {
+        let mut pids = moment.pids.iter().copied();
+        pids.find(|&pid| State::in_picture(&moment.text, pid) == wanted)
+    };
+    let mut commands = vec![(
+        "the same, for yourself",
+        format!("ps -o pid,ppid,stat,comm -p {list}"),
+    )];
+    if let Some(zombie) = first(State::Zombie) {
+        commands.push((
+            "SIGKILL changes nothing: it is dead",
+            format!("kill -KILL {zombie}; ps -o pid,stat,comm -p {zombie}"),
+        ));
+        commands.push((
+            "whose it is; and no VmSize, it holds no memory",
+            format!("grep -E '^(State|PPid|VmSize)' /proc/{zombie}/status"),
+        ));
+    }
+    if let Some(alive) = first(State::Alive) {
+        commands.push(("what it has open", format!("ls -l /proc/{alive}/fd")));
     }
     let mut out = "   To be pasted into another terminal:\n".to_owned();
-    for command in commands {
+    for (what_for, command) in commands {
+        let _ = writeln!(out, "     {}", styled(DIM, format_args!("{what_for}:")));
         let _ = writeln!(out, "     {}", styled(BOLD, command));
     }
-    if any_held {
-        out += "   Who lives is held by SIGSTOP while you look: ps shows T there.\n";
+    if first(State::Alive).is_some() {
+        out += "   Who lives is held by SIGSTOP meanwhile: your ps shows T (or t) for S.\n";
     }
     out + &styled(DIM, "   Enter goes on, Ctrl-C ends.") + "\n"
 }

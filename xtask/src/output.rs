@@ -1,6 +1,6 @@
 //! What people and programs see of a demo: text, NDJSON, and the line that says how far it is.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
@@ -38,9 +38,14 @@ impl Output {
         Self::with(json, color, live)
     }
 
-    /// Where the status is a picture of several lines.
+    /// Where the status is a picture of several lines, below those that are written: so only where
+    /// both go to the terminal.
     pub(crate) fn picture(color: Color) -> Self {
-        Self::with(false, color, Live::new("{msg}"))
+        let live = match io::stdout().is_terminal() {
+            true => Live::new("{msg}"),
+            false => Live::None,
+        };
+        Self::with(false, color, live)
     }
 
     /// Where one is asked, and answers in the last line: none is drawn over again.
@@ -87,10 +92,12 @@ impl Output {
         })
     }
 
-    /// How wide the line that is drawn over again may be.
-    pub(crate) fn status_columns(&self) -> usize {
+    /// How wide, and of how many lines, what is drawn over again may be.
+    pub(crate) fn status_size(&self) -> (usize, usize) {
         let terminal = terminal_size::terminal_size_of(io::stderr());
-        terminal.map_or(80, |(width, _)| usize::from(width.0))
+        terminal.map_or((80, 24), |(width, height)| {
+            (width.0.into(), height.0.into())
+        })
     }
 
     /// One step further.

@@ -82,7 +82,7 @@ impl Tree {
             }
             Some(old) => {
                 if let Some(old_name) = old_name.filter(|old_name| old_name != name) {
-                    told.push(format!("its name was {old_name}"));
+                    told.push(format!("its name was {old_name:?}"));
                 }
                 if old.parent != parent {
                     told.push(format!("adopted by {parent}"));
@@ -96,26 +96,37 @@ impl Tree {
         (!told.is_empty()).then(|| format!("{call}: {}", told.join(", ")))
     }
 
-    /// A process by its number, and what else is known of it.
+    /// A process by its number, its name, quoted, for it may be "zombie", and its part.
     pub(crate) fn call(&self, pid: i32) -> String {
         let mut call = pid.to_string();
-        for name in [&self.names, &self.roles]
-            .iter()
-            .filter_map(|of| of.get(&pid))
-        {
-            let _ = write!(call, " {name}");
+        if let Some(name) = self.names.get(&pid) {
+            let _ = write!(call, " {name:?}");
+        }
+        if let Some(role) = self.roles.get(&pid) {
+            let _ = write!(call, " ({role})");
         }
         call
     }
 
-    /// A line a process, each below its parent, of at most so many columns.
-    pub(crate) fn picture(&self, columns: usize) -> String {
-        let mut out = fitted(&format!("{} xtask-stage", self.root), columns);
-        self.draw_children(self.root, "", columns, &mut out);
-        out
+    /// A line a process, each below its parent, of at most so many columns, and in at most so many
+    /// lines.
+    pub(crate) fn picture(&self, (columns, height): (usize, usize)) -> String {
+        let mut lines = vec![format!("{} xtask-stage", self.root)];
+        self.draw_children(self.root, "", &mut lines);
+        let more = lines.len().saturating_sub(height.saturating_sub(2)); // for what is written above
+        if more > 0 {
+            lines.truncate(lines.len() - more);
+            lines.push(format!("… and {more} more"));
+        }
+        let fitted = lines.iter().map(|line| {
+            let is_zombie = line.contains(ZOMBIE);
+            let line: String = line.chars().take(columns).collect();
+            if is_zombie { styled(MARK, line) } else { line }
+        });
+        fitted.collect::<Vec<_>>().join("\n")
     }
 
-    fn draw_children(&self, parent: i32, before: &str, columns: usize, out: &mut String) {
+    fn draw_children(&self, parent: i32, before: &str, lines: &mut Vec<String>) {
         let of_parent = self.present.iter().filter(|(_, it)| it.parent == parent);
         let mut children = of_parent.peekable();
         while let Some((&pid, node)) = children.next() {
@@ -123,22 +134,16 @@ impl Tree {
                 Some(_) => ("├─ ", "│  "),
                 None => ("└─ ", "   "),
             };
-            let line = fitted(
-                &format!("{before}{branch}{}: {}", self.call(pid), word(node.state)),
-                columns,
-            );
-            *out += "\n";
-            *out += &match node.state {
-                'Z' => styled(MARK, line),
-                _ => line,
-            };
-            self.draw_children(pid, &format!("{before}{below}"), columns, out);
+            // The state first, which is not to be lost where there are few columns.
+            let call = self.call(pid);
+            let (pid_only, rest) = call.split_once(' ').unwrap_or((&call, ""));
+            lines.push(format!(
+                "{before}{branch}{pid_only} {} {rest}",
+                word(node.state)
+            ));
+            self.draw_children(pid, &format!("{before}{below}"), lines);
         }
     }
-}
-
-fn fitted(line: &str, columns: usize) -> String {
-    line.chars().take(columns).collect()
 }
 
 fn shown(state: char) -> String {
@@ -148,11 +153,13 @@ fn shown(state: char) -> String {
     }
 }
 
+const ZOMBIE: &str = "zombie (Z)";
+
 /// A state as letter and word. A run does not write down each time that a process falls asleep or
 /// wakes, so the two are one here.
 fn word(state: char) -> &'static str {
     match state {
-        'Z' | 'X' => "zombie (Z)",
+        'Z' | 'X' => ZOMBIE,
         'T' | 't' => "stopped (T)",
         _ => "lives (S or R)",
     }
@@ -201,7 +208,7 @@ mod tests {
             },
         );
         let told = taken(&mut tree, state(10, 'S', 7)).unwrap();
-        assert_eq!(told, "  1.000  10 zombie: started by 7");
+        assert_eq!(told, "  1.000  10 \"zombie\": started by 7");
         taken(&mut tree, state(11, 'S', 10));
         taken(&mut tree, state(12, 'S', 7));
         let found = What::Found {
@@ -210,23 +217,23 @@ mod tests {
         };
         taken(&mut tree, found);
         let told = taken(&mut tree, state(11, 'Z', 10)).unwrap();
-        assert_eq!(told, "  1.000  11 zombie child: zombie (Z)");
-        let picture = tree.picture(80);
+        assert_eq!(told, "  1.000  11 \"zombie\" (child): zombie (Z)");
+        let plain = |size| anstream::adapter::strip_str(&tree.picture(size)).to_string();
         assert_eq!(
-            anstream::adapter::strip_str(&picture).to_string(),
+            plain((80, 24)),
             "7 xtask-stage\n\
-             ├─ 10 zombie: lives (S or R)\n\
-             │  └─ 11 zombie child: zombie (Z)\n\
-             └─ 12 zombie: lives (S or R)"
+             ├─ 10 lives (S or R) \"zombie\"\n\
+             │  └─ 11 zombie (Z) \"zombie\" (child)\n\
+             └─ 12 lives (S or R) \"zombie\""
         );
+        assert_eq!(plain((8, 4)), "7 xtask-\n├─ 10 li\n… and 2 ");
 
         let gone = What::Gone {
             process: process(10),
         };
         taken(&mut tree, gone);
         let told = taken(&mut tree, state(11, 'Z', 7)).unwrap();
-        assert_eq!(told, "  1.000  11 zombie child: adopted by 7");
+        assert_eq!(told, "  1.000  11 \"zombie\" (child): adopted by 7");
         assert!(taken(&mut tree, state(11, 'Z', 7)).is_none());
-        assert!(tree.picture(6).lines().all(|line| line.len() < 40));
     }
 }

@@ -36,19 +36,27 @@ fn perform(options: &Watch, output: &Output) -> Result<bool, Failure> {
     output.text(&title).map_err(cannot_write)?;
     let mut tree = Tree::default();
     let events = company.play_alone(scenario, options.twin, false, |happening| {
+        // In the twin it is not what a moment is called: that is what must not come true there.
         if let Happening::Event(event) = happening
             && let Some(line) = tree.take(event)
+            && !(options.twin && matches!(event.what, What::Snapshot { .. }))
         {
             output.text(&(line + "\n")).map_err(cannot_write)?;
         }
-        output.status(tree.picture(output.status_columns()));
+        output.status(tree.picture(output.status_size()));
         Ok(false)
     })?;
     output.finish();
     let left = clear_up();
+    let any = |is_it: fn(&What) -> bool| events.iter().any(|event| is_it(&event.what));
+    let missed = any(|what| matches!(what, What::Missed { .. }));
+    let failed = any(|what| matches!(what, What::Failed { .. }));
+    let as_it_must_be = match missed && options.twin {
+        true => "What did not come true is what the twin lacks. ",
+        false => "",
+    };
     output
-        .text(&format!("Over; {left} processes left.\n"))
+        .text(&format!("Over. {as_it_must_be}{left} processes left.\n"))
         .map_err(cannot_write)?;
-    let broke_off = |what: &What| matches!(what, What::Missed { .. } | What::Failed { .. });
-    Ok(left == 0 && !events.iter().any(|event| broke_off(&event.what)))
+    Ok(left == 0 && !failed && (!missed || options.twin))
 }

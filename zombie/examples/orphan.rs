@@ -22,11 +22,11 @@ use clap::Parser;
 #[derive(Parser)]
 struct Options {
     /// How long the parent lives
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     parent_sleep: Duration,
 
     /// How long the child lives
-    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "25", value_parser = seconds)]
     child_sleep: Duration,
 }
 

@@ -82,9 +82,10 @@ pub(super) const EXTRA_DESCRIPTORS: Scenario = Scenario {
     act: |stage| {
         let (parent, stdin) = stage.start_held()?;
         let child = stage.child_that_says_its_pid()?;
-        // Before that, the child is still on its way to becoming the command.
-        stage.until("the child is cat", |_| {
-            procfs::stat(child.pid).is_some_and(|stat| stat.name == "cat")
+        // Before that, the child is still on its way to becoming the command, or its loader has
+        // the libraries open.
+        stage.until("the child is cat, and reads", |_| {
+            procfs::stat(child.pid).is_some_and(|stat| stat.name == "cat" && stat.state == 'S')
         })?;
         stage.read(parent, "fd", &[]);
         stage.read(child, "fd", &[]);

@@ -250,7 +250,7 @@ pub(super) const IGNORE_SIGCHLD: Scenario = Scenario {
     by_hand: "cargo run -p echo-server --example ignore-sigchld, and the same with \
               -- --no-child-wait",
     program: "ignore-sigchld",
-    args: |clock| times(clock, &[("--parent-sleep", 20.0)]),
+    args: |clock| times(clock.at_most(5.0), &[("--parent-sleep", 20.0)]),
     seconds: 40.0,
     act: |stage| {
         let parent = stage.start()?;

@@ -105,7 +105,10 @@ pub(super) const TRY_WAIT: Scenario = Scenario {
     about: "Every 3 seconds a parent asks whether its child, of 15 seconds, has ended.",
     by_hand: "cargo run -p goroutine-wait --example try-wait",
     program: "try-wait",
-    args: |clock| times(clock, &[("--child-sleep", 15.0), ("--every", 3.0)]),
+    args: |clock| {
+        let times_of = [("--child-sleep", 15.0), ("--every", 3.0)];
+        times(clock.at_most(5.0), &times_of)
+    },
     seconds: 18.0,
     act: |stage| {
         let parent = stage.start()?;

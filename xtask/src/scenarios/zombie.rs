@@ -201,7 +201,10 @@ pub(super) const ORPHAN: Scenario = Scenario {
     about: "The parent ends first; its child is adopted, lives on, and ends as a zombie, too.",
     by_hand: "cargo run -p zombie --example orphan",
     program: "orphan",
-    args: |clock| times(clock, &[("--parent-sleep", 10.0), ("--child-sleep", 25.0)]),
+    args: |clock| {
+        let times_of = [("--parent-sleep", 10.0), ("--child-sleep", 25.0)];
+        times(clock.at_most(4.0), &times_of)
+    },
     seconds: 25.0,
     act: |stage| {
         let parent = stage.start()?;
