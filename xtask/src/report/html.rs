@@ -6,9 +6,9 @@ use super::files::{EVENTS, TIMELINE, TRANSCRIPT, TWIN, picture, plain_transcript
 use super::machine::Machine;
 use super::story::Story;
 use super::timeline::{NARROW, WIDE};
-use super::{Told, printable, terminal, timeline, twins_commands};
+use super::{Told, printable, terminal, text, timeline, twins_commands};
 use crate::claims::{self, Chapter, Statement};
-use crate::event::Event;
+use crate::event::{Event, What};
 use crate::scenarios::{Claim, Twin};
 use crate::verdict::Verdict;
 
@@ -19,6 +19,9 @@ const MINUTE: &str = "in-a-minute";
 
 /// A run may have more zombies than one wants to read about.
 const TOLD_IN_WORDS: usize = 3;
+
+/// So many lines of the programs stand below a picture at most.
+const FEW_LINES: usize = 12;
 
 /// `machine` is where the scenarios ran, if that is known.
 pub(super) fn page(told: &[Told], machine: Option<&Machine>) -> String {
@@ -86,32 +89,39 @@ fn circled(number: usize) -> Markup {
 
 /// What a zombie is, with the scenarios that show it.
 fn minute(told: &[Told]) -> Markup {
-    let see = |name: &str| {
+    let linked = |words: &str, name: &str| {
         let is_here = told.iter().any(|told| told.scenario.name == name);
-        html! { @if is_here { " " a href=(format!("#{name}")) { "See " (name) } "." } }
+        html! { @if is_here { " " (words) " " a href=(format!("#{name}")) { (name) } "." } }
     };
+    let see = |name: &str| linked("See", name);
     html! {
         section id=(MINUTE) {
             h2 { "In a minute" }
             ol {
                 li {
-                    "A process that has ended is a " strong { "zombie" } " until its parent has waited for it. "
+                    "A process is a " strong { "zombie" } " from its exit until it has been waited for. "
                     "It runs no more and holds no memory; what is left is a line in the process table: its number, and how it ended. "
                     code { "ps" } " shows it as " code { "Z" } " and " code { "<defunct>" } "."
                     (see("zombie"))
                 }
                 li {
-                    "Only a " strong { "wait" } " by its parent removes it, which is to " strong { "reap" }
-                    " it: the parent is told how it ended, and it is gone."
-                    (see("wait"))
+                    "Only a " strong { "wait" } " removes it, by its parent, or by whoever has adopted it. That is to " strong { "reap" }
+                    " it: the one who waits is told how it ended, and it is gone."
+                    (see("remove-zombie")) (linked("Reaped at once:", "wait"))
                 }
                 li { "A signal does not, not even SIGKILL: it is dead already." (see("zombie-kill")) }
                 li {
                     "A process whose parent has ended is an " strong { "orphan" } ". Another process " strong { "adopts" }
-                    " it, which is to become its parent: mostly init, here the stage."
+                    " it, which is to become its parent: mostly init; here the " strong { "stage" }
+                    ", the process that has started the programs."
                     (see("orphan"))
                     " If it is a zombie, it is gone as soon as that one has waited."
                     (see("zombie-parent-kill"))
+                }
+                li {
+                    "Where a parent ignores SIGCHLD, the signal that tells of a child's end, "
+                    "its children never become zombies: nobody has to wait."
+                    (see("ignore-sigchld"))
                 }
             }
         }
@@ -133,12 +143,12 @@ fn summary(told: &[Told]) -> Markup {
                 strong { (held) " held" } ", "
                 @if not_held > 0 { strong class="bad" { (not_held) " did NOT hold" } } @else { "0 did not" }
                 ", " (skipped) " skipped. "
-                "Held means: what the scenario says of the statement was seen in this run. Where the chapter is imprecise or wrong, that is the correction. "
-                "In a twin, a run that lacks what the statement is about, it must fail: so it was for "
+                "Held means: what the scenario says in place of the statement, below, was seen in this run. Where the chapter is right, that is the same; where it is imprecise or wrong, the correction. "
+                "In a twin, a run that lacks what the statement is about, it must fail: so it did for "
                 (refuted) " of " (twins) "."
             }
             table {
-                thead { tr { th { "claim" } th { "the chapter says" } th { "that is" } th { "this run" } th { "scenario" } } }
+                thead { tr { th { "claim" } th { "the chapter says" } th { "that is" } th { "what the scenario says instead, in this run" } th { "scenario" } } }
                 tbody { @for statement in claims::ALL { (row(told, statement)) } }
             }
         }
@@ -172,12 +182,18 @@ fn how_to_read() -> Markup {
             p {
                 "A lane is a process, time goes to the right, and over each step stands what happened. "
                 "Short times are drawn wider than they are: the seconds stand below. "
-                "The stage is the process that started the programs; orphans are adopted by it, as by init elsewhere."
+                "The stage is the process that started the programs; orphans are adopted by it, as by init elsewhere. "
+                "Each process is a zombie from its exit to the wait for it, if only for an instant; "
+                "the bar of one that no " code { "ps" } " was there to see is thin."
             }
             (timeline::legend())
             p {
                 "In the pictures of " code { "ps" } ", a row that matters has a bar, a letter and a word: "
-                "Z a zombie, T stopped, A adopted."
+                "Z a zombie, T stopped, A adopted. "
+                "PID is the process, PPID its parent, PGID its process group, SID its session. "
+                "STAT is its state: R runs, S sleeps, D sleeps and cannot be woken, T is stopped, Z is a zombie; further letters are details. "
+                "WCHAN is the function of the kernel that it sleeps in, if any. "
+                "The first COMMAND is its name, the second what it was started with."
             }
         }
     }
@@ -205,6 +221,15 @@ fn ruling(chapter: Chapter) -> &'static str {
     }
 }
 
+/// What holds is no part of a wrong statement.
+fn instead(chapter: Chapter) -> &'static str {
+    match chapter {
+        Chapter::Right => "",
+        Chapter::Imprecise => "More exactly: ",
+        Chapter::Wrong => "Instead: ",
+    }
+}
+
 fn scenario(told: &Told) -> Markup {
     let scenario = told.scenario;
     let name = scenario.name;
@@ -213,6 +238,7 @@ fn scenario(told: &Told) -> Markup {
         section class="scenario" id=(name) {
             h2 { a href=(format!("#{name}")) { (name) } }
             p class="about" { (scenario.about) }
+            @if let Some(times) = times(told) { p class="faint" { (times) } }
             (run(name, name, &told.events))
             h3 { "What it shows" }
             ul class="claims" { @for one in claims { (claim(told, one)) } }
@@ -226,6 +252,15 @@ fn scenario(told: &Told) -> Markup {
             p { a href="#summary" { "↑ all claims" } }
         }
     }
+}
+
+/// How much sooner it was over than with the chapter's times.
+fn times(told: &Told) -> Option<String> {
+    let (chapters, here) = (told.scenario.seconds, told.seconds);
+    let is_sooner = here.round() < chapters;
+    is_sooner.then(|| {
+        format!("With the chapter's times it takes {chapters} s; here it took {here:.1} s.")
+    })
 }
 
 /// The timeline, and the looks at the process table.
@@ -243,15 +278,52 @@ fn run(title: &str, folder: &str, events: &[Event]) -> Markup {
             (timeline::inline(&story, &title, NARROW))
             figcaption class="files" { (file(folder, TIMELINE)) " · " (file(folder, EVENTS)) }
         }
+        (printed(events))
         @for look in terminal::looks(events) {
             figure class="look" {
                 figcaption {
                     (circled(look.number)) " " (printable(look.moment)) "."
-                    @for mark in look.marks() { " " strong { (mark.pid) " is " (mark.words) "." } }
-                    @if look.is_empty() { " " strong { "No such process: gone." } }
+                    @for (words, pids) in look.noteworthy() { " " strong { (listed(words, &pids)) } }
                     " " span class="files" { (file(folder, &picture(look.number))) }
                 }
                 div class="scroll" tabindex="0" { (look.inline()) }
+            }
+        }
+    }
+}
+
+/// Processes of which the same is to be said.
+fn listed(words: &str, pids: &[i32]) -> Markup {
+    let numbers = pids.iter().map(i32::to_string).collect::<Vec<_>>();
+    html! {
+        @match pids {
+            [one] => { span class="pid" { (one) } " is " (words) "." }
+            _ => {
+                (pids.len()) " are " (words.strip_prefix("a ").map_or(words.to_owned(), |one| one.replacen("zombie", "zombies", 1))) ": "
+                @for (index, number) in numbers.iter().enumerate() {
+                    @if index > 0 { ", " }
+                    span class="pid" { (number) }
+                }
+                "."
+            }
+        }
+    }
+}
+
+/// What the programs said, if it is little; the transcript has it all.
+fn printed(events: &[Event]) -> Markup {
+    let lines: Vec<(f64, String)> = events
+        .iter()
+        .filter(|event| matches!(event.what, What::Line { .. }))
+        .filter_map(|event| Some((event.t, text::line(&event.what)?)))
+        .collect();
+    html! {
+        @if (1..=FEW_LINES).contains(&lines.len()) {
+            details open {
+                summary { "What was printed" }
+                ul class="printed" {
+                    @for (t, line) in &lines { li { span class="faint" { (format!("{t:.3} s ")) } code { (printable(line)) } } }
+                }
             }
         }
     }
@@ -275,8 +347,9 @@ fn claim(told: &Told, claim: &Claim) -> Markup {
                 "The chapter says: " (statement.says) " "
                 span class="ruling" { "That is " strong { (ruling(statement.verdict)) } "." }
                 br;
+                (instead(statement.verdict))
             }
-            "This run: " (outcome(verdict)) ": " (claim.says) ". "
+            (outcome(verdict)) " in this run: " (claim.says) ". "
             @if let Some(because) = because { br; "Because: " (printable(because)) }
         }
     }
@@ -295,13 +368,20 @@ fn twin(told: &Told, twin: &Twin) -> Markup {
         _ => None,
     });
     let verdicts: Vec<_> = verdicts.collect();
+    let claims = |are_refuted: bool| {
+        let wanted = verdicts.iter().filter(|verdict| verdict.1 == are_refuted);
+        wanted.map(|verdict| verdict.0).collect::<Vec<_>>()
+    };
+    let (refuted, not_refuted) = (claims(true), claims(false));
     html! {
         details class="twin" {
             summary {
-                "The twin, where it must fail: " (twin.about) ". "
-                @for (claim, refuted, _) in &verdicts {
-                    @if *refuted { span class="good" { (claim) "\u{a0}✓\u{a0}refuted " } }
-                    @else { span class="bad" { (claim) "\u{a0}✗\u{a0}NOT\u{a0}refuted " } }
+                "The twin, for comparison: " (twin.about) ". "
+                @if !refuted.is_empty() {
+                    span class="good" { "✓\u{a0}" (refuted.join(", ")) " must fail there, and did (refuted). " }
+                }
+                @if !not_refuted.is_empty() {
+                    span class="bad" { "✗\u{a0}" (not_refuted.join(", ")) " should fail there, and did not (NOT refuted). " }
                 }
                 @if verdicts.is_empty() { "Skipped." }
             }

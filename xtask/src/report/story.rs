@@ -8,6 +8,12 @@ use crate::procfs::{self, Stat};
 /// The same thing, to or by several processes, within this time is one step.
 const TOGETHER: f64 = 0.05;
 
+/// How a child goes whose parent ignores SIGCHLD, and so is not told.
+const NO_WAIT: &str = "no wait";
+
+/// A process that was never seen to be anything else.
+const COPY: &str = "copy of its parent";
+
 /// The lane of the stage: the process that starts the programs.
 pub(super) const STAGE: usize = 0;
 
@@ -15,6 +21,12 @@ pub(super) struct Story {
     /// In the order in which they came; the first is the stage.
     pub(super) lanes: Vec<Lane>,
     pub(super) steps: Vec<Step>,
+    /// The lines that were written so far, and whose they were.
+    lines: Vec<(Process, String)>,
+    /// When /proc said of a process that it ignores SIGCHLD.
+    ignoring: Vec<(f64, Process)>,
+    /// Of these it is not told when they became another program.
+    without_exec: Vec<Process>,
 }
 
 /// The life of one process.
@@ -25,10 +37,12 @@ pub(super) struct Lane {
     parent: usize,
     pub(super) role: Option<String>,
     pub(super) name: String,
-    /// What it was, and from which step on.
+    /// What it was, and from which step on. Nothing, if it was gone before it was seen.
     pub(super) states: Vec<(Life, usize)>,
     /// The steps in which it became another program.
     pub(super) execs: Vec<usize>,
+    /// The step from which on it is known to ignore SIGCHLD.
+    pub(super) ignores: Option<usize>,
     /// The step in which it was gone.
     pub(super) end: Option<usize>,
     /// What /proc last said of it.
@@ -94,9 +108,20 @@ impl Kind {
 
 impl Story {
     pub(super) fn new(events: &[Event]) -> Self {
+        let first = Self::told(events, Vec::new());
+        match first.seen_in_some_only() {
+            uneven if uneven.is_empty() => first,
+            uneven => Self::told(events, uneven),
+        }
+    }
+
+    fn told(events: &[Event], without_exec: Vec<Process>) -> Self {
         let mut story = Self {
             lanes: Vec::new(),
             steps: Vec::new(),
+            lines: Vec::new(),
+            ignoring: events.iter().filter_map(ignores_sigchld).collect(),
+            without_exec,
         };
         // A recording that does not begin with its stage has no lane for what the stage does.
         let staged = |event: &&Event| !matches!(event.what, What::Stage { .. });
@@ -106,7 +131,25 @@ impl Story {
         story
     }
 
+    /// Equal children that were not all seen to become another program, though they all did.
+    fn seen_in_some_only(&self) -> Vec<Process> {
+        let equals = |lane: &Lane| {
+            let (parent, name) = (lane.born_of, lane.name.clone());
+            let is_equal = move |other: &&Lane| other.born_of == parent && other.name == name;
+            self.lanes.iter().filter(is_equal)
+        };
+        let is_uneven = |lane: &&Lane| {
+            let execed = |other: &Lane| !other.execs.is_empty();
+            lane.born_of != STAGE && execed(lane) && !equals(lane).all(execed)
+        };
+        let uneven = self.lanes.iter().filter(is_uneven);
+        uneven.map(|lane| lane.process).collect()
+    }
+
     fn tell(&mut self, t: f64, what: &What) {
+        if !matches!(what, What::State { .. }) {
+            self.tell_who_ignores(t);
+        }
         match what {
             What::Stage { adopter } => {
                 let step = self.step(t, "");
@@ -120,10 +163,11 @@ impl Story {
                 self.arrow(step, Kind::Spawn, STAGE, lane);
             }
             What::Found { process, role } => {
-                if let Some(lane) = self.lane(|lane| lane.process == *process) {
+                if let Some(lane) = self.found(t, *process) {
                     self.lanes[lane].role = Some(printable(role));
                 }
             }
+            What::Line { program, text, .. } => self.lines.push((*program, text.clone())),
             What::State { raw, .. } => {
                 if let Some(stat) = procfs::parse_stat(raw.as_bytes()) {
                     self.state(t, stat);
@@ -159,12 +203,45 @@ impl Story {
             What::End { .. } => {
                 self.new_step(t, "");
             }
-            What::Line { .. }
-            | What::Proc { .. }
+            What::Proc { .. }
             | What::Client { .. }
             | What::Missed { .. }
             | What::Skipped { .. }
             | What::Failed { .. } => {}
+        }
+    }
+
+    /// Whom the stage has found. If it was gone by then, nothing is known of it but the number, and
+    /// who has written that.
+    fn found(&mut self, t: f64, process: Process) -> Option<usize> {
+        let pid = process.pid;
+        let is_gone = process.start_time == 0;
+        let known = self.lane(|lane| lane.process == process || is_gone && lane.process.pid == pid);
+        if known.is_some() || !is_gone {
+            return known;
+        }
+        let ending = format!(" {pid}");
+        let writes = |(_, line): &&(Process, String)| line.ends_with(&ending);
+        let (writer, _) = self.lines.iter().rev().find(writes)?;
+        let parent = self.lane(|lane| lane.process == *writer)?;
+        let step = self.step(t, "gone, unseen");
+        let lane = self.come(process, parent, step);
+        self.lanes[lane].states.clear();
+        self.lanes[lane].end = Some(step);
+        Some(lane)
+    }
+
+    /// Not before all that was seen in the same look is told: a zombie in it was one before.
+    fn tell_who_ignores(&mut self, t: f64) {
+        for number in 0..self.lanes.len() {
+            let lane = &self.lanes[number];
+            let says_so = lane.last.as_ref().is_some_and(|last| last.ignores_sigchld);
+            let is_alive = !lane.is_zombie() && lane.end.is_none();
+            // A child may have been born so.
+            if says_so && is_alive && lane.born_of == STAGE && lane.ignores.is_none() {
+                let step = self.step(t, "ignores SIGCHLD");
+                self.lanes[number].ignores = Some(step);
+            }
         }
     }
 
@@ -184,7 +261,7 @@ impl Story {
                 self.arrow(step, Kind::Adoption, lane, parent.unwrap_or(STAGE));
                 self.lanes[lane].parent = parent.unwrap_or(STAGE);
             }
-            if is_another_program(&last, &stat) {
+            if is_another_program(&last, &stat) && !self.without_exec.contains(&stat.process) {
                 let step = self.step(t, "exec");
                 self.lanes[lane].execs.push(step);
             }
@@ -208,7 +285,8 @@ impl Story {
 
     fn spawned(&mut self, t: f64, stat: &Stat, parent: usize) -> usize {
         let other = self.lanes[parent].last.as_ref();
-        let execed = other.is_some_and(|parent| is_another_program(parent, stat));
+        let execed = other.is_some_and(|parent| is_another_program(parent, stat))
+            && !self.without_exec.contains(&stat.process);
         let step = self.step(t, if execed { "spawn, exec" } else { "spawn" });
         let lane = self.come(stat.process, parent, step);
         if execed {
@@ -225,30 +303,38 @@ impl Story {
         };
         let parent = self.lanes[lane].parent;
         let parent_is_there = self.lanes[parent].end.is_none();
-        // That spares it the wait for those that end from then on.
-        let ignores = |stat: &Stat| stat.ignores_sigchld;
         let is_zombie = self.lanes[lane].is_zombie();
         if parent == STAGE {
             self.end(t, lane, "cleared up", None);
         } else if !parent_is_there {
             self.end(t, lane, "gone", None);
-        } else if !is_zombie && self.lanes[parent].last.as_ref().is_some_and(ignores) {
-            self.end(t, lane, "no wait", None);
+        } else if !is_zombie && self.ignores_by(t, parent) {
+            self.end(t, lane, NO_WAIT, None);
         } else {
             self.end(t, lane, "wait", Some(parent));
         }
     }
 
+    /// Then nobody has to wait for its children that end. The look in which a child is missed comes
+    /// to the parent only afterwards.
+    fn ignores_by(&self, t: f64, lane: usize) -> bool {
+        let Lane { process, last, .. } = &self.lanes[lane];
+        let now = last.as_ref().is_some_and(|last| last.ignores_sigchld);
+        let is_same_look =
+            |(when, who): &(f64, Process)| who == process && (t..t + TOGETHER).contains(when);
+        now || self.ignoring.iter().any(is_same_look)
+    }
+
     fn end(&mut self, t: f64, lane: usize, word: &str, by: Option<usize>) {
         // Then it was a zombie between two looks, if at all.
         let unseen = !self.lanes[lane].is_zombie() && !matches!(word, "cleared up" | "gone");
-        let word = if unseen {
+        let words = if unseen {
             format!("exit, {word}")
         } else {
             word.to_owned()
         };
-        let step = self.step(t, &word);
-        if unseen {
+        let step = self.step(t, &words);
+        if unseen && word != NO_WAIT {
             self.arrow(step, Kind::Exit, lane, self.lanes[lane].parent);
         }
         if let Some(by) = by {
@@ -275,6 +361,7 @@ impl Story {
             name: String::new(),
             states: vec![(Life::Lives, step)],
             execs: Vec::new(),
+            ignores: None,
             end: None,
             last: None,
         });
@@ -315,24 +402,29 @@ impl Story {
         let Process { pid, .. } = lane.process;
         let role = self.role(number);
         if number == STAGE {
-            format!("{role}: starts, signals, adopts (pid {pid})")
-        } else if *role == lane.name || lane.name.is_empty() {
+            format!("{role} (pid {pid}): starts, signals, adopts")
+        } else if lane.states.is_empty() {
+            format!("{role} (pid {pid}): gone before it was seen")
+        } else if *role == lane.name || role == COPY || lane.name.is_empty() {
             format!("{role} (pid {pid})")
         } else {
-            format!("{role}: {} (pid {pid})", lane.name)
+            format!("{role} (pid {pid}) runs “{}”", lane.name)
         }
     }
 
-    /// Its part in the story.
+    /// Its part in the story, or what else is known of it.
     fn role(&self, number: usize) -> &str {
         let lane = &self.lanes[number];
         let is_parent = self.lanes.iter().any(|other| other.born_of == number);
+        let is_like_parent = lane.name == self.lanes[lane.born_of].name;
         match &lane.role {
             _ if number == STAGE => "stage",
             Some(role) => role,
-            None if lane.born_of != STAGE => "child",
-            None if is_parent => "parent",
-            None => "program",
+            None if lane.born_of == STAGE && is_parent => "parent",
+            None if lane.born_of == STAGE => "program",
+            None if is_like_parent && lane.execs.is_empty() => COPY,
+            None if is_like_parent || lane.name.is_empty() => "child",
+            None => &lane.name,
         }
     }
 
@@ -357,19 +449,33 @@ impl Story {
             .collect()
     }
 
+    /// The number of the moment in which `ps` was there to see this zombie first.
+    pub(super) fn moment_of_zombie(&self, number: usize) -> Option<usize> {
+        let lane = &self.lanes[number];
+        let to = lane.end.unwrap_or(self.steps.len());
+        let steps = self.steps.get(lane.zombie_from()?..to)?;
+        steps.iter().find_map(|step| step.moment)
+    }
+
     fn fate(&self, number: usize) -> Option<Fate> {
+        let moment = self.moment_of_zombie(number)?;
         let lane = &self.lanes[number];
         let from = lane.zombie_from()?;
         let to = lane.end.unwrap_or(self.steps.len());
-        let steps = self.steps.get(from..to)?;
-        let moment = steps.iter().find_map(|step| step.moment)?;
         let is_adoption = |arrow: &Arrow| arrow.kind == Kind::Adoption && arrow.from == number;
         let adopted = (from..to).find(|step| self.steps[*step].arrows.iter().any(is_adoption));
+        let is_signal = |arrow: &Arrow| arrow.kind == Kind::Signal && arrow.to == number;
+        let signal = (from..to).find(|step| self.steps[*step].arrows.iter().any(is_signal));
+        let seen_after = |signal: usize| {
+            let moment = self.steps[signal..to].iter().find_map(|step| step.moment)?;
+            Some((signal, moment))
+        };
         let waits = |arrow: &&Arrow| arrow.kind == Kind::Wait && arrow.to == number;
         let waiter = |end: usize| self.steps[end].arrows.iter().find(waits);
         let reaper = lane.end.and_then(waiter).map(|arrow| arrow.from);
         Some(Fate {
             moment,
+            signal: signal.and_then(seen_after),
             adopted,
             end: lane.end,
             reaper,
@@ -377,7 +483,7 @@ impl Story {
     }
 
     fn zombies_life(&self, fate: &Fate, lanes: &[usize]) -> String {
-        let time = |step: usize| format!("{:.2} s", self.steps[step].t);
+        let time = |step: usize| seconds(self.steps[step].t);
         let from = lanes
             .iter()
             .filter_map(|lane| self.lanes[*lane].zombie_from());
@@ -397,12 +503,29 @@ impl Story {
                 (words, "them")
             }
         };
-        words += &format!(": nobody has waited for {it}. See moment {}.", fate.moment);
+        words += &format!(
+            ": nobody has waited for {it}. See moment\u{a0}{}.",
+            fate.moment
+        );
+        if let Some((step, moment)) = fate.signal {
+            let (signal, time) = (&self.steps[step].word, time(step));
+            let what = match lanes {
+                [_] => "a zombie",
+                _ => "zombies",
+            };
+            words += &format!(
+                " {signal} ({time}) changes nothing: still {what} at moment\u{a0}{moment}."
+            );
+        }
         if let Some(step) = fate.adopted {
             let time = time(step);
             words += &format!(" When the parent has ended, the stage adopts {it} ({time}).");
         }
+        let is_at_once = |end| fate.adopted.is_some_and(|step| time(step) == time(end));
         words += &match (fate.reaper, fate.end) {
+            (Some(STAGE), Some(end)) if is_at_once(end) => {
+                format!(" At once the stage waits for {it}, and that removes {it}.")
+            }
             (Some(reaper), Some(end)) => {
                 let who = if reaper == STAGE { "stage" } else { "parent" };
                 let time = time(end);
@@ -436,11 +559,27 @@ impl Story {
     }
 }
 
+/// So exact that steps drawn apart have other times.
+pub(super) fn seconds(t: f64) -> String {
+    format!("{t:.3} s")
+}
+
+/// Who is said to ignore SIGCHLD here, and when.
+fn ignores_sigchld(event: &Event) -> Option<(f64, Process)> {
+    let What::State { raw, .. } = &event.what else {
+        return None;
+    };
+    let stat = procfs::parse_stat(raw.as_bytes())?;
+    stat.ignores_sigchld.then_some((event.t, stat.process))
+}
+
 /// What became of a zombie.
 #[derive(PartialEq, Eq)]
 struct Fate {
     /// The number of the moment in which `ps` saw it first.
     moment: usize,
+    /// The step in which it was sent a signal, and the moment in which it was a zombie still.
+    signal: Option<(usize, usize)>,
     /// Steps.
     adopted: Option<usize>,
     end: Option<usize>,
@@ -570,14 +709,14 @@ mod tests {
             exit_code: None,
         };
         let zombie = || state(CHILD, 'Z', PARENT.pid, 0);
-        let begin = "Process 4711 (child) ends at 4.00 s and is then a zombie: nobody has waited \
-                     for it. See moment 1. ";
+        let begin = "Process 4711 (child) ends at 4.000 s and is then a zombie: nobody has waited \
+                     for it. See moment\u{a0}1. ";
         let told = |rest: Vec<What>| story(rest, 0).zombies();
         let waited = told(vec![zombie(), look(), What::Gone { process: CHILD }]);
         assert_eq!(
             waited,
             [format!(
-                "{begin}Then the parent waits for it (6.00 s), and that removes it."
+                "{begin}Then the parent waits for it (6.000 s), and that removes it."
             )]
         );
         let left = told(vec![zombie(), look()]);
@@ -590,6 +729,8 @@ mod tests {
         let ignores_sigchld = 1 << 16;
         let gone = || vec![What::Gone { process: CHILD }];
         assert_eq!(words(&story(gone(), 0))[3], "exit, wait");
-        assert_eq!(words(&story(gone(), ignores_sigchld))[3], "exit, no wait");
+        let spared = story(gone(), ignores_sigchld);
+        assert_eq!(words(&spared)[3..], ["ignores SIGCHLD", "exit, no wait"]);
+        assert!(spared.steps[4].arrows.is_empty(), "its parent is not told");
     }
 }

@@ -31,14 +31,16 @@ pub(super) struct Look<'a> {
     pub(super) moment: &'a str,
     command: &'a str,
     text: &'a str,
+    /// Who was to be in it.
+    pids: &'a [i32],
     rows: Vec<(String, Option<Mark>)>,
 }
 
 /// Why a row matters: a letter for the margin, and words.
 pub(super) struct Mark {
-    pub(super) pid: i32,
+    pid: i32,
     letter: char,
-    pub(super) words: &'static str,
+    words: &'static str,
 }
 
 /// Each call of `ps`, in order.
@@ -48,6 +50,7 @@ pub(super) fn looks(events: &[Event]) -> Vec<Look<'_>> {
     for event in events {
         if let What::Snapshot {
             moment,
+            pids,
             command,
             text,
             ..
@@ -64,6 +67,7 @@ pub(super) fn looks(events: &[Event]) -> Vec<Look<'_>> {
                 moment,
                 command,
                 text,
+                pids,
                 rows: rows.collect(),
             });
         }
@@ -109,12 +113,25 @@ fn mark(row: &Row, family: &Family) -> Option<Mark> {
 }
 
 impl Look<'_> {
-    pub(super) fn marks(&self) -> impl Iterator<Item = &Mark> {
-        self.rows.iter().filter_map(|(_, mark)| mark.as_ref())
+    /// What is to be said of some of the processes, and of which.
+    pub(super) fn noteworthy(&self) -> Vec<(&'static str, Vec<i32>)> {
+        let marks = self.rows.iter().filter_map(|(_, mark)| mark.as_ref());
+        let marked = marks.map(|mark| (mark.words, mark.pid));
+        let rows = ps::rows(self.text);
+        let is_gone = |pid: &&i32| !rows.iter().any(|row| row.pid == **pid);
+        let gone = self.pids.iter().filter(is_gone).map(|pid| ("gone", *pid));
+        let mut groups: Vec<(&str, Vec<i32>)> = Vec::new();
+        for (words, pid) in marked.chain(gone) {
+            match groups.iter_mut().find(|(known, _)| *known == words) {
+                Some((_, pids)) => pids.push(pid),
+                None => groups.push((words, vec![pid])),
+            }
+        }
+        groups
     }
 
     /// Whether none of the processes exists any more.
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         ps::rows(self.text).is_empty()
     }
 
@@ -173,10 +190,15 @@ impl Look<'_> {
     }
 }
 
+/// Between two words or numbers, if it goes on.
 fn wrapped(command: &str) -> Vec<String> {
-    let letters: Vec<char> = format!("$ {command}").chars().collect();
-    letters
-        .chunks(COLUMNS)
-        .map(|line| line.iter().collect())
-        .collect()
+    let mut lines = vec![String::new()];
+    for part in format!("$ {command}").split_inclusive([' ', ',']) {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        match lines.last_mut() {
+            Some(last) if line + part.chars().count() <= COLUMNS => last.push_str(part),
+            _ => lines.push(part.to_owned()),
+        }
+    }
+    lines
 }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::story::{Arrow, Kind, Life, STAGE, Step, Story};
+use super::story::{Arrow, Kind, Lane, Life, STAGE, Step, Story, seconds};
 
 /// For a screen or paper, and for a telephone.
 pub(super) const WIDE: f64 = 760.0;
@@ -23,6 +23,8 @@ const BOTTOM: f64 = 46.0;
 const STEP: f64 = 26.0;
 /// Between two words at least; where there is less, the second is left out.
 const WORD: f64 = 10.0;
+/// Between a bar and the line of an arrow that passes it.
+const GAP: f64 = 4.0;
 /// About as wide as a letter is, in bold.
 const LETTER: f64 = 7.2;
 
@@ -46,6 +48,7 @@ pub(super) const STYLE: &str = "
 .tl .exit{stroke-dasharray:2 3}.tl .adoption{stroke-dasharray:7 4}
 .tl .wait{stroke-width:3.2}.tl .signal{stroke:#b3261e}.tl .head.signal{fill:#b3261e}
 .tl .mark{fill:#f2c230;stroke:#1c2024}
+.tl .ignores{fill:#fff;stroke:#b3261e;stroke-width:2}
 ";
 
 pub(super) const DARK_STYLE: &str = "
@@ -62,6 +65,7 @@ pub(super) const DARK_STYLE: &str = "
 .tl .arrow{stroke:#e6e9ec}.tl .head{fill:#e6e9ec}
 .tl .signal{stroke:#ff8a80}.tl .head.signal{fill:#ff8a80}
 .tl .mark{stroke:#e6e9ec}
+.tl .ignores{fill:#14181c;stroke:#ff8a80}
 ";
 
 /// The pattern of the zombies; once a page, in a picture that is never hidden.
@@ -210,10 +214,12 @@ impl<'a> Picture<'a> {
                 (self.bar(number, *life, self.x[*from], to, y))
             }
             @for step in &lane.execs { (exec_mark(self.x[*step], y + BAR / 2.0)) }
+            @if let Some(step) = lane.ignores { (ignore_mark(self.x[step], y + BAR / 2.0)) }
             @if let Some(end) = end {
                 path class="gone" d=(format!("M{end} {}v{}", y - 3.0, BAR + 6.0)) {}
                 @if end + 40.0 < self.width {
-                    text class="small halo" x=(end + 6.0) y=(y + 12.0) { "gone" }
+                    rect class="paper" x=(end + 4.0) y=(y + 1.0) width="29" height="14" {}
+                    text class="small" x=(end + 6.0) y=(y + 12.0) { "gone" }
                 }
             }
         }
@@ -222,18 +228,23 @@ impl<'a> Picture<'a> {
     /// Who it is; where its bar begins, unless the words would then leave the picture.
     fn label(&self, number: usize) -> Markup {
         let label = self.story.label(number);
-        let begin = self.story.lanes[number].states.first();
+        let lane = &self.story.lanes[number];
+        let begin = lane.states.first().map(|state| state.1).or(lane.end);
         let begin =
-            begin.map_or(LEFT, |state| self.x[state.1]) + if number == STAGE { 0.0 } else { 7.0 };
-        let room = self.width - 4.0 - label.chars().count() as f64 * LETTER;
+            begin.map_or(LEFT, |step| self.x[step]) + if number == STAGE { 0.0 } else { 7.0 };
+        let length = label.chars().count() as f64 * LETTER;
+        let x = round(begin.min(self.width - 4.0 - length).max(4.0));
+        let y = self.y(number);
         html! {
-            text class="name halo" x=(round(begin.min(room).max(4.0))) y=(self.y(number) - 7.0) { (label) }
+            // Over the lines, and clear of the heads of arrows that end at the bars above and below.
+            rect class="paper" x=(x - 2.0) y=(y - 21.0) width=(round(length * 0.96)) height="13" {}
+            text class="name" x=(x) y=(y - 11.0) { (label) }
         }
     }
 
     fn bar(&self, lane: usize, life: Life, from: f64, to: f64, y: f64) -> Markup {
         let width = round((to - from).max(1.0));
-        let text = ["zombie (Z)", "zombie", "Z"];
+        let text = ["zombie (Z)", "Z"];
         let middle = from + width / 2.0;
         match life {
             Life::Lives if lane == STAGE => html! {
@@ -245,7 +256,10 @@ impl<'a> Picture<'a> {
             },
             Life::Stopped => html! {
                 path class="stopped" d=(format!("M{from} {}h{width}", y + BAR / 2.0)) {}
-                (word(&["stopped (T)", "stopped", "T"], width, middle, y, "halo"))
+                (word(&["stopped (T)", "T"], width, middle, y, "halo"))
+            },
+            Life::Zombie if self.story.moment_of_zombie(lane).is_none() => html! {
+                rect class="zombie" x=(from) y=(y + BAR / 4.0) width=(width) height=(BAR / 2.0) {}
             },
             Life::Zombie => html! {
                 rect class="zombie" x=(from) y=(y) width=(width) height=(BAR) {}
@@ -254,7 +268,9 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// Straight up or down, from the edge of one bar to where the head begins.
+    /// Straight up or down, from where the head begins to the edge of the other bar; so the dashes
+    /// of lines to the same bar fall on each other. There is a gap at each bar between the two,
+    /// which it does not reach.
     fn line(&self, arrow: Arrow, x: f64) -> Markup {
         let (from, to) = (self.y(arrow.from), self.y(arrow.to));
         let inset = thinner(arrow.from);
@@ -263,9 +279,38 @@ impl<'a> Picture<'a> {
         } else {
             from + inset
         };
-        let class = format!("arrow {}", arrow.kind.class());
         let (_, base) = self.head_of(arrow);
-        html! { path class=(class) d=(format!("M{x} {start}V{base}")) {} }
+        let mut line = format!("M{x} {base}");
+        for lane in self.crossed(arrow, x) {
+            let (above, below) = (self.y(lane) - GAP, self.y(lane) + BAR + GAP);
+            let (near, far) = if from < to {
+                (below, above)
+            } else {
+                (above, below)
+            };
+            line += &format!("V{near}M{x} {far}");
+        }
+        line += &format!("V{start}");
+        html! { path class=(format!("arrow {}", arrow.kind.class())) d=(line) {} }
+    }
+
+    /// The lanes between the two of an arrow that have a bar there, beginning at its head.
+    fn crossed(&self, arrow: Arrow, x: f64) -> Vec<usize> {
+        let place = |lane: usize| self.order.iter().position(|other| *other == lane);
+        let (from, to) = (place(arrow.from).unwrap_or(0), place(arrow.to).unwrap_or(0));
+        let has_bar = |lane: &usize| {
+            let Lane { states, end, .. } = &self.story.lanes[*lane];
+            let begin = states.first().map(|(_, step)| self.x[*step]);
+            let end = end.map_or(self.width, |step| self.x[step]);
+            begin.is_some_and(|begin| begin < x && x < end)
+        };
+        let between = self.order.get(from.min(to) + 1..from.max(to));
+        let between = between.unwrap_or_default().iter().copied();
+        let mut crossed: Vec<usize> = between.filter(has_bar).collect();
+        if from < to {
+            crossed.reverse();
+        }
+        crossed
     }
 
     fn head(&self, arrow: Arrow, x: f64) -> Markup {
@@ -290,10 +335,10 @@ impl<'a> Picture<'a> {
         let y = self.bottom();
         let mut labels: Vec<(f64, String)> = Vec::new();
         for (step, x) in self.story.steps.iter().zip(&self.x) {
-            let label = format!("{:.2} s", step.t);
+            let label = seconds(step.t);
             if labels
                 .last()
-                .is_none_or(|last| x - last.0 > 44.0 && label != last.1)
+                .is_none_or(|last| x - last.0 > 48.0 && label != last.1)
             {
                 labels.push((*x, label));
             }
@@ -361,6 +406,13 @@ fn exec_mark(x: f64, y: f64) -> Markup {
     html! { path class="mark" d=(format!("M{x} {}l5 5-5 5-5-5z", y - 5.0)) {} }
 }
 
+fn ignore_mark(x: f64, y: f64) -> Markup {
+    html! {
+        circle class="ignores" cx=(x) cy=(y) r="5.5" {}
+        path class="ignores" d=(format!("M{} {}l7.8 -7.8", x - 3.9, y + 3.9)) {}
+    }
+}
+
 /// A sign of the legend, 44 wide and 16 high, and what it means.
 fn signs() -> Vec<(Markup, &'static str)> {
     let arrow = |kind: Kind| {
@@ -384,14 +436,26 @@ fn signs() -> Vec<(Markup, &'static str)> {
             html! { path class="gone" d="M22 0v16" {} },
             "gone from the process table",
         ),
-        (arrow(Kind::Spawn), "spawn: to the new process"),
+        (arrow(Kind::Spawn), "start, spawn: to the new process"),
         (
             html! { path class="mark" d="M22 3l5 5-5 5-5-5z" {} },
             "exec, where seen: another program",
         ),
         (arrow(Kind::Signal), "signal"),
-        (arrow(Kind::Exit), "exit: its parent is told"),
+        (arrow(Kind::Exit), "exit: has ended"),
         (arrow(Kind::Wait), "wait: reaped, by its parent or adopter"),
+        (
+            html! {
+                path class="arrow wait" d="M9 8H34" {}
+                path class="head wait" d="M34 3.5v9l7-4.5z" {}
+                path class="head exit" d="M10 3.5v9l-7-4.5z" {}
+            },
+            "exit, wait: reaped at once",
+        ),
+        (
+            ignore_mark(22.0, 8.0),
+            "ignores SIGCHLD, from here at the latest",
+        ),
         (arrow(Kind::Adoption), "adopted: to its new parent"),
         (
             html! {
