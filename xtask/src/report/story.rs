@@ -407,8 +407,10 @@ impl Story {
             format!("{role} (pid {pid}): gone before it was seen")
         } else if *role == lane.name || role == COPY || lane.name.is_empty() {
             format!("{role} (pid {pid})")
-        } else {
+        } else if lane.born_of == STAGE {
             format!("{role} (pid {pid}) runs “{}”", lane.name)
+        } else {
+            format!("{role} (pid {pid}), called “{}”", lane.name)
         }
     }
 
@@ -533,7 +535,12 @@ impl Story {
             }
             (None, Some(end)) => {
                 let time = time(end);
-                format!(" No wait was seen; clearing up has removed {it} by {time}.")
+                let verb = if lanes.len() == 1 {
+                    "it is"
+                } else {
+                    "they are"
+                };
+                format!(" No wait was seen; by {time} {verb} gone.")
             }
             (_, None) => format!(" Nobody waits for {it} in this run."),
         };
@@ -610,6 +617,7 @@ fn is_another_program(before: &Stat, now: &Stat) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Stream;
 
     const ADOPTER: Process = Process {
         pid: 900,
@@ -662,6 +670,17 @@ mod tests {
         Story::new(&events)
     }
 
+    fn look() -> What {
+        What::Snapshot {
+            pids: Vec::new(),
+            held: false,
+            moment: String::new(),
+            command: String::new(),
+            text: String::new(),
+            exit_code: None,
+        }
+    }
+
     fn words(story: &Story) -> Vec<&str> {
         story.steps.iter().map(|step| step.word.as_str()).collect()
     }
@@ -700,14 +719,6 @@ mod tests {
 
     #[test]
     fn a_zombie_that_ps_saw_is_told_of_in_words() {
-        let look = || What::Snapshot {
-            pids: Vec::new(),
-            held: false,
-            moment: String::new(),
-            command: String::new(),
-            text: String::new(),
-            exit_code: None,
-        };
         let zombie = || state(CHILD, 'Z', PARENT.pid, 0);
         let begin = "Process 4711 (child) ends at 4.000 s and is then a zombie: nobody has waited \
                      for it. See moment\u{a0}1. ";
@@ -722,6 +733,77 @@ mod tests {
         let left = told(vec![zombie(), look()]);
         assert_eq!(left, [format!("{begin}Nobody waits for it in this run.")]);
         assert!(told(vec![look(), zombie()]).is_empty());
+    }
+
+    #[test]
+    fn a_signal_to_a_zombie_is_told_of_with_what_ps_saw_afterwards() {
+        let kill = What::Signal {
+            process: CHILD,
+            signal: "SIGKILL".to_owned(),
+            error: None,
+        };
+        let zombie = state(CHILD, 'Z', PARENT.pid, 0);
+        let told = |rest: Vec<What>| story(rest, 0).zombies().concat();
+        let seen = told(vec![zombie.clone(), look(), kill.clone(), look()]);
+        let sentence = "SIGKILL (6.000 s) changes nothing: still a zombie at moment\u{a0}2.";
+        assert!(seen.contains(sentence), "{seen}");
+        let unseen = told(vec![zombie, look(), kill]);
+        assert!(!unseen.contains("SIGKILL"), "nobody looked: {unseen}");
+    }
+
+    #[test]
+    fn one_that_was_gone_before_it_was_seen_has_a_lane_if_it_is_known_whose_it_was() {
+        let number = CHILD.pid + 1;
+        let found = || What::Found {
+            process: Process {
+                pid: number,
+                start_time: 0,
+            },
+            role: "short".to_owned(),
+        };
+        let line = What::Line {
+            program: PARENT,
+            stream: Stream::Stdout,
+            text: format!("Ended, pid: {number}"),
+        };
+        let known = story(vec![line, found()], 0);
+        assert_eq!(
+            known.label(3),
+            format!("short (pid {number}): gone before it was seen")
+        );
+        assert!(known.lanes[3].states.is_empty() && known.lanes[3].end.is_some());
+        assert_eq!(story(vec![found()], 0).lanes.len(), 3);
+    }
+
+    #[test]
+    fn an_exec_is_drawn_in_all_lanes_of_equal_children_or_in_none() {
+        let other = Process {
+            pid: CHILD.pid + 1,
+            start_time: 102,
+        };
+        let execs = |rest: Vec<What>| {
+            let lanes = story(rest, 0).lanes;
+            lanes
+                .iter()
+                .map(|lane| lane.execs.len())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(execs(vec![state(other, 'S', PARENT.pid, 0)]), [0, 0, 1, 1]);
+        assert_eq!(execs(vec![state(other, 'Z', PARENT.pid, 0)]), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_parent_that_runs_zombie_is_none() {
+        let story = story(vec![], 0);
+        let labels: Vec<String> = (0..3).map(|lane| story.label(lane)).collect();
+        assert_eq!(
+            labels,
+            [
+                "stage (pid 900): starts, signals, adopts",
+                "parent (pid 4710) runs “name”",
+                "child (pid 4711), called “name”",
+            ]
+        );
     }
 
     #[test]

@@ -30,7 +30,8 @@ const ENDED: &str = "the server has been sent SIGTERM";
 
 pub(super) const FIVE_CLIENTS: Scenario = Scenario {
     name: "echo-server",
-    about: "Five clients at the same time, a process for each.",
+    about: "Five clients at the same time, a process for each; one before them only tries out their \
+            sandbox.",
     by_hand: "cargo run -p echo-server, and nc 127.0.0.1 9190 in five other terminals",
     program: "echo-server",
     args: |_| words(&["0", "--model", "fork"]),
@@ -104,7 +105,8 @@ const ALL_SERVED: &str = "every client has been answered";
 
 pub(super) const PREFORK: Scenario = Scenario {
     name: "prefork",
-    about: "Twenty clients, and a pool of four workers.",
+    about: "Twenty clients, and a pool of four workers; a process before them only tries out their \
+            sandbox.",
     by_hand: "cargo run -p echo-server -- --model prefork --workers 4, and more clients than that",
     program: "echo-server",
     args: |_| words(&["0", "--model", "prefork", "--workers", "4"]),
