@@ -16,13 +16,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 
 /// Scenarios that between them have all that a page can show.
-const SCENARIOS: [&str; 7] = [
+const SCENARIOS: [&str; 8] = [
     "zombie",
     "zombie-kill",
     "zombie-parent-kill",
     "orphan",
     "wait",
     "sigchld",
+    "ignore-sigchld",
     "split",
 ];
 
@@ -427,9 +428,12 @@ fn the_page_says_what_a_zombie_is_and_what_removes_it() {
     let in_order = [
         "Begin with <a href=\"#zombie\">",
         "<strong>zombie</strong>",
+        "whoever has adopted it",
         "<strong>reap</strong>",
         "<strong>orphan</strong>",
         "<strong>adopts</strong>",
+        "<strong>stage</strong>, the process that has started the programs",
+        "never become zombies",
         "How to read the pictures",
         "stopped (T)",
         "What came out",
@@ -450,6 +454,35 @@ fn the_page_says_what_a_zombie_is_and_what_removes_it() {
         claims.len() >= SCENARIOS.len() && claims.is_sorted(),
         "{claims:?}"
     );
+}
+
+/// What a beginner took for something else.
+#[test]
+fn the_page_cannot_be_misread() {
+    let report = report();
+    let page = fs::read_to_string(report.0.join("index.html")).unwrap();
+    let wanted = [
+        // A living parent, whose program has that name.
+        ") runs “zombie”",
+        "changes nothing: still a zombie at moment\u{a0}2.",
+        "SIGCHLD: process ",
+        ">ignores SIGCHLD</text>",
+        " must fail there, and did (refuted).",
+        "With the chapter's times it takes 30 s; here it took ",
+    ];
+    for wanted in wanted {
+        assert!(page.contains(wanted), "{wanted:?} is not on the page");
+    }
+    let section = page.split_once("id=\"orphan-C30\"").unwrap().1;
+    let place = |what: &str| section.find(what).unwrap();
+    let in_order = [
+        "will not become a zombie.",
+        "wrong",
+        "Instead: ",
+        "held",
+        "until its adopter waits",
+    ];
+    assert!(in_order.map(place).is_sorted(), "{section}");
 }
 
 #[test]

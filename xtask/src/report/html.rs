@@ -143,12 +143,12 @@ fn summary(told: &[Told]) -> Markup {
                 strong { (held) " held" } ", "
                 @if not_held > 0 { strong class="bad" { (not_held) " did NOT hold" } } @else { "0 did not" }
                 ", " (skipped) " skipped. "
-                "Held means: what the scenario says in place of the statement, below, was seen in this run. Where the chapter is right, that is the same; where it is imprecise or wrong, the correction. "
+                "Held means: our own statement, which stands with the scenario, was seen in this run. Where the chapter is right, it says the same; where the chapter is imprecise or wrong, it is the correction. "
                 "In a twin, a run that lacks what the statement is about, it must fail: so it did for "
                 (refuted) " of " (twins) "."
             }
             table {
-                thead { tr { th { "claim" } th { "the chapter says" } th { "that is" } th { "what the scenario says instead, in this run" } th { "scenario" } } }
+                thead { tr { th { "claim" } th { "the chapter says" } th { "that is" } th { "our statement, in this run" } th { "scenario" } } }
                 tbody { @for statement in claims::ALL { (row(told, statement)) } }
             }
         }

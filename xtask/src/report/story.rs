@@ -396,22 +396,24 @@ impl Story {
         self.steps[step].arrows.push(Arrow { kind, from, to });
     }
 
-    /// Who this is.
-    pub(super) fn label(&self, number: usize) -> String {
+    /// Who this is: in full, and as short as it has to be where there is less room.
+    pub(super) fn labels(&self, number: usize) -> [String; 3] {
         let lane = &self.lanes[number];
-        let Process { pid, .. } = lane.process;
         let role = self.role(number);
-        if number == STAGE {
-            format!("{role} (pid {pid}): starts, signals, adopts")
+        let more = if number == STAGE {
+            ": starts, signals, adopts".to_owned()
         } else if lane.states.is_empty() {
-            format!("{role} (pid {pid}): gone before it was seen")
+            ": gone before it was seen".to_owned()
         } else if *role == lane.name || role == COPY || lane.name.is_empty() {
-            format!("{role} (pid {pid})")
+            String::new()
         } else if lane.born_of == STAGE {
-            format!("{role} (pid {pid}) runs “{}”", lane.name)
+            format!(" runs “{}”", lane.name)
         } else {
-            format!("{role} (pid {pid}), called “{}”", lane.name)
-        }
+            format!(", called “{}”", lane.name)
+        };
+        let pid = format!("pid {}", lane.process.pid);
+        let who = format!("{role} ({pid})");
+        [format!("{who}{more}"), who, pid]
     }
 
     /// Its part in the story, or what else is known of it.
@@ -767,10 +769,7 @@ mod tests {
             text: format!("Ended, pid: {number}"),
         };
         let known = story(vec![line, found()], 0);
-        assert_eq!(
-            known.label(3),
-            format!("short (pid {number}): gone before it was seen")
-        );
+        assert!(known.labels(3)[0].ends_with(": gone before it was seen"));
         assert!(known.lanes[3].states.is_empty() && known.lanes[3].end.is_some());
         assert_eq!(story(vec![found()], 0).lanes.len(), 3);
     }
@@ -795,15 +794,9 @@ mod tests {
     #[test]
     fn a_parent_that_runs_zombie_is_none() {
         let story = story(vec![], 0);
-        let labels: Vec<String> = (0..3).map(|lane| story.label(lane)).collect();
-        assert_eq!(
-            labels,
-            [
-                "stage (pid 900): starts, signals, adopts",
-                "parent (pid 4710) runs “name”",
-                "child (pid 4711), called “name”",
-            ]
-        );
+        let parent = "parent (pid 4710) runs “name”";
+        assert_eq!(story.labels(1), [parent, "parent (pid 4710)", "pid 4710"]);
+        assert_eq!(story.labels(2)[0], "child (pid 4711), called “name”");
     }
 
     #[test]

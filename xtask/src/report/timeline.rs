@@ -225,14 +225,18 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// Who it is; where its bar begins, unless the words would then leave the picture.
+    /// Who it is, as far as there is room; where its bar begins, unless the words would then leave
+    /// the picture.
     fn label(&self, number: usize) -> Markup {
-        let label = self.story.label(number);
+        let room = |text: &str| text.chars().count() as f64 * LETTER;
+        let [full, shorter, shortest] = self.story.labels(number);
+        let fits = |text: &String| room(text) < self.width - 8.0;
+        let label = [full, shorter].into_iter().find(fits).unwrap_or(shortest);
         let lane = &self.story.lanes[number];
         let begin = lane.states.first().map(|state| state.1).or(lane.end);
         let begin =
             begin.map_or(LEFT, |step| self.x[step]) + if number == STAGE { 0.0 } else { 7.0 };
-        let length = label.chars().count() as f64 * LETTER;
+        let length = room(&label);
         let x = round(begin.min(self.width - 4.0 - length).max(4.0));
         let y = self.y(number);
         html! {
@@ -240,6 +244,13 @@ impl<'a> Picture<'a> {
             rect class="paper" x=(x - 2.0) y=(y - 21.0) width=(round(length * 0.96)) height="13" {}
             text class="name" x=(x) y=(y - 11.0) { (label) }
         }
+    }
+
+    /// Whether a mark of this lane would lie on a word here.
+    fn is_marked(&self, lane: usize, x: f64) -> bool {
+        let lane = &self.story.lanes[lane];
+        let mut marks = lane.execs.iter().chain(&lane.ignores);
+        marks.any(|step| (self.x[*step] - x).abs() < 4.0 * LETTER)
     }
 
     fn bar(&self, lane: usize, life: Life, from: f64, to: f64, y: f64) -> Markup {
@@ -252,7 +263,7 @@ impl<'a> Picture<'a> {
             },
             Life::Lives => html! {
                 rect class="lives" x=(from) y=(y) width=(width) height=(BAR) {}
-                (word(&["lives"], width, middle, y, "on-lives"))
+                @if !self.is_marked(lane, middle) { (word(&["lives"], width, middle, y, "on-lives")) }
             },
             Life::Stopped => html! {
                 path class="stopped" d=(format!("M{from} {}h{width}", y + BAR / 2.0)) {}
