@@ -456,6 +456,15 @@ fn the_page_says_what_a_zombie_is_and_what_removes_it() {
     );
 }
 
+#[test]
+fn a_signal_passes_a_bar_that_it_does_not_reach() {
+    let report = report();
+    let picture = fs::read_to_string(report.0.join("zombie-kill/timeline.svg")).unwrap();
+    let line = picture.split_once("class=\"arrow signal\" d=\"").unwrap().1;
+    let line = line.split_once('"').unwrap().0;
+    assert_eq!(line.matches('M').count(), 2, "no gap at the parent: {line}");
+}
+
 /// What a beginner took for something else.
 #[test]
 fn the_page_cannot_be_misread() {

@@ -120,7 +120,7 @@ fn minute(told: &[Told]) -> Markup {
                 }
                 li {
                     "Where a parent ignores SIGCHLD, the signal that tells of a child's end, "
-                    "its children never become zombies: nobody has to wait."
+                    "the children that end from then on never become zombies: nobody has to wait."
                     (see("ignore-sigchld"))
                 }
             }
@@ -187,6 +187,11 @@ fn how_to_read() -> Markup {
                 "the bar of one that no " code { "ps" } " was there to see is thin."
             }
             (timeline::legend())
+            p {
+                "“exit, no wait” is the end of a child whose parent ignores SIGCHLD; "
+                "“gone”, of one that was missed when its parent was gone, too; "
+                "“cleared up”, of one that the stage has ended when the story was over."
+            }
             p {
                 "In the pictures of " code { "ps" } ", a row that matters has a bar, a letter and a word: "
                 "Z a zombie, T stopped, A adopted. "

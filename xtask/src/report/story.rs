@@ -8,6 +8,9 @@ use crate::procfs::{self, Stat};
 /// The same thing, to or by several processes, within this time is one step.
 const TOGETHER: f64 = 0.05;
 
+/// As long as the kernel lets the name of a process be.
+const NAME: usize = 15;
+
 /// How a child goes whose parent ignores SIGCHLD, and so is not told.
 const NO_WAIT: &str = "no wait";
 
@@ -253,7 +256,7 @@ impl Story {
         let last = self.lanes[lane].last.replace(stat.clone());
         // `exe` is what the name of /proc/self/exe makes of a process, until it names itself.
         if stat.name != "exe" {
-            self.lanes[lane].name = printable(&stat.name);
+            self.lanes[lane].name = self.whole_name(lane, printable(&stat.name));
         }
         if let Some(last) = last {
             if last.ppid != stat.ppid {
@@ -281,6 +284,17 @@ impl Story {
             Life::Lives => self.step(t, "goes on"),
         };
         self.lanes[lane].states.push((now, step));
+    }
+
+    /// The kernel cuts a name off; that of a program which was started is known, and that of its copy.
+    fn whole_name(&self, lane: usize, name: String) -> String {
+        let lane = &self.lanes[lane];
+        let known = [&lane.name, &self.lanes[lane.born_of].name];
+        let is_whole = |known: &&&String| name.len() == NAME && known.starts_with(&name);
+        known
+            .iter()
+            .find(is_whole)
+            .map_or(name, |whole| (**whole).clone())
     }
 
     fn spawned(&mut self, t: f64, stat: &Stat, parent: usize) -> usize {
@@ -797,6 +811,28 @@ mod tests {
         let parent = "parent (pid 4710) runs “name”";
         assert_eq!(story.labels(1), [parent, "parent (pid 4710)", "pid 4710"]);
         assert_eq!(story.labels(2)[0], "child (pid 4711), called “name”");
+    }
+
+    #[test]
+    fn a_program_with_a_long_name_has_all_of_it() {
+        let (command, cut) = ("one-close-too-few --sleep 1", "one-close-too-f");
+        let process = PARENT;
+        let mut seen = state(PARENT, 'S', ADOPTER.pid, 0);
+        if let What::State { raw, .. } = &mut seen {
+            *raw = raw.replace("(name)", &format!("({cut})"));
+        }
+        let start = What::Start {
+            process,
+            command: command.to_owned(),
+        };
+        let whats = [What::Stage { adopter: ADOPTER }, start, seen];
+        let story = Story::new(&whats.map(|what| Event {
+            scenario: String::new(),
+            t: 0.0,
+            source: what.source(),
+            what,
+        }));
+        assert!(story.labels(1)[0].ends_with(" runs “one-close-too-few”"));
     }
 
     #[test]
