@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::event::Process;
-use crate::{procfs, stage};
+use crate::procfs;
 
 /// How long a process may take to stop. One that waits for a disk does not until it has it.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ impl Hold {
     /// the stop after we have traced it.
     pub(crate) fn release(self) {
         for process in self.held {
-            if stage::state(process).is_some() {
+            if procfs::stat(process.pid).is_some_and(|stat| stat.process == process) {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGCONT);
             }
         }
@@ -57,7 +57,8 @@ impl Hold {
 }
 
 fn is_stopped(process: Process) -> bool {
-    matches!(stage::state(process), Some('T' | 't'))
+    procfs::stat(process.pid)
+        .is_some_and(|stat| stat.process == process && matches!(stat.state, 'T' | 't'))
 }
 
 fn threads(process: Process) -> Vec<Pid> {
