@@ -539,6 +539,7 @@ impl Results {
                 ),
             ),
         ];
+        fs::create_dir_all(folder).map_err(|error| Failure::writing(folder.display(), &error))?;
         for (name, svg) in pictures {
             let path = folder.join(name);
             fs::write(&path, svg).map_err(|error| Failure::writing(path.display(), &error))?;
