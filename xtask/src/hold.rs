@@ -75,8 +75,8 @@ fn threads(process: Process) -> Vec<Pid> {
 /// signal with a handler: then `thread::sleep` sleeps for what was left when it was stopped, which
 /// the kernel has written down for it (nanosleep(2)).
 ///
-/// The thread must be stopped, or it could not be let go of again; it stays so. Where tracing it is not allowed, and on other machines,
-/// its time goes on.
+/// The thread must be stopped, or it could not be let go of again; it stays so. Where tracing it is
+/// not allowed, and on other machines, its time goes on.
 #[cfg(target_arch = "x86_64")]
 fn keep_what_is_left_of_a_sleep(tid: Pid) {
     /// The kernel's own note, which no program ever sees: to be taken up again (linux/errno.h).

@@ -4,47 +4,40 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
+mod marked;
+
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use marked::Marked;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-/// Inherited by every process of a run, so that what is left of it can be found.
-const MARK: &str = "XTASK_TEST";
 
 /// With the build of the server, should that be the first.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// A run of `bench echo` with a mark and a folder of its own.
 struct Run {
-    mark: String,
-    folder: PathBuf,
+    marked: Marked,
 }
 
 impl Run {
     fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mark = format!("bench-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(format!("xtask-test-{mark}"));
-        fs::create_dir_all(&folder).unwrap();
-        Self { mark, folder }
+        let marked = Marked::new();
+        Self { marked }
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command
             .args(["bench", "echo", "--svg"])
-            .arg(&self.folder)
+            .arg(&self.marked.folder)
             .args(args)
-            .env(MARK, &self.mark)
+            .envs(self.marked.variable())
             .stdin(Stdio::null());
         command
     }
@@ -63,18 +56,6 @@ impl Run {
         child
     }
 
-    /// Processes that carry the mark, zombies aside: those have no environment any more.
-    fn processes(&self) -> Vec<i32> {
-        let mark = format!("{MARK}={}", self.mark).into_bytes();
-        let is_marked = |pid: &i32| {
-            fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
-        };
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(is_marked).collect()
-    }
-
     fn named(&self, name: &str) -> Vec<i32> {
         let is_named = |pid: &i32| {
             fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
@@ -82,20 +63,15 @@ impl Run {
                 first.ends_with(name.as_bytes())
             })
         };
-        self.processes().into_iter().filter(is_named).collect()
+        self.marked
+            .processes()
+            .into_iter()
+            .filter(is_named)
+            .collect()
     }
 
     fn nothing_is_left(&self) {
-        until("no process is left", || self.processes().is_empty());
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        for pid in self.processes() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        let _ = fs::remove_dir_all(&self.folder);
+        until("no process is left", || self.marked.processes().is_empty());
     }
 }
 
@@ -163,7 +139,7 @@ fn a_server_is_measured() {
         "echo-ping-pong.svg",
         "echo-memory.svg",
     ] {
-        let svg = fs::read_to_string(run.folder.join(picture)).unwrap();
+        let svg = fs::read_to_string(run.marked.folder.join(picture)).unwrap();
         assert!(svg.contains(">fork</text>"), "{svg}");
     }
     run.nothing_is_left();
@@ -180,7 +156,11 @@ fn an_interrupt_ends_everything() {
         stderr.ends_with("xtask: interrupted; 0 processes left\n"),
         "{stderr}"
     );
-    assert!(run.processes().is_empty(), "{:?}", run.processes());
+    assert!(
+        run.marked.processes().is_empty(),
+        "{:?}",
+        run.marked.processes()
+    );
 }
 
 #[test]
@@ -204,5 +184,9 @@ fn a_killed_guard_leaves_nothing() {
         stderr.contains("xtask: xtask-guard has ended: signal: 9"),
         "{stderr}"
     );
-    assert!(run.processes().is_empty(), "{:?}", run.processes());
+    assert!(
+        run.marked.processes().is_empty(),
+        "{:?}",
+        run.marked.processes()
+    );
 }

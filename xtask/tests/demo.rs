@@ -3,26 +3,20 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
+mod marked;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
+use marked::Marked;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-/// Inherited by every process of a run, so that what is left of it can be found.
-const MARK: &str = "XTASK_TEST";
-
-/// As the README says of a killed xtask.
-const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// The examples that are programs of scenarios.
 const EXAMPLES: [&str; 27] = [
@@ -57,29 +51,24 @@ const EXAMPLES: [&str; 27] = [
 
 /// A run of xtask with a mark and a report folder of its own.
 struct Run {
-    mark: String,
-    folder: PathBuf,
+    marked: Marked,
 }
 
 impl Run {
     fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mark = format!("{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(format!("xtask-test-{mark}"));
-        fs::create_dir_all(&folder).unwrap();
-        Self { mark, folder }
+        let marked = Marked::new();
+        Self { marked }
     }
 
     fn report(&self) -> PathBuf {
-        self.folder.join("report")
+        self.marked.folder.join("report")
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command
             .args(args)
-            .env(MARK, &self.mark)
+            .envs(self.marked.variable())
             .env_remove("NO_COLOR")
             .stdin(Stdio::null());
         if args[0] == "demo" {
@@ -104,29 +93,9 @@ impl Run {
         (child, stderr)
     }
 
-    /// Processes that carry the mark, zombies aside: those have no environment any more.
-    fn processes(&self) -> Vec<i32> {
-        let mark = format!("{MARK}={}", self.mark).into_bytes();
-        let is_marked = |pid: &i32| {
-            fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
-        };
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(is_marked).collect()
-    }
-
-    fn assert_nothing_is_left(&self) {
-        let deadline = Instant::now() + CLEARED_UP_WITHIN;
-        while !self.processes().is_empty() {
-            assert!(Instant::now() < deadline, "left are {:?}", self.processes());
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
     /// A folder with all programs in it, to put others in their places.
     fn programs(&self) -> PathBuf {
-        let folder = self.folder.join("programs");
+        let folder = self.marked.folder.join("programs");
         fs::create_dir_all(&folder).unwrap();
         let built = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap();
         built_once();
@@ -144,15 +113,6 @@ impl Run {
             symlink(built.join("examples").join(name), folder.join(name)).unwrap();
         }
         folder
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        for pid in self.processes() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -229,7 +189,7 @@ fn every_claim_holds_and_every_twin_refutes() {
         "{last}"
     );
     assert!(!stdout.contains('\x1b'), "colours in a pipe");
-    run.assert_nothing_is_left();
+    run.marked.assert_nothing_is_left();
     for file in [
         "events.ndjson",
         "transcript.txt",
@@ -323,7 +283,7 @@ fn a_parent_that_reaps_at_once_is_noticed() {
         "{}",
         text(&output.stderr)
     );
-    run.assert_nothing_is_left();
+    run.marked.assert_nothing_is_left();
 }
 
 /// Five programs that do otherwise than they should, by their own options: two that wait for their
@@ -374,7 +334,7 @@ fn sabotage_turns_just_the_claims_of_its_scenarios() {
         .filter(|twin| twin["refuted"] == false)
         .collect();
     assert!(spared.is_empty(), "{spared:?}");
-    run.assert_nothing_is_left();
+    run.marked.assert_nothing_is_left();
 }
 
 #[test]
@@ -462,7 +422,11 @@ fn an_interrupt_ends_everything() {
             rest.ends_with("xtask: interrupted; 0 processes left\n"),
             "{rest}"
         );
-        assert!(run.processes().is_empty(), "{:?}", run.processes());
+        assert!(
+            run.marked.processes().is_empty(),
+            "{:?}",
+            run.marked.processes()
+        );
     }
 }
 
@@ -480,7 +444,7 @@ fn an_interrupt_on_a_terminal_ends_everything() {
             report.display()
         ))
         .arg("/dev/null")
-        .env(MARK, &run.mark)
+        .envs(run.marked.variable())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -495,7 +459,7 @@ fn an_interrupt_on_a_terminal_ends_everything() {
             text(&seen)
         );
     }
-    let xtask = run.processes().into_iter().find(|pid| {
+    let xtask = run.marked.processes().into_iter().find(|pid| {
         let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         args.starts_with(xtask.as_bytes())
     });
@@ -512,7 +476,7 @@ fn an_interrupt_on_a_terminal_ends_everything() {
         "{}",
         text(&seen)
     );
-    run.assert_nothing_is_left();
+    run.marked.assert_nothing_is_left();
 }
 
 #[test]
@@ -524,10 +488,10 @@ fn a_killed_xtask_leaves_nothing() {
     while !line.contains("ps: ") {
         assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{line}");
     }
-    assert!(run.processes().len() > 5);
+    assert!(run.marked.processes().len() > 5);
     child.kill().unwrap();
     child.wait().unwrap();
-    run.assert_nothing_is_left();
+    run.marked.assert_nothing_is_left();
 }
 
 #[test]
@@ -539,7 +503,7 @@ fn a_killed_stage_process_costs_its_scenario_only() {
     for line in stderr.lines().map_while(Result::ok) {
         told += &format!("{line}\n");
         if line.starts_with("zombie: ") && line.contains(" ps: ") && line.contains("sleeps") {
-            let stage = run.processes().into_iter().find(|pid| {
+            let stage = run.marked.processes().into_iter().find(|pid| {
                 fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
                     == b"xtask-stage\0zombie\0"
             });
@@ -547,7 +511,7 @@ fn a_killed_stage_process_costs_its_scenario_only() {
         }
     }
     assert_eq!(child.wait().unwrap().code(), Some(1), "{told}");
-    run.assert_nothing_is_left();
+    run.marked.assert_nothing_is_left();
     let verdicts =
         |name: &str| ndjson(&fs::read(run.report().join(name).join("verdicts.ndjson")).unwrap());
     assert!(of_kind(&verdicts("zombie"), "verdict").any(|verdict| verdict["held"] == false));
@@ -608,7 +572,7 @@ fn a_closed_stdout_ends_it_with_a_sentence() {
         let output = output.unwrap();
         assert_eq!(output.status.code(), Some(74));
         assert_one_sentence(&output.stderr, &["cannot write"]);
-        run.assert_nothing_is_left();
+        run.marked.assert_nothing_is_left();
     }
     for stdout in [full(), closed_pipe()] {
         let output = run

@@ -3,34 +3,28 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
+mod marked;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use marked::Marked;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 
-/// Inherited by every process of a run, so that what is left of it can be found.
-const MARK: &str = "XTASK_LESSON_TEST";
-
 /// Plenty, also on a busy machine that first has to build the programs.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// As the README says of a killed xtask.
-const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
-
 /// Somebody at a terminal, in whose foreground xtask runs.
 struct Terminal {
-    mark: String,
-    folder: PathBuf,
+    marked: Marked,
     master: File,
     slave: OwnedFd,
     /// As it was before.
@@ -44,10 +38,7 @@ struct Terminal {
 
 impl Terminal {
     fn with(args: &[&str]) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mark = format!("{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(format!("xtask-lesson-test-{mark}"));
+        let marked = Marked::new();
         let size = Winsize {
             ws_row: 40,
             ws_col: 120,
@@ -61,11 +52,11 @@ impl Terminal {
         command
             .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_xtask")])
             .args(args)
-            .env(MARK, &mark)
+            .envs(marked.variable())
             .env("TERM", "xterm")
             .env_remove("NO_COLOR");
         if args[0] == "demo" {
-            command.arg("--report").arg(&folder);
+            command.arg("--report").arg(&marked.folder);
         }
         let xtask = command
             .stdin(end())
@@ -74,8 +65,7 @@ impl Terminal {
             .spawn()
             .unwrap();
         Self {
-            mark,
-            folder,
+            marked,
             master: pty.master.into(),
             mode: tcgetattr(&pty.slave).unwrap(),
             slave: pty.slave,
@@ -134,7 +124,7 @@ impl Terminal {
             "{}",
             self.screen
         );
-        self.assert_nothing_is_left();
+        self.marked.assert_nothing_is_left();
         status
     }
 
@@ -151,38 +141,14 @@ impl Terminal {
             let told = fs::read_to_string(format!("/proc/{pid}/comm"));
             told.is_ok_and(|told| told.trim_end() == name)
         };
-        self.processes().into_iter().find(is_it).unwrap()
-    }
-
-    /// Processes that carry the mark, zombies aside: those have no environment any more.
-    fn processes(&self) -> Vec<i32> {
-        let mark = format!("{MARK}={}", self.mark).into_bytes();
-        let is_marked = |pid: &i32| {
-            fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
-        };
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(is_marked).collect()
-    }
-
-    #[track_caller]
-    fn assert_nothing_is_left(&self) {
-        let deadline = Instant::now() + CLEARED_UP_WITHIN;
-        while !self.processes().is_empty() {
-            assert!(Instant::now() < deadline, "left are {:?}", self.processes());
-            thread::sleep(Duration::from_millis(10));
-        }
+        self.marked.processes().into_iter().find(is_it).unwrap()
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        for pid in self.processes() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+        self.marked.kill();
         let _ = self.xtask.wait();
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

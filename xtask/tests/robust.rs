@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
+mod marked;
+
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,20 +13,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill, killpg};
+use marked::Marked;
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
-
-/// Inherited by every process of a run, so that what is left of it can be found.
-const MARK: &str = "XTASK_ROBUST_TEST";
-
-/// As the README says of a killed xtask.
-const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Nobody's user and group, on every Linux.
 const NOBODY: u32 = 65534;
@@ -35,36 +29,32 @@ const ALL_HELD: &str = "\nAll 6 claims held. ";
 
 /// A run of xtask with a mark, and folders of its own for the report and for temporary files.
 struct Run {
-    mark: String,
-    folder: PathBuf,
+    marked: Marked,
 }
 
 impl Run {
     fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mark = format!("{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(format!("xtask-robust-test-{mark}"));
-        let run = Self { mark, folder };
-        for folder in [&run.folder, &run.temporary()] {
-            fs::create_dir_all(folder).unwrap();
+        let marked = Marked::new();
+        let run = Self { marked };
+        fs::create_dir(run.temporary()).unwrap();
+        for folder in [&run.marked.folder, &run.temporary()] {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap(); // nobody's, too
         }
         run
     }
 
     fn report(&self) -> PathBuf {
-        self.folder.join("report")
+        self.marked.folder.join("report")
     }
 
     fn temporary(&self) -> PathBuf {
-        self.folder.join("tmp")
+        self.marked.folder.join("tmp")
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
-            .env(MARK, &self.mark)
+            .envs(self.marked.variable())
             .env("TMPDIR", self.temporary())
             .stdin(Stdio::null());
         command
@@ -114,37 +104,12 @@ impl Run {
         Some(command)
     }
 
-    /// Processes that carry the mark, zombies aside: those have no environment any more.
-    fn processes(&self) -> Vec<String> {
-        let mark = format!("{MARK}={}", self.mark).into_bytes();
-        let is_marked = |pid: &String| {
-            fs::read(format!("/proc/{pid}/environ"))
-                .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
-        };
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter(is_marked).collect()
-    }
-
     /// Neither a process nor a temporary file.
     #[track_caller]
     fn assert_nothing_is_left(&self) {
-        let deadline = Instant::now() + CLEARED_UP_WITHIN;
-        while !self.processes().is_empty() {
-            assert!(Instant::now() < deadline, "left are {:?}", self.processes());
-            thread::sleep(Duration::from_millis(10));
-        }
+        self.marked.assert_nothing_is_left();
         let files: Vec<_> = fs::read_dir(self.temporary()).unwrap().collect();
         assert!(files.is_empty(), "left are {files:?}");
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        for pid in self.processes() {
-            let _ = kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL);
-        }
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -300,7 +265,7 @@ fn a_ps_that_is_another_is_not_believed() {
         return;
     }
     let run = Run::new();
-    let folder = run.folder.join("bin");
+    let folder = run.marked.folder.join("bin");
     fs::create_dir(&folder).unwrap();
     symlink(busybox.trim(), folder.join("ps")).unwrap();
     let mut command = run.shell(r#"exec "$@""#, &run.demo(&SCENARIOS));

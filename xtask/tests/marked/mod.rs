@@ -1,0 +1,74 @@
+//! A run whose processes carry a mark, so that what is left of it can be found, and is ended also
+//! when a test fails.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Inherited by every process of the run.
+const NAME: &str = "XTASK_TEST";
+
+/// As the README says of a killed xtask.
+const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// The mark, and a folder of its own.
+pub(crate) struct Marked {
+    mark: String,
+    pub(crate) folder: PathBuf,
+}
+
+impl Marked {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(format!("xtask-test-{mark}"));
+        fs::create_dir_all(&folder).unwrap();
+        Self { mark, folder }
+    }
+
+    /// For the environment of who is started.
+    pub(crate) fn variable(&self) -> [(&str, &str); 1] {
+        [(NAME, &self.mark)]
+    }
+
+    /// Those that carry the mark, zombies aside: they have no environment any more.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let mark = format!("{NAME}={}", self.mark).into_bytes();
+        let is_marked = |pid: &i32| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
+        };
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(is_marked).collect()
+    }
+
+    #[allow(dead_code, reason = "bench has other limits")]
+    #[track_caller]
+    pub(crate) fn assert_nothing_is_left(&self) {
+        let deadline = Instant::now() + CLEARED_UP_WITHIN;
+        while !self.processes().is_empty() {
+            assert!(Instant::now() < deadline, "left are {:?}", self.processes());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn kill(&self) {
+        for pid in self.processes() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
