@@ -358,7 +358,7 @@ impl Run {
     }
 
     /// What it could not write down itself any more.
-    fn broken_off(&self, status: &str) -> Event {
+    fn end_without_a_word(&self, status: &str) -> Event {
         let what = What::Failed {
             why: format!("its own process, {ENTRY}, has not come to the end: {status}"),
         };
@@ -378,7 +378,7 @@ impl Run {
             if !self.has_come_to_its_end() {
                 let status = status.ok().flatten();
                 let status = status.map_or("it goes on".to_owned(), |status| status.to_string());
-                self.events.push(self.broken_off(&status));
+                self.events.push(self.end_without_a_word(&status));
             }
         }
         self.over = true;

@@ -36,10 +36,11 @@ impl Hold {
             while !is_stopped(*process) && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(1));
             }
-            let is_stopped =
-                |tid: &Pid| procfs::stat(tid.as_raw()).is_some_and(|it| it.state == 'T');
-            for tid in threads(*process).into_iter().filter(is_stopped) {
-                keep_what_is_left_of_a_sleep(tid);
+            for tid in threads(*process) {
+                // Each by itself: one that waits for a disk may not have stopped with the others.
+                if procfs::stat(tid.as_raw()).is_some_and(|stat| stat.state == 'T') {
+                    keep_what_is_left_of_a_sleep(tid);
+                }
             }
         }
         Self { held }

@@ -98,7 +98,11 @@ impl Tree {
 
     /// A process by its number, its name, quoted, for it may be "zombie", and its part.
     pub(crate) fn call(&self, pid: i32) -> String {
-        let mut call = pid.to_string();
+        format!("{pid}{}", self.name_and_part(pid))
+    }
+
+    fn name_and_part(&self, pid: i32) -> String {
+        let mut call = String::new();
         if let Some(name) = self.names.get(&pid) {
             let _ = write!(call, " {name:?}");
         }
@@ -111,22 +115,25 @@ impl Tree {
     /// A line a process, each below its parent, of at most so many columns, and in at most so many
     /// lines.
     pub(crate) fn picture(&self, (columns, height): (usize, usize)) -> String {
-        let mut lines = vec![format!("{} xtask-stage", self.root)];
+        let mut lines = vec![(false, format!("{} xtask-stage", self.root))];
         self.draw_children(self.root, "", &mut lines);
         let more = lines.len().saturating_sub(height.saturating_sub(2)); // for what is written above
         if more > 0 {
             lines.truncate(lines.len() - more);
-            lines.push(format!("… and {more} more"));
+            lines.push((false, format!("… and {more} more")));
         }
-        let fitted = lines.iter().map(|line| {
-            let is_zombie = line.contains(ZOMBIE);
+        let fitted = lines.iter().map(|(is_zombie, line)| {
             let line: String = line.chars().take(columns).collect();
-            if is_zombie { styled(MARK, line) } else { line }
+            match is_zombie {
+                true => styled(MARK, line),
+                false => line,
+            }
         });
         fitted.collect::<Vec<_>>().join("\n")
     }
 
-    fn draw_children(&self, parent: i32, before: &str, lines: &mut Vec<String>) {
+    /// Adds a line for each, and whether it is a zombie.
+    fn draw_children(&self, parent: i32, before: &str, lines: &mut Vec<(bool, String)>) {
         let of_parent = self.present.iter().filter(|(_, it)| it.parent == parent);
         let mut children = of_parent.peekable();
         while let Some((&pid, node)) = children.next() {
@@ -135,11 +142,10 @@ impl Tree {
                 None => ("└─ ", "   "),
             };
             // The state first, which is not to be lost where there are few columns.
-            let call = self.call(pid);
-            let (pid_only, rest) = call.split_once(' ').unwrap_or((&call, ""));
-            lines.push(format!(
-                "{before}{branch}{pid_only} {} {rest}",
-                word(node.state)
+            let (state, rest) = (word(node.state), self.name_and_part(pid));
+            lines.push((
+                node.state == 'Z',
+                format!("{before}{branch}{pid} {state}{rest}"),
             ));
             self.draw_children(pid, &format!("{before}{below}"), lines);
         }
@@ -153,13 +159,11 @@ fn shown(state: char) -> String {
     }
 }
 
-const ZOMBIE: &str = "zombie (Z)";
-
 /// A state as letter and word. A run does not write down each time that a process falls asleep or
 /// wakes, so the two are one here.
 fn word(state: char) -> &'static str {
     match state {
-        'Z' | 'X' => ZOMBIE,
+        'Z' | 'X' => "zombie (Z)",
         'T' | 't' => "stopped (T)",
         _ => "lives (S or R)",
     }
