@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code; // a process in which one run took place, the programs were built, or something was measured
     }
+    output::respect_dumb_terminals();
     match Options::parse().task {
         Task::Demo(options) => demo::run(&options),
         Task::Watch(options) => watch::run(&options),

@@ -1,5 +1,6 @@
 //! What people and programs see of a demo: text, NDJSON, and the line that says how far it is.
 
+use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -16,6 +17,19 @@ pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(crate) const MARK: Style = AnsiColor::Yellow.on_default();
+
+/// No colours where the terminal says that it knows none, unless they are asked for. To be called
+/// first, for `--help` has colours, too. anstream would do the same, but for where the variable CI
+/// is set: that is a sign of a log that understands colours, and outweighs TERM there.
+pub(crate) fn respect_dumb_terminals() {
+    let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let is_asked_for = ["CLICOLOR", "CLICOLOR_FORCE"]
+        .iter()
+        .any(|name| env::var_os(name).is_some());
+    if is_dumb && !is_asked_for {
+        ColorChoice::Never.write_global();
+    }
+}
 
 /// Where things are written. Every error is one of writing to stdout, or, with `--json`, stderr.
 pub(crate) struct Output {

@@ -32,12 +32,11 @@ impl Run {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = self.marked.command(env!("CARGO_BIN_EXE_xtask"));
         command
             .args(["bench", "echo", "--svg"])
             .arg(&self.marked.folder)
             .args(args)
-            .envs(self.marked.variable())
             .stdin(Stdio::null());
         command
     }

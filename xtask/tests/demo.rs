@@ -65,12 +65,8 @@ impl Run {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        command
-            .args(args)
-            .envs(self.marked.variable())
-            .env_remove("NO_COLOR")
-            .stdin(Stdio::null());
+        let mut command = self.marked.command(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).stdin(Stdio::null());
         if args[0] == "demo" {
             command.arg("--report").arg(self.report());
         }
@@ -437,14 +433,16 @@ fn an_interrupt_on_a_terminal_ends_everything() {
     let run = Run::new();
     let report = run.report();
     let xtask = env!("CARGO_BIN_EXE_xtask");
-    let mut terminal = Command::new("script") // gives it a terminal of its own
+    let mut terminal = run
+        .marked
+        .command("script") // gives it a terminal of its own
         .args(["--quiet", "--return", "--flush", "--command"])
         .arg(format!(
             "exec {xtask} demo zombie --report {}",
             report.display()
         ))
         .arg("/dev/null")
-        .envs(run.marked.variable())
+        .env("TERM", "xterm")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -7,7 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 fn xtask(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(args).stdin(Stdio::null());
+    command.args(args).env_remove("CLICOLOR_FORCE");
+    command.stdin(Stdio::null());
     command
 }
 

@@ -48,13 +48,11 @@ impl Terminal {
         let pty = openpty(Some(&size), None).unwrap();
         fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
-        let mut command = Command::new("setsid"); // Ctrl-C goes to whose terminal it is
+        let mut command = marked.command("setsid"); // Ctrl-C goes to whose terminal it is
         command
             .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_xtask")])
             .args(args)
-            .envs(marked.variable())
-            .env("TERM", "xterm")
-            .env_remove("NO_COLOR");
+            .env("TERM", "xterm");
         if args[0] == "demo" {
             command.arg("--report").arg(&marked.folder);
         }
@@ -339,6 +337,7 @@ fn a_story_is_watched_as_a_tree() {
 fn without_a_terminal_a_story_is_lines() {
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(["watch", "zombie", "--speed", "20"])
+        .env_remove("CLICOLOR_FORCE")
         .stdin(Stdio::null())
         .output()
         .unwrap();

@@ -56,7 +56,8 @@ impl Drop for Folder {
 
 fn xtask(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(args).stdin(Stdio::null()).output().unwrap()
+    command.args(args).env_remove("CLICOLOR_FORCE");
+    command.stdin(Stdio::null()).output().unwrap()
 }
 
 /// A report of a few scenarios, recorded once; each test has a copy.
@@ -292,7 +293,8 @@ fn verdicts_are_told_though_the_report_has_no_place() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     command
         .args(["demo", "zombie", "wait", "--programs"])
-        .arg(programs);
+        .arg(programs)
+        .env_remove("CLICOLOR_FORCE");
     command.arg("--report").arg(&place).stdin(Stdio::null());
     if nix::unistd::geteuid().is_root() {
         // Root may write everywhere, but not as nobody; where nobody may not run the programs,

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,9 +33,15 @@ impl Marked {
         Self { mark, folder }
     }
 
-    /// For the environment of who is started.
-    pub(crate) fn variable(&self) -> [(&str, &str); 1] {
-        [(NAME, &self.mark)]
+    /// To start `program`, which carries the mark, and nothing that its user may have said about
+    /// colours.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env(NAME, &self.mark);
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(name);
+        }
+        command
     }
 
     /// Those that carry the mark, zombies aside: they have no environment any more.
