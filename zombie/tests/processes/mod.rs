@@ -28,6 +28,16 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// Values of an option in seconds that are none.
 pub(crate) const NOT_SECONDS: [&str; 6] = ["-1", "abc", "", "1e99", "nan", "inf"];
 
+/// What may be set where the tests are run, and would make a program colour what it prints, or talk
+/// to a service manager.
+const OF_OTHERS: [&str; 5] = [
+    "CLICOLOR_FORCE",
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+];
+
 /// Looks again and again, until what it sees is good.
 #[track_caller]
 pub(crate) fn until<T: Debug>(
@@ -84,6 +94,14 @@ impl Program {
     ) -> std::io::Result<Self> {
         use std::os::unix::process::CommandExt;
 
+        let is_told = |name: &&str| command.get_envs().any(|(told, _)| told == *name);
+        let untold: Vec<_> = OF_OTHERS
+            .into_iter()
+            .filter(|name| !is_told(name))
+            .collect();
+        for name in untold {
+            command.env_remove(name);
+        }
         prctl::set_child_subreaper(true)?;
         let mut child = command.stdin(stdin).process_group(0).spawn()?;
         Ok(Self {
