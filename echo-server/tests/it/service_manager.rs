@@ -3,12 +3,12 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -184,19 +184,27 @@ fn the_service_manager_is_told() {
     });
 }
 
+/// Known before anybody listens there. The port alone could be given to another test meanwhile, so
+/// the loopback address, too, is one that nobody else uses.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let [.., high, low] = process::id().to_be_bytes();
+    let listener = TcpListener::bind((Ipv4Addr::new(127, number, high, low), 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
 /// "Ready" is the truth: a client that comes then is served.
 #[test]
 fn ready_means_that_clients_may_come() {
     in_every_model(|model| {
         let manager = Manager::new();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let address = free_address();
         let mut server = Command::new(BINARY);
-        server.args([&port.to_string(), "--model", model]);
+        server.args([&address.to_string(), "--model", model]);
         let server = Program::start(server.env("NOTIFY_SOCKET", &manager.path));
         manager.assert_hears("READY=1");
-        TcpStream::connect(("127.0.0.1", port)).unwrap();
+        TcpStream::connect(address).unwrap();
         drop(server);
     });
 }
