@@ -3,15 +3,18 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt,
+    shutdown, socket, sockopt,
+};
 use nix::unistd::Pid;
 
 use crate::models::{command, in_every_model, served};
@@ -184,14 +187,18 @@ fn the_service_manager_is_told() {
     });
 }
 
-/// Known before anybody listens there. The port alone could be given to another test meanwhile, so
-/// the loopback address, too, is one that nobody else uses.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let [.., high, low] = process::id().to_be_bytes();
-    let listener = TcpListener::bind((Ipv4Addr::new(127, number, high, low), 0)).unwrap();
-    listener.local_addr().unwrap()
+/// An address that is the test's before anybody listens there, and while the socket lives: the
+/// kernel gives its port to nobody who asks for any, and SO_REUSEADDR lets in who asks for this one.
+/// A listener that is closed for it would not do: another thread may have started a program in
+/// between, which keeps a copy of the listener until it has called exec.
+fn reserved_address() -> (OwnedFd, SocketAddr) {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+    let any_port = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+    bind(socket.as_raw_fd(), &any_port).unwrap();
+    let address: SockaddrIn = getsockname(socket.as_raw_fd()).unwrap();
+    (socket, SocketAddrV4::from(address).into())
 }
 
 /// "Ready" is the truth: a client that comes then is served.
@@ -199,7 +206,7 @@ fn free_address() -> SocketAddr {
 fn ready_means_that_clients_may_come() {
     in_every_model(|model| {
         let manager = Manager::new();
-        let address = free_address();
+        let (_reserved, address) = reserved_address();
         let mut server = Command::new(BINARY);
         server.args([&address.to_string(), "--model", model]);
         let server = Program::start(server.env("NOTIFY_SOCKET", &manager.path));
