@@ -94,15 +94,15 @@ fn take_inherited(is_ours: bool) -> io::Result<Option<Listener>> {
     if env::var("LISTEN_PID") != Ok(process::id().to_string()) {
         return Ok(None);
     }
-    let mut handed = ListenFd::from_env();
-    if handed.len() > 1 {
-        let message = format!("there are {} sockets, and one can be served", handed.len());
+    // Before listenfd makes a list of them all, however many they are said to be.
+    let announced = env::var("LISTEN_FDS").ok();
+    if let Some(count) = announced.and_then(|count| count.parse::<i32>().ok())
+        && count > 1
+    {
+        let message = format!("there are {count} sockets, and one can be served");
         return Err(io::Error::other(message));
     }
-    if handed.len() == 0 {
-        return Ok(None);
-    }
-    let Some(socket) = handed.take_tcp_listener(0)? else {
+    let Some(socket) = ListenFd::from_env().take_tcp_listener(0)? else {
         return Ok(None);
     };
     if !getsockopt(&socket, sockopt::AcceptConn)? {

@@ -23,7 +23,7 @@ use crate::server::{BINARY, Server};
 use crate::shortage::assert_rest;
 
 /// Starts the server as sd_listen_fds(3) says, with `sockets` times this socket.
-fn hand_over(socket: impl Into<OwnedFd>, sockets: u8, model: &str) -> Program {
+fn hand_over(socket: impl Into<OwnedFd>, sockets: i32, model: &str) -> Program {
     const SCRIPT: &str = "export LISTEN_PID=$$ LISTEN_FDS=$1; shift
         exec \"$0\" \"$@\" 3<&0 4<&0 </dev/null";
     let mut command = Command::new("sh");
@@ -110,6 +110,8 @@ fn what_cannot_be_served_is_refused() {
     };
     in_every_model(|model| {
         refused(hand_over(listener(), 2, model), "there are 2 sockets");
+        let reason = "there are 2147483647 sockets"; // no list of them all fits into memory
+        refused(hand_over(listener(), i32::MAX, model), reason);
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         refused(hand_over(udp, 1, model), "not a valid tcp socket");
         let file = File::open("/dev/null").unwrap();
