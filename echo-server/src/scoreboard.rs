@@ -2,8 +2,8 @@
 //!
 //! Whoever takes the clients counts them, and in a pool that is not the supervisor. So each worker
 //! writes its figures into a row of a file in memory that all of them share. Nothing but figures:
-//! a worker that somebody has broken into can falsify the status line and the limit by source, and
-//! no more.
+//! with it, a worker that somebody has broken into can falsify the status line and the limit by
+//! source, or keep clients waiting by the lock; who may accept can do that without it.
 
 use std::fs::File;
 use std::io;
@@ -16,6 +16,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// One row, as it lies in the file: three numbers, an address.
 const ROW: usize = 3 * 8 + 16;
+
+/// Workers beyond do not see the others' clients. Any worker can make the file longer than memory.
+const MAX_ROWS: usize = 1 << 16;
 
 /// The figures of one worker.
 #[derive(Clone, Copy, Default)]
@@ -62,7 +65,8 @@ impl Scoreboard {
 
     /// How many of the other workers are serving a client of this source.
     pub(crate) fn count_elsewhere(&self, own: usize, source: IpAddr) -> io::Result<usize> {
-        let mut bytes = vec![0; self.0.metadata()?.len() as usize];
+        let length = self.0.metadata()?.len().min((MAX_ROWS * ROW) as u64);
+        let mut bytes = vec![0; length as usize];
         self.0.read_exact_at(&mut bytes, 0)?;
         let (rows, _) = bytes.as_chunks::<ROW>();
         let others = rows.iter().enumerate().filter(|(row, _)| *row != own);

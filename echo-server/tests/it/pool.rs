@@ -70,9 +70,10 @@ fn idle_workers_that_are_stopped_hold_up_nobody(model: Model) {
 }
 
 models!(a_worker_that_says_anything_of_itself_does_no_harm, prefork);
-/// Somebody has broken into it, and writes numbers of which the sum is no number.
+/// Somebody has broken into it, and writes numbers of which the sum is no number, into a file that
+/// is longer than any memory.
 fn a_worker_that_says_anything_of_itself_does_no_harm(model: Model) {
-    let mut server = model.start(&["--workers", "2"]);
+    let mut server = model.start(&["--workers", "2", "--max-per-source", "2"]);
     drop(server.connect_many(2));
     server.assert_is_at_rest(model);
     let folder = format!("/proc/{}/fd", server.program.pid());
@@ -84,6 +85,7 @@ fn a_worker_that_says_anything_of_itself_does_no_harm(model: Model) {
     let board = files.find(is_board).unwrap();
     let board = File::options().write(true).open(board).unwrap();
     board.write_all_at(&[0xff; 2 * 40], 0).unwrap();
+    board.set_len(1 << 60).unwrap();
     server.program.signal(Signal::SIGUSR1);
     server.program.stderr.next_with("status: ");
     for worker in server.workers() {
