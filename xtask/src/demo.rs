@@ -36,13 +36,16 @@ pub(crate) fn run(options: &Demo) -> ExitCode {
 fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
     let began = Instant::now();
     let scenarios = chosen(&options.scenarios);
+    let folder = options.report.clone();
+    let folder = folder.unwrap_or_else(|| programs::target_folder().join("demo"));
+    if let Some(why) = report::refuses(&folder) {
+        return Err(Failure::Refused(why));
+    }
     let lesson = Lesson::wanted(options, output)?;
     let mut company = Company::assemble(options.pace.clock(), options.programs.as_deref())?;
 
     let running = Instant::now();
-    let folder = options.report.clone();
-    let folder = folder.unwrap_or_else(|| programs::target_folder().join("demo"));
-    let mut written = Ok(());
+    let mut written = report::begin(&folder);
     let write = |scenario: &Told| {
         if written.is_ok() {
             written = scenario.write(&folder);
@@ -81,7 +84,7 @@ fn perform(options: &Demo, output: &Output) -> Result<bool, Failure> {
 fn judge_again(folder: &Path, options: &Demo, output: &Output) -> Result<bool, Failure> {
     let told = recheck::read(folder, &options.scenarios).map_err(|failure| match failure {
         recheck::Failure::Missing(what) => Failure::Missing(what),
-        recheck::Failure::Malformed(what) => Failure::Malformed(what),
+        recheck::Failure::Malformed(what) => Failure::Refused(what),
     })?;
     for verdict in told.iter().flat_map(|told| &told.verdicts) {
         output.json(verdict).map_err(cannot_write)?;

@@ -139,7 +139,8 @@ pub(crate) struct Demo {
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
 
-    /// Where to write down what happened, a folder for each scenario; by default demo in cargo's
+    /// Where to write down what happened, a folder for each scenario: a new or empty folder, or that of
+    /// an earlier report, which it replaces; by default demo in cargo's
     /// target folder
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::{procfs, stage};
 
 pub(crate) const EXIT_NOT_HELD: u8 = 1;
-const EXIT_MALFORMED: u8 = 2; // as for wrong usage: what was given is not what it takes
+const EXIT_REFUSED: u8 = 2; // as for wrong usage
 pub(crate) const EXIT_OUTPUT: u8 = 74; // EX_IOERR
 pub(crate) const EXIT_MISSING: u8 = 77; // EX_NOPERM in sysexits.h, "skipped" in automake
 pub(crate) const EXIT_INTERRUPTED: u8 = 130; // 128 + SIGINT, as a shell reports it
@@ -15,8 +15,8 @@ pub(crate) const EXIT_INTERRUPTED: u8 = 130; // 128 + SIGINT, as a shell reports
 pub(crate) enum Failure {
     /// Something is missing that it takes.
     Missing(String),
-    /// What an earlier run is said to have written is something else.
-    Malformed(String),
+    /// What was given is not what it takes.
+    Refused(String),
     /// What came out cannot be written.
     Output(String),
     Interrupted,
@@ -33,7 +33,7 @@ pub(crate) fn conclude(result: Result<bool, Failure>) -> ExitCode {
     let left = clear_up(); // a result has cleared up before it was told
     let (code, sentence) = match failure {
         Failure::Missing(what) => (EXIT_MISSING, what),
-        Failure::Malformed(what) => (EXIT_MALFORMED, what),
+        Failure::Refused(what) => (EXIT_REFUSED, what),
         Failure::Output(what) => (EXIT_OUTPUT, what),
         Failure::Interrupted => (
             EXIT_INTERRUPTED,

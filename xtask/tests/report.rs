@@ -322,6 +322,39 @@ fn verdicts_are_told_though_the_report_has_no_place() {
     }
 }
 
+/// Somebody names the workspace itself, in which `zombie` is a folder of sources.
+#[test]
+fn a_folder_of_something_else_is_left_alone() {
+    let folder = Folder::new();
+    let source = folder.0.join("zombie/src/main.rs");
+    fs::create_dir_all(source.parent().unwrap()).unwrap();
+    fs::write(&source, "fn main() {}").unwrap();
+    let output = xtask(&["demo", "zombie", "--report", folder.path()]);
+    let parts = [
+        folder.path(),
+        "holds what no report has written",
+        "--report",
+    ];
+    assert_one_sentence(&output, 2, &parts);
+    assert!(output.stdout.is_empty());
+    assert_eq!(fs::read_to_string(&source).unwrap(), "fn main() {}");
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
+}
+
+/// Its pictures would be those of other recordings than lie beside it.
+#[test]
+fn the_page_of_an_earlier_report_does_not_stay() {
+    let folder = report();
+    let index = folder.0.join("index.html");
+    let place = folder.0.join("zombie");
+    fs::remove_dir_all(&place).unwrap();
+    fs::write(&place, "in the way").unwrap();
+    assert!(index.exists());
+    let output = xtask(&["demo", "zombie", "--report", folder.path()]);
+    assert_one_sentence(&output, 74, &["cannot write the report to"]);
+    assert!(!index.exists());
+}
+
 /// What verdicts and pictures are made from, and so is never made again.
 fn is_recording(path: &Path) -> bool {
     path.ends_with("events.ndjson") || path.ends_with("machine.json")

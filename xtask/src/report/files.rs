@@ -47,11 +47,32 @@ impl Told {
     }
 }
 
-/// Writes the page that shows all of them, just recorded here.
+/// Why no report may be written there, if so. The folders of scenarios are written anew, and somebody
+/// may have one of such a name: the sources of `zombie`.
+pub(crate) fn refuses(folder: &Path) -> Option<String> {
+    let is_empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+    let is_foreign = !is_empty && !Machine::is_noted(folder);
+    is_foreign.then(|| {
+        let folder = folder.display();
+        format!("{folder} holds what no report has written; --report takes a new or empty folder")
+    })
+}
+
+/// Notes that the folder is a report's, and takes away the page of an earlier one, which would be
+/// wrong as soon as there are other recordings.
+pub(crate) fn begin(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    Machine::here().write(folder)?;
+    match fs::remove_file(folder.join(INDEX)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the page that shows all of them.
 pub(crate) fn write_index(folder: &Path, told: &[Told]) -> io::Result<()> {
-    let machine = Machine::here();
-    machine.write(folder)?;
-    draw_index(folder, told, Some(&machine))
+    let machine = Machine::read(folder);
+    fs::write(folder.join(INDEX), html::page(told, machine.as_ref()))
 }
 
 /// Writes everything but the recordings again, from which these were read; the page only if they
@@ -61,13 +82,9 @@ pub(crate) fn redraw(folder: &Path, told: &[Told], all: bool) -> io::Result<()> 
         scenario.draw(folder)?;
     }
     if all {
-        draw_index(folder, told, Machine::read(folder).as_ref())?;
+        write_index(folder, told)?;
     }
     Ok(())
-}
-
-fn draw_index(folder: &Path, told: &[Told], machine: Option<&Machine>) -> io::Result<()> {
-    fs::write(folder.join(INDEX), html::page(told, machine))
 }
 
 /// The picture of a look at the process table.

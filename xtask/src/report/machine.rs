@@ -1,5 +1,5 @@
 //! Where and when a report was recorded: written down beside it, as drawing it again on another
-//! day must not change that.
+//! day must not change that. By that, too, is the folder of a report known.
 
 use std::fs;
 use std::io;
@@ -33,6 +33,11 @@ impl Machine {
 
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
         fs::write(folder.join(FILE), serde_json::to_string(self)? + "\n")
+    }
+
+    /// Whether `write` has been there.
+    pub(super) fn is_noted(folder: &Path) -> bool {
+        folder.join(FILE).exists()
     }
 
     /// What `write` has written there, if it has.

@@ -9,7 +9,7 @@ mod terminal;
 mod text;
 mod timeline;
 
-pub(crate) use files::{EVENTS, INDEX, TWIN, redraw, write_index};
+pub(crate) use files::{EVENTS, INDEX, TWIN, begin, redraw, refuses, write_index};
 pub(crate) use text::{heading, line, picture, table};
 
 use crate::event::{Event, What};
