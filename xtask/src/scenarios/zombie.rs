@@ -212,6 +212,11 @@ pub(super) const ORPHAN: Scenario = Scenario {
         stage.look(BOTH, &[parent, child])?;
         stage.until_gone(parent)?;
         stage.stop_reaping();
+        // A child that is tied to its parent has its signal by now, but a busy processor may let it
+        // wait before it ends.
+        stage.until("the child sleeps, or has ended", |_| {
+            matches!(state(child), Some('S' | 'Z'))
+        })?;
         stage.look(ADOPTED, &[parent, child])?;
         stage.until("the orphan has ended", |_| state(child) == Some('Z'))?;
         stage.look(ORPHAN_DEAD, &[parent, child])?;
