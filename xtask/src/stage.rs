@@ -473,6 +473,15 @@ impl Stage {
             .map(drop)
     }
 
+    /// Waits until this process sleeps, or has ended: what it has been told to do, it has done by then.
+    /// On a busy processor that may take a while.
+    pub(crate) fn until_settled(&mut self, process: Process) -> Result<(), Stop> {
+        let condition = format!("process {} sleeps, or has ended", process.pid);
+        self.until(&condition, |_| {
+            matches!(state(process), None | Some('S' | 'Z'))
+        })
+    }
+
     /// Photographs these processes. If the run pauses, that is a moment to do so.
     pub(crate) fn look(&mut self, moment: &str, processes: &[Process]) -> Result<(), Stop> {
         self.photograph(moment, processes, self.pauses.is_some())?;

@@ -1,9 +1,6 @@
 //! `wait.go`: the parent blocks until its child has ended.
 
-use std::time::Duration;
-
 use super::{Claim, Scenario, Twin, times, words};
-use crate::procfs;
 use crate::record::{Judgement, Record, check};
 
 const BLOCKED: &str = "the parent has slept enough and waits, the child sleeps";
@@ -23,9 +20,7 @@ pub(super) const WAIT: Scenario = Scenario {
         let parent = stage.start()?;
         let child = stage.child_of(parent, "child")?;
         stage.line("Parent end sleeping...")?;
-        stage.give_time(Duration::from_millis(100), |_| {
-            procfs::stat(parent.pid).is_some_and(|stat| stat.state == 'S')
-        })?;
+        stage.until_settled(parent)?;
         stage.look(BLOCKED, &[parent, child])?;
         stage.line("End parent process.")?;
         stage.until_gone(parent)?;

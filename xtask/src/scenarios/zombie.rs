@@ -88,7 +88,7 @@ fn stays_until_adopted(run: &Record<'_>) -> Judgement {
     run.reaped(child).map(drop)
 }
 
-/// Plenty for a process that lives to end, once it is killed, and to be reaped.
+/// Plenty for a process that lives to end, when it is killed, and to be reaped.
 const A_MOMENT: Duration = Duration::from_millis(500);
 
 const BEFORE_KILL: &str = "the child is to be killed";
@@ -104,7 +104,7 @@ pub(super) const KILL: Scenario = Scenario {
     act: |stage| {
         let parent = stage.start()?;
         let child = stage.child_that_says_its_pid()?;
-        stage.give_time(A_MOMENT, |_| state(child) == Some('Z'))?;
+        stage.until_settled(child)?;
         stage.look(BEFORE_KILL, &[parent, child])?;
         stage.signal(child, Signal::SIGKILL);
         stage.give_time(A_MOMENT, |_| state(child).is_none())?;
@@ -212,11 +212,7 @@ pub(super) const ORPHAN: Scenario = Scenario {
         stage.look(BOTH, &[parent, child])?;
         stage.until_gone(parent)?;
         stage.stop_reaping();
-        // A child that is tied to its parent has its signal by now, but a busy processor may let it
-        // wait before it ends.
-        stage.until("the child sleeps, or has ended", |_| {
-            matches!(state(child), Some('S' | 'Z'))
-        })?;
+        stage.until_settled(child)?; // one that is tied to its parent has its signal by now
         stage.look(ADOPTED, &[parent, child])?;
         stage.until("the orphan has ended", |_| state(child) == Some('Z'))?;
         stage.look(ORPHAN_DEAD, &[parent, child])?;
