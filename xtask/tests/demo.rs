@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use marked::Marked;
+use marked::{Marked, quoted};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -431,17 +431,15 @@ fn an_interrupt_ends_everything() {
 fn an_interrupt_on_a_terminal_ends_everything() {
     built_once();
     let run = Run::new();
-    let report = run.report();
+    let report = quoted(run.report().to_str().unwrap());
     let xtask = env!("CARGO_BIN_EXE_xtask");
+    let command = format!("exec {} demo zombie --report {report}", quoted(xtask));
     let mut terminal = run
         .marked
         .command("script") // gives it a terminal of its own
         .args(["--quiet", "--return", "--flush", "--command"])
-        .arg(format!(
-            "exec {xtask} demo zombie --report {}",
-            report.display()
-        ))
-        .arg("/dev/null")
+        .args([&command, "/dev/null"])
+        .env("SHELL", "/bin/sh")
         .env("TERM", "xterm")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

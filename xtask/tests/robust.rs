@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use marked::Marked;
+use marked::{Marked, quoted};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -323,7 +323,7 @@ fn without_cargo_it_says_what_else_to_do() {
 
 /// What is shown on a terminal, and the exit code.
 fn on_terminal(run: &Run, prepare: &str, words: &[String]) -> (String, Option<i32>) {
-    let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+    let quoted: Vec<_> = words.iter().map(|word| quoted(word)).collect();
     let mut command = run.command("script"); // gives it a terminal of its own
     command
         .args(["--quiet", "--return", "--flush", "--command"])

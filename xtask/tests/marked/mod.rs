@@ -73,6 +73,12 @@ impl Marked {
     }
 }
 
+/// For a shell: the project may lie in a folder with spaces in its name.
+#[allow(dead_code, reason = "only some have a shell in between")]
+pub(crate) fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 impl Drop for Marked {
     fn drop(&mut self) {
         self.kill();
