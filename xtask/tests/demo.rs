@@ -357,6 +357,38 @@ fn a_twin_that_shows_no_fault_is_noticed() {
     assert!(text(&output.stderr).contains("NOT REFUTED"));
 }
 
+/// As where the machine is so busy that who has been sent a signal does not get its turn at once.
+#[test]
+fn a_twin_whose_child_is_slow_to_die_is_not_spared() {
+    let run = Run::new();
+    let programs = run.programs();
+    // In the place of the parent that its child is tied to. The child never sleeps.
+    put_script(
+        &programs.join("goroutine-wait"),
+        r#"count='i=0; while [ $i -lt 400000 ]; do i=$((i + 1)); done'
+           sh -c "trap '$count; exit' TERM; echo \"My pid is: \$\$\"; while :; do :; done" &
+           sleep 0.5; kill "$!""#,
+    );
+    let programs = programs.to_str().unwrap();
+    let output = run.output(&["demo", "orphan", "--json", "--programs", programs]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let events = ndjson(&output.stdout);
+    assert_eq!(of_kind(&events, "twin").count(), 2, "{told}");
+    run.marked.assert_nothing_is_left();
+}
+
+/// Nearly as slow as in the chapter: then who asks from time to time asks long after the end.
+#[test]
+fn what_is_asked_seldom_is_waited_for() {
+    built_once();
+    let run = Run::new();
+    let output = run.output(&["demo", "three-ways", "--speed", "1.6"]);
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    run.marked.assert_nothing_is_left();
+}
+
 #[test]
 fn a_scenario_that_is_not_possible_here_is_skipped_with_the_reason() {
     let run = Run::new();
