@@ -3,14 +3,22 @@
 //! That of procps, or there is no demo: another one has other columns, and other words for the same.
 //! Nor do we draw the picture ourselves: what `ps` shows could not be judged by it.
 
-use std::io;
-use std::process::{Command, Stdio};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::process::{ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::procfs;
 
 /// Wide enough for the arguments, and for `<defunct>`, whatever the terminal's width.
 const WIDTH: &str = "132";
 const COLUMNS: &str = "pid,ppid,pgid,sid,stat,wchan:20,comm,args";
+
+/// More than enough, also on a busy machine.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What `ps` printed, and how it was called.
 pub(crate) struct Picture {
@@ -29,17 +37,75 @@ pub(crate) fn photograph(pids: &[i32]) -> io::Result<Picture> {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(",");
-    let output = Command::new("ps")
-        .env("LC_ALL", "C")
-        .env("COLUMNS", WIDTH)
-        .args(["-o", COLUMNS, "-p", &list])
-        .stdin(Stdio::null())
-        .output()?;
+    let command = format!("LC_ALL=C COLUMNS={WIDTH} ps -o {COLUMNS} -p {list}");
+    let output = output(
+        Command::new("ps")
+            .env("LC_ALL", "C")
+            .env("COLUMNS", WIDTH)
+            .args(["-o", COLUMNS, "-p", &list]),
+    )?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let exit_code = output.status.code();
+    if !is_picture(&text, exit_code) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().next().unwrap_or("no picture was printed");
+        let why = format!("`{command}` ended with {}: {said}", output.status);
+        return Err(io::Error::other(why));
+    }
     Ok(Picture {
-        command: format!("LC_ALL=C COLUMNS={WIDTH} ps -o {COLUMNS} -p {list}"),
-        text: String::from_utf8_lossy(&output.stdout).into_owned(),
-        exit_code: output.status.code(),
+        command,
+        text,
+        exit_code,
     })
+}
+
+/// Whether `ps` has done what it was asked to: only then is who is not listed gone. With or without
+/// anybody, there is a heading; and the exit code is 1 if nobody is listed.
+pub(crate) fn is_picture(text: &str, exit_code: Option<i32>) -> bool {
+    let is_headed = text.trim_start().starts_with("PID ");
+    is_headed && exit_code == Some(i32::from(rows(text).is_empty()))
+}
+
+/// All that it prints and says, if it comes to an end.
+fn output(command: &mut Command) -> io::Result<Output> {
+    let command = command.stdin(Stdio::null());
+    let mut ps = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("ps cannot be run: {error}")))?;
+    match ps.stdout.take().map_or(Ok(Vec::new()), read_in_time) {
+        Ok(stdout) => Ok(Output {
+            stdout,
+            ..ps.wait_with_output()?
+        }),
+        Err(error) => {
+            ps.kill()?;
+            ps.wait()?;
+            Err(error)
+        }
+    }
+}
+
+fn read_in_time(mut stdout: ChildStdout) -> io::Result<Vec<u8>> {
+    let deadline = Instant::now() + LIMIT;
+    let mut text = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+            return Err(io::Error::other("ps does not come to an end"));
+        };
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut readable = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut readable, left) {
+            Ok(0) | Err(Errno::EINTR) => continue,
+            polled => polled?,
+        };
+        match stdout.read(&mut part)? {
+            0 => return Ok(text),
+            length => text.extend_from_slice(&part[..length]),
+        }
+    }
 }
 
 /// How to get a `ps` that can be called like this.
@@ -54,20 +120,15 @@ pub(crate) fn check() -> Result<(), String> {
     match photograph(&[own]) {
         Ok(picture) if row(&picture.text, own).is_some() => Ok(()),
         Ok(picture) => Err(format!("this ps cannot do `{}`", picture.command)),
-        Err(error) => Err(cannot_run(&error)),
+        Err(error) => Err(error.to_string()),
     }
 }
 
 /// What it says of itself; nothing, if it does not know the question.
 pub(crate) fn version() -> Result<String, String> {
-    let mut command = Command::new("ps");
-    let output = command.arg("--version").stdin(Stdio::null()).output();
-    let output = output.map_err(|error| cannot_run(&error))?;
+    let output = output(Command::new("ps").arg("--version"));
+    let output = output.map_err(|error| error.to_string())?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn cannot_run(error: &io::Error) -> String {
-    format!("ps cannot be run: {error}")
 }
 
 /// One line of a picture.

@@ -278,6 +278,35 @@ fn a_ps_that_is_another_is_not_believed() {
     run.assert_nothing_is_left();
 }
 
+/// At first it does what it is asked to, but not for a scenario: it says nothing, which is no proof
+/// that nobody is there, or it does not end.
+#[test]
+fn a_ps_that_fails_later_proves_nothing() {
+    let run = Run::new();
+    let folder = run.marked.folder.join("bin");
+    fs::create_dir(&folder).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    for (instead, why) in [
+        ("exit 1", "no picture was printed"),
+        ("sleep 1000", "ps does not come to an end"),
+    ] {
+        let script = format!(
+            "#!/bin/sh\ngrep -q xtask-stage /proc/$PPID/comm && {instead}\nPATH={path} exec ps \"$@\"\n"
+        );
+        fs::write(folder.join("ps"), script).unwrap();
+        fs::set_permissions(folder.join("ps"), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = run.shell(r#"exec "$@""#, &run.demo(&["exec-separate"]));
+        let path = format!("{}:{path}", folder.display());
+        let output = command.env("PATH", path).output().unwrap();
+        let told = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        for part in ["NOT HELD C17", "NOT REFUTED C17", why] {
+            assert!(told.contains(part), "{part:?} is not in {told}");
+        }
+        run.assert_nothing_is_left();
+    }
+}
+
 #[test]
 fn nobody_can_run_it() {
     let run = Run::new();
