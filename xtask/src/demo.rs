@@ -95,7 +95,7 @@ fn judge_again(folder: &Path, options: &Demo, output: &Output) -> Result<bool, F
             .map_err(cannot_write)?;
     }
     output.text(&report::table(&told)).map_err(cannot_write)?;
-    let left = told.iter().map(Told::left).sum();
+    let left = told.iter().map(Told::left).fold(0, usize::saturating_add);
     let longest = told.iter().map(|told| told.seconds).fold(0.0, f64::max);
     let longest = Duration::from_secs_f64(longest);
     let summary = Summary::new(&told, left, longest, longest);

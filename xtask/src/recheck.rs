@@ -4,12 +4,13 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::event::{Event, What};
 use crate::performance::run_name;
-use crate::procfs;
 use crate::report::{EVENTS, TWIN, Told};
 use crate::scenarios::{ALL, Scenario};
+use crate::{procfs, ps};
 
 /// Why the recordings cannot be judged.
 pub(crate) enum Failure {
@@ -69,11 +70,14 @@ fn read_run(folder: &Path, run: &str) -> Result<Vec<Event>, Failure> {
         })?;
         events.push(event);
     }
-    if events.is_empty() {
-        let what = format!("{} holds no events", path.display());
-        return Err(Failure::Malformed(what));
+    let place = path.display();
+    match events.last().map(|event| &event.what) {
+        Some(What::End { .. } | What::Failed { .. }) => Ok(events),
+        Some(_) => Err(Failure::Malformed(format!(
+            "{place} is cut off: its last event is not the end of the run"
+        ))),
+        None => Err(Failure::Malformed(format!("{place} holds no events"))),
     }
-    Ok(events)
 }
 
 /// An event of this run that can have come after `previous`, and says the same in all its parts.
@@ -86,6 +90,9 @@ fn read_event(line: &str, run: &str, previous: Option<&Event>) -> Result<Event, 
             event.scenario
         ));
     }
+    if Duration::try_from_secs_f64(event.t).is_err() {
+        return Err("its time is none".to_owned());
+    }
     if previous.is_some_and(|previous| event.t < previous.t) {
         return Err("this event is earlier than the one before it".to_owned());
     }
@@ -94,6 +101,13 @@ fn read_event(line: &str, run: &str, previous: Option<&Event>) -> Result<Event, 
     }
     if !agrees_with_raw(&event.what) {
         return Err("the raw line of /proc says something else".to_owned());
+    }
+    if let What::Snapshot {
+        text, exit_code, ..
+    } = &event.what
+        && !ps::is_picture(text, *exit_code)
+    {
+        return Err("ps has printed no picture, or its exit code says something else".to_owned());
     }
     Ok(event)
 }

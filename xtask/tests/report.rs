@@ -204,6 +204,37 @@ fn a_twin_with_the_zombie_of_its_scenario_refutes_nothing() {
     }
 }
 
+/// Whatever somebody has made of them: as long as they are events, there is a verdict.
+#[test]
+fn no_recording_makes_it_panic() {
+    let recorded = Folder::new();
+    let scenarios = ["grandchild-holds-pipe", "exec-separate"];
+    let args = [&["demo"], &scenarios[..], &["--report", recorded.path()]].concat();
+    let output = xtask(&args);
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    // A program that has printed nothing; more processes left than can be counted.
+    let run = "grandchild-holds-pipe";
+    let path = recorded.0.join(run).join("events.ndjson");
+    let events = fs::read_to_string(&path).unwrap();
+    let without_lines = events
+        .lines()
+        .filter(|line| !line.contains(r#""kind":"line""#));
+    let without_lines: Vec<&str> = without_lines.collect();
+    fs::write(&path, without_lines.join("\n")).unwrap();
+    for run in ["exec-separate", "exec-separate/twin", run] {
+        edit(&recorded, run, |event| {
+            if event["kind"] == "end" {
+                event["left"] = u64::MAX.into();
+            }
+        });
+    }
+    let output = recheck(&recorded);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    for verdict in of_kind(&output, "verdict") {
+        assert_eq!(verdict["held"], verdict["scenario"] != run, "{verdict}");
+    }
+}
+
 #[test]
 fn one_scenario_can_be_judged_alone() {
     let report = report();
@@ -268,6 +299,20 @@ fn what_is_malformed_is_named() {
         &|events| events.replace("\"state\":\"Z\"", "\"state\":\"S\"").into(),
         &["raw line"],
     );
+    broken(
+        &|events| events.replace("\"t\":", "\"t\":1e99,\"was\":").into(),
+        &["line 1", "time"],
+    );
+    // Without the list, it is no proof that nobody was on it.
+    broken(
+        &|events| events.replace("PID ", "pid ").into(),
+        &["ps has printed no picture"],
+    );
+    let cut_off = |events: String| {
+        let lines: Vec<&str> = events.lines().collect();
+        (lines[..lines.len() - 1].join("\n") + "\n").into()
+    };
+    broken(&cut_off, &["cut off", "not the end of the run"]);
     let reversed = |events: String| {
         let lines: Vec<&str> = events.lines().rev().collect();
         (lines.join("\n") + "\n").into()

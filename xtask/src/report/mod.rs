@@ -57,7 +57,8 @@ impl Told {
             What::End { left } => left,
             _ => 0,
         };
-        self.events.iter().chain(&self.twins_events).map(left).sum()
+        let left = self.events.iter().chain(&self.twins_events).map(left);
+        left.fold(0, usize::saturating_add)
     }
 
     /// What came out about a claim, in the scenario itself.

@@ -326,7 +326,7 @@ fn skipped_and_used_again(run: &Record<'_>) -> Judgement {
     })?;
     let next = run.role(&format!("{TAKEN} 2"))?;
     let (number, next_number) = (own_number(run, zombie)?, own_number(run, next)?);
-    check(next_number == number + 1, || {
+    check(next_number.checked_sub(1) == Some(number), || {
         format!("after {number}, which was taken, came {next_number}")
     })?;
     run.not_listed(USED_AGAIN, zombie)?;
