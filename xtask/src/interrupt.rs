@@ -1,8 +1,9 @@
-//! Ctrl-C and its like, taken as messages.
+//! Signals: Ctrl-C and its like, taken as messages; and the one for children.
 
 use std::io;
 use std::thread;
 
+use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -19,4 +20,11 @@ pub(crate) fn take_signals(on_signal: impl Fn() + Send + 'static) -> io::Result<
         }
     });
     Ok(())
+}
+
+/// Whoever has started us may ignore SIGCHLD, and so would we: the kernel would then throw away the
+/// statuses of `ps`, of cargo and of the runs, and each wait for them would fail.
+pub(crate) fn hear_of_children() {
+    // It fails for no signal that can be ignored.
+    let _ = reexec::signal::default(libc::SIGCHLD);
 }

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code; // a process in which one run took place, the programs were built, or something was measured
     }
+    interrupt::hear_of_children();
     output::respect_dumb_terminals();
     match Options::parse().task {
         Task::Demo(options) => demo::run(&options),

@@ -503,6 +503,20 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
     run.assert_nothing_is_left();
 }
 
+/// As some launchers do, whose children's statuses are lost with it; and so are ours, if we let it.
+#[test]
+fn where_sigchld_is_ignored_it_works() {
+    let run = Run::new();
+    let script = r#"exec env --ignore-signal=CHLD "$@""#; // a shell's trap does not reach so far
+    assert_all_held(&run.shell(script, &run.demo(&SCENARIOS)).output().unwrap());
+    let doctor = [XTASK.to_owned(), "doctor".to_owned()];
+    let told = text(&run.shell(script, &doctor).output().unwrap().stdout);
+    for what in ["ps: ", "a process started and waited for by pidfd"] {
+        assert!(told.contains(&format!("found    {what}")), "{told}");
+    }
+    run.assert_nothing_is_left();
+}
+
 /// As Ctrl-C at a terminal, twice in a row: for xtask, and for who is just being born in its group.
 #[test]
 fn an_interrupt_of_the_whole_group_leaves_no_files() {
