@@ -5,7 +5,6 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use reexec::Child;
@@ -17,6 +16,7 @@ use crate::performance::{ENTRY, Part, run_name};
 use crate::programs::Programs;
 use crate::report::Told;
 use crate::scenarios::{Clock, Scenario};
+use crate::stage::start_thread;
 use crate::{interrupt, procfs, programs, ps};
 
 /// More at once would only get into each other's way: they sleep, but their `ps` does not.
@@ -110,12 +110,13 @@ impl Company {
             .map_err(|error| cannot(error.into()))?;
         let stdout = builder.take_stdout();
         let sender = self.sender.clone();
-        thread::spawn(move || {
+        start_thread(move || {
             let programs = stdout.map(serde_json::from_reader::<_, Programs>);
             let programs = programs.and_then(Result::ok);
             let broken = || Err("the process that builds has broken off".to_owned());
             let _ = sender.send(Message::Built(programs.unwrap_or_else(broken)));
-        });
+        })
+        .map_err(cannot)?;
         // Interrupted, we drop the builder, and so kill it; cargo, which it leaves behind, comes to
         // us, and is ended with the rest.
         match self.messages.recv() {
@@ -197,9 +198,9 @@ impl Company {
     }
 
     /// From now on, what is typed is told to whoever watches a run.
-    pub(crate) fn listen_to_keyboard(&self) {
+    pub(crate) fn listen_to_keyboard(&self) -> Result<(), Failure> {
         let sender = self.sender.clone();
-        thread::spawn(move || {
+        let listening = start_thread(move || {
             let lines = io::stdin().lock().split(b'\n').map_while(Result::ok);
             for line in lines {
                 let line = String::from_utf8_lossy(&line).into_owned();
@@ -207,6 +208,9 @@ impl Company {
             }
             let _ = sender.send(Message::Typed(None));
         });
+        listening
+            .map(drop)
+            .map_err(|error| Failure::Missing(format!("the keyboard cannot be read: {error}")))
     }
 
     /// Runs a scenario, or its twin, and nothing beside it, and tells `on` all that happens. A run
@@ -296,14 +300,14 @@ impl Company {
         }
         if let Some(stdout) = process.take_stdout() {
             let sender = self.sender.clone();
-            thread::spawn(move || {
+            start_thread(move || {
                 for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                     if let Ok(event) = serde_json::from_str(&line) {
                         let _ = sender.send(Message::Event(event));
                     }
                 }
                 let _ = sender.send(Message::Ended(index));
-            });
+            })?;
         }
         run.process = Some(process);
         Ok(())

@@ -78,7 +78,7 @@ impl<'a> Lesson<'a> {
         scenarios: &[&'static Scenario],
         mut write: impl FnMut(&Told),
     ) -> Result<Vec<Told>, Failure> {
-        company.listen_to_keyboard();
+        company.listen_to_keyboard()?;
         let mut told = Vec::new();
         for &scenario in scenarios {
             let scenario = self.scenario(company, scenario)?;

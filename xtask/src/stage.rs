@@ -142,7 +142,7 @@ impl Stage {
             turns: AtomicUsize::new(0),
         });
         let watched = Arc::clone(&log);
-        thread::spawn(move || take_orders(&watched));
+        start_thread(move || take_orders(&watched))?;
         let adopter = identify(procfs::own_pid());
         log.record(What::Stage { adopter });
         Ok(Self {
@@ -257,17 +257,22 @@ impl Stage {
             command: shell_words(program, args),
         });
         if let Some(stdout) = child.stdout.take() {
-            self.read_lines(process, stdout, Stream::Stdout);
+            self.read_lines(process, stdout, Stream::Stdout)?;
         }
         if let Some(stderr) = child.stderr.take() {
-            self.read_lines(process, stderr, Stream::Stderr);
+            self.read_lines(process, stderr, Stream::Stderr)?;
         }
         Ok((process, child.stdin.take()))
     }
 
-    fn read_lines(&mut self, program: Process, source: impl Read + Send + 'static, stream: Stream) {
+    fn read_lines(
+        &mut self,
+        program: Process,
+        source: impl Read + Send + 'static,
+        stream: Stream,
+    ) -> io::Result<()> {
         let log = Arc::clone(&self.log);
-        self.readers.push(thread::spawn(move || {
+        self.readers.push(start_thread(move || {
             let mut lines = BufReader::new(source);
             let mut line = Vec::new();
             while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
@@ -281,7 +286,8 @@ impl Stage {
                 });
                 line.clear();
             }
-        }));
+        })?);
+        Ok(())
     }
 
     /// Waits for the child that says its number, as the chapter's children do.
@@ -609,6 +615,14 @@ fn run_copy_in(folder: &Path) -> io::Result<()> {
     let ran = Command::new(&copy).arg("--version").output().map(drop);
     fs::remove_file(&copy)?;
     ran
+}
+
+/// As `thread::spawn`, which would panic where this user may have no more threads.
+pub(crate) fn start_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    let started = thread::Builder::new().spawn(work);
+    started.map_err(|error| io::Error::new(error.kind(), format!("cannot start a thread: {error}")))
 }
 
 /// Kills every descendant of this process, which must be a child subreaper.

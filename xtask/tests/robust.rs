@@ -503,6 +503,36 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
     run.assert_nothing_is_left();
 }
 
+/// Each of the first that cannot be had may be a process or a thread.
+#[test]
+fn who_may_not_have_enough_processes_is_told_so() {
+    const WITHOUT_PROCESSES: u32 = 54321; // of its own, which would count
+    if !nix::unistd::geteuid().is_root() {
+        skip("only root can be a user who has no process yet");
+        return;
+    }
+    for limit in 2..=8 {
+        let run = Run::new();
+        let script = format!(r#"exec prlimit --nproc={limit} "$@""#);
+        let mut command = run.shell(&script, &run.demo(&["fork"]));
+        command.uid(WITHOUT_PROCESSES).gid(WITHOUT_PROCESSES);
+        let output = command.current_dir("/").output().unwrap();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        if stderr.contains("Permission denied") {
+            skip("others may not look into the folder of the programs");
+            return;
+        }
+        assert!(!stderr.contains("panicked"), "{limit}: {stderr}");
+        let is_said = (stderr + &stdout).contains("Resource temporarily unavailable");
+        assert_eq!(
+            is_said,
+            output.status.code() != Some(0),
+            "{limit}: {stdout}"
+        );
+        run.assert_nothing_is_left();
+    }
+}
+
 /// As some launchers do, whose children's statuses are lost with it; and so are ours, if we let it.
 #[test]
 fn where_sigchld_is_ignored_it_works() {

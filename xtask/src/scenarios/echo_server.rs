@@ -3,7 +3,6 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::process::ChildStdin;
-use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -12,7 +11,7 @@ use super::{Claim, Scenario, Twin, words};
 use crate::event::Process;
 use crate::procfs;
 use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop};
+use crate::stage::{Stage, Stop, start_thread};
 
 const CLIENTS: usize = 5;
 /// How long clients wait that are not served.
@@ -238,11 +237,11 @@ fn much_there_and_back(stage: &mut Stage) -> Result<(), Stop> {
 
 /// Half of it, to a client that takes it, or ends.
 fn feed(stage: &mut Stage, mut stdin: ChildStdin) -> Result<ChildStdin, Stop> {
-    let feeding = thread::spawn(move || {
+    let feeding = start_thread(move || {
         // It fails if the client has ended.
         let _ = io::copy(&mut io::repeat(0).take(MUCH / 2), &mut stdin);
         stdin
-    });
+    })?;
     stage.until("the client has taken its input, or ended", |_| {
         feeding.is_finished()
     })?;
