@@ -1,23 +1,38 @@
 //! Signals: Ctrl-C and its like, taken as messages; and the one for children.
 
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use nix::libc;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::procfs;
 use crate::stage::start_thread;
 
-/// From now on INT, TERM and HUP do not end the process: `on_signal` is called for each, on a
-/// thread of its own. To be called before any other thread is started, for a thread that does not
-/// block them would be ended by them, and the process with it.
-pub(crate) fn take_signals(on_signal: impl Fn() + Send + 'static) -> io::Result<()> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+/// How long it may take to end once that was told. Clearing up takes a fraction of it.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// From now on INT, TERM and HUP do not end the process: `on_signal` is called for the first of them,
+/// on a thread of its own. To be called before any other thread is started, for a thread that does
+/// not block them would be ended by them, and the process with it.
+pub(crate) fn take_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let mut signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    // Blocked, it would come to us though nohup has seen to it that it is ignored.
+    if !procfs::is_ignored_by_us(Signal::SIGHUP) {
+        signals.add(Signal::SIGHUP);
+    }
     signals.thread_block()?;
     let arrivals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
     start_thread(move || {
-        while let Ok(Some(_)) = arrivals.read_signal() {
+        if let Ok(Some(arrived)) = arrivals.read_signal() {
             on_signal();
+            thread::sleep(GRACE);
+            // Still here: who has been told does not hear it, as they are writing to somebody who
+            // does not read. The runs end by themselves when we have ended.
+            let _ = signals.thread_unblock();
+            let _ = Signal::try_from(arrived.ssi_signo as i32).and_then(raise);
         }
     })
     .map(drop)

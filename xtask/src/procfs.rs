@@ -47,6 +47,14 @@ pub(crate) fn own_pid() -> i32 {
     std::process::id() as i32
 }
 
+/// Whether this process ignores a signal, as whoever has started it may have seen to.
+pub(crate) fn is_ignored_by_us(signal: Signal) -> bool {
+    let line = read("/proc/self/status", &["SigIgn:"]).unwrap_or_default();
+    let mask = line.split_ascii_whitespace().last();
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal as u32 - 1)) != 0)
+}
+
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }

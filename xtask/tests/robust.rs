@@ -8,14 +8,19 @@ mod marked;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use marked::{Marked, quoted};
-use nix::sys::signal::{Signal, killpg};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
@@ -571,4 +576,61 @@ fn an_interrupt_of_the_whole_group_leaves_no_files() {
         assert!(told.ends_with(last), "{told}");
         run.assert_nothing_is_left();
     }
+}
+
+/// Xtask then waits for its reader, and does not hear that it is to end.
+#[test]
+fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
+    let run = Run::new();
+    let (reader, writer) = io::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let words = [run.demo(&SCENARIOS), vec!["--json".to_owned()]].concat();
+    let mut command = run.shell(r#"exec "$@""#, &words);
+    command.stdout(writer.try_clone().unwrap());
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let is_full = || {
+        let mut writable = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut writable, PollTimeout::ZERO).unwrap() == 0
+    };
+    until("the pipe is full", is_full);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let mut ended = None;
+    until("xtask has ended", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    drop(reader);
+    let ended = ended.unwrap();
+    let by_signal = ended.signal() == Some(Signal::SIGINT as i32);
+    assert!(by_signal || ended.code() == Some(130), "{ended}");
+    run.assert_nothing_is_left();
+}
+
+#[track_caller]
+fn until(condition: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_true() {
+        assert!(
+            Instant::now() < deadline,
+            "it never came true that {condition}"
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_was_started_by_nohup_outlives_the_terminal() {
+    let run = Run::new();
+    let mut command = run.shell(r#"exec nohup "$@""#, &run.demo(&SCENARIOS));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("ps: ") {
+        assert_ne!(stderr.read_line(&mut told).unwrap(), 0, "{told}");
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGHUP).unwrap();
+    stderr.read_to_string(&mut told).unwrap();
+    assert_all_held(&child.wait_with_output().unwrap());
+    run.assert_nothing_is_left();
 }
