@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use nix::sys::prctl;
+
 use crate::{procfs, stage};
 
 pub(crate) const EXIT_NOT_HELD: u8 = 1;
@@ -51,7 +53,12 @@ pub(crate) fn cannot_write(error: io::Error) -> Failure {
 /// Ends what is left of the runs, which should be nothing, and counts what then is left.
 ///
 /// This process is a subreaper: if a stage process was killed, what it had started is ours now.
+/// Before it has become one, it has started nothing that could be left; and children that it has
+/// then are others'.
 pub(crate) fn clear_up() -> usize {
+    if !prctl::get_child_subreaper().unwrap_or(true) {
+        return 0;
+    }
     stage::kill_and_reap_all();
     procfs::descendants(procfs::own_pid()).len()
 }

@@ -508,6 +508,31 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
     run.assert_nothing_is_left();
 }
 
+/// What a shell has started in the background is its child, and xtask's, if the shell becomes that.
+#[test]
+fn children_that_it_has_not_started_are_left_alone() {
+    let run = Run::new();
+    let recheck = ["demo", "--recheck", "/nowhere"];
+    let recheck = [&[XTASK][..], &recheck].concat();
+    let recheck: Vec<_> = recheck.into_iter().map(str::to_owned).collect();
+    for (words, parts) in [
+        (run.demo(&["fork"]), ["not started", "without exec"]),
+        (recheck, ["/nowhere", "no folder"]),
+    ] {
+        let script = r#"sleep 1000 >&2 & echo "$!"; exec "$@""#;
+        let mut command = run.shell(script, &words);
+        let errors = run.marked.folder.join("errors"); // a pipe would have no end before sleep has
+        command.stderr(fs::File::create(&errors).unwrap());
+        let mut output = command.output().unwrap();
+        output.stderr = fs::read(&errors).unwrap();
+        assert_one_sentence(&output, 77, &parts);
+        let pid: i32 = text(&output.stdout).trim().parse().unwrap();
+        assert_eq!(run.marked.processes(), [pid]);
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        run.assert_nothing_is_left();
+    }
+}
+
 /// Each of the first that cannot be had may be a process or a thread.
 #[test]
 fn who_may_not_have_enough_processes_is_told_so() {
