@@ -404,7 +404,10 @@ fn own_children_only() -> Result<(), String> {
 }
 
 fn cannot_start(error: io::Error) -> Failure {
-    Failure::Missing(format!("cannot start {ENTRY}: {error}"))
+    Failure::Missing(format!(
+        "a run cannot be started: {error}; what helps: fewer scenarios at once, or higher limits \
+         (ulimit -n, ulimit -u)"
+    ))
 }
 
 /// The longest first, or they would be waited for at the end, alone.

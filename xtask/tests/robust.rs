@@ -533,6 +533,22 @@ fn children_that_it_has_not_started_are_left_alone() {
     }
 }
 
+#[test]
+fn who_may_not_have_enough_descriptors_is_told_so() {
+    let run = Run::new();
+    let script = r#"ulimit -n 32; exec "$@""#;
+    let output = run.shell(script, &run.demo(&["all"])).output().unwrap();
+    let parts = ["Too many open files", "fewer scenarios", "ulimit -n"];
+    assert_one_sentence(&output, 77, &parts);
+    assert_eq!(
+        text(&output.stderr)
+            .matches("cannot start xtask-stage")
+            .count(),
+        1
+    );
+    run.assert_nothing_is_left();
+}
+
 /// Each of the first that cannot be had may be a process or a thread.
 #[test]
 fn who_may_not_have_enough_processes_is_told_so() {
