@@ -30,9 +30,12 @@ pub(crate) fn take_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Res
             on_signal();
             thread::sleep(GRACE);
             // Still here: who has been told does not hear it, as they are writing to somebody who
-            // does not read. The runs end by themselves when we have ended.
+            // does not read. The runs end by themselves when we have ended. A script that starts us
+            // in the background has seen to it that we ignore INT.
+            let signal = arrived.ssi_signo as i32;
+            let _ = reexec::signal::default(signal);
             let _ = signals.thread_unblock();
-            let _ = Signal::try_from(arrived.ssi_signo as i32).and_then(raise);
+            let _ = Signal::try_from(signal).and_then(raise);
         }
     })
     .map(drop)
