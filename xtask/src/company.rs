@@ -176,7 +176,11 @@ impl Company {
                         run.events.push(event);
                     }
                 }
-                Ok(Message::Ended(index)) => runs[index].finish(),
+                Ok(Message::Ended(index)) => {
+                    if let Some(failure) = runs[index].finish() {
+                        output.json(failure).map_err(cannot_write)?;
+                    }
+                }
                 Ok(Message::Built(_) | Message::Typed(_)) => {}
                 Ok(Message::Interrupt) | Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::Interrupted);
@@ -325,7 +329,7 @@ impl Company {
         while runs.iter().any(|run| run.process.is_some()) {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.messages.recv_timeout(left) {
-                Ok(Message::Ended(index)) => runs[index].finish(),
+                Ok(Message::Ended(index)) => drop(runs[index].finish()),
                 Ok(Message::Interrupt) => interrupted = true,
                 Ok(Message::Event(_) | Message::Built(_) | Message::Typed(_)) => {}
                 // What they have not ended comes to us, and is ended there.
@@ -375,18 +379,19 @@ impl Run {
         }
     }
 
-    /// Its stdout has ended, so it is about to end.
-    fn finish(&mut self) {
+    /// Its stdout has ended, so it is about to end. Returns what it should have told of that, if it
+    /// has not.
+    fn finish(&mut self) -> Option<&Event> {
         self.orders = None;
-        if let Some(process) = self.process.take() {
-            let status = process.wait_timeout(STOP_LIMIT);
-            if !self.has_come_to_its_end() {
-                let status = status.ok().flatten();
-                let status = status.map_or("it goes on".to_owned(), |status| status.to_string());
-                self.events.push(self.end_without_a_word(&status));
-            }
-        }
         self.over = true;
+        let status = self.process.take()?.wait_timeout(STOP_LIMIT);
+        if self.has_come_to_its_end() {
+            return None;
+        }
+        let status = status.ok().flatten();
+        let status = status.map_or("it goes on".to_owned(), |status| status.to_string());
+        self.events.push(self.end_without_a_word(&status));
+        self.events.last()
     }
 }
 

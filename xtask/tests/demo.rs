@@ -526,7 +526,11 @@ fn a_killed_xtask_leaves_nothing() {
 fn a_killed_stage_process_costs_its_scenario_only() {
     built_once();
     let run = Run::new();
-    let (mut child, stderr) = run.start(&["demo", "zombie", "wait"]);
+    let events = run.marked.folder.join("stdout");
+    let mut command = run.command(&["demo", "zombie", "wait", "--json"]);
+    command.stdout(fs::File::create(&events).unwrap());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
     let mut told = String::new();
     for line in stderr.lines().map_while(Result::ok) {
         told += &format!("{line}\n");
@@ -540,6 +544,9 @@ fn a_killed_stage_process_costs_its_scenario_only() {
     }
     assert_eq!(child.wait().unwrap().code(), Some(1), "{told}");
     run.marked.assert_nothing_is_left();
+    let events = ndjson(&fs::read(events).unwrap());
+    let why: Vec<_> = of_kind(&events, "failed").collect();
+    assert!(why.len() == 1 && why[0]["scenario"] == "zombie", "{why:?}");
     let verdicts =
         |name: &str| ndjson(&fs::read(run.report().join(name).join("verdicts.ndjson")).unwrap());
     assert!(of_kind(&verdicts("zombie"), "verdict").any(|verdict| verdict["held"] == false));
