@@ -17,7 +17,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 /// One row, as it lies in the file: three numbers, an address.
 const ROW: usize = 3 * 8 + 16;
 
-/// Workers beyond do not see the others' clients. Any worker can make the file longer than memory.
+/// What is beyond is not read, so clients of workers there are not counted by source. Any worker
+/// can make the file longer than memory.
 const MAX_ROWS: usize = 1 << 16;
 
 /// The figures of one worker.
