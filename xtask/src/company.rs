@@ -56,7 +56,7 @@ struct Run {
     /// Whether it waits at each moment until it is told to go on.
     pauses: bool,
     events: Vec<Event>,
-    /// Dropped, it ends the stage process, which then ends what it has started.
+    /// Dropped, it kills the stage process. What that has started then comes to us.
     process: Option<Child>,
     /// Closed, it tells the stage process to stop; closed by the kernel, too, if we are killed.
     orders: Option<ChildStdin>,

@@ -14,8 +14,9 @@ use crate::stage::start_thread;
 /// How long it may take to end once that was told. Clearing up takes a fraction of it.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// From now on INT, TERM and HUP do not end the process: `on_signal` is called for the first of them,
-/// on a thread of its own. To be called before any other thread is started, for a thread that does
+/// From now on INT, TERM and, unless it is ignored, HUP do not end the process at once: `on_signal`
+/// is called for the first of them, on a thread of its own, and has [`GRACE`] to bring the end about;
+/// then the signal does. To be called before any other thread is started, for a thread that does
 /// not block them would be ended by them, and the process with it.
 pub(crate) fn take_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);

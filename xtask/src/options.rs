@@ -10,9 +10,9 @@ use crate::{bench, claims};
 
 /// Shows what the chapter says, on this machine.
 ///
-/// Exit codes: 0 every claim held or was skipped, 1 one did not, 2 usage, or a recording that is
-/// malformed, 74 output cannot be written, 77 something is missing that it takes (a sentence says
-/// what), 130 interrupted.
+/// Exit codes: 0 every claim held or was skipped, and no process was left; 1 not so; 2 usage, a
+/// recording that is malformed, or a folder for the report that holds something else; 74 output
+/// cannot be written, 77 something is missing that it takes (a sentence says what), 130 interrupted.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 pub(crate) struct Options {
