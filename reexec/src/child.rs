@@ -25,8 +25,8 @@ pub(crate) const ABOUT_TO_END: Duration = Duration::from_millis(1);
 
 /// A running child, or one that has ended.
 ///
-/// Every method takes `&self` and may be called from any thread at any time. Waiting and
-/// signalling go through a pidfd (pidfd_open(2)), so neither can ever meet a stranger that was
+/// All methods but the two that give it up take `&self`, and may be called from any thread at any
+/// time. Waiting and signalling go through a pidfd (pidfd_open(2)), so neither can ever meet a stranger that was
 /// given the child's number after its end.
 ///
 /// **Dropping it kills the child and reaps it**, which takes as long as the kernel needs to end a

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// made for it is closed.
 ///
 /// Converts into [`io::Error`], so `?` works in functions that return one; its kind is the one of
-/// the failed system call.
+/// the failed system call, if there was one.
 #[derive(Debug)]
 pub struct Error {
     entry: String,
@@ -49,7 +49,9 @@ pub enum Stage {
         /// The limit that was met.
         limit: u32,
     },
-    /// A name, argument or variable that cannot be passed on, with the reason.
+    /// The command cannot be carried out as it is, with the reason: a name, argument or variable
+    /// that cannot be passed on, settings that exclude each other, a descriptor that an earlier
+    /// child has. Or `main` went on after the entry.
     Invalid(String),
     /// A descriptor or packet that the start needs could not be had.
     Prepare {

@@ -148,8 +148,9 @@ impl<T> Reaper<T> {
         self.children.values().map(|(child, owner)| (child, owner))
     }
 
-    /// Waits until a child has ended, and reaps those that have, up to 64 of them. Empty when
-    /// `timeout` has passed; `None` waits for ever, also if there is no child.
+    /// Waits until a child has ended, and reaps those that have: up to 64 of them, or, with
+    /// [`Reaper::for_everybody`], all. Empty when `timeout` has passed; `None` waits for ever, also
+    /// if there is no child.
     ///
     /// # Errors
     ///
