@@ -101,15 +101,9 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "user and PID namespaces",
-        needed_for: For::Only("the scenario pid-namespace"),
+        needed_for: For::Only("the scenarios pid-namespace, pid-reuse and resources"),
         look: || with_proc(namespaces),
         how_to_get_it: "root, or sysctl user.max_user_namespaces=1000",
-    },
-    Check {
-        name: "the pids controller of a cgroup",
-        needed_for: For::Only("limits on the number of processes"),
-        look: cgroup,
-        how_to_get_it: "mount -t cgroup2 cgroup2 /sys/fs/cgroup",
     },
     Check {
         name: "seccomp filters",
@@ -125,9 +119,24 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "strace",
-        needed_for: For::Only("tests that look at system calls"),
+        needed_for: For::Only("the scenarios fork-with-threads and system-calls, and tests"),
         look: strace,
         how_to_get_it: "apt-get install strace",
+    },
+    Check {
+        name: "Chromium",
+        needed_for: For::Only("the test of the report's page"),
+        look: || match in_path("chromium") {
+            Missing(_) => in_path("google-chrome"),
+            found => found,
+        },
+        how_to_get_it: "apt-get install chromium",
+    },
+    Check {
+        name: "busybox",
+        needed_for: For::Only("the test of a ps that is another"),
+        look: || in_path("busybox"),
+        how_to_get_it: "apt-get install busybox",
     },
     Check {
         name: "cc",
@@ -293,17 +302,6 @@ fn strace() -> Finding {
     match succeeds("strace", &["-f", "-o", "/dev/null", "true"]) {
         Found(_) => version("strace", "-V"),
         other => other,
-    }
-}
-
-fn cgroup() -> Finding {
-    let v2 = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    if v2.split_whitespace().any(|name| name == "pids") {
-        Found("cgroup v2".to_owned())
-    } else if fs::exists("/sys/fs/cgroup/pids/tasks").unwrap_or(false) {
-        Found("cgroup v1".to_owned())
-    } else {
-        Missing("not mounted in /sys/fs/cgroup".to_owned())
     }
 }
 

@@ -7,7 +7,15 @@ use crate::scenarios::{ALL, Clock, Scenario};
 
 /// What the program of a scenario takes that not every machine has. It says so itself when it is
 /// run, and is skipped then; here one reads it before.
-const NEEDS: &[(&str, &str)] = &[("pid-namespace", "root, or user namespaces for everybody")];
+const NEEDS: &[(&str, &str)] = &[
+    ("pid-namespace", NAMESPACES),
+    ("pid-reuse", NAMESPACES),
+    ("resources", NAMESPACES),
+    ("fork-with-threads", STRACE),
+    ("system-calls", STRACE),
+];
+const NAMESPACES: &str = "root, or user namespaces for everybody";
+const STRACE: &str = "strace";
 
 pub(crate) fn run() -> ExitCode {
     let width = output::width();
@@ -19,7 +27,7 @@ fn text(scenario: &Scenario, width: usize) -> String {
     let (name, seconds) = (scenario.name, scenario.seconds);
     let short = seconds / Clock::default().speed;
     let heading = format!(
-        "{}  ({seconds} s in the chapter, {short} s in the demo)",
+        "{}  ({seconds} s in the chapter, at least {short} s in the demo)",
         styled(BOLD, name)
     );
     let mut out = wrapped(&heading, "", "    ", width);

@@ -192,8 +192,8 @@ pub(crate) struct Watch {
 
 #[derive(Args)]
 pub(crate) struct Pace {
-    /// How much faster than in the chapter the programs sleep, 0.1 to 20: faster, a moment would be
-    /// over before ps can look
+    /// How much faster than in the chapter the programs sleep, 0.1 to 20; less where a moment would
+    /// be over before ps can look
     #[arg(long, value_name = "FACTOR", default_value_t = Clock::default().speed, value_parser = speed)]
     speed: f64,
 
