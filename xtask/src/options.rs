@@ -140,8 +140,8 @@ pub(crate) struct Demo {
     pub(crate) color: Color,
 
     /// Where to write down what happened, a folder for each scenario: a new or empty folder, or that of
-    /// an earlier report, which it replaces; by default demo in cargo's
-    /// target folder
+    /// an earlier report, whose page and folders of these scenarios are replaced; by default demo in
+    /// cargo's target folder
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
 
@@ -167,7 +167,8 @@ impl Demo {
 /// A line for each change, and on a terminal the tree of processes below, drawn over again. Marked
 /// are zombies.
 ///
-/// Exit codes: 0 the story came to its end, 1 it did not, and those of demo.
+/// Exit codes: 0 the story came to its end (that of a twin need not), 1 it did not, and those of
+/// demo.
 #[derive(Args)]
 pub(crate) struct Watch {
     /// Which scenario; `cargo xtask list` tells of each
