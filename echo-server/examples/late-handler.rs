@@ -28,7 +28,7 @@ struct Options {
     #[arg(long, value_enum, default_value_t = Action::Reap)]
     action: Action,
 
-    /// How long the parent goes on
+    /// How long the parent goes on after the last signal
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     parent_sleep: Duration,
 }

@@ -28,6 +28,7 @@ struct Options {
     #[arg(long)]
     once: bool,
 
+    /// How many children end
     #[arg(long, value_name = "NUMBER", default_value = "10")]
     children: usize,
 
