@@ -55,7 +55,7 @@ pub(crate) struct Supervisor {
     drain_timeout: Option<Duration>,
     /// Whether a session was cut off since we drain, by the end of its worker.
     cut_off: bool,
-    /// From the first signal on: when the sessions that are left will be cut off.
+    /// Once we drain: when the sessions that are left will be cut off.
     deadline: Option<Instant>,
     reaped: u64,
     killed: u64,
