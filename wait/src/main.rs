@@ -1,6 +1,6 @@
 //! The chapter's `wait.go`: the parent waits for its child, and so leaves no zombie.
 //!
-//! `cargo run -p wait`; after 7 seconds the parent has slept enough and blocks in wait.
+//! `cargo run -p wait`; from the fifth second to the tenth the parent blocks in wait.
 
 #![forbid(unsafe_code)]
 
