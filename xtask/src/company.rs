@@ -16,7 +16,7 @@ use crate::performance::{ENTRY, Part, run_name};
 use crate::programs::Programs;
 use crate::report::Told;
 use crate::scenarios::{Clock, Scenario};
-use crate::stage::start_thread;
+use crate::threads::start_thread;
 use crate::{interrupt, procfs, programs, ps};
 
 /// More at once would only get into each other's way: they sleep, but their `ps` does not.

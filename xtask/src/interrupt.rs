@@ -9,7 +9,7 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::procfs;
-use crate::stage::start_thread;
+use crate::threads::start_thread;
 
 /// How long it may take to end once that was told. Clearing up takes a fraction of it.
 const GRACE: Duration = Duration::from_secs(10);

@@ -26,6 +26,7 @@ mod record;
 mod report;
 mod scenarios;
 mod stage;
+mod threads;
 mod tree;
 mod verdict;
 mod watch;

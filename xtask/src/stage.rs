@@ -25,6 +25,7 @@ use nix::unistd::Pid;
 use crate::event::{Event, Process, SKIPPED, Stream, What};
 use crate::hold::Hold;
 use crate::scenarios::Clock;
+use crate::threads::start_thread;
 use crate::{procfs, ps};
 
 /// Between two looks at /proc.
@@ -615,14 +616,6 @@ fn run_copy_in(folder: &Path) -> io::Result<()> {
     let ran = Command::new(&copy).arg("--version").output().map(drop);
     fs::remove_file(&copy)?;
     ran
-}
-
-/// As `thread::spawn`, which would panic where this user may have no more threads.
-pub(crate) fn start_thread<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
-    let started = thread::Builder::new().spawn(work);
-    started.map_err(|error| io::Error::new(error.kind(), format!("cannot start a thread: {error}")))
 }
 
 /// Kills every descendant of this process, which must be a child subreaper.

@@ -11,7 +11,8 @@ use super::{Claim, Scenario, Twin, words};
 use crate::event::Process;
 use crate::procfs;
 use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop, start_thread};
+use crate::stage::{Stage, Stop};
+use crate::threads::start_thread;
 
 const CLIENTS: usize = 5;
 /// How long clients wait that are not served.
