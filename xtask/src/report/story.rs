@@ -266,7 +266,7 @@ impl Story {
                 self.arrow(step, Kind::Adoption, lane, parent.unwrap_or(STAGE));
                 self.lanes[lane].parent = parent.unwrap_or(STAGE);
             }
-            if is_another_program(&last, &stat) && !self.without_exec.contains(&stat.process) {
+            if self.has_execed(&last, &stat) {
                 let step = self.step(t, "exec");
                 self.lanes[lane].execs.push(step);
             }
@@ -299,10 +299,14 @@ impl Story {
             .map_or(name, |whole| (**whole).clone())
     }
 
+    /// Whether it is to be told that this process has become another program.
+    fn has_execed(&self, before: &Stat, now: &Stat) -> bool {
+        is_another_program(before, now) && !self.without_exec.contains(&now.process)
+    }
+
     fn spawned(&mut self, t: f64, stat: &Stat, parent: usize) -> usize {
         let other = self.lanes[parent].last.as_ref();
-        let execed = other.is_some_and(|parent| is_another_program(parent, stat))
-            && !self.without_exec.contains(&stat.process);
+        let execed = other.is_some_and(|parent| self.has_execed(parent, stat));
         let step = self.step(t, if execed { "spawn, exec" } else { "spawn" });
         let lane = self.come(stat.process, parent, step);
         if execed {
