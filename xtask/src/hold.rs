@@ -50,7 +50,7 @@ impl Hold {
     /// the stop after we have traced it.
     pub(crate) fn release(self) {
         for process in self.held {
-            if procfs::stat(process.pid).is_some_and(|stat| stat.process == process) {
+            if procfs::state(process).is_some() {
                 let _ = kill(Pid::from_raw(process.pid), Signal::SIGCONT);
             }
         }
@@ -58,8 +58,7 @@ impl Hold {
 }
 
 fn is_stopped(process: Process) -> bool {
-    procfs::stat(process.pid)
-        .is_some_and(|stat| stat.process == process && matches!(stat.state, 'T' | 't'))
+    matches!(procfs::state(process), Some('T' | 't'))
 }
 
 fn threads(process: Process) -> Vec<Pid> {

@@ -59,6 +59,13 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The state of a process, `None` once it is gone, also if its number is another's by now.
+pub(crate) fn state(process: Process) -> Option<char> {
+    stat(process.pid)
+        .filter(|stat| stat.process == process)
+        .map(|stat| stat.state)
+}
+
 /// `PID (NAME) STATE PPID …`. The name may hold anything, also `) Z 1`, but the last `)` ends it.
 pub(crate) fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let stat = String::from_utf8_lossy(stat);

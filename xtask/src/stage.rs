@@ -24,6 +24,7 @@ use nix::unistd::Pid;
 
 use crate::event::{Event, Process, SKIPPED, Stream, What};
 use crate::hold::Hold;
+use crate::procfs::state;
 use crate::scenarios::Clock;
 use crate::threads::start_thread;
 use crate::{procfs, ps};
@@ -647,13 +648,6 @@ fn identify(pid: i32) -> Process {
 /// story will notice.
 pub(crate) fn press_enter(mut stdin: &ChildStdin) {
     let _ = stdin.write_all(b"\n");
-}
-
-/// The state of a process, `None` once it is gone, also if its number is another's by now.
-pub(crate) fn state(process: Process) -> Option<char> {
-    procfs::stat(process.pid)
-        .filter(|stat| stat.process == process)
-        .map(|stat| stat.state)
 }
 
 /// Sleeping or running is no change worth a line; stopping, ending, a new parent, name or program,

@@ -7,8 +7,9 @@ use nix::sys::signal::Signal;
 use super::{Claim, Clock, Scenario, Twin, times, words};
 use crate::event::Process;
 use crate::procfs;
+use crate::procfs::state;
 use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop, press_enter, state};
+use crate::stage::{Stage, Stop, press_enter};
 
 const ENDED: &str = "all have ended";
 

@@ -7,8 +7,9 @@ use nix::sys::signal::Signal;
 use super::{Claim, Clock, Scenario, Twin, times, words};
 use crate::event::Process;
 use crate::procfs;
+use crate::procfs::state;
 use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop, state};
+use crate::stage::{Stage, Stop};
 
 /// Plenty for a process to notice something, where it does.
 const A_MOMENT: Duration = Duration::from_secs(1);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::{Claim, Clock, Scenario, Twin, times};
+use crate::procfs::state;
 use crate::record::{Judgement, Record, check};
-use crate::stage::state;
 
 const DEAD: &str = "the child has ended, its parent sleeps";
 const GONE: &str = "the parent has ended, too";
