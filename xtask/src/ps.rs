@@ -40,7 +40,6 @@ pub(crate) fn photograph(pids: &[i32]) -> io::Result<Picture> {
     let command = format!("LC_ALL=C COLUMNS={WIDTH} ps -o {COLUMNS} -p {list}");
     let output = output(
         Command::new("ps")
-            .env("LC_ALL", "C")
             .env("COLUMNS", WIDTH)
             .args(["-o", COLUMNS, "-p", &list]),
     )?;
@@ -68,8 +67,9 @@ pub(crate) fn is_picture(text: &str, exit_code: Option<i32>) -> bool {
 
 /// All that it prints and says, if it comes to an end.
 fn output(command: &mut Command) -> io::Result<Output> {
-    let command = command.stdin(Stdio::null());
     let mut ps = command
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use serde::{Deserialize, Serialize};
 
 use super::printable;
+use crate::ps;
 
 const FILE: &str = "machine.json";
 
@@ -26,8 +27,8 @@ impl Machine {
         Self {
             kernel: kernel.trim().to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
-            ps: said_by("ps", &["--version"]),
-            date: said_by("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+            ps: ps::version().unwrap_or_else(|why| why),
+            date: today(),
         }
     }
 
@@ -57,16 +58,14 @@ impl Machine {
     }
 }
 
-/// The first line of what this program prints.
-fn said_by(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
+fn today() -> String {
+    let output = Command::new("date")
+        .args(["-u", "+%Y-%m-%d %H:%M UTC"])
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let line = text
-        .ok()
-        .and_then(|text| text.lines().next().map(str::to_owned));
-    line.unwrap_or_else(|| format!("{program} did not say"))
+    match output {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        Err(_) => "date did not say".to_owned(),
+    }
 }
