@@ -9,10 +9,9 @@ mod marked;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use marked::Marked;
+use marked::{Marked, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -49,7 +48,7 @@ impl Run {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        until("the server is there", || {
+        until("the server is there", LIMIT, || {
             self.named("echo-server").len() > 1
         });
         child
@@ -70,15 +69,9 @@ impl Run {
     }
 
     fn nothing_is_left(&self) {
-        until("no process is left", || self.marked.processes().is_empty());
-    }
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
-        thread::sleep(Duration::from_millis(10));
+        until("no process is left", LIMIT, || {
+            self.marked.processes().is_empty()
+        });
     }
 }
 

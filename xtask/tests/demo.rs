@@ -468,10 +468,7 @@ fn an_interrupt_on_a_terminal_ends_everything() {
     let command = format!("exec {} demo zombie --report {report}", quoted(xtask));
     let mut terminal = run
         .marked
-        .command("script") // gives it a terminal of its own
-        .args(["--quiet", "--return", "--flush", "--command"])
-        .args([&command, "/dev/null"])
-        .env("SHELL", "/bin/sh")
+        .on_terminal(&command)
         .env("TERM", "xterm")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

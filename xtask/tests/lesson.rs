@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use marked::Marked;
+use marked::{Marked, until};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
@@ -156,15 +156,6 @@ fn state(pid: i32) -> char {
     rest.chars().next().unwrap()
 }
 
-#[track_caller]
-fn until(what: &str, is_true: impl Fn() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !is_true() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 const STOPS: &str = "Enter goes on, Ctrl-C ends.";
 
 #[test]
@@ -181,7 +172,7 @@ fn a_moment_lasts_until_enter() {
     ] {
         assert!(shown.contains(&command), "{command:?} is not in {shown}");
     }
-    until("the parent is held", || state(parent) == 'T');
+    until("the parent is held", LIMIT, || state(parent) == 'T');
     thread::sleep(Duration::from_secs(2)); // longer than the parent would have slept
     assert_eq!((state(parent), state(child)), ('T', 'Z'));
 
@@ -223,12 +214,12 @@ fn otherwise_who_goes_on_sleeps_no_longer() {
     let signal = |pid, signal| kill(Pid::from_raw(pid), signal).unwrap();
     signal(parent, Signal::SIGSTOP);
     signal(child, Signal::SIGSTOP);
-    until("both are stopped", || {
+    until("both are stopped", LIMIT, || {
         state(parent) == 'T' && state(child) == 'T'
     });
     thread::sleep(Duration::from_secs(7));
     signal(child, Signal::SIGCONT);
-    until("the child has ended", || state(child) == 'Z');
+    until("the child has ended", LIMIT, || state(child) == 'Z');
     assert_eq!(state(parent), 'T');
     signal(parent, Signal::SIGCONT);
     assert_eq!(terminal.until_ended().code(), Some(1)); // no orphan has lived
@@ -310,7 +301,7 @@ fn killed_at_a_moment_it_leaves_nothing() {
     let mut terminal = Terminal::with(&["demo", "zombie", "--pause"]);
     terminal.until_shown(STOPS);
     let parent = terminal.process("zombie --parent-sleep 3\x1b[0m \x1b[2m(pid ");
-    until("the parent is held", || state(parent) == 'T');
+    until("the parent is held", LIMIT, || state(parent) == 'T');
     let xtask = terminal.process_called("xtask");
     kill(Pid::from_raw(xtask), Signal::SIGKILL).unwrap();
     assert!(!terminal.until_ended().success());

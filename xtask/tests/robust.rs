@@ -14,10 +14,9 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use marked::{Marked, quoted};
+use marked::{Marked, quoted, until};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -27,6 +26,9 @@ const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
 /// Nobody's user and group, on every Linux.
 const NOBODY: u32 = 65534;
+
+/// Plenty for a run to begin, or to be ended.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Between them: an orphan, a zombie, a parent that is killed, and one that waits.
 const SCENARIOS: [&str; 3] = ["zombie-parent-kill", "orphan", "fork"];
@@ -358,12 +360,9 @@ fn without_cargo_it_says_what_else_to_do() {
 /// What is shown on a terminal, and the exit code.
 fn on_terminal(run: &Run, prepare: &str, words: &[String]) -> (String, Option<i32>) {
     let quoted: Vec<_> = words.iter().map(|word| quoted(word)).collect();
-    let mut command = run.command("script"); // gives it a terminal of its own
-    command
-        .args(["--quiet", "--return", "--flush", "--command"])
-        .arg(format!("{prepare}; exec {}", quoted.join(" ")))
-        .arg("/dev/null")
-        .env("SHELL", "/bin/sh");
+    let line = format!("{prepare}; exec {}", quoted.join(" "));
+    let mut command = run.marked.on_terminal(&line);
+    command.env("TMPDIR", run.temporary()).stdin(Stdio::null());
     let output = command.output().unwrap();
     (text(&output.stdout), output.status.code())
 }
@@ -633,10 +632,10 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
         let mut writable = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
         poll(&mut writable, PollTimeout::ZERO).unwrap() == 0
     };
-    until("the pipe is full", is_full);
+    until("the pipe is full", LIMIT, is_full);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let mut ended = None;
-    until("xtask has ended", || {
+    until("xtask has ended", LIMIT, || {
         ended = child.try_wait().unwrap();
         ended.is_some()
     });
@@ -645,18 +644,6 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
     let by_signal = ended.signal() == Some(Signal::SIGINT as i32);
     assert!(by_signal || ended.code() == Some(130), "{ended}");
     run.assert_nothing_is_left();
-}
-
-#[track_caller]
-fn until(condition: &str, mut is_true: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_true() {
-        assert!(
-            Instant::now() < deadline,
-            "it never came true that {condition}"
-        );
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

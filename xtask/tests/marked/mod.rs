@@ -44,6 +44,20 @@ impl Marked {
         command
     }
 
+    /// The same for a line of shell, with a terminal of its own.
+    #[allow(
+        dead_code,
+        reason = "not all take a terminal, and lesson keeps its own"
+    )]
+    pub(crate) fn on_terminal(&self, line: &str) -> Command {
+        let mut command = self.command("script");
+        command
+            .args(["--quiet", "--return", "--flush", "--command"])
+            .args([line, "/dev/null"])
+            .env("SHELL", "/bin/sh");
+        command
+    }
+
     /// Those that carry the mark, zombies aside: they have no environment any more.
     pub(crate) fn processes(&self) -> Vec<i32> {
         let mark = format!("{NAME}={}", self.mark).into_bytes();
@@ -70,6 +84,19 @@ impl Marked {
         for pid in self.processes() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
+    }
+}
+
+#[allow(dead_code, reason = "demo waits for lines")]
+#[track_caller]
+pub(crate) fn until(condition: &str, limit: Duration, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !is_true() {
+        assert!(
+            Instant::now() < deadline,
+            "not within {limit:?}: {condition}"
+        );
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
