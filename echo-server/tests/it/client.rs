@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
@@ -13,9 +13,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::wait::WaitStatus;
 use proptest::collection::vec;
 use proptest::prelude::any;
@@ -24,7 +22,7 @@ use proptest::test_runner::{Config, TestRunner};
 use crate::processes::{
     LIMIT, NOT_SECONDS, Output, Program, assert_sleeps, closed_pipe, full_device, reap, until,
 };
-use crate::server::{Server, random_bytes};
+use crate::server::{Server, random_bytes, reserved_address};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_echo-client");
 const PROMPT: &str = "Input message(Q to quit): ";
@@ -384,15 +382,8 @@ fn one_process_stalls_when_all_buffers_are_full() {
 
 #[test]
 fn nobody_listens() {
-    // Bound, so that nobody else can have the port; but not listening.
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
-    let any_port = SockaddrIn::from(std::net::SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
-    bind(socket.as_raw_fd(), &any_port).unwrap();
-    let port = getsockname::<SockaddrIn>(socket.as_raw_fd())
-        .unwrap()
-        .port();
-
+    let (_reserved, address) = reserved_address();
+    let port = address.port();
     for address in [port.to_string(), format!("127.0.0.1:{port}")] {
         let output = Program::start(Command::new(CLIENT).arg(&address)).output();
         let reason = format!("cannot connect to 127.0.0.1:{port}: Connection refused");

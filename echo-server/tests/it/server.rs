@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket, sockopt,
+};
 use nix::unistd::Pid;
 
 use crate::processes::{LIMIT, Program, assert_sleeps, state, until};
@@ -73,6 +75,20 @@ impl Model {
             vec![server.program.pid()]
         }
     }
+}
+
+/// An address where nobody listens, and that is the test's while the socket lives: the kernel gives its
+/// port to nobody who asks for any, and SO_REUSEADDR lets in who asks for this one.
+/// A listener that is closed for it would not do: another thread may have started a program in
+/// between, which keeps a copy of the listener until it has called exec.
+pub(crate) fn reserved_address() -> (OwnedFd, SocketAddr) {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
+    let any_port = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+    bind(socket.as_raw_fd(), &any_port).unwrap();
+    let address: SockaddrIn = getsockname(socket.as_raw_fd()).unwrap();
+    (socket, SocketAddrV4::from(address).into())
 }
 
 /// A running server. Dropped, it is killed, and its workers with it.

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -11,15 +11,12 @@ use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt,
-    shutdown, socket, sockopt,
-};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
 
 use crate::models::{command, in_every_model, served};
 use crate::processes::{LIMIT, Program, number, reap};
-use crate::server::{BINARY, Server};
+use crate::server::{BINARY, Server, reserved_address};
 use crate::shortage::assert_rest;
 
 /// Starts the server as sd_listen_fds(3) says, with `sockets` times this socket.
@@ -187,20 +184,6 @@ fn the_service_manager_is_told() {
         manager.socket.set_nonblocking(true).unwrap();
         manager.socket.recv(&mut [0]).unwrap_err(); // there is no more
     });
-}
-
-/// An address that is the test's before anybody listens there, and while the socket lives: the
-/// kernel gives its port to nobody who asks for any, and SO_REUSEADDR lets in who asks for this one.
-/// A listener that is closed for it would not do: another thread may have started a program in
-/// between, which keeps a copy of the listener until it has called exec.
-fn reserved_address() -> (OwnedFd, SocketAddr) {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
-    setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
-    let any_port = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
-    bind(socket.as_raw_fd(), &any_port).unwrap();
-    let address: SockaddrIn = getsockname(socket.as_raw_fd()).unwrap();
-    (socket, SocketAddrV4::from(address).into())
 }
 
 /// "Ready" is the truth: a client that comes then is served.
