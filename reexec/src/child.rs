@@ -1,24 +1,17 @@
 //! The handle of a running child.
 
-use std::error::Error;
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Usage;
 use crate::handle::Handle;
 use crate::layout::Pipes;
-use crate::readiness::wait_readable;
-
-/// How long a stream of a child that has ended may stay open, and how often it is read after that:
-/// what is in the pipe then is still wanted, but somebody else may go on writing.
-const STREAM_GRACE: Duration = Duration::from_secs(1);
-const READS_AFTER_GRACE: usize = 64;
+use crate::output::{self, OutputError};
+use crate::readiness::{earliest, wait_readable};
+use crate::{Usage, background, sys};
 
 /// Between two looks at a child that is about to end.
 pub(crate) const ABOUT_TO_END: Duration = Duration::from_millis(1);
@@ -26,22 +19,27 @@ pub(crate) const ABOUT_TO_END: Duration = Duration::from_millis(1);
 /// A running child, or one that has ended.
 ///
 /// All methods but the two that give it up take `&self`, and may be called from any thread at any
-/// time. Waiting and signalling go through a pidfd (pidfd_open(2)), so neither can ever meet a stranger that was
-/// given the child's number after its end.
+/// time. Waiting and signalling go through a pidfd (pidfd_open(2)), so neither can ever meet a
+/// stranger that was given the child's number after its end.
 ///
 /// **Dropping it kills the child and reaps it**, which takes as long as the kernel needs to end a
 /// killed process. So no zombie is left behind, whichever way the owner is left. Only the child
 /// itself: for what it has started, make it a group of its own with
-/// [`Command::process_group`](crate::Command::process_group) and signal that. And not a child that
-/// has become another user, by executing a set-user-id program, if this process may not signal it.
+/// [`Command::process_group`](crate::Command::process_group) and signal that.
+///
+/// Where this process may not signal the child, because it has given up its privileges, or the child
+/// has become another user by executing a set-user-id program, or a filter forbids it: dropping
+/// closes the child's lifeline, so that the kernel sends the signal of
+/// [`Command::die_with_parent`](crate::Command::die_with_parent), and waits up to one second for the
+/// end. A child that goes on after that is reaped in the background when it ends.
 ///
 /// [`AsFd`] gives the pidfd. It becomes readable when the child has ended, also before it is
 /// reaped, so `poll(2)` and the event loops built on it can wait for the end of many children.
 ///
 /// Where pidfds are refused, by an old kernel or by a seccomp filter, it all works with the child's
-/// number, which nobody else can get before this handle has reaped the child; [`AsFd`] then gives
-/// a pipe that ends with the child and with every process that the child has forked without exec,
-/// or when it executes another program.
+/// number, which nobody else can get before this handle has reaped the child. The methods here then
+/// notice the end up to 20 ms late. [`AsFd`] gives a pipe, which ends with the child *and* with
+/// every process that the child has forked without exec, or when the child executes another program.
 ///
 /// In a process that ignores `SIGCHLD` the kernel discards statuses: waiting still works, but
 /// ends in an error that says so.
@@ -56,7 +54,10 @@ pub struct Child {
     pipes: Mutex<Pipes>,
     /// The only write end of the child's lifeline. Closed with the handle, or by the kernel when
     /// this process ends: then the child gets its signal.
-    tie: Option<OwnedFd>,
+    tie: Mutex<Option<OwnedFd>>,
+    /// How long a silent stream may stay open after the child's end; see
+    /// [`Command::stream_grace`](crate::Command::stream_grace).
+    stream_grace: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,20 +65,27 @@ enum State {
     /// Not reaped: its number is its own.
     Unreaped,
     Reaped(ExitStatus, Usage),
-    /// Ended, and the status went elsewhere.
+    /// Ended, and the status went elsewhere. Or not ours to wait for any more.
     Lost,
 }
 
 impl Child {
     /// Takes over a process that was just started.
-    pub(crate) fn new(pid: i32, handle: Handle, tie: Option<OwnedFd>, pipes: Pipes) -> Child {
+    pub(crate) fn new(
+        pid: i32,
+        handle: Handle,
+        tie: Option<OwnedFd>,
+        pipes: Pipes,
+        stream_grace: Duration,
+    ) -> Child {
         Child {
             pid: pid.unsigned_abs(),
             handle,
             owner: process::id(),
             state: Mutex::new(State::Unreaped),
             pipes: Mutex::new(pipes),
-            tie,
+            tie: Mutex::new(tie),
+            stream_grace,
         }
     }
 
@@ -134,16 +142,23 @@ impl Child {
     ///
     /// Those of [`Child::wait`].
     pub fn wait_timeout(&self, timeout: Duration) -> io::Result<Option<ExitStatus>> {
-        let deadline = Instant::now().checked_add(timeout);
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    /// With no deadline, waits for ever.
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> io::Result<Option<ExitStatus>> {
         loop {
-            let [ended] = wait_readable([Some(self.as_fd())], deadline)?;
+            let look = earliest(deadline, self.next_look());
+            let [ended] = wait_readable([Some(self.as_fd())], look)?;
             let status = self.try_wait()?;
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if status.is_some() || !ended || is_late {
+            if status.is_some() || is_late {
                 return Ok(status);
             }
-            // Without a pidfd: the child has closed what it had, and is about to be a zombie.
-            thread::sleep(ABOUT_TO_END);
+            if ended {
+                // Without a pidfd: the child has closed what it had, and is about to be a zombie.
+                thread::sleep(ABOUT_TO_END);
+            }
         }
     }
 
@@ -165,7 +180,7 @@ impl Child {
                 *state = State::Reaped(status, usage);
                 Ok(Some(status))
             }
-            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
+            Err(error) if sys::is(&error, libc::ECHILD) => {
                 // A forked copy is not the parent; it knows nothing about the child's state.
                 if self.is_owner() {
                     *state = State::Lost;
@@ -180,36 +195,40 @@ impl Child {
     /// for it; kills the child if it has not ended within `grace`; reaps it. If it has ended
     /// before, returns the status it had.
     ///
+    /// A child that may not be signalled gets the signal of its lifeline instead, at once.
+    ///
     /// # Errors
     ///
-    /// Those of [`Child::signal`] and [`Child::wait`].
+    /// Those of [`Child::wait`]; those of [`Child::kill`], if the child still runs then.
     pub fn stop(&self, grace: Duration) -> io::Result<ExitStatus> {
-        self.signal(libc::SIGTERM)?;
+        let asked = self.signal(libc::SIGTERM);
+        if asked.is_err() && self.is_owner() {
+            self.cut_lifeline();
+        }
         if let Some(status) = self.wait_timeout(grace)? {
             return Ok(status);
         }
-        self.kill()?;
-        self.wait()
+        match self.kill() {
+            Ok(()) => self.wait(),
+            Err(refused) => self.wait_timeout(background::END_GRACE)?.ok_or(refused),
+        }
     }
 
-    /// Gives up the handle, and lets the child go on: a thread of its own waits for it, so that it
-    /// leaves no zombie when it ends. It still ends with this process, unless
+    /// Gives up the handle, and lets the child go on: it is reaped when it ends, and leaves no
+    /// zombie. It still ends with this process, unless
     /// [`Command::outlive_parent`](crate::Command::outlive_parent) was set. To hear of the end of
     /// children that nobody waits for, put them into a [`Reaper`](crate::Reaper).
     ///
+    /// One thread waits for all detached children, and ends with the last of them; until then
+    /// [`fork`](crate::fork()) refuses.
+    ///
     /// # Errors
     ///
-    /// `EAGAIN` if there is no room for a thread; the child is then killed and reaped.
+    /// `EAGAIN` if there is no room for that thread, `EMFILE` if there is none for its descriptor; the
+    /// child is then killed and reaped.
     pub fn detach(self) -> io::Result<()> {
-        const STACK: usize = 64 * 1024;
-        thread::Builder::new()
-            .name(format!("reap {}", self.pid))
-            .stack_size(STACK)
-            .spawn(move || {
-                // Nobody is left to tell of an error.
-                let _ = self.wait();
-            })
-            .map(drop)
+        drop(self.take_stdin()); // a child that reads to its end would never end
+        background::detach(self)
     }
 
     /// What the child has used; `None` until it has been reaped.
@@ -224,56 +243,15 @@ impl Child {
     /// taken, both at the same time; closes our end of stdin first; reaps the child.
     ///
     /// It reads to the end of both streams. A process that the child has left behind may hold one
-    /// open for ever; so, once the child has ended, it waits for that end only another second.
+    /// open for ever. So, once the child has ended, it waits for the next byte, or the end, only as
+    /// long as [`Command::stream_grace`](crate::Command::stream_grace) says: one second by default.
     ///
     /// # Errors
     ///
-    /// Those of [`Child::wait`], and of reading. [`io::ErrorKind::TimedOut`], with a
-    /// [`StreamHeld`] inside that has all that was read, if a stream did not end in time.
-    pub fn wait_with_output(self) -> io::Result<Output> {
+    /// [`OutputError`], with what was read until then.
+    pub fn wait_with_output(self) -> Result<Output, OutputError> {
         drop(self.take_stdin());
-        let (stdout, stderr) = (self.take_stdout(), self.take_stderr());
-        let mut streams = [Stream::new(stdout), Stream::new(stderr)];
-        let mut deadline = None;
-        let mut late_reads = 0;
-        let mut ended_early = false;
-        let ended = loop {
-            let [out, err] = &streams;
-            let end = (deadline.is_none() && !ended_early).then(|| self.as_fd());
-            if out.source.is_none() && err.source.is_none() {
-                break true;
-            }
-            let next_look = ended_early.then(|| Instant::now() + ABOUT_TO_END);
-            let ready = wait_readable([out.as_fd(), err.as_fd(), end], deadline.or(next_look))?;
-            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            late_reads += usize::from(is_late);
-            if deadline.is_some() && ready == [false; 3] || late_reads > READS_AFTER_GRACE {
-                break false;
-            }
-            for (stream, ready) in streams.iter_mut().zip(ready) {
-                if ready {
-                    stream.read_some()?;
-                }
-            }
-            if ready[2] || (ended_early && deadline.is_none()) {
-                // Without a pidfd, it may have executed another program, and live.
-                let has_ended = !matches!(self.try_wait(), Ok(None));
-                deadline = has_ended.then(|| Instant::now() + STREAM_GRACE);
-                ended_early = !has_ended;
-            }
-        };
-        let status = self.wait()?;
-        let [stdout, stderr] = streams.map(|stream| stream.bytes);
-        let output = Output {
-            status,
-            stdout,
-            stderr,
-        };
-        if ended {
-            Ok(output)
-        } else {
-            Err(StreamHeld { output }.into())
-        }
+        output::collect(&self, self.stream_grace)
     }
 
     /// Sends a signal, such as `libc::SIGTERM`, to the child. Does nothing if it was reaped; a
@@ -281,9 +259,11 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if there is no such signal; `EPERM` if the child has become another user, or in a
-    /// forked copy of the process that started the child.
+    /// `EINVAL` if there is no such signal, or if libc keeps it for itself, as 32 and 33. `EPERM` if
+    /// the child has become another user, or this process has, or in a forked copy of the process
+    /// that started the child. What a seccomp filter answers to pidfd_send_signal(2) and kill(2).
     pub fn signal(&self, signal: i32) -> io::Result<()> {
+        sys::check_signal(signal)?;
         if !self.is_owner() {
             return Err(io::Error::from_raw_os_error(libc::EPERM));
         }
@@ -291,7 +271,7 @@ impl Child {
         match *state {
             State::Unreaped => match self.handle.signal(signal) {
                 // Reaped by the kernel, or by a foreign wait: ended all the same.
-                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+                Err(error) if sys::is(&error, libc::ESRCH) => Ok(()),
                 result => result,
             },
             State::Reaped(..) | State::Lost => Ok(()),
@@ -300,18 +280,69 @@ impl Child {
 
     /// Sends `SIGKILL`, as [`std::process::Child::kill`]; the child still has to be waited for.
     ///
+    /// A child that may not be signalled gets the signal of its lifeline instead, which is closed;
+    /// the error says so that it was not `SIGKILL`.
+    ///
     /// # Errors
     ///
     /// Those of [`Child::signal`].
     pub fn kill(&self) -> io::Result<()> {
-        self.signal(libc::SIGKILL)
+        let killed = self.signal(libc::SIGKILL);
+        if killed.is_err() && self.is_owner() {
+            self.cut_lifeline();
+        }
+        killed
+    }
+
+    /// Lets the kernel send the child what it would get at our end.
+    fn cut_lifeline(&self) {
+        drop(
+            self.tie
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+
+    /// Kills and reaps the child. If it may not be killed, waits for its end until the deadline, and
+    /// then leaves it to the background.
+    pub(crate) fn release(&self, deadline: Instant) {
+        if !self.is_owner() || !matches!(*self.state(), State::Unreaped) {
+            return;
+        }
+        if self.kill().is_ok() {
+            // An error means that the child has ended and the status is lost: nothing to reap.
+            let _ = self.wait();
+        } else {
+            background::abandon(self.pid as i32, deadline);
+        }
+        let mut state = self.state();
+        if matches!(*state, State::Unreaped) {
+            *state = State::Lost;
+        }
+    }
+
+    /// See [`Handle::is_exact`].
+    pub(crate) fn is_exact(&self) -> bool {
+        self.handle.is_exact()
+    }
+
+    /// See [`Handle::next_look`].
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        self.handle.next_look()
+    }
+
+    /// Whether there is nothing left to wait for.
+    pub(crate) fn is_reaped(&self) -> bool {
+        !matches!(*self.state(), State::Unreaped)
     }
 
     /// What a forked copy of this process has copies of. Without taking a lock or memory, which
     /// would be to write.
     pub(crate) fn each_descriptor(&mut self, visit: &mut dyn FnMut(RawFd)) {
         visit(self.handle.as_fd().as_raw_fd());
-        self.tie.as_ref().map(AsRawFd::as_raw_fd).map(&mut *visit);
+        let tie = self.tie.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tie.as_ref().map(AsRawFd::as_raw_fd).map(&mut *visit);
         let pipes = self.pipes.get_mut().unwrap_or_else(PoisonError::into_inner);
         pipes.descriptors().for_each(visit);
     }
@@ -361,70 +392,6 @@ impl AsRawFd for Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.is_owner() && matches!(*self.state(), State::Unreaped) && self.kill().is_ok() {
-            // An error means that the child has ended and the status is lost: nothing to reap.
-            let _ = self.wait();
-        }
-    }
-}
-
-/// One of the streams that [`Child::wait_with_output`] collects.
-struct Stream {
-    /// `None` after its end, or if it is not ours to read.
-    source: Option<File>,
-    bytes: Vec<u8>,
-}
-
-impl Stream {
-    fn new(source: Option<impl Into<OwnedFd>>) -> Self {
-        Self {
-            source: source.map(|source| File::from(source.into())),
-            bytes: Vec::new(),
-        }
-    }
-
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.source.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Reads what is there. To be called when it is readable: then it does not block.
-    fn read_some(&mut self) -> io::Result<()> {
-        let Some(source) = &mut self.source else {
-            return Ok(());
-        };
-        let mut buffer = [0; 16 * 1024];
-        match source.read(&mut buffer) {
-            Ok(0) => self.source = None,
-            Ok(length) => self.bytes.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-}
-
-/// The child has ended, but a process that it left behind keeps one of its output streams open.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct StreamHeld {
-    /// What was read until then, and how the child has ended.
-    pub output: Output,
-}
-
-impl fmt::Display for StreamHeld {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the child has ended ({}), but another process still holds its stdout or stderr open",
-            self.output.status
-        )
-    }
-}
-
-impl Error for StreamHeld {}
-
-impl From<StreamHeld> for io::Error {
-    fn from(held: StreamHeld) -> Self {
-        io::Error::new(io::ErrorKind::TimedOut, held)
+        self.release(Instant::now() + background::END_GRACE);
     }
 }

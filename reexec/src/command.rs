@@ -7,15 +7,18 @@ use std::fmt;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
 use crate::setting::Setting;
-use crate::{Child, Error, Resource, spawn};
+use crate::{Child, Error, OutputError, Resource, Stage, spawn};
 
 /// How long [`Command::spawn`] waits for the child by default.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long [`Command::output`] bears silence after the child's end by default.
+const STREAM_GRACE: Duration = Duration::from_secs(1);
 
 /// A builder for a child that runs the function registered as `name`; see [`Command`].
 ///
@@ -34,6 +37,8 @@ pub fn command(name: &str) -> Command {
         ready_timeout: READY_TIMEOUT,
         process_group: None,
         sealed: false,
+        executable: None,
+        stream_grace: STREAM_GRACE,
         settings: Vec::new(),
     }
 }
@@ -62,6 +67,8 @@ pub struct Command {
     pub(crate) ready_timeout: Duration,
     pub(crate) process_group: Option<i32>,
     pub(crate) sealed: bool,
+    pub(crate) executable: Option<PathBuf>,
+    pub(crate) stream_grace: Duration,
     pub(crate) settings: Vec<Setting>,
 }
 
@@ -133,9 +140,13 @@ impl Command {
     }
 
     /// Hands a descriptor to the child, which takes it with
-    /// [`inherited_fd(name)`](crate::inherited_fd). Any number of them; no other process gets a
-    /// copy, also when other threads spawn at the same time. Two of the same name are refused by
-    /// `spawn`.
+    /// [`inherited_fd(name)`](crate::inherited_fd). No other process gets a copy, also when other
+    /// threads spawn at the same time. Two of the same name are refused by `spawn`.
+    ///
+    /// The number of them has two limits. While the child starts, each takes two numbers more below
+    /// `RLIMIT_NOFILE` (`EMFILE`). And their names, with four bytes for each supplementary group and
+    /// the names of the entry and of the directory, must fit into the 64 KiB that a child can be told
+    /// ([`Stage::Invalid`](crate::Stage::Invalid)).
     pub fn fd(&mut self, name: &str, fd: impl Into<OwnedFd>) -> &mut Self {
         self.descriptors
             .retain(|(known, fd)| known != name || fd.is_some());
@@ -144,7 +155,8 @@ impl Command {
     }
 
     /// Which signal the child gets when this *process* ends, however it ends. Default:
-    /// `SIGTERM`. The end of the thread that spawned it does nothing. `SIGKILL` is possible.
+    /// `SIGTERM`. The end of the thread that spawned it does nothing. `SIGKILL` is possible. A number
+    /// that is no signal, or that libc keeps for itself, such as 32 and 33, is refused by `spawn`.
     pub fn die_with_parent(&mut self, signal: i32) -> &mut Self {
         self.death_signal = Some(signal);
         self
@@ -157,7 +169,8 @@ impl Command {
     }
 
     /// Puts the child into this process group, 0 for one of its own. Done at its birth, so that the
-    /// group can be signalled as soon as `spawn` has returned.
+    /// group can be signalled as soon as `spawn` has returned. If there is no such group in this
+    /// session, that is [`Stage::ProcessGroup`](crate::Stage::ProcessGroup).
     pub fn process_group(&mut self, group: i32) -> &mut Self {
         self.process_group = Some(group);
         self
@@ -177,7 +190,7 @@ impl Command {
         ))
     }
 
-    /// The child's file mode creation mask, such as `0o077`.
+    /// The child's file mode creation mask, such as `0o077`; more than `0o777` is refused by `spawn`.
     pub fn umask(&mut self, mask: u32) -> &mut Self {
         self.set(Setting::Umask(mask))
     }
@@ -207,6 +220,10 @@ impl Command {
     /// The child's user: real, effective and saved id. Started by root, it also loses the
     /// supplementary groups, unless [`Command::groups`] says which. It keeps the group: set that,
     /// too, with [`Command::group`].
+    ///
+    /// Of this, of the group and of the groups, the child reads back what it became, and the spawn
+    /// fails if that is not what was set. `u32::MAX`, which means "no change" to the kernel, is
+    /// refused.
     pub fn user(&mut self, uid: u32) -> &mut Self {
         self.set(Setting::User(uid))
     }
@@ -216,7 +233,7 @@ impl Command {
         self.set(Setting::Group(gid))
     }
 
-    /// The child's supplementary groups.
+    /// The child's supplementary groups: at most some 16,000, see [`Command::fd`].
     pub fn groups(&mut self, gids: &[u32]) -> &mut Self {
         self.set(Setting::Groups(gids.to_vec()))
     }
@@ -232,10 +249,25 @@ impl Command {
     /// trusted less. They could otherwise write to the file through `/proc/self/exe` once nobody
     /// runs it any more. The copy takes as much memory as the file is long.
     ///
-    /// Refused, as [`Stage::Prepare`](crate::Stage::Prepare) or [`Stage::Exec`](crate::Stage::Exec), where the sysctl `vm.memfd_noexec` or a
-    /// security module forbids it.
+    /// Refused, as [`Stage::Prepare`](crate::Stage::Prepare) or [`Stage::Exec`](crate::Stage::Exec),
+    /// where there is no `/proc`, or where the sysctl `vm.memfd_noexec` or a security module forbids
+    /// it.
     pub fn sealed(&mut self) -> &mut Self {
         self.sealed = true;
+        self
+    }
+
+    /// Lets the child execute this file instead of [`self_exe`](crate::self_exe). It must be this
+    /// same program.
+    ///
+    /// For a program that the kernel did not start itself, so that its `/proc/self/exe` is another
+    /// one: under valgrind, under qemu-user, or through its loader by hand
+    /// (`ld-linux-x86-64.so.2 ./program`). With valgrind, [`std::env::current_exe`] is the right file.
+    ///
+    /// The file is looked up when the child starts, with all that means for somebody who can replace
+    /// it; a relative path starts from the parent's directory. Not together with [`Command::sealed`].
+    pub fn executable(&mut self, path: impl Into<PathBuf>) -> &mut Self {
+        self.executable = Some(path.into());
         self
     }
 
@@ -291,19 +323,32 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// Those of [`Command::spawn`] and [`Child::wait`].
-    pub fn status(&mut self) -> std::io::Result<ExitStatus> {
-        spawn::run_to_end(self)?.wait()
+    /// Those of [`Command::spawn`], and those of [`Child::wait`] as
+    /// [`Stage::Wait`](crate::Stage::Wait).
+    pub fn status(&mut self) -> Result<ExitStatus, Error> {
+        let ended = spawn::run_to_end(self)?.wait();
+        ended.map_err(|source| Error::new(&self.entry, Stage::Wait { source }))
     }
 
     /// Starts the child, collects what it writes to stdout and stderr, and waits until it has
     /// ended. Streams that have been set to something else stay so.
     ///
+    /// See [`Child::wait_with_output`] for what happens when another process holds a stream open.
+    ///
     /// # Errors
     ///
-    /// Those of [`Command::spawn`] and [`Child::wait_with_output`].
-    pub fn output(&mut self) -> std::io::Result<Output> {
+    /// [`OutputError`], with what was read until then; it converts into [`std::io::Error`].
+    pub fn output(&mut self) -> Result<Output, OutputError> {
         spawn::spawn(self, Unset::Captured)?.wait_with_output()
+    }
+
+    /// How long [`Command::output`] and [`Child::wait_with_output`] bear silence on a stream that
+    /// another process holds open after the child's end. Each byte that comes starts the time anew.
+    /// Default: 1 s. [`Duration::MAX`] waits for the end of the stream however long it takes, as std
+    /// does.
+    pub fn stream_grace(&mut self, grace: Duration) -> &mut Self {
+        self.stream_grace = grace;
+        self
     }
 
     /// Whether the child is to have descriptors that this process is to keep no copy of.

@@ -16,12 +16,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recv, send, socketpair,
-    sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socketpair,
 };
 
 use crate::message::{Launch, Report};
-use crate::sys::retry;
+use crate::sys::{self, retry};
 
 /// Where the child finds its end. Fixed, so that nothing has to tell it.
 pub(crate) const CONTROL_FD: RawFd = 3;
@@ -51,23 +50,20 @@ impl Control {
         Ok((parent, Control(child)))
     }
 
-    /// Whether this descriptor is the child's end of a channel. Takes nothing out of it if not:
-    /// in an ordinary start, number 3 may be anything, such as a listener from systemd.
-    pub(crate) fn is_at(fd: BorrowedFd<'_>) -> bool {
-        if !matches!(getsockopt(&fd, sockopt::SockType), Ok(SockType::SeqPacket)) {
-            return false;
+    /// The child's end of a channel, in a process that was started with one; `None` in an ordinary
+    /// start, where number 3 is mostly closed, and may be anything, such as a listener from systemd.
+    /// Then nothing is taken out of it.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be told, because every question that could tell is refused, or if the channel
+    /// cannot be taken over. A child must not take itself for an ordinary start, so this process may
+    /// not go on as one.
+    pub(crate) fn inherited() -> io::Result<Option<Control>> {
+        match is_hello_at(CONTROL_FD)? {
+            true => Ok(Some(Control(sys::take_inherited(CONTROL_FD)?))),
+            false => Ok(None),
         }
-        let mut hello = [0; HELLO.len() + 1];
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        match retry(|| Ok(recv(fd.as_raw_fd(), &mut hello, flags)?)) {
-            Ok(length) => hello[..length] == *HELLO,
-            Err(_) => false,
-        }
-    }
-
-    /// The child's end, in the child.
-    pub(crate) fn from_fd(fd: OwnedFd) -> Control {
-        Control(fd)
     }
 
     /// Sends a [`Launch`], encoded.
@@ -75,11 +71,14 @@ impl Control {
         self.send(launch)
     }
 
-    /// In the child: the hello, then the launch, for which it waits. Fails if the parent has gone.
-    pub(crate) fn receive_launch(&self) -> io::Result<Launch> {
+    /// In the child: the hello, then the launch, for which it waits. `None` if the parent has gone.
+    pub(crate) fn receive_launch(&self) -> io::Result<Option<Launch>> {
         let mut hello = [0; HELLO.len()];
         retry(|| Ok(recv(self.0.as_raw_fd(), &mut hello, MsgFlags::empty())?))?;
-        Launch::decode(&self.receive(MsgFlags::empty())?).ok_or_else(malformed)
+        match self.receive(MsgFlags::empty())? {
+            message if message.is_empty() => Ok(None),
+            message => Launch::decode(&message).map(Some).ok_or_else(malformed),
+        }
     }
 
     pub(crate) fn send_report(&self, report: &Report) -> io::Result<()> {
@@ -128,6 +127,41 @@ impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Whether this descriptor has received the hello. Asks three questions, the cheapest first; each
+/// can tell that it is something else, so one that is refused is left to the next.
+fn is_hello_at(fd: RawFd) -> io::Result<bool> {
+    match sys::descriptor_flags(fd) {
+        Err(error) if sys::is(&error, libc::EBADF) => return Ok(false),
+        _ => {}
+    }
+    match sys::socket_type(fd) {
+        Ok(kind) if kind != libc::SOCK_SEQPACKET => return Ok(false),
+        Err(error) if is_no_channel(&error) => return Ok(false),
+        _ => {}
+    }
+    let mut hello = [0; HELLO.len() + 1];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    match retry(|| Ok(recv(fd, &mut hello, flags)?)) {
+        Ok(length) => Ok(hello[..length] == *HELLO),
+        Err(error) if is_no_channel(&error) => Ok(false),
+        // The hello is there before the child is. But a filter can give this answer, too.
+        Err(error) if sys::is(&error, libc::EAGAIN) && !sys::is_readable(fd)? => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the kernel answers about descriptors that are not the end of a channel.
+fn is_no_channel(error: &io::Error) -> bool {
+    let answers = [
+        libc::EBADF,
+        libc::ENOTSOCK,
+        libc::ENOTCONN,
+        libc::ECONNRESET,
+        libc::EOPNOTSUPP,
+    ];
+    answers.iter().any(|errno| sys::is(error, *errno))
 }
 
 fn malformed() -> io::Error {

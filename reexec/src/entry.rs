@@ -1,6 +1,7 @@
 //! The registered functions, and the choice that `init` makes: an ordinary start, or one of them.
 
 use std::env;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{ExitCode, Termination};
@@ -9,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::control::Control;
 use crate::message::{Launch, Report};
-use crate::{Error, setup};
+use crate::{Error, program, setup};
 
 /// The exit code of a child whose set-up failed before its entry ran, as of `env(1)` and
 /// `timeout(1)` when they themselves fail.
@@ -123,9 +124,17 @@ pub fn init() -> Option<ExitCode> {
     if INIT_CALLED.swap(true, Ordering::SeqCst) {
         return None;
     }
-    match setup::control_channel() {
-        Some(control) => Some(child(control)),
-        None => multicall(),
+    program::identify();
+    match Control::inherited() {
+        Ok(Some(control)) => Some(child(control)),
+        Ok(None) => multicall(),
+        Err(error) => {
+            say(format_args!(
+                "descriptor 3 does not tell whether this process is a child, or cannot be taken \
+                 over: {error}"
+            ));
+            Some(ExitCode::from(EXIT_SETUP_FAILED))
+        }
     }
 }
 
@@ -139,9 +148,14 @@ fn multicall() -> Option<ExitCode> {
 
 /// The child's whole life.
 fn child(control: Control) -> ExitCode {
-    let Ok(launch) = control.receive_launch() else {
+    let launch = match control.receive_launch() {
+        Ok(Some(launch)) => launch,
         // The parent has gone, or given up; there is nobody to tell.
-        return ExitCode::from(EXIT_SETUP_FAILED);
+        Ok(None) => return ExitCode::from(EXIT_SETUP_FAILED),
+        Err(error) => {
+            say(format_args!("the parent cannot be heard: {error}"));
+            return ExitCode::from(EXIT_SETUP_FAILED);
+        }
     };
     match prepare(&launch) {
         Ok(entry) => {
@@ -158,7 +172,7 @@ fn child(control: Control) -> ExitCode {
                 // If the parent has gone, nobody is left who could do something about it.
                 let _ = control.send_report(&report);
             } else if let Some(stage) = report.failure() {
-                let _ = writeln!(io::stderr(), "reexec: {}", Error::new(&launch.entry, stage));
+                say(format_args!("{}", Error::new(&launch.entry, stage)));
             }
             ExitCode::from(match report {
                 Report::UnknownEntry => EXIT_UNKNOWN_ENTRY,
@@ -166,6 +180,11 @@ fn child(control: Control) -> ExitCode {
             })
         }
     }
+}
+
+/// On stderr, where there is no other way to tell.
+fn say(message: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "reexec: {message}");
 }
 
 fn prepare(launch: &Launch) -> Result<Entry, Report> {

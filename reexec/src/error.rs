@@ -7,13 +7,16 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::EXIT_SETUP_FAILED;
+
 /// A child was not started: for which entry, and at which [`Stage`] it failed.
 ///
 /// When you hold one, the child process, if there was one, has been reaped and every descriptor
 /// made for it is closed.
 ///
-/// Converts into [`io::Error`], so `?` works in functions that return one; its kind is the one of
-/// the failed system call, if there was one.
+/// Converts into [`io::Error`], so `?` works in functions that return one. If a system call failed,
+/// that is its error, with [`io::Error::raw_os_error`]; the rest of what is known here is lost then,
+/// as an `io::Error` has no room for both. Otherwise this error is inside.
 #[derive(Debug)]
 pub struct Error {
     entry: String,
@@ -35,6 +38,21 @@ impl Error {
     pub fn stage(&self) -> &Stage {
         &self.stage
     }
+
+    /// The error number of the system call that failed, such as `libc::EMFILE`, if one did.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.stage.source()?.raw_os_error()
+    }
+
+    /// What kind of error it is as an [`io::Error`].
+    pub fn kind(&self) -> io::ErrorKind {
+        match &self.stage {
+            Stage::Invalid(_) => io::ErrorKind::InvalidInput,
+            Stage::UnknownEntry => io::ErrorKind::NotFound,
+            Stage::NotReady { .. } => io::ErrorKind::TimedOut,
+            stage => stage.source().map_or(io::ErrorKind::Other, io::Error::kind),
+        }
+    }
 }
 
 /// How far a start got before it failed, from the earliest stage to the latest.
@@ -53,15 +71,29 @@ pub enum Stage {
     /// that cannot be passed on, settings that exclude each other, a descriptor that an earlier
     /// child has. Or `main` went on after the entry.
     Invalid(String),
-    /// A descriptor or packet that the start needs could not be had.
+    /// Something that the start needs could not be had.
     Prepare {
         /// What was being done.
         step: &'static str,
         /// Why it failed, such as `EMFILE`.
         source: io::Error,
     },
-    /// `posix_spawn(3)` failed: the executable was not found or could not be run, or the system
-    /// has no room for another process (`EAGAIN`, `ENOMEM`).
+    /// The system made no new process: there is no room for another one (`EAGAIN`, `ENOMEM`), or a
+    /// seccomp filter forbids it.
+    NewProcess {
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The new process could not join the group set by
+    /// [`Command::process_group`](crate::Command::process_group): there is no such group in this
+    /// session.
+    ProcessGroup {
+        /// The group.
+        group: i32,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The executable was not found or could not be run.
     Exec {
         /// What was to be executed.
         program: PathBuf,
@@ -87,6 +119,27 @@ pub enum Stage {
         /// The limit given by [`Command::ready_timeout`](crate::Command::ready_timeout).
         timeout: Duration,
     },
+    /// The entry has run, and the child's status could not be had; only from
+    /// [`Command::status`](crate::Command::status).
+    Wait {
+        /// As of [`Child::wait`](crate::Child::wait).
+        source: io::Error,
+    },
+}
+
+impl Stage {
+    /// The failed system call.
+    fn source(&self) -> Option<&io::Error> {
+        match self {
+            Stage::Prepare { source, .. }
+            | Stage::NewProcess { source }
+            | Stage::ProcessGroup { source, .. }
+            | Stage::Exec { source, .. }
+            | Stage::SetUp { source, .. }
+            | Stage::Wait { source } => Some(source),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -104,12 +157,22 @@ impl fmt::Display for Error {
             ),
             Stage::Invalid(reason) => f.write_str(reason),
             Stage::Prepare { step, source } => write!(f, "{step} failed: {source}"),
+            Stage::NewProcess { source } => write!(f, "making a process failed: {source}"),
+            Stage::ProcessGroup { group, source } => {
+                write!(f, "joining process group {group} failed: {source}")
+            }
             Stage::Exec { program, source } => {
                 write!(f, "executing {} failed: {source}", program.display())
             }
             Stage::BeforeInit { status: None } => {
                 write!(f, "the child did not reach reexec::init()")
             }
+            Stage::BeforeInit {
+                status: Some(status),
+            } if status.code() == Some(EXIT_SETUP_FAILED.into()) => write!(
+                f,
+                "the child could not speak with its parent ({status}); the reason is on its stderr"
+            ),
             Stage::BeforeInit {
                 status: Some(status),
             } => write!(
@@ -134,32 +197,23 @@ impl fmt::Display for Error {
                     "the child was not ready within {timeout:?} and was killed"
                 )
             }
+            Stage::Wait { source } => source.fmt(f),
         }
     }
 }
 
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match &self.stage {
-            Stage::Prepare { source, .. }
-            | Stage::Exec { source, .. }
-            | Stage::SetUp { source, .. } => Some(source),
-            _ => None,
-        }
+        let source = self.stage.source()?;
+        Some(source)
     }
 }
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        let kind = match &error.stage {
-            Stage::Prepare { source, .. }
-            | Stage::Exec { source, .. }
-            | Stage::SetUp { source, .. } => source.kind(),
-            Stage::Invalid(_) => io::ErrorKind::InvalidInput,
-            Stage::UnknownEntry => io::ErrorKind::NotFound,
-            Stage::NotReady { .. } => io::ErrorKind::TimedOut,
-            _ => io::ErrorKind::Other,
-        };
-        io::Error::new(kind, error)
+        match error.raw_os_error() {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => io::Error::new(error.kind(), error),
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::io::{self, Write};
 use std::process;
+use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
-use crate::handle::Prospect;
+use crate::background::{self, END_GRACE};
+use crate::handle::PendingHandle;
 use crate::layout::Pipes;
 use crate::{Child, EXIT_SETUP_FAILED, descriptors, sys, threads};
 
@@ -63,21 +65,25 @@ fn split(new_group: bool) -> io::Result<Fork> {
     // Written once by each process otherwise.
     io::stdout().flush()?;
     let parent = process::id();
-    let (prospect, childs) = Prospect::new()?;
+    background::reap_abandoned();
     // 1. The table of descriptors is full.
     // 2. The new process runs, and reads what is meant for one like it.
     // 3. We get no pidfd, kill it, and report that there is none.
-    // What it has read would be lost. So there has to be room for the pidfd before.
-    let room = prospect.reserve()?;
+    // What it has read would be lost. So a pending handle keeps room for the pidfd.
+    let (pending, childs) = PendingHandle::new()?;
     match sys::fork(new_group)? {
         sys::Forked::Parent(pid) => {
-            drop((childs, room));
-            let handle = prospect.of(pid)?;
+            drop(childs);
+            let handle = pending.into_handle(pid);
+            let handle =
+                handle.inspect_err(|_| background::abandon(pid, Instant::now() + END_GRACE))?;
+            let (tie, pipes) = (None, Pipes::default());
             Ok(Fork::Parent(Child::new(
                 pid,
                 handle,
-                None,
-                Pipes::default(),
+                tie,
+                pipes,
+                Duration::ZERO,
             )))
         }
         sys::Forked::Child => {

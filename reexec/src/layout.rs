@@ -13,10 +13,12 @@ use crate::control::CONTROL_FD;
 use crate::sys;
 
 /// Which descriptor the child will have at which number: 0 to 2, the control channel, the
-/// lifeline if there is one, what its handle needs, then those passed by name.
+/// lifeline if there is one, what its handle needs, those passed by name, then the sealed copy of
+/// the program if it executes one.
 pub(crate) struct Layout {
     pub(crate) pairs: Vec<(OwnedFd, RawFd)>,
-    next: RawFd,
+    /// The number after the last one that is given to the child.
+    pub(crate) next: RawFd,
     /// Above every target. Sources lie above it, or the copy made for one target could overwrite
     /// the source of a later one.
     floor: RawFd,
@@ -25,11 +27,11 @@ pub(crate) struct Layout {
 impl Layout {
     pub(crate) fn new(named: usize) -> Self {
         let next = CONTROL_FD + 1;
-        let lifeline_handle_and_named = 2 + named as RawFd;
+        let lifeline_handle_named_and_copy = 2 + named as RawFd + 1;
         Self {
             pairs: Vec::new(),
             next,
-            floor: next + lifeline_handle_and_named,
+            floor: next + lifeline_handle_named_and_copy,
         }
     }
 
@@ -65,7 +67,7 @@ impl Layout {
         Ok(target)
     }
 
-    pub(crate) fn copy(&self, fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    fn copy(&self, fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         sys::duplicate_above(fd, self.floor)
     }
 }

@@ -5,6 +5,7 @@ compile_error!(
     "reexec is built on Linux's pidfd_open(2), /proc and F_SETSIG; it needs Linux 5.4 or later"
 );
 
+mod background;
 mod child;
 mod codec;
 mod command;
@@ -16,6 +17,8 @@ mod fork;
 mod handle;
 mod layout;
 mod message;
+mod output;
+mod prepare;
 mod program;
 mod readiness;
 mod reaper;
@@ -26,13 +29,15 @@ mod spawn;
 mod sys;
 mod threads;
 mod usage;
+mod validate;
 
-pub use child::{Child, StreamHeld};
+pub use child::Child;
 pub use command::{Command, Stdio, command};
 pub use descriptors::inherited_fd;
 pub use entry::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, init, register, register_multicall};
 pub use error::{Error, Stage};
 pub use fork::{Fork, exit_now, fork, fork_in_group};
+pub use output::{OutputCause, OutputError};
 pub use program::self_exe;
 pub use reaper::{Exit, Reaper};
 pub use setting::Resource;

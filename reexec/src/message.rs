@@ -21,6 +21,10 @@ pub(crate) struct Launch {
     pub(crate) lifeline: Option<(RawFd, i32)>,
     /// A descriptor that is to stay open as long as the child lives.
     pub(crate) keep_open: Option<RawFd>,
+    /// The sealed copy of the program that the child executes, to be closed.
+    pub(crate) image: Option<RawFd>,
+    /// Whether everything undeclared was closed before the program started.
+    pub(crate) is_closed: bool,
     /// The passed descriptors, by name.
     pub(crate) descriptors: Vec<(String, RawFd)>,
     /// What to do before the entry runs, in this order.
@@ -37,6 +41,8 @@ impl Launch {
         put_i32(&mut out, lifeline);
         put_i32(&mut out, signal);
         put_i32(&mut out, self.keep_open.unwrap_or(-1));
+        put_i32(&mut out, self.image.unwrap_or(-1));
+        put_u32(&mut out, self.is_closed.into());
         put_u32(&mut out, self.descriptors.len() as u32);
         for (name, fd) in &self.descriptors {
             put_string(&mut out, name);
@@ -55,7 +61,8 @@ impl Launch {
         let depth = input.u32()?;
         let confirm = input.u32()? != 0;
         let (lifeline, signal) = (input.i32()?, input.i32()?);
-        let keep_open = input.i32()?;
+        let (keep_open, image) = (input.i32()?, input.i32()?);
+        let is_closed = input.u32()? != 0;
         let count = input.u32()?;
         let descriptors = (0..count)
             .map(|_| Some((input.string()?, input.i32()?)))
@@ -70,6 +77,8 @@ impl Launch {
             confirm,
             lifeline: (lifeline >= 0).then_some((lifeline, signal)),
             keep_open: (keep_open >= 0).then_some(keep_open),
+            image: (image >= 0).then_some(image),
+            is_closed,
             descriptors,
             settings,
         })
@@ -162,16 +171,30 @@ mod tests {
             any::<bool>(),
             proptest::option::of((0..1_000_000, 1..65)),
             proptest::option::of(0..1_000_000),
+            proptest::option::of(0..1_000_000),
+            any::<bool>(),
             proptest::collection::vec((".{0,20}", 0..1_000_000), 0..20),
             proptest::collection::vec(settings(), 0..9),
         )
             .prop_map(
-                |(entry, depth, confirm, lifeline, keep_open, descriptors, settings)| Launch {
+                |(
                     entry,
                     depth,
                     confirm,
                     lifeline,
                     keep_open,
+                    image,
+                    is_closed,
+                    descriptors,
+                    settings,
+                )| Launch {
+                    entry,
+                    depth,
+                    confirm,
+                    lifeline,
+                    keep_open,
+                    image,
+                    is_closed,
                     descriptors,
                     settings,
                 },

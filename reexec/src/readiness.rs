@@ -34,3 +34,8 @@ pub(crate) fn time_left(deadline: Option<Instant>) -> PollTimeout {
     // More than poll(2) can express, 24 days, is as good as for ever.
     PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
 }
+
+/// `None` is never.
+pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}

@@ -1,6 +1,6 @@
 //! Waiting for many children at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -13,8 +13,9 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::background::END_GRACE;
 use crate::child::ABOUT_TO_END;
-use crate::readiness::time_left;
+use crate::readiness::{earliest, time_left};
 use crate::{Child, Usage, sys};
 
 /// What stands for SIGCHLD among the keys of children.
@@ -48,6 +49,8 @@ const SIGCHLD_KEY: u64 = u64::MAX;
 pub struct Reaper<T> {
     epoll: Epoll,
     children: BTreeMap<u64, (Child, T)>,
+    /// The keys of those without a pidfd.
+    inexact: BTreeSet<u64>,
     next_key: u64,
     /// The process that made it; what a forked copy has is a copy.
     owner: u32,
@@ -80,6 +83,7 @@ impl<T> Reaper<T> {
         Ok(Self {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             children: BTreeMap::new(),
+            inexact: BTreeSet::new(),
             next_key: 0,
             owner: process::id(),
             strangers: None,
@@ -129,6 +133,9 @@ impl<T> Reaper<T> {
         self.epoll
             .add(&child, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
         self.next_key += 1;
+        if !child.is_exact() {
+            self.inexact.insert(key);
+        }
         self.children.insert(key, (child, owner));
         Ok(())
     }
@@ -162,7 +169,7 @@ impl<T> Reaper<T> {
             // First: a stranger may have ended before SIGCHLD was blocked.
             let mut exits = self.reap_everybody()?;
             let patience = if exits.is_empty() {
-                time_left(deadline)
+                time_left(earliest(deadline, self.next_look()))
             } else {
                 EpollTimeout::ZERO
             };
@@ -175,14 +182,17 @@ impl<T> Reaper<T> {
                     exits.extend(self.reap(event.data()));
                 }
             }
+            exits.extend(self.reap_inexact());
             exits.extend(self.reap_everybody()?);
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if !exits.is_empty() || is_late {
                 return Ok(exits);
             }
-            // Without pidfds: one is about to end, or has executed another program; or else this
-            // was a stranger's signal. Not worth a busy loop.
-            thread::sleep(ABOUT_TO_END);
+            if count > 0 {
+                // Without pidfds: one is about to end, or has executed another program; or else this
+                // was a stranger's signal. Not worth a busy loop.
+                thread::sleep(ABOUT_TO_END);
+            }
         }
     }
 
@@ -203,8 +213,21 @@ impl<T> Reaper<T> {
         self.take(key, status)
     }
 
+    /// When to look at children whose descriptor may be late in telling of their end.
+    fn next_look(&self) -> Option<Instant> {
+        let key = self.inexact.first()?;
+        self.children.get(key)?.0.next_look()
+    }
+
+    /// Those of them that have ended.
+    fn reap_inexact(&mut self) -> Vec<Exit<T>> {
+        let keys: Vec<_> = self.inexact.iter().copied().collect();
+        keys.into_iter().filter_map(|key| self.reap(key)).collect()
+    }
+
     fn take(&mut self, key: u64, status: io::Result<ExitStatus>) -> Option<Exit<T>> {
         let (child, owner) = self.children.remove(&key)?;
+        self.inexact.remove(&key);
         // Explicitly: a forked copy of this process may keep the pidfd open, and with it the
         // entry, which would be reported for ever. There is nothing to do if it fails.
         let _ = self.epoll.delete(&child);
@@ -223,7 +246,7 @@ impl<T> Reaper<T> {
         while self.strangers.is_some() {
             let end = match sys::try_reap_any() {
                 Ok(Some(end)) => end,
-                Err(error) if error.raw_os_error() != Some(libc::ECHILD) => return Err(error),
+                Err(error) if !sys::is(&error, libc::ECHILD) => return Err(error),
                 Ok(None) | Err(_) => break,
             };
             let id = end.pid.unsigned_abs();
@@ -284,6 +307,10 @@ impl<T> Drop for Reaper<T> {
         // All of them before the first is waited for, so that they end at the same time.
         for (child, _) in self.children.values() {
             let _ = child.kill();
+        }
+        let deadline = Instant::now() + END_GRACE;
+        for (child, _) in self.children.values() {
+            child.release(deadline);
         }
     }
 }

@@ -9,7 +9,9 @@ use std::os::unix::ffi::OsStringExt;
 use nix::sys::prctl;
 use nix::sys::resource::setrlimit;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, setsid};
+use nix::unistd::{
+    Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid, setsid,
+};
 
 use crate::codec::{Input, put_bytes, put_i32, put_u32, put_u64};
 use crate::sys;
@@ -35,6 +37,26 @@ pub(crate) enum Setting {
 }
 
 impl Setting {
+    /// Why no child can be started with this; `None` if one can.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        /// (uid_t) -1 and (gid_t) -1: "no change" in setresuid(2) and setresgid(2).
+        const NO_CHANGE: u32 = u32::MAX;
+        match self {
+            Setting::User(NO_CHANGE) => Some(format!("there is no user {NO_CHANGE}")),
+            Setting::Group(NO_CHANGE) => Some(format!("there is no group {NO_CHANGE}")),
+            Setting::Groups(groups) if groups.contains(&NO_CHANGE) => {
+                Some(format!("there is no group {NO_CHANGE}"))
+            }
+            Setting::Umask(mask) if *mask > 0o777 => Some(format!(
+                "umask: {mask:#o} has bits that are not permissions"
+            )),
+            Setting::CurrentDir(path) if path.contains(&0) => {
+                Some("the directory's name contains a NUL byte".to_owned())
+            }
+            _ => None,
+        }
+    }
+
     /// What is being done, for the error.
     pub(crate) fn step(&self) -> String {
         match self {
@@ -70,19 +92,24 @@ impl Setting {
                 hard,
             } => setrlimit(resource.number(), *soft, *hard)?,
             Setting::Nice(increment) => sys::nice(*increment)?,
-            Setting::Umask(mask) => drop(umask(Mode::from_bits_truncate(*mask))),
+            Setting::Umask(mask) => drop(umask(Mode::from_bits_retain(*mask))),
             Setting::Groups(groups) => {
                 let groups: Vec<_> = groups.iter().copied().map(Gid::from_raw).collect();
                 setgroups(&groups)?;
+                verify(sorted(getgroups()?), sorted(groups))?;
             }
             // The saved ids, too: a process could return to one that is left.
             Setting::Group(gid) => {
                 let gid = Gid::from_raw(*gid);
                 setresgid(gid, gid, gid)?;
+                let found = getresgid()?;
+                verify([found.real, found.effective, found.saved], [gid; 3])?;
             }
             Setting::User(uid) => {
                 let uid = Uid::from_raw(*uid);
                 setresuid(uid, uid, uid)?;
+                let found = getresuid()?;
+                verify([found.real, found.effective, found.saved], [uid; 3])?;
             }
             Setting::CurrentDir(path) => env::set_current_dir(OsString::from_vec(path.clone()))?,
             Setting::NoNewPrivileges => prctl::set_no_new_privs()?,
@@ -157,6 +184,21 @@ impl Setting {
             8 => Setting::NoNewPrivileges,
             _ => return None,
         })
+    }
+}
+
+/// The kernel keeps them in an order of its own.
+fn sorted(mut groups: Vec<Gid>) -> Vec<Gid> {
+    groups.sort_by_key(|group| group.as_raw());
+    groups
+}
+
+/// Fails unless the ids are what they were set to. The kernel takes some values for "no change", and
+/// a filter can skip the call and report success: the child would run with its parent's rights.
+fn verify<T: PartialEq>(found: T, wanted: T) -> io::Result<()> {
+    match found == wanted {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::EPERM)),
     }
 }
 

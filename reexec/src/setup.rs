@@ -9,25 +9,18 @@ use std::time::Instant;
 
 use nix::sys::prctl;
 
-use crate::control::{CONTROL_FD, Control};
 use crate::message::{Launch, Report};
 use crate::readiness::wait_readable;
 use crate::{descriptors, sys, threads};
 
 const DESCRIPTORS: &str = "/proc/self/fd";
 
-/// The control channel that our parent left us; `None` in an ordinary start.
-pub(crate) fn control_channel() -> Option<Control> {
-    if !sys::with_descriptor(CONTROL_FD, Control::is_at)? {
-        return None;
-    }
-    sys::take_inherited(CONTROL_FD).ok().map(Control::from_fd)
-}
+/// After the standard streams.
+const FIRST_UNDECLARED: RawFd = 3;
 
 /// Applies what the parent asked for, in the order that works.
 pub(crate) fn apply(launch: &Launch) -> Result<(), Report> {
-    // First what was declared becomes ours, and so close-on-exec; what is left over without that
-    // flag was leaked into us.
+    // First what was declared becomes ours, and so close-on-exec.
     let lifeline = match launch.lifeline {
         Some((fd, signal)) => Some((
             step("taking the lifeline", sys::take_inherited(fd))?,
@@ -38,9 +31,20 @@ pub(crate) fn apply(launch: &Launch) -> Result<(), Report> {
     if let Some(fd) = launch.keep_open {
         descriptors::keep_open(step("taking the handle's end", sys::take_inherited(fd))?);
     }
+    if let Some(fd) = launch.image {
+        drop(step("closing the sealed copy", sys::take_inherited(fd))?);
+    }
     step("taking the descriptors", take(&launch.descriptors))?;
-    step("closing undeclared descriptors", close_undeclared(launch))?;
-    step("naming the process", set_name(&launch.entry))?;
+    if !launch.is_closed {
+        // What is left over was leaked into us, or opened since by code that ran before `main`,
+        // such as the constructor of a preloaded library. As it may be the latter, it is not ours
+        // to close: its number would be reused, and its owner would write into what somebody else
+        // has opened.
+        let marked = sys::close_on_exec_from(FIRST_UNDECLARED);
+        step("setting close-on-exec on undeclared descriptors", marked)?;
+    }
+    // Where that is refused, a name is lost, and nothing else.
+    let _ = set_name(&launch.entry);
     if let Some((lifeline, signal)) = lifeline {
         step("tying the process to its parent", tie(lifeline, signal))?;
     }
@@ -78,40 +82,21 @@ pub fn clean_start() -> io::Result<()> {
     close_inherited()
 }
 
-/// A launcher that forgets close-on-exec leaks into its children, and into theirs.
-fn close_undeclared(launch: &Launch) -> io::Result<()> {
-    match fs::metadata(DESCRIPTORS) {
-        Ok(folder) if folder.len() == number_declared(launch) => Ok(()),
-        _ => close_inherited(),
-    }
-}
-
 /// Closes what has come through exec and was not made close-on-exec since.
 fn close_inherited() -> io::Result<()> {
-    const FIRST: RawFd = 3;
     let Ok(open) = fs::read_dir(DESCRIPTORS) else {
         // No /proc here. What has been leaked then stays open, but goes no further.
-        return sys::close_on_exec_from(FIRST);
+        return sys::close_on_exec_from(FIRST_UNDECLARED);
     };
     for entry in open {
         let name = entry?.file_name();
         if let Some(fd) = name.to_str().and_then(|name| name.parse().ok())
-            && fd >= FIRST
+            && fd >= FIRST_UNDECLARED
         {
             sys::close_if_inherited(fd);
         }
     }
     Ok(())
-}
-
-/// How many descriptors there are if none was leaked. Since Linux 6.2 that is the size of the
-/// folder /proc/self/fd, and before 0: see proc_pid_fd(5). Asking for it is so much faster than
-/// reading the folder that it shows in the time of a spawn.
-fn number_declared(launch: &Launch) -> u64 {
-    const STREAMS_AND_CONTROL: usize = 4;
-    let optional = [launch.lifeline.is_some(), launch.keep_open.is_some()];
-    let optional = optional.into_iter().filter(|is_there| *is_there).count();
-    (STREAMS_AND_CONTROL + optional + launch.descriptors.len()) as u64
 }
 
 fn set_name(entry: &str) -> io::Result<()> {

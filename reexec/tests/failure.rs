@@ -61,6 +61,7 @@ fn main() -> ExitCode {
             a_name_given_to_two_descriptors_is_refused,
             names_that_are_too_long_are_refused_at_once,
             an_error_becomes_an_io_error_and_can_be_had_back,
+            the_number_of_a_failed_call_is_kept,
             what_was_to_be_handed_over_is_still_there_after_a_failure,
             what_is_left_behind_would_be_noticed,
             a_main_that_goes_on_in_the_child_cannot_start_another,
@@ -189,20 +190,26 @@ fn names_that_are_too_long_are_refused_at_once() {
 }
 
 fn an_error_becomes_an_io_error_and_can_be_had_back() {
-    let error = reexec::command("noSuchEntry").status().unwrap_err();
+    let error = io::Error::from(reexec::command("noSuchEntry").status().unwrap_err());
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     assert!(matches!(
         error.downcast::<Error>().unwrap().stage(),
         Stage::UnknownEntry
     ));
+}
 
+/// Callers decide by it whether to try again.
+fn the_number_of_a_failed_call_is_kept() {
     let mut command = reexec::command("childProcess");
     let error = command.arg("x".repeat(200_000)).spawn().unwrap_err();
     assert!(error.source().unwrap().to_string().contains("too long"));
-    assert_eq!(
-        io::Error::from(error).kind(),
-        io::ErrorKind::ArgumentListTooLong
-    );
+    assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
+    assert_eq!(error.kind(), io::ErrorKind::ArgumentListTooLong);
+    let error = io::Error::from(error);
+    assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
+
+    let error = io::Error::from(command.output().unwrap_err());
+    assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
 }
 
 fn what_was_to_be_handed_over_is_still_there_after_a_failure() {

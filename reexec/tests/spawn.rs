@@ -352,7 +352,7 @@ fn spawn_in_another_root() {
 }
 
 fn self_exe_executes_this_program() {
-    let mut program = Command::new(reexec::self_exe());
+    let mut program = Command::new(reexec::self_exe().unwrap());
     assert_eq!(
         stdout_of(program.args(["as", "spawn"])),
         "[\"printArguments\"]\n"

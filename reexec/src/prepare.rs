@@ -1,0 +1,202 @@
+//! Everything a start needs, made before there is a process, so that a failure leaves none.
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+use nix::fcntl::OFlag;
+use nix::unistd::{Uid, pipe2};
+
+use crate::command::{Source, Stdio, Unset};
+use crate::control::{CONTROL_FD, Control, LAUNCH_MAX};
+use crate::handle::PendingHandle;
+use crate::layout::{Layout, Pipes};
+use crate::message::Launch;
+use crate::setting::Setting;
+use crate::validate::{c_string, invalid};
+use crate::{Command, Stage, entry, program, sys};
+
+/// What there is before the child.
+pub(crate) struct Prepared {
+    /// What the child executes.
+    pub(crate) program: CString,
+    pub(crate) argv: Vec<CString>,
+    pub(crate) env: Vec<CString>,
+    /// The child's descriptors.
+    pub(crate) layout: Layout,
+    /// The parent's ends of the standard streams.
+    pub(crate) pipes: Pipes,
+    /// The parent's end.
+    pub(crate) control: Control,
+    /// The write end of the lifeline.
+    pub(crate) tie: Option<OwnedFd>,
+    pub(crate) pending: PendingHandle,
+    /// Whether the spawn is to close every descriptor that is not in the layout.
+    pub(crate) closes: bool,
+    /// What the child is told, encoded.
+    pub(crate) launch: Vec<u8>,
+}
+
+impl Prepared {
+    pub(crate) fn new(command: &Command, unset: Unset, confirm: bool) -> Result<Self, Stage> {
+        let argv = argv(command)?;
+        let env = environment(command)?;
+        let [stdin, stdout, stderr] = streams(command, unset);
+        let mut layout = Layout::new(command.descriptors.len());
+        let mut pipes = Pipes::default();
+        step("preparing stdin", pipes.add_stdin(&mut layout, stdin))?;
+        step("preparing stdout", pipes.add_stdout(&mut layout, stdout))?;
+        step("preparing stderr", pipes.add_stderr(&mut layout, stderr))?;
+        let control = step("making the control channel", control(&mut layout))?;
+        let lifeline = step(
+            "making the lifeline",
+            lifeline(&mut layout, command.death_signal),
+        )?;
+        let (tie, lifeline) = lifeline.unzip();
+        let (pending, childs) = step("preparing the handle", PendingHandle::new())?;
+        let keep_open = childs.map(|fd| layout.give_next(fd)).transpose();
+        let keep_open = step("preparing the handle", keep_open)?;
+        let descriptors = descriptors(command, &mut layout)?;
+        let (program, image) = program(command, &mut layout)?;
+        let closes = sys::can_close_from();
+        let launch = Launch {
+            entry: command.entry.clone(),
+            depth: entry::depth() + 1,
+            confirm,
+            lifeline,
+            keep_open,
+            image,
+            is_closed: closes,
+            descriptors,
+            settings: settings(command),
+        };
+        Ok(Self {
+            program,
+            argv,
+            env,
+            layout,
+            pipes,
+            control,
+            tie,
+            pending,
+            closes,
+            launch: encode(&launch)?,
+        })
+    }
+}
+
+fn argv(command: &Command) -> Result<Vec<CString>, Stage> {
+    let name = OsString::from(&command.entry);
+    let all = [&name].into_iter().chain(&command.args);
+    all.map(|arg| c_string(arg.clone())).collect()
+}
+
+fn environment(command: &Command) -> Result<Vec<CString>, Stage> {
+    command.environment().map(c_string).collect()
+}
+
+/// What was set, or else the default.
+fn streams(command: &Command, unset: Unset) -> [Option<&Stdio>; 3] {
+    static NULL: Stdio = Stdio(Source::Null);
+    static PIPED: Stdio = Stdio(Source::Piped);
+    let [stdin, stdout, stderr] =
+        [&command.stdin, &command.stdout, &command.stderr].map(Option::as_ref);
+    match unset {
+        Unset::Inherited => [stdin, stdout, stderr],
+        Unset::Captured => [
+            stdin.or(Some(&NULL)),
+            stdout.or(Some(&PIPED)),
+            stderr.or(Some(&PIPED)),
+        ],
+    }
+}
+
+fn control(layout: &mut Layout) -> io::Result<Control> {
+    let (ours, childs) = Control::pair()?;
+    layout.give(childs.into(), CONTROL_FD)?;
+    Ok(ours)
+}
+
+/// A pipe whose only write end is ours: the child gets a signal when that is closed, by us or by
+/// our end. Each child has a pipe of its own, because the receiver of the signal is a property of
+/// the open file, which they would share.
+fn lifeline(
+    layout: &mut Layout,
+    death_signal: Option<i32>,
+) -> io::Result<Option<(OwnedFd, (RawFd, i32))>> {
+    let Some(signal) = death_signal else {
+        return Ok(None);
+    };
+    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+    let number = layout.give_next(read)?;
+    Ok(Some((write, (number, signal))))
+}
+
+/// The numbers at which the child gets what is passed by name.
+fn descriptors(command: &Command, layout: &mut Layout) -> Result<Vec<(String, RawFd)>, Stage> {
+    let mut descriptors = Vec::new();
+    for (name, fd) in &command.descriptors {
+        let fd = fd.as_ref().ok_or_else(|| {
+            invalid(format!(
+                "the descriptor {name:?} went to the child started before; pass another"
+            ))
+        })?;
+        let number = step("passing a descriptor", layout.lend_next(fd.as_fd()))?;
+        descriptors.push((name.clone(), number));
+    }
+    Ok(descriptors)
+}
+
+/// What the child executes. With the number of the sealed copy, if it is that.
+fn program(command: &Command, layout: &mut Layout) -> Result<(CString, Option<RawFd>), Stage> {
+    if let Some(path) = &command.executable {
+        return Ok((c_string(path.clone().into_os_string())?, None));
+    }
+    if command.sealed {
+        let copy = program::sealed_copy().and_then(|copy| layout.lend_next(copy.as_fd()));
+        let number = step("making a sealed copy of the program", copy)?;
+        // It is the child that looks this up, among its own descriptors.
+        let path = c_string(format!("/proc/self/fd/{number}").into())?;
+        return Ok((path, Some(number)));
+    }
+    let program = step("finding the program's own file", program::executable())?;
+    Ok((program, None))
+}
+
+/// In the order in which they are to be applied.
+fn settings(command: &Command) -> Vec<Setting> {
+    let mut settings = command.settings.clone();
+    let has = |wanted: fn(&Setting) -> bool| settings.iter().any(wanted);
+    let user = has(|setting| matches!(setting, Setting::User(_)));
+    let groups = has(|setting| matches!(setting, Setting::Groups(_)));
+    if user && !groups && Uid::effective().is_root() {
+        // As std does. Otherwise the new user would keep root's groups.
+        settings.push(Setting::Groups(Vec::new()));
+    }
+    settings.sort();
+    settings
+}
+
+/// What the child is told fits into one packet of the control channel, or is refused.
+fn encode(launch: &Launch) -> Result<Vec<u8>, Stage> {
+    let message = launch.encode();
+    if message.len() <= LAUNCH_MAX {
+        return Ok(message);
+    }
+    let groups = launch.settings.iter().map(|setting| match setting {
+        Setting::Groups(groups) => groups.len(),
+        _ => 0,
+    });
+    Err(invalid(format!(
+        "{} bytes for the names of the entry, of {} descriptors and of the directory, and for {} \
+         groups; a child can be told {LAUNCH_MAX} at most",
+        message.len(),
+        launch.descriptors.len(),
+        groups.sum::<usize>(),
+    )))
+}
+
+/// Wraps what went wrong before there was a child.
+pub(crate) fn step<T>(step: &'static str, result: io::Result<T>) -> Result<T, Stage> {
+    result.map_err(|source| Stage::Prepare { step, source })
+}

@@ -1,0 +1,82 @@
+//! fork(2) and _exit(2).
+
+use std::io;
+use std::ptr;
+
+use libc::pid_t;
+
+use super::signal::{empty_set, full_set, set_default};
+
+/// Which process we are in after [`fork`].
+pub(crate) enum Forked {
+    Parent(pid_t),
+    Child,
+}
+
+/// `fork(2)`; the child starts with an empty signal mask and no handlers of its parent.
+///
+/// Signals are held back over the fork. Otherwise: the parent has a handler that writes to its
+/// self-pipe; a signal meets the child before it has reset anything; the child's copy of the
+/// handler writes to the *parent's* pipe, and the parent acts on a signal it never got.
+///
+/// With `new_group`, the child is alone in a process group before any signal meets it, and what had
+/// come for the group of its parent by then is forgotten: it is the parent's to act on.
+///
+/// The caller must have made sure that the process has one thread.
+pub(crate) fn fork(new_group: bool) -> io::Result<Forked> {
+    let all = full_set();
+    let mut before = empty_set();
+    // SAFETY: the sets are initialised and outlive the calls. With one thread, the child is a
+    // complete copy: no lock is held by a thread that it does not have.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
+        let pid = libc::fork();
+        if pid == 0 {
+            if new_group {
+                libc::setpgid(0, 0);
+                forget_pending();
+            }
+            remove_handlers();
+            before = empty_set();
+        }
+        let error = io::Error::last_os_error();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        match pid {
+            -1 => Err(error),
+            0 => Ok(Forked::Child),
+            pid => Ok(Forked::Parent(pid)),
+        }
+    }
+}
+
+/// To ignore a signal is also to discard it where it is held back. The caller resets that.
+fn forget_pending() {
+    let mut pending = empty_set();
+    // SAFETY: the set is initialised, and written to by the first call only. Ignoring a signal runs
+    // no code of ours.
+    unsafe {
+        libc::sigpending(&raw mut pending);
+        for signal in 1..=libc::SIGRTMAX() {
+            if libc::sigismember(&raw const pending, signal) == 1 {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+        }
+    }
+}
+
+/// Resets to default what the parent had handled or ignored. Except `SIGPIPE`, which Rust programs
+/// ignore from birth, and so does this copy of one; and those by which std tells of a stack
+/// overflow, which it will tell of in the copy, too.
+fn remove_handlers() {
+    for signal in 1..=libc::SIGRTMAX() {
+        if ![libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS].contains(&signal) {
+            set_default(signal);
+        }
+    }
+}
+
+/// Ends this process without running what the parent's code has registered for its own end.
+pub(crate) fn exit_now(code: u8) -> ! {
+    // SAFETY: _exit(2) runs no code of the process.
+    unsafe { libc::_exit(code.into()) }
+}

@@ -1,0 +1,30 @@
+//! getpriority(2), setpriority(2) and getauxval(3).
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::io;
+
+use super::checked;
+
+/// nice(2), with errors that can be told from values.
+pub(crate) fn nice(increment: c_int) -> io::Result<()> {
+    // SAFETY: integers only. 0 is the calling process.
+    unsafe {
+        let raw = libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0);
+        // The system call returns 20 - nice, so that it is never negative.
+        let current = 20 - checked(raw)? as c_int;
+        let wanted = current.saturating_add(increment).clamp(-20, 19);
+        checked(libc::setpriority(libc::PRIO_PROCESS, 0, wanted).into()).map(drop)
+    }
+}
+
+/// The path that was given to execve(2) when this program was started.
+pub(crate) fn path_executed_by() -> CString {
+    // SAFETY: the value is 0, or a pointer to a string that the kernel put on our stack at exec,
+    // and that nobody writes to.
+    unsafe {
+        match libc::getauxval(libc::AT_EXECFN) {
+            0 => CString::default(),
+            path => CStr::from_ptr(path as *const c_char).to_owned(),
+        }
+    }
+}
