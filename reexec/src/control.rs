@@ -146,8 +146,9 @@ fn is_hello_at(fd: RawFd) -> io::Result<bool> {
     match retry(|| Ok(recv(fd, &mut hello, flags)?)) {
         Ok(length) => Ok(hello[..length] == *HELLO),
         Err(error) if is_no_channel(&error) => Ok(false),
-        // The hello is there before the child is. But a filter can give this answer, too.
-        Err(error) if sys::is(&error, libc::EAGAIN) && !sys::is_readable(fd)? => Ok(false),
+        // A filter can give any answer. But the hello is there before the child is, so where there
+        // is nothing to read, there is no channel.
+        Err(_) if !sys::is_readable(fd)? => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -109,16 +109,22 @@ fn add(name: &str, entry: Entry, multicall: bool) {
 /// ```
 ///
 /// `None` in an ordinary start, also when somebody started the program by hand with an entry's
-/// name as `argv[0]`, unless that entry is a [multi-call](register_multicall) one. `Some(code)` in a child, after the function has run; `code` is what it
-/// returned, [`EXIT_UNKNOWN_ENTRY`] if there is none under the name, or [`EXIT_SETUP_FAILED`].
+/// name as `argv[0]`, unless that entry is a [multi-call](register_multicall) one. `Some(code)` in a
+/// child, after the function has run; `code` is what it returned, [`EXIT_UNKNOWN_ENTRY`] if there is
+/// none under the name, or [`EXIT_SETUP_FAILED`].
 /// In a child, `main` has to return that code, as above: the rest of it is not for children.
 ///
-/// In the child, in this order, before the function runs: everything that came through exec
-/// undeclared is closed; the process is named after the entry (15 bytes of it, see
-/// `PR_SET_NAME` in prctl(2)), so that `ps` shows it, also as a zombie; the tie to the parent
-/// process is armed.
+/// In the child, in this order, before the function runs: it takes the descriptors that were handed
+/// over; the process is named after the entry (15 bytes of it, see `PR_SET_NAME` in prctl(2)), so that
+/// `ps` shows it, also as a zombie; the tie to the parent process is armed; the command's settings are
+/// applied.
 ///
-/// Call it while the process has one thread. It is cheap in an ordinary start: one system call.
+/// Call it while the process has one thread, and before anything changes the root or the working
+/// directory: it takes down which file is running. It is cheap in an ordinary start: three or four
+/// system calls.
+///
+/// In a process that cannot tell whether it is a child, because a seccomp filter refuses every question
+/// that could, this is `Some` with [`EXIT_SETUP_FAILED`], after a sentence on stderr.
 #[must_use = "main has to return this code, or a child runs the rest of main, too"]
 pub fn init() -> Option<ExitCode> {
     if INIT_CALLED.swap(true, Ordering::SeqCst) {

@@ -1,5 +1,6 @@
 //! Why a child could not be started, and at which stage.
 
+use std::borrow::Cow;
 use std::error;
 use std::fmt;
 use std::io;
@@ -144,7 +145,7 @@ impl Stage {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot start {}: ", self.entry)?;
+        write!(f, "cannot start {}: ", shortened(&self.entry))?;
         match &self.stage {
             Stage::InitNotCalled => write!(
                 f,
@@ -181,14 +182,15 @@ impl fmt::Display for Error {
                 if status.success() {
                     "; is init() the first statement of main?"
                 } else {
-                    ""
+                    "; if the program runs under valgrind, or through its loader, see \
+                     Command::executable"
                 }
             ),
             Stage::UnknownEntry => write!(
                 f,
                 "nothing is registered under this name; call reexec::register(\"{}\", …) before \
                  reexec::init()",
-                self.entry
+                shortened(&self.entry)
             ),
             Stage::SetUp { step, source } => write!(f, "in the child, {step} failed: {source}"),
             Stage::NotReady { timeout } => {
@@ -199,6 +201,15 @@ impl fmt::Display for Error {
             }
             Stage::Wait { source } => source.fmt(f),
         }
+    }
+}
+
+/// As much of a name as belongs into a message: the beginning of one that is very long.
+pub(crate) fn shortened(name: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 200;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}… ({} bytes)", &name[..end], name.len()).into(),
+        None => name.into(),
     }
 }
 

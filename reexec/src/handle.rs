@@ -142,9 +142,13 @@ impl Handle {
                 result => return result,
             },
         }
-        match sys::is_unreaped(self.wait_target()) {
-            true => sys::kill(self.pid, signal),
-            false => gone(),
+        if !sys::is_unreaped(self.wait_target()) {
+            return gone();
+        }
+        match sys::kill(self.pid, signal) {
+            // One that we may not signal does not tell by that whether it has ended.
+            Err(_) if sys::has_ended(self.wait_target()) => Ok(()),
+            result => result,
         }
     }
 }

@@ -9,6 +9,7 @@ use nix::unistd::{Uid, pipe2};
 
 use crate::command::{Source, Stdio, Unset};
 use crate::control::{CONTROL_FD, Control, LAUNCH_MAX};
+use crate::error::shortened;
 use crate::handle::PendingHandle;
 use crate::layout::{Layout, Pipes};
 use crate::message::Launch;
@@ -138,7 +139,8 @@ fn descriptors(command: &Command, layout: &mut Layout) -> Result<Vec<(String, Ra
     for (name, fd) in &command.descriptors {
         let fd = fd.as_ref().ok_or_else(|| {
             invalid(format!(
-                "the descriptor {name:?} went to the child started before; pass another"
+                "the descriptor {:?} went to the child started before; pass another",
+                shortened(name)
             ))
         })?;
         let number = step("passing a descriptor", layout.lend_next(fd.as_fd()))?;

@@ -38,7 +38,7 @@ impl FileId {
 struct Program {
     /// The file that is running; an error if that could not be found out.
     file: io::Result<FileId>,
-    /// The path that it was executed by, made absolute; `None` if the directory had no name.
+    /// The path that it was executed by, made absolute.
     path: Option<CString>,
     /// The directory that this path starts from.
     root: io::Result<FileId>,
@@ -54,17 +54,30 @@ pub(crate) fn identify() {
 
 fn program() -> &'static Program {
     PROGRAM.get_or_init(|| {
-        let path = absolute(sys::path_executed_by());
-        let by_path = || path.as_deref().map_or_else(|| Err(not_found()), FileId::at);
+        let executed_by = sys::path_executed_by();
+        // A directory named /proc may be an ordinary one. If the kernel has executed its link, as it
+        // does for each of our children, it is not.
+        let is_linked = executed_by.as_c_str() == LINK || is_proc();
+        let path = absolute(executed_by);
+        let file = match &path {
+            _ if is_linked => FileId::at(LINK),
+            Some(path) => FileId::at(path),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
         Program {
-            file: FileId::at(LINK).or_else(|_| by_path()),
-            root: FileId::at(c"/"),
+            file,
             path,
+            root: FileId::at(c"/"),
         }
     })
 }
 
+/// `None` if there is no such path: the program was executed by a descriptor (execveat(2)), or the
+/// working directory has no name.
 fn absolute(path: CString) -> Option<CString> {
+    if path.as_bytes().starts_with(b"/dev/fd/") {
+        return None;
+    }
     if path.as_bytes().starts_with(b"/") {
         return Some(path);
     }
@@ -137,10 +150,6 @@ fn is_proc() -> bool {
 fn is_missing(error: &io::Error) -> bool {
     let missing = [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ELOOP];
     missing.iter().any(|errno| sys::is(error, *errno))
-}
-
-fn not_found() -> io::Error {
-    io::ErrorKind::NotFound.into()
 }
 
 fn unusable(reason: &str) -> io::Error {

@@ -14,6 +14,7 @@ use nix::unistd::{
 };
 
 use crate::codec::{Input, put_bytes, put_i32, put_u32, put_u64};
+use crate::error::shortened;
 use crate::sys;
 
 /// One such thing. They are applied in the order of these variants: what takes privileges comes
@@ -70,14 +71,15 @@ impl Setting {
             }
             Setting::Nice(increment) => format!("adding {increment} to the nice value"),
             Setting::Umask(mask) => format!("setting the umask to {mask:03o}"),
+            Setting::Groups(groups) if groups.len() > 8 => {
+                format!("setting {} supplementary groups", groups.len())
+            }
             Setting::Groups(groups) => format!("setting the supplementary groups to {groups:?}"),
             Setting::Group(gid) => format!("becoming group {gid}"),
             Setting::User(uid) => format!("becoming user {uid}"),
             Setting::CurrentDir(path) => {
-                format!(
-                    "changing to the directory {}",
-                    String::from_utf8_lossy(path)
-                )
+                let path = String::from_utf8_lossy(path);
+                format!("changing to the directory {}", shortened(&path))
             }
             Setting::NoNewPrivileges => "setting no_new_privs".to_owned(),
         }
@@ -112,7 +114,10 @@ impl Setting {
                 verify([found.real, found.effective, found.saved], [uid; 3])?;
             }
             Setting::CurrentDir(path) => env::set_current_dir(OsString::from_vec(path.clone()))?,
-            Setting::NoNewPrivileges => prctl::set_no_new_privs()?,
+            Setting::NoNewPrivileges => {
+                prctl::set_no_new_privs()?;
+                verify(prctl::get_no_new_privs()?, true)?;
+            }
         }
         Ok(())
     }
@@ -193,8 +198,8 @@ fn sorted(mut groups: Vec<Gid>) -> Vec<Gid> {
     groups
 }
 
-/// Fails unless the ids are what they were set to. The kernel takes some values for "no change", and
-/// a filter can skip the call and report success: the child would run with its parent's rights.
+/// Fails unless the rights are what they were set to. The kernel takes some ids for "no change", and
+/// a filter can skip a call and report success: the child would run with its parent's rights.
 fn verify<T: PartialEq>(found: T, wanted: T) -> io::Result<()> {
     match found == wanted {
         true => Ok(()),

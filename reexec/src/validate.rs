@@ -4,6 +4,7 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 use crate::command::{Source, Stdio};
+use crate::error::shortened;
 use crate::setting::Setting;
 use crate::{Command, Stage, entry, sys};
 
@@ -61,7 +62,10 @@ fn refuse_names_given_twice(command: &Command) -> Result<(), Stage> {
     let mut names: Vec<_> = names.collect();
     names.sort();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(invalid(format!("two descriptors are named {:?}", pair[0]))),
+        Some(pair) => {
+            let name = shortened(pair[0]);
+            Err(invalid(format!("two descriptors are named {name:?}")))
+        }
         None => Ok(()),
     }
 }
@@ -85,7 +89,7 @@ fn refuse_spent_streams(command: &Command) -> Result<(), Stage> {
 pub(crate) fn c_string(string: OsString) -> Result<CString, Stage> {
     CString::new(string.into_vec()).map_err(|error| {
         let string = String::from_utf8_lossy(&error.into_vec()).into_owned();
-        invalid(format!("{string:?} contains a NUL byte"))
+        invalid(format!("{:?} contains a NUL byte", shortened(&string)))
     })
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn socket_type(fd: RawFd) -> io::Result<c_int> {
     Ok(kind)
 }
 
-/// Asks whether a read from this number would not have to wait.
+/// Asks whether there is something to read, or an end; no if no descriptor has this number.
 pub(crate) fn is_readable(fd: RawFd) -> io::Result<bool> {
     let mut polled = libc::pollfd {
         fd,
@@ -73,7 +73,7 @@ pub(crate) fn is_readable(fd: RawFd) -> io::Result<bool> {
     };
     // SAFETY: a pointer to one structure, and the number one.
     let ready = retry(|| checked(unsafe { libc::poll(&raw mut polled, 1, 0) }.into()))?;
-    Ok(ready > 0)
+    Ok(ready > 0 && polled.revents & libc::POLLNVAL == 0)
 }
 
 /// Takes over a descriptor that our parent put at this number, and makes it close-on-exec.

@@ -26,7 +26,7 @@ pub(crate) use signal::{
     unblock_signals,
 };
 pub(crate) use spawn::{SpawnError, SpawnSpec, can_close_from, spawn};
-pub(crate) use wait::{WaitTarget, await_end, is_unreaped, try_reap, try_reap_any};
+pub(crate) use wait::{WaitTarget, await_end, has_ended, is_unreaped, try_reap, try_reap_any};
 
 /// For calls that return an error number.
 fn check(errno: c_int) -> io::Result<()> {

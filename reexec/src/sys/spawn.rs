@@ -67,9 +67,11 @@ fn blame(
             // A filter may refuse one of the two calls that can say so.
             || actions.open_nothing().is_ok() && ends_with_enoent(actions, attributes)
     };
-    let nothing = || FileActions::new().ok().zip(self::attributes(None).ok());
-    let is_possible = nothing().is_some_and(|(mut none, plain)| get_through(&mut none, &plain));
-    if !is_possible || is(&error, libc::EAGAIN) {
+    let makes_process = || {
+        let nothing = FileActions::new().ok().zip(self::attributes(None).ok());
+        nothing.is_some_and(|(mut none, plain)| get_through(&mut none, &plain))
+    };
+    if is(&error, libc::EAGAIN) || !makes_process() {
         return SpawnError::Process(error);
     }
     let joins =
@@ -86,7 +88,8 @@ fn blame(
 /// Whether a spawn with these actions and attributes comes to its last step, which fails with
 /// `ENOENT`: there is no file with an empty name.
 fn ends_with_enoent(actions: &FileActions, attributes: &Attributes) -> bool {
-    let end = posix_spawn(c"", &[], &[], actions, attributes);
+    let nothing = [c"".to_owned()]; // an argument, as some kernels warn of a program without any
+    let end = posix_spawn(c"", &nothing, &[], actions, attributes);
     end.is_err_and(|error| is(&error, libc::ENOENT))
 }
 

@@ -67,6 +67,12 @@ pub(crate) fn is_unreaped(child: WaitTarget<'_>) -> bool {
     !end.is_err_and(|error| is(&error, libc::ECHILD))
 }
 
+/// Whether the child has ended, as far as the kernel says. Leaves it unreaped.
+pub(crate) fn has_ended(child: WaitTarget<'_>) -> bool {
+    let end = wait(child, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT);
+    matches!(end, Ok(Some(_)))
+}
+
 /// By the pidfd; by the number if there is none, or if the kernel or a filter refuses it.
 fn wait(child: WaitTarget<'_>, flags: c_int) -> io::Result<Option<End>> {
     if let Some(pidfd) = child.pidfd {
