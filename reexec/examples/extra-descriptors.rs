@@ -49,7 +49,8 @@ fn parent() -> io::Result<()> {
         let child = reexec::command("becomeCat")
             .fd("extra", extra)
             .stdin(reexec::Stdio::piped())
-            .spawn()?;
+            .spawn()
+            .map_err(io::Error::other)?; // the whole sentence, not only the error number
         say(&format!("My pid is: {}", child.id()))?;
         wait_for_enter()?;
         child.wait().map(drop)

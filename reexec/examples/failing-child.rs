@@ -8,6 +8,7 @@
 mod common;
 
 use std::env;
+use std::error::Error;
 use std::io;
 use std::process::{self, Command, ExitCode};
 
@@ -28,14 +29,15 @@ fn child_process() -> io::Result<()> {
     Err(io::Error::other("this function fails"))
 }
 
-fn parent() -> io::Result<()> {
+fn parent() -> Result<(), Box<dyn Error>> {
     let Err(error) = Command::new("childProcess").spawn() else {
-        return Err(io::Error::other("there is a program childProcess"));
+        return Err("there is a program childProcess".into());
     };
     say(&format!("As a command: {error}"))?;
 
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
         .spawn()?;
-    say(&format!("Re-executed: {}", child.wait()?))
+    say(&format!("Re-executed: {}", child.wait()?))?;
+    Ok(())
 }

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 use std::env;
+use std::error::Error;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -31,16 +33,17 @@ fn child_process() -> io::Result<()> {
     say("childProcess")
 }
 
-fn parent() -> io::Result<()> {
+fn parent() -> Result<(), Box<dyn Error>> {
     say(&format!("main start, os.Args = [{}]", arguments()))?;
 
     let child = reexec::command("childProcess").spawn()?; // stdin, stdout, stderr are shared
     let status = child.wait()?;
     if !status.success() {
-        return Err(io::Error::other(format!("childProcess failed: {status}")));
+        return Err(format!("childProcess failed: {status}").into());
     }
 
-    say("main exit")
+    say("main exit")?;
+    Ok(())
 }
 
 fn arguments() -> String {
@@ -57,7 +60,7 @@ fn say(line: &str) -> io::Result<()> {
 }
 
 /// The exit code of either process: 0, or 1 after a sentence on stderr.
-fn report(result: io::Result<()>) -> ExitCode {
+fn report(result: Result<(), impl Display>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };

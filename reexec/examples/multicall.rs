@@ -18,13 +18,13 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code; // called as hello or goodbye, by a link or by command()
     }
-    let Ok(status) = reexec::command("hello").status() else {
-        return ExitCode::FAILURE;
-    };
-    if status.success() {
-        say("Nobody called me by name.")
-    } else {
-        ExitCode::FAILURE
+    match reexec::command("hello").status() {
+        Ok(status) if status.success() => say("Nobody called me by name."),
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "multicall: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 mod common;
 
 use std::env;
+use std::error::Error;
 use std::io;
 use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,7 +37,7 @@ fn child(how: &str) -> io::Result<()> {
     wait_for_enter()
 }
 
-fn parent(change: bool) -> io::Result<()> {
+fn parent(change: bool) -> Result<(), Box<dyn Error>> {
     if change {
         VALUE.store(2, Ordering::Relaxed);
     }
@@ -53,8 +54,9 @@ fn parent(change: bool) -> io::Result<()> {
         thread::spawn(thread::park); // to the end of the process
     }
     match reexec::fork() {
-        Err(error) => say(&format!("Refused: {error}")),
+        Err(error) => say(&format!("Refused: {error}"))?,
         Ok(Fork::Child) => reexec::exit_now(0),
-        Ok(Fork::Parent(_)) => say("Forked once more"),
+        Ok(Fork::Parent(_)) => say("Forked once more")?,
     }
+    Ok(())
 }

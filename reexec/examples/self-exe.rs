@@ -8,6 +8,7 @@
 mod common;
 
 use std::env;
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -43,7 +44,7 @@ fn parent() -> io::Result<()> {
     Err(io::Error::other("the copy failed"))
 }
 
-fn copy() -> io::Result<()> {
+fn copy() -> Result<(), Box<dyn Error>> {
     let keep = env::args().any(|arg| arg == "--keep");
     let path = env::current_exe()?;
     let renamed = path.with_file_name("renamed");
@@ -64,7 +65,8 @@ fn copy() -> io::Result<()> {
         found(&env::current_exe()?)
     ))?;
     let status = reexec::command("childProcess").status()?;
-    say(&format!("Deleted, by /proc/self/exe: {status}"))
+    say(&format!("Deleted, by /proc/self/exe: {status}"))?;
+    Ok(())
 }
 
 fn found(program: &Path) -> String {

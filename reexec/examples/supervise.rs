@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use std::env;
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::{self, ExitCode};
 use std::thread;
@@ -50,7 +51,7 @@ fn worker() {
     thread::sleep(Duration::from_secs(60));
 }
 
-fn supervise() -> io::Result<()> {
+fn supervise() -> Result<(), Box<dyn Error>> {
     let mut children = Reaper::new()?;
     let mut starts = [0; SLOTS];
     for slot in 0..SLOTS {
@@ -65,16 +66,22 @@ fn supervise() -> io::Result<()> {
             }
         }
     }
-    stop(children)
+    stop(children)?;
+    Ok(())
 }
 
-fn start(children: &mut Reaper<usize>, starts: &mut [usize], slot: usize) -> io::Result<()> {
+fn start(
+    children: &mut Reaper<usize>,
+    starts: &mut [usize],
+    slot: usize,
+) -> Result<(), Box<dyn Error>> {
     starts[slot] += 1;
     let child = reexec::command("worker")
         .arg(slot.to_string())
         .rlimit(Resource::CoreSize, 0, 0) // one of them aborts
         .spawn()?;
-    children.add(child, slot)
+    children.add(child, slot)?;
+    Ok(())
 }
 
 /// First all are asked, then all have the same time, then what is left is killed.

@@ -111,6 +111,8 @@ impl Control {
         let length = retry(|| Ok(recv(self.0.as_raw_fd(), &mut [], peek)?))?;
         let mut message = vec![0; length];
         if length > 0 {
+            // Taken out of the queue: an end that is closed with something unread in it resets the
+            // other one, which then does not get what it has not read.
             retry(|| Ok(recv(self.0.as_raw_fd(), &mut message, flags)?))?;
         }
         Ok(message)
@@ -129,13 +131,9 @@ impl AsFd for Control {
     }
 }
 
-/// Whether this descriptor has received the hello. Asks three questions, the cheapest first; each
-/// can tell that it is something else, so one that is refused is left to the next.
+/// Whether this descriptor has received the hello. Each of these questions can tell that it is
+/// something else, so one that is refused is left to the next.
 fn is_hello_at(fd: RawFd) -> io::Result<bool> {
-    match sys::descriptor_flags(fd) {
-        Err(error) if sys::is(&error, libc::EBADF) => return Ok(false),
-        _ => {}
-    }
     match sys::socket_type(fd) {
         Ok(kind) if kind != libc::SOCK_SEQPACKET => return Ok(false),
         Err(error) if is_no_channel(&error) => return Ok(false),

@@ -130,10 +130,12 @@ pub fn init() -> Option<ExitCode> {
     if INIT_CALLED.swap(true, Ordering::SeqCst) {
         return None;
     }
-    program::identify();
     match Control::inherited() {
         Ok(Some(control)) => Some(child(control)),
-        Ok(None) => multicall(),
+        Ok(None) => {
+            program::identify(None);
+            multicall()
+        }
         Err(error) => {
             say(format_args!(
                 "descriptor 3 does not tell whether this process is a child, or cannot be taken \
@@ -195,6 +197,7 @@ fn say(message: fmt::Arguments<'_>) {
 
 fn prepare(launch: &Launch) -> Result<Entry, Report> {
     DEPTH.store(launch.depth, Ordering::SeqCst);
+    program::identify(launch.identity);
     setup::apply(launch)?;
     take_entry(|known| known.name == launch.entry).ok_or(Report::UnknownEntry)
 }

@@ -1,5 +1,6 @@
 //! Which descriptors a child gets, at which numbers, and which of them are pipes of ours.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -8,67 +9,78 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
-use crate::command::{Source, Stdio};
+use crate::command::{self, Stdio};
 use crate::control::CONTROL_FD;
 use crate::sys;
 
 /// Which descriptor the child will have at which number: 0 to 2, the control channel, the
 /// lifeline if there is one, what its handle needs, those passed by name, then the sealed copy of
 /// the program if it executes one.
-pub(crate) struct Layout {
-    pub(crate) pairs: Vec<(OwnedFd, RawFd)>,
+pub(crate) struct Layout<'a> {
+    pub(crate) pairs: Vec<(Source<'a>, RawFd)>,
     /// The number after the last one that is given to the child.
     pub(crate) next: RawFd,
-    /// Above every target. Sources lie above it, or the copy made for one target could overwrite
-    /// the source of a later one.
-    floor: RawFd,
 }
 
-impl Layout {
-    pub(crate) fn new(named: usize) -> Self {
-        let next = CONTROL_FD + 1;
-        let lifeline_handle_named_and_copy = 2 + named as RawFd + 1;
+/// What the child gets a copy of.
+pub(crate) enum Source<'a> {
+    /// Nothing of it is kept once the child has been started.
+    Given(OwnedFd),
+    /// The command holds it until the start has succeeded.
+    Lent(BorrowedFd<'a>),
+}
+
+impl AsFd for Source<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Source::Given(fd) => fd.as_fd(),
+            Source::Lent(fd) => fd.as_fd(),
+        }
+    }
+}
+
+impl<'a> Layout<'a> {
+    pub(crate) fn new() -> Self {
         Self {
             pairs: Vec::new(),
-            next,
-            floor: next + lifeline_handle_named_and_copy,
+            next: CONTROL_FD + 1,
         }
     }
 
-    /// Gives the child `fd`, of which we keep nothing once the child has been started.
-    pub(crate) fn give(&mut self, fd: OwnedFd, target: RawFd) -> io::Result<()> {
-        let fd = if fd.as_raw_fd() < self.floor {
-            self.copy(fd.as_fd())?
-        } else {
-            fd
-        };
-        self.pairs.push((fd, target));
-        Ok(())
+    pub(crate) fn give(&mut self, fd: OwnedFd, target: RawFd) {
+        self.pairs.push((Source::Given(fd), target));
     }
 
-    /// Gives the child a copy of what the command holds until the start has succeeded.
-    pub(crate) fn lend(&mut self, fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
-        let copy = self.copy(fd)?;
-        self.pairs.push((copy, target));
-        Ok(())
+    pub(crate) fn lend(&mut self, fd: BorrowedFd<'a>, target: RawFd) {
+        self.pairs.push((Source::Lent(fd), target));
     }
 
-    pub(crate) fn give_next(&mut self, fd: OwnedFd) -> io::Result<RawFd> {
-        let target = self.next;
-        self.give(fd, target)?;
+    pub(crate) fn give_next(&mut self, fd: OwnedFd) -> RawFd {
+        self.give(fd, self.next);
+        self.take_number()
+    }
+
+    pub(crate) fn lend_next(&mut self, fd: BorrowedFd<'a>) -> RawFd {
+        self.lend(fd, self.next);
+        self.take_number()
+    }
+
+    fn take_number(&mut self) -> RawFd {
         self.next += 1;
-        Ok(target)
+        self.next - 1
     }
 
-    pub(crate) fn lend_next(&mut self, fd: BorrowedFd<'_>) -> io::Result<RawFd> {
-        let target = self.next;
-        self.lend(fd, target)?;
-        self.next += 1;
-        Ok(target)
-    }
-
-    fn copy(&self, fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-        sys::duplicate_above(fd, self.floor)
+    /// Makes a copy, above all targets, of each source that would be overwritten before its turn, or
+    /// lies at its own target already, where it would stay close-on-exec. Mostly there is none.
+    pub(crate) fn clear_the_way(&mut self) -> io::Result<()> {
+        let mut filled = BTreeSet::new();
+        for (source, target) in &mut self.pairs {
+            filled.insert(*target);
+            if filled.contains(&source.as_fd().as_raw_fd()) {
+                *source = Source::Given(sys::duplicate_above(source.as_fd(), self.next)?);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -88,32 +100,33 @@ impl Pipes {
         [stdin, stdout, stderr].into_iter().flatten()
     }
 
-    pub(crate) fn add_stdin(
+    pub(crate) fn add_stdin<'a>(
         &mut self,
-        layout: &mut Layout,
-        stdio: Option<&Stdio>,
+        layout: &mut Layout<'a>,
+        stdio: Option<&'a Stdio>,
     ) -> io::Result<()> {
-        if let Some(Stdio(Source::Piped)) = stdio {
+        if let Some(Stdio(command::Source::Piped)) = stdio {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
             self.stdin = Some(write.into());
-            return layout.give(read, libc::STDIN_FILENO);
+            layout.give(read, libc::STDIN_FILENO);
+            return Ok(());
         }
         unpiped(layout, stdio, libc::STDIN_FILENO)
     }
 
-    pub(crate) fn add_stdout(
+    pub(crate) fn add_stdout<'a>(
         &mut self,
-        layout: &mut Layout,
-        stdio: Option<&Stdio>,
+        layout: &mut Layout<'a>,
+        stdio: Option<&'a Stdio>,
     ) -> io::Result<()> {
         self.stdout = output(layout, stdio, libc::STDOUT_FILENO)?.map(Into::into);
         Ok(())
     }
 
-    pub(crate) fn add_stderr(
+    pub(crate) fn add_stderr<'a>(
         &mut self,
-        layout: &mut Layout,
-        stdio: Option<&Stdio>,
+        layout: &mut Layout<'a>,
+        stdio: Option<&'a Stdio>,
     ) -> io::Result<()> {
         self.stderr = output(layout, stdio, libc::STDERR_FILENO)?.map(Into::into);
         Ok(())
@@ -121,30 +134,32 @@ impl Pipes {
 }
 
 /// Stdout or stderr; returns our end if it is a pipe.
-fn output(
-    layout: &mut Layout,
-    stdio: Option<&Stdio>,
+fn output<'a>(
+    layout: &mut Layout<'a>,
+    stdio: Option<&'a Stdio>,
     target: RawFd,
 ) -> io::Result<Option<OwnedFd>> {
-    if let Some(Stdio(Source::Piped)) = stdio {
+    if let Some(Stdio(command::Source::Piped)) = stdio {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        layout.give(write, target)?;
+        layout.give(write, target);
         return Ok(Some(read));
     }
     unpiped(layout, stdio, target)?;
     Ok(None)
 }
 
-fn unpiped(layout: &mut Layout, stdio: Option<&Stdio>, target: RawFd) -> io::Result<()> {
+fn unpiped<'a>(layout: &mut Layout<'a>, stdio: Option<&'a Stdio>, target: RawFd) -> io::Result<()> {
     match stdio.map(|stdio| &stdio.0) {
-        None | Some(Source::Inherit | Source::Piped | Source::Spent) => Ok(()),
-        Some(Source::Null) => {
+        None | Some(command::Source::Inherit | command::Source::Piped | command::Source::Spent) => {
+        }
+        Some(command::Source::Null) => {
             let null = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .open("/dev/null")?;
-            layout.give(null.into(), target)
+            layout.give(null.into(), target);
         }
-        Some(Source::Descriptor(fd)) => layout.lend(fd.as_fd(), target),
+        Some(command::Source::Descriptor(fd)) => layout.lend(fd.as_fd(), target),
     }
+    Ok(())
 }

@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::RawFd;
 
 use crate::Stage;
-use crate::codec::{Input, put_i32, put_string, put_u32};
+use crate::codec::{Input, put_i32, put_string, put_u32, put_u64};
+use crate::program::{FileId, Identity};
 use crate::setting::Setting;
 
 /// What the parent asks of the child's `init`.
@@ -23,6 +24,8 @@ pub(crate) struct Launch {
     pub(crate) keep_open: Option<RawFd>,
     /// The sealed copy of the program that the child executes, to be closed.
     pub(crate) image: Option<RawFd>,
+    /// What the child is, if it is the parent's own file.
+    pub(crate) identity: Option<Identity>,
     /// Whether everything undeclared was closed before the program started.
     pub(crate) is_closed: bool,
     /// The passed descriptors, by name.
@@ -43,6 +46,12 @@ impl Launch {
         put_i32(&mut out, self.keep_open.unwrap_or(-1));
         put_i32(&mut out, self.image.unwrap_or(-1));
         put_u32(&mut out, self.is_closed.into());
+        put_u32(&mut out, self.identity.is_some().into());
+        if let Some(Identity { file, root }) = self.identity {
+            for number in [file.0, file.1, root.0, root.1] {
+                put_u64(&mut out, number);
+            }
+        }
         put_u32(&mut out, self.descriptors.len() as u32);
         for (name, fd) in &self.descriptors {
             put_string(&mut out, name);
@@ -63,6 +72,13 @@ impl Launch {
         let (lifeline, signal) = (input.i32()?, input.i32()?);
         let (keep_open, image) = (input.i32()?, input.i32()?);
         let is_closed = input.u32()? != 0;
+        let identity = match input.u32()? {
+            0 => None,
+            _ => Some(Identity {
+                file: FileId(input.u64()?, input.u64()?),
+                root: FileId(input.u64()?, input.u64()?),
+            }),
+        };
         let count = input.u32()?;
         let descriptors = (0..count)
             .map(|_| Some((input.string()?, input.i32()?)))
@@ -78,6 +94,7 @@ impl Launch {
             lifeline: (lifeline >= 0).then_some((lifeline, signal)),
             keep_open: (keep_open >= 0).then_some(keep_open),
             image: (image >= 0).then_some(image),
+            identity,
             is_closed,
             descriptors,
             settings,
@@ -164,6 +181,13 @@ mod tests {
         ]
     }
 
+    fn identities() -> impl Strategy<Value = Identity> {
+        any::<[u64; 4]>().prop_map(|[a, b, c, d]| Identity {
+            file: FileId(a, b),
+            root: FileId(c, d),
+        })
+    }
+
     fn launches() -> impl Strategy<Value = Launch> {
         (
             ".{0,40}",
@@ -172,7 +196,7 @@ mod tests {
             proptest::option::of((0..1_000_000, 1..65)),
             proptest::option::of(0..1_000_000),
             proptest::option::of(0..1_000_000),
-            any::<bool>(),
+            (proptest::option::of(identities()), any::<bool>()),
             proptest::collection::vec((".{0,20}", 0..1_000_000), 0..20),
             proptest::collection::vec(settings(), 0..9),
         )
@@ -184,7 +208,7 @@ mod tests {
                     lifeline,
                     keep_open,
                     image,
-                    is_closed,
+                    (identity, is_closed),
                     descriptors,
                     settings,
                 )| Launch {
@@ -194,6 +218,7 @@ mod tests {
                     lifeline,
                     keep_open,
                     image,
+                    identity,
                     is_closed,
                     descriptors,
                     settings,

@@ -13,18 +13,19 @@ use crate::error::shortened;
 use crate::handle::PendingHandle;
 use crate::layout::{Layout, Pipes};
 use crate::message::Launch;
+use crate::program::Identity;
 use crate::setting::Setting;
 use crate::validate::{c_string, invalid};
 use crate::{Command, Stage, entry, program, sys};
 
 /// What there is before the child.
-pub(crate) struct Prepared {
+pub(crate) struct Prepared<'a> {
     /// What the child executes.
     pub(crate) program: CString,
     pub(crate) argv: Vec<CString>,
     pub(crate) env: Vec<CString>,
     /// The child's descriptors.
-    pub(crate) layout: Layout,
+    pub(crate) layout: Layout<'a>,
     /// The parent's ends of the standard streams.
     pub(crate) pipes: Pipes,
     /// The parent's end.
@@ -38,12 +39,12 @@ pub(crate) struct Prepared {
     pub(crate) launch: Vec<u8>,
 }
 
-impl Prepared {
-    pub(crate) fn new(command: &Command, unset: Unset, confirm: bool) -> Result<Self, Stage> {
+impl<'a> Prepared<'a> {
+    pub(crate) fn new(command: &'a Command, unset: Unset, confirm: bool) -> Result<Self, Stage> {
         let argv = argv(command)?;
         let env = environment(command)?;
         let [stdin, stdout, stderr] = streams(command, unset);
-        let mut layout = Layout::new(command.descriptors.len());
+        let mut layout = Layout::new();
         let mut pipes = Pipes::default();
         step("preparing stdin", pipes.add_stdin(&mut layout, stdin))?;
         step("preparing stdout", pipes.add_stdout(&mut layout, stdout))?;
@@ -55,10 +56,10 @@ impl Prepared {
         )?;
         let (tie, lifeline) = lifeline.unzip();
         let (pending, childs) = step("preparing the handle", PendingHandle::new())?;
-        let keep_open = childs.map(|fd| layout.give_next(fd)).transpose();
-        let keep_open = step("preparing the handle", keep_open)?;
+        let keep_open = childs.map(|fd| layout.give_next(fd));
         let descriptors = descriptors(command, &mut layout)?;
-        let (program, image) = program(command, &mut layout)?;
+        let executed = executed(command, &mut layout)?;
+        step("giving the child its descriptors", layout.clear_the_way())?;
         let closes = sys::can_close_from();
         let launch = Launch {
             entry: command.entry.clone(),
@@ -66,13 +67,14 @@ impl Prepared {
             confirm,
             lifeline,
             keep_open,
-            image,
+            image: executed.image,
+            identity: executed.identity,
             is_closed: closes,
             descriptors,
             settings: settings(command),
         };
         Ok(Self {
-            program,
+            program: executed.path,
             argv,
             env,
             layout,
@@ -112,9 +114,9 @@ fn streams(command: &Command, unset: Unset) -> [Option<&Stdio>; 3] {
     }
 }
 
-fn control(layout: &mut Layout) -> io::Result<Control> {
+fn control(layout: &mut Layout<'_>) -> io::Result<Control> {
     let (ours, childs) = Control::pair()?;
-    layout.give(childs.into(), CONTROL_FD)?;
+    layout.give(childs.into(), CONTROL_FD);
     Ok(ours)
 }
 
@@ -122,19 +124,22 @@ fn control(layout: &mut Layout) -> io::Result<Control> {
 /// our end. Each child has a pipe of its own, because the receiver of the signal is a property of
 /// the open file, which they would share.
 fn lifeline(
-    layout: &mut Layout,
+    layout: &mut Layout<'_>,
     death_signal: Option<i32>,
 ) -> io::Result<Option<(OwnedFd, (RawFd, i32))>> {
     let Some(signal) = death_signal else {
         return Ok(None);
     };
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-    let number = layout.give_next(read)?;
+    let number = layout.give_next(read);
     Ok(Some((write, (number, signal))))
 }
 
 /// The numbers at which the child gets what is passed by name.
-fn descriptors(command: &Command, layout: &mut Layout) -> Result<Vec<(String, RawFd)>, Stage> {
+fn descriptors<'a>(
+    command: &'a Command,
+    layout: &mut Layout<'a>,
+) -> Result<Vec<(String, RawFd)>, Stage> {
     let mut descriptors = Vec::new();
     for (name, fd) in &command.descriptors {
         let fd = fd.as_ref().ok_or_else(|| {
@@ -143,26 +148,47 @@ fn descriptors(command: &Command, layout: &mut Layout) -> Result<Vec<(String, Ra
                 shortened(name)
             ))
         })?;
-        let number = step("passing a descriptor", layout.lend_next(fd.as_fd()))?;
-        descriptors.push((name.clone(), number));
+        descriptors.push((name.clone(), layout.lend_next(fd.as_fd())));
     }
     Ok(descriptors)
 }
 
-/// What the child executes. With the number of the sealed copy, if it is that.
-fn program(command: &Command, layout: &mut Layout) -> Result<(CString, Option<RawFd>), Stage> {
+/// What the child executes.
+struct Executed {
+    path: CString,
+    /// The number of the sealed copy, if it is that.
+    image: Option<RawFd>,
+    /// If it is our own file: so the child need not find out.
+    identity: Option<Identity>,
+}
+
+fn executed(command: &Command, layout: &mut Layout<'_>) -> Result<Executed, Stage> {
     if let Some(path) = &command.executable {
-        return Ok((c_string(path.clone().into_os_string())?, None));
+        return Ok(Executed {
+            path: c_string(path.clone().into_os_string())?,
+            image: None,
+            identity: None,
+        });
     }
     if command.sealed {
-        let copy = program::sealed_copy().and_then(|copy| layout.lend_next(copy.as_fd()));
-        let number = step("making a sealed copy of the program", copy)?;
-        // It is the child that looks this up, among its own descriptors.
-        let path = c_string(format!("/proc/self/fd/{number}").into())?;
-        return Ok((path, Some(number)));
+        let copy = step(
+            "making a sealed copy of the program",
+            program::sealed_copy(),
+        )?;
+        let number = layout.give_next(copy);
+        return Ok(Executed {
+            // It is the child that looks this up, among its own descriptors.
+            path: c_string(format!("/proc/self/fd/{number}").into())?,
+            image: Some(number),
+            identity: None,
+        });
     }
-    let program = step("finding the program's own file", program::executable())?;
-    Ok((program, None))
+    let path = step("finding the program's own file", program::executable())?;
+    Ok(Executed {
+        path,
+        image: None,
+        identity: program::identity(),
+    })
 }
 
 /// In the order in which they are to be applied.

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,14 @@ const LINK: &CStr = c"/proc/self/exe";
 
 /// A file, whatever its name: the device that holds it, and its inode there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId(u64, u64);
+pub(crate) struct FileId(pub(crate) u64, pub(crate) u64);
+
+/// Which file a program is, and what its root directory was when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) file: FileId,
+    pub(crate) root: FileId,
+}
 
 impl FileId {
     fn of(file: &Metadata) -> Self {
@@ -48,21 +55,50 @@ static PROGRAM: OnceLock<Program> = OnceLock::new();
 
 /// Takes down which file is running. To be called before anything can have changed the root or the
 /// working directory, or replaced the file.
-pub(crate) fn identify() {
-    program();
+///
+/// A child has been told by its parent, which has just executed its own file: this saves two looks
+/// at the file system in each child.
+pub(crate) fn identify(told: Option<Identity>) {
+    match told {
+        None => {
+            program();
+        }
+        Some(Identity { file, root }) => {
+            let path = absolute(sys::path_executed_by());
+            let _ = PROGRAM.set(Program {
+                file: Ok(file),
+                path,
+                root: Ok(root),
+            });
+        }
+    }
+}
+
+/// To tell a child that executes the same file. In another root than at our start it is told of the
+/// former one, and so will not execute a path in the new one.
+pub(crate) fn identity() -> Option<Identity> {
+    let program = program();
+    match (&program.file, &program.root) {
+        (Ok(file), Ok(root)) => Some(Identity {
+            file: *file,
+            root: *root,
+        }),
+        _ => None,
+    }
 }
 
 fn program() -> &'static Program {
     PROGRAM.get_or_init(|| {
         let executed_by = sys::path_executed_by();
-        // A directory named /proc may be an ordinary one. If the kernel has executed its link, as it
-        // does for each of our children, it is not.
-        let is_linked = executed_by.as_c_str() == LINK || is_proc();
+        // Where the kernel has executed its link, there is no need to ask.
+        let linked = match executed_by.as_c_str() == LINK || is_proc() {
+            true => FileId::at(LINK),
+            false => Err(io::ErrorKind::NotFound.into()),
+        };
         let path = absolute(executed_by);
         let file = match &path {
-            _ if is_linked => FileId::at(LINK),
-            Some(path) => FileId::at(path),
-            None => Err(io::ErrorKind::NotFound.into()),
+            Some(path) => linked.or_else(|_| FileId::at(path)),
+            None => linked,
         };
         Program {
             file,
@@ -141,9 +177,10 @@ fn is_root_unchanged(program: &Program) -> bool {
     matches!((now, &program.root), (Ok(now), Ok(root)) if now == *root)
 }
 
-/// Whether what is mounted at /proc is the kernel's.
+/// Whether /proc is the kernel's. In another root it may be an ordinary directory, in which somebody
+/// has put a program.
 fn is_proc() -> bool {
-    statfs("/proc/self").is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
+    statfs("/proc").is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
 /// As opposed to a look that was refused.
@@ -179,7 +216,7 @@ static SEALED: Mutex<Option<File>> = Mutex::new(None);
 /// [`io::ErrorKind::NotFound`] without a /proc, whose links are the only paths to the copy.
 pub(crate) fn sealed_copy() -> io::Result<OwnedFd> {
     let path = executable()?;
-    if path.as_c_str() != LINK {
+    if path.as_c_str() != LINK || !is_proc() {
         return Err(no_proc());
     }
     // Held while copying, so that there is one copy.
@@ -188,13 +225,9 @@ pub(crate) fn sealed_copy() -> io::Result<OwnedFd> {
         Some(copy) => copy,
         None => seal(File::open(as_path(&path))?)?,
     };
-    let copy = sealed.insert(copy);
-    // In another root, /proc may be an ordinary directory in which somebody has put a program.
-    let link = fs::metadata(format!("/proc/self/fd/{}", copy.as_raw_fd()))?;
-    if FileId::of(&link) != FileId::of(&copy.metadata()?) {
-        return Err(no_proc());
-    }
-    Ok(copy.try_clone()?.into())
+    let childs = copy.try_clone();
+    *sealed = Some(copy);
+    Ok(childs?.into())
 }
 
 fn no_proc() -> io::Error {

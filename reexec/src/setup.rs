@@ -2,7 +2,6 @@
 //! exec. Done after exec it is ordinary code, and the spawn stays on the fast path.
 
 use std::ffi::CString;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::time::Instant;
@@ -12,8 +11,6 @@ use nix::sys::prctl;
 use crate::message::{Launch, Report};
 use crate::readiness::wait_readable;
 use crate::{descriptors, sys, threads};
-
-const DESCRIPTORS: &str = "/proc/self/fd";
 
 /// After the standard streams.
 const FIRST_UNDECLARED: RawFd = 3;
@@ -73,8 +70,7 @@ fn take(passed: &[(String, RawFd)]) -> io::Result<()> {
 /// # Errors
 ///
 /// [`io::ErrorKind::Unsupported`] if the process has several threads, which may have opened
-/// something; those of reading `/proc/self/fd`. Without a `/proc`, descriptors become close-on-exec
-/// instead.
+/// something. Without a `/proc`, descriptors become close-on-exec instead; those of doing that.
 pub fn clean_start() -> io::Result<()> {
     threads::refuse("closing what others have opened is for a process with one thread")?;
     sys::stop_ignoring();
@@ -84,19 +80,15 @@ pub fn clean_start() -> io::Result<()> {
 
 /// Closes what has come through exec and was not made close-on-exec since.
 fn close_inherited() -> io::Result<()> {
-    let Ok(open) = fs::read_dir(DESCRIPTORS) else {
-        // No /proc here. What has been leaked then stays open, but goes no further.
-        return sys::close_on_exec_from(FIRST_UNDECLARED);
-    };
-    for entry in open {
-        let name = entry?.file_name();
-        if let Some(fd) = name.to_str().and_then(|name| name.parse().ok())
-            && fd >= FIRST_UNDECLARED
-        {
-            sys::close_if_inherited(fd);
+    match sys::open_descriptors() {
+        Ok(open) => {
+            let undeclared = open.into_iter().filter(|fd| *fd >= FIRST_UNDECLARED);
+            undeclared.for_each(sys::close_if_inherited);
+            Ok(())
         }
+        // What has been leaked then stays open, but goes no further.
+        Err(_) => sys::close_on_exec_from(FIRST_UNDECLARED),
     }
-    Ok(())
 }
 
 fn set_name(entry: &str) -> io::Result<()> {

@@ -119,7 +119,7 @@ impl Start {
 
     /// Returns when there is a report, or there will be none.
     fn await_report(&self) -> Result<(), Stage> {
-        loop {
+        while !self.child.is_reaped() {
             // The pidfd as well: another process, forked from us at the wrong moment, may hold a
             // copy of the child's end of the channel, which then never ends.
             let watched = [Some(self.control.as_fd()), Some(self.child.as_fd())];
@@ -128,8 +128,9 @@ impl Start {
             if step("waiting for the child's report", ready)? != [false, false] {
                 return Ok(());
             }
-            if !self.child.is_exact() && !matches!(self.child.try_wait(), Ok(None)) {
-                return Ok(());
+            if !self.child.is_exact() {
+                // The descriptors tell of the end late, if at all.
+                let _ = self.child.try_wait();
             }
             if self
                 .deadline
@@ -140,6 +141,7 @@ impl Start {
                 });
             }
         }
+        Ok(())
     }
 }
 
@@ -151,10 +153,10 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     )
 }
 
-fn exec(prepared: &Prepared, process_group: Option<i32>) -> Result<i32, Stage> {
+fn exec(prepared: &Prepared<'_>, process_group: Option<i32>) -> Result<i32, Stage> {
     let pairs = prepared.layout.pairs.iter();
     let descriptors: Vec<_> = pairs
-        .map(|(fd, target)| (fd.as_raw_fd(), *target))
+        .map(|(source, target)| (source.as_fd().as_raw_fd(), *target))
         .collect();
     let spawned = sys::spawn(&SpawnSpec {
         program: &prepared.program,

@@ -14,7 +14,7 @@ mod support;
 use std::env;
 use std::fs;
 use std::hint::black_box;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -26,12 +26,14 @@ use std::thread;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
-use reexec::{Child, Stdio};
+use reexec::{Child, Fork, Stdio};
 use support::{
-    LIMIT, Skipped, is_gone, is_zombie, needs, stat, thread_state, until_stdin_ends, wait_until,
+    LIMIT, NOBODY, Skipped, become_user, children, descriptors, is_gone, is_zombie, needs,
+    needs_root, program, stat, stdout_of, thread_state, until_stdin_ends, wait_until,
 };
 
 fn main() -> ExitCode {
@@ -52,7 +54,12 @@ fn main() -> ExitCode {
         return code;
     }
     support::run(
-        support::programs![signal_a_child_whose_number_is_anothers],
+        support::programs![
+            fork_around_a_detached_child,
+            detach_without_room_for_a_descriptor,
+            detach_without_room_for_a_thread,
+            signal_a_child_whose_number_is_anothers,
+        ],
         support::trials![
             many_threads_may_wait_at_once,
             a_child_can_be_killed_while_another_thread_waits,
@@ -75,6 +82,16 @@ fn main() -> ExitCode {
             a_dropped_handle_kills_a_stopped_child,
             a_panic_kills_and_reaps_as_it_unwinds,
             a_detached_child_goes_on_and_leaves_no_zombie,
+            a_detached_child_is_given_nothing_to_read,
+            a_child_that_has_ended_can_be_detached,
+            one_thread_waits_for_all_detached_children,
+            each_detached_child_is_reaped_while_others_live,
+            threads_detach_at_the_same_time,
+            children_are_detached_while_the_last_one_ends,
+            no_signal_comes_to_the_thread_that_waits,
+            a_process_can_fork_again_after_its_last_detached_child,
+            where_there_is_no_room_for_a_descriptor_a_child_is_not_detached,
+            where_there_is_no_room_for_a_thread_a_child_is_not_detached,
             a_number_that_is_anothers_by_now_is_not_signalled,
         ],
     )
@@ -230,7 +247,16 @@ fn signals_to_a_child_that_has_ended_are_no_error() {
 
 fn a_signal_that_does_not_exist_is_an_error() {
     let (child, _stdin) = child();
-    let error = child.signal(1000).unwrap_err();
+    // To the kernel, 0 only asks; 32 and 33 are libc's own, and an ordinary program ignores them.
+    for signal in [i32::MIN, -1, 0, 32, 33, libc::SIGRTMAX() + 1, 1000] {
+        let error = child.signal(signal).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{signal}");
+    }
+    assert_eq!(child.try_wait().unwrap(), None);
+    child.signal(libc::SIGRTMIN()).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGRTMIN()));
+    // As long as there is a handle, whatever has become of the child.
+    let error = child.signal(0).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
 }
 
@@ -376,6 +402,281 @@ fn a_detached_child_goes_on_and_leaves_no_zombie() {
     drop(stdin);
     wait_until("the child is reaped", || is_gone(pid));
 }
+
+// Detached children.
+
+/// Otherwise it would wait for input that nobody can send it any more.
+fn a_detached_child_is_given_nothing_to_read() {
+    let mut command = reexec::command("childProcess");
+    let child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    child.detach().unwrap();
+    wait_until("the child is reaped", || is_gone(pid));
+}
+
+fn a_child_that_has_ended_can_be_detached() {
+    let zombie = zombie();
+    let pid = zombie.id();
+    zombie.detach().unwrap();
+    wait_until("the child is reaped", || is_gone(pid));
+
+    let reaped = self::zombie();
+    reaped.wait().unwrap();
+    reaped.detach().unwrap();
+    no_waiting_thread();
+}
+
+/// The threads of this process but the one that the tests run in.
+fn other_threads() -> Vec<i32> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    let numbers = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+    let numbers = numbers.map(|number| number.parse().unwrap());
+    numbers.filter(|tid| *tid != process::id() as i32).collect()
+}
+
+/// Waits until there is none that a test before this one has left, so that what is there then has
+/// been made since.
+fn no_waiting_thread() {
+    wait_until("no other thread", || other_threads().is_empty());
+}
+
+/// The one thread that waits for detached children, when it has come to its work: before that, it
+/// has neither its name nor its signal mask.
+fn waiting_thread() -> i32 {
+    let [thread] = other_threads()[..] else {
+        panic!("{:?}", other_threads());
+    };
+    let name = || fs::read_to_string(format!("/proc/self/task/{thread}/comm")).unwrap();
+    wait_until("it has its name", || name() == "reexec reaper\n");
+    thread
+}
+
+/// Each of them costs a process a stack, a number, and the right to fork.
+fn one_thread_waits_for_all_detached_children() {
+    no_waiting_thread();
+    let before = descriptors();
+    let (children, mut gates): (Vec<_>, Vec<_>) = (0..50).map(|_| child()).unzip();
+    let pids: Vec<_> = children.iter().map(Child::id).collect();
+    let mut all_with = Vec::new();
+    for child in children {
+        child.detach().unwrap();
+        all_with.push(waiting_thread());
+    }
+    all_with.dedup();
+    let [waiting] = all_with[..] else {
+        panic!("one after the other: {all_with:?}");
+    };
+
+    let (last, others) = pids.split_last().unwrap();
+    let gate_of_last = gates.pop().unwrap();
+    drop(gates);
+    wait_until("49 are reaped", || others.iter().all(|pid| is_gone(*pid)));
+    assert_eq!(other_threads(), [waiting], "one is left to wait for");
+    assert!(!is_gone(*last));
+    drop(gate_of_last);
+    wait_until("the last one is reaped", || is_gone(*last));
+    no_waiting_thread();
+    assert_eq!(descriptors(), before);
+}
+
+fn each_detached_child_is_reaped_while_others_live() {
+    let (children, gates): (Vec<_>, Vec<_>) = (0..4).map(|_| child()).unzip();
+    let pids: Vec<_> = children.iter().map(Child::id).collect();
+    children
+        .into_iter()
+        .for_each(|child| child.detach().unwrap());
+    let mut living: Vec<_> = pids.into_iter().zip(gates).collect();
+    // From the middle, from both ends.
+    for which in [2, 0, 1, 0] {
+        let (pid, gate) = living.remove(which);
+        drop(gate);
+        wait_until("the child is reaped", || is_gone(pid));
+        assert!(living.iter().all(|(pid, _)| !is_gone(*pid)));
+    }
+}
+
+fn threads_detach_at_the_same_time() {
+    no_waiting_thread();
+    let before = descriptors();
+    let children: Vec<Vec<_>> = (0..8).map(|_| (0..3).map(|_| child()).collect()).collect();
+    let pids = children.iter().flatten().map(|(child, _)| child.id());
+    let pids: Vec<_> = pids.collect();
+    let all_started = Barrier::new(children.len());
+    let detach_all = |children: Vec<(Child, ChildStdin)>| {
+        all_started.wait();
+        let detach = |(child, gate): (Child, _)| {
+            child.detach().unwrap();
+            gate
+        };
+        children.into_iter().map(detach).collect::<Vec<_>>()
+    };
+    let gates: Vec<_> = thread::scope(|scope| {
+        let detach_all = &detach_all;
+        let threads = children
+            .into_iter()
+            .map(|own| scope.spawn(move || detach_all(own)));
+        let threads: Vec<_> = threads.collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    // Those that have detached are gone, or nearly so.
+    wait_until("one thread waits", || other_threads().len() == 1);
+    drop(gates);
+    wait_until("all are reaped", || pids.iter().all(|pid| is_gone(*pid)));
+    no_waiting_thread();
+    assert_eq!(descriptors(), before);
+}
+
+/// When the thread has nothing left to do, it goes; no child may come to it then.
+fn children_are_detached_while_the_last_one_ends() {
+    let detach_one_after_the_other = || {
+        for _ in 0..30 {
+            let (child, gate) = child();
+            let pid = child.id();
+            drop(gate);
+            child.detach().unwrap();
+            wait_until("the child is reaped", || is_gone(pid));
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(detach_one_after_the_other);
+        detach_one_after_the_other();
+    });
+    no_waiting_thread();
+}
+
+/// The program's handlers run in its own threads, and what it waits for by sigwait(3) comes there.
+fn no_signal_comes_to_the_thread_that_waits() {
+    no_waiting_thread();
+    let blocked = |tid: i32| {
+        let status = fs::read_to_string(format!("/proc/self/task/{tid}/status")).unwrap();
+        let mut lines = status.lines();
+        let bits = lines.find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        let bits = u64::from_str_radix(bits.trim(), 16).unwrap();
+        (1..=64)
+            .filter(|signal| bits >> (signal - 1) & 1 == 1)
+            .collect::<Vec<i32>>()
+    };
+    let own = gettid().as_raw();
+    let before = blocked(own);
+    let (child, gate) = child();
+    child.detach().unwrap();
+    assert_eq!(blocked(own), before);
+
+    let nobodys = |signal: &i32| {
+        // Nobody can block the first two; libc blocks none of those that it keeps for itself.
+        [libc::SIGKILL, libc::SIGSTOP].contains(signal) || (32..libc::SIGRTMIN()).contains(signal)
+    };
+    let all: Vec<_> = (1..=libc::SIGRTMAX())
+        .filter(|signal| !nobodys(signal))
+        .collect();
+    assert_ne!(before, all, "which any other thread would have");
+    assert_eq!(blocked(waiting_thread()), all);
+    drop(gate);
+    no_waiting_thread();
+}
+
+fn a_process_can_fork_again_after_its_last_detached_child() {
+    stdout_of(&mut program("fork_around_a_detached_child"));
+}
+
+fn fork_around_a_detached_child() {
+    let fork = || match reexec::fork()? {
+        Fork::Parent(copy) => copy.wait().map(|status| status.code()),
+        Fork::Child => reexec::exit_now(7),
+    };
+    assert_eq!(fork().unwrap(), Some(7));
+    let (child, gate) = child();
+    let pid = child.id();
+    child.detach().unwrap();
+    let error = fork().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    drop(gate);
+    wait_until("the child is reaped", || is_gone(pid));
+    no_waiting_thread();
+    assert_eq!(fork().unwrap(), Some(7));
+
+    // What the copy detaches is its own to reap.
+    match reexec::fork().unwrap() {
+        Fork::Parent(copy) => assert_eq!(copy.wait().unwrap().code(), Some(7)),
+        Fork::Child => {
+            let (child, gate) = self::child();
+            let pid = child.id();
+            child.detach().unwrap();
+            drop(gate);
+            wait_until("the child is reaped", || is_gone(pid));
+            reexec::exit_now(7);
+        }
+    }
+}
+
+/// That of a child whose handle could not be given up: nothing is left of either.
+fn assert_not_detached(child: Child, errno: i32, undo: impl FnOnce()) {
+    let pid = child.id();
+    let error = child.detach().unwrap_err();
+    undo();
+    assert_eq!(error.raw_os_error(), Some(errno));
+    assert!(is_gone(pid));
+    assert_eq!(children(), []);
+    assert_eq!(other_threads(), []);
+}
+
+fn where_there_is_no_room_for_a_descriptor_a_child_is_not_detached() {
+    stdout_of(&mut program("detach_without_room_for_a_descriptor"));
+}
+
+fn detach_without_room_for_a_descriptor() {
+    let before = descriptors();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let (child, gate) = child();
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+    assert_not_detached(child, libc::EMFILE, || {
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    });
+    drop(gate);
+    assert_eq!(descriptors(), before);
+
+    // With a thread that waits already, none is needed.
+    let (first, gate_of_first) = self::child();
+    let (second, gate_of_second) = self::child();
+    let pids = [first.id(), second.id()];
+    first.detach().unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).unwrap();
+    second.detach().unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    drop((gate_of_first, gate_of_second));
+    wait_until("both are reaped", || pids.iter().all(|pid| is_gone(*pid)));
+}
+
+fn where_there_is_no_room_for_a_thread_a_child_is_not_detached() -> Result<(), Skipped> {
+    needs_root()?;
+    stdout_of(&mut program("detach_without_room_for_a_thread"));
+    Ok(())
+}
+
+/// Root has room always.
+fn detach_without_room_for_a_thread() {
+    become_user(NOBODY);
+    let before = descriptors();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NPROC).unwrap();
+    let (child, gate) = child();
+    setrlimit(Resource::RLIMIT_NPROC, 0, hard).unwrap();
+    assert_not_detached(child, libc::EAGAIN, || {
+        setrlimit(Resource::RLIMIT_NPROC, soft, hard).unwrap();
+    });
+    drop(gate);
+    assert_eq!(descriptors(), before);
+
+    let (child, gate) = self::child();
+    let pid = child.id();
+    child.detach().unwrap();
+    drop(gate);
+    wait_until("with room, it goes", || is_gone(pid));
+}
+
+// Numbers.
 
 /// In a namespace of its own for process numbers, in which the next number can be chosen.
 fn a_number_that_is_anothers_by_now_is_not_signalled() -> Result<(), Skipped> {

@@ -10,19 +10,29 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::{self, ExitCode};
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::WaitStatus;
-use nix::unistd::{Pid, geteuid, getpgid, getsid};
+use nix::unistd::{
+    Gid, Pid, Uid, geteuid, getgroups, getpgid, getresgid, getresuid, getsid, setgroups, setresgid,
+    setresuid,
+};
 use reexec::{Child, Command, Resource, Stage, Stdio};
-use support::{Running, Skipped, children, descriptors, needs, program, reap, until_stdin_ends};
-
-/// Some user and group that root is not.
-const NOBODY: u32 = 65534;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use support::{
+    NOBODY, Running, Skipped, children, descriptors, needs, needs_root, program, reap, stdout_of,
+    until_stdin_ends,
+};
 
 fn main() -> ExitCode {
     reexec::register("childProcess", until_stdin_ends);
@@ -30,7 +40,13 @@ fn main() -> ExitCode {
         return code;
     }
     support::run(
-        support::programs![parent_of_a_child_of_another_user, spawn_with_every_setting],
+        support::programs![
+            parent_of_a_child_of_another_user,
+            set_what_means_no_change,
+            set_more_than_permissions,
+            set_ids_where_nothing_is_done,
+            spawn_with_every_setting,
+        ],
         support::trials![
             a_directory,
             a_file_creation_mask,
@@ -40,12 +56,18 @@ fn main() -> ExitCode {
             a_session_of_its_own,
             no_new_privileges,
             a_user_and_groups,
+            groups_in_any_order_and_repeated,
             a_user_does_not_keep_the_groups_of_root,
             a_child_of_another_user_ends_with_its_parent_all_the_same,
             a_setting_made_twice_counts_as_made_last,
             a_setting_that_fails_is_named,
             a_setting_that_takes_privileges_fails_without_them,
             a_session_and_a_process_group_exclude_each_other,
+            ids_that_mean_no_change_to_the_kernel_are_refused,
+            the_kernel_takes_such_ids_and_changes_nothing,
+            a_mask_of_more_than_permissions_is_refused,
+            the_kernel_drops_what_is_more_than_permissions,
+            ids_that_were_set_in_appearance_only_are_an_error,
             no_setting_makes_the_spawn_copy_page_tables,
         ],
     )
@@ -73,13 +95,6 @@ fn status_line(process: &str, name: &str) -> String {
 
 fn status_of(child: &Child, name: &str) -> String {
     status_line(&child.id().to_string(), name)
-}
-
-fn needs_root() -> Result<(), Skipped> {
-    if geteuid().is_root() {
-        return Ok(());
-    }
-    Err(Skipped::because("only root can do this"))
 }
 
 // Each setting.
@@ -161,6 +176,16 @@ fn a_user_and_groups() -> Result<(), Skipped> {
     Ok(())
 }
 
+/// The kernel keeps them sorted; what the child reads back is not what was set, byte by byte.
+fn groups_in_any_order_and_repeated() -> Result<(), Skipped> {
+    needs_root()?;
+    let child = start(command().groups(&[8, 7, 7]));
+    assert_eq!(status_of(&child, "Groups"), "7 7 8");
+    let child = start(command().user(NOBODY).groups(&[7, 0, 8, 0]));
+    assert_eq!(status_of(&child, "Groups"), "0 0 7 8");
+    Ok(())
+}
+
 fn a_user_does_not_keep_the_groups_of_root() -> Result<(), Skipped> {
     needs_root()?;
     // A parent that has some.
@@ -230,6 +255,13 @@ fn a_setting_that_fails_is_named() {
     let (step, errno) = failure_of(command().rlimit(Resource::OpenFiles, 60, 50));
     assert!(step.contains("OpenFiles to 60, at most 50"), "{step}");
     assert_eq!(errno, libc::EINVAL);
+
+    // In a few words, whatever the name: the child's report has to fit into one packet.
+    let long = OsString::from_vec(vec![0xff; 60_000]);
+    let (step, errno) = failure_of(command().current_dir(long));
+    assert!(step.starts_with("changing to the directory "), "{step}");
+    assert!(step.len() < 1000, "{} bytes", step.len());
+    assert_eq!(errno, libc::ENAMETOOLONG);
 }
 
 fn a_setting_that_takes_privileges_fails_without_them() {
@@ -250,6 +282,134 @@ fn a_setting_that_takes_privileges_fails_without_them() {
 fn a_session_and_a_process_group_exclude_each_other() {
     let error = command().setsid().process_group(0).spawn().unwrap_err();
     assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+}
+
+/// What is said of a command that is refused before there is a child.
+fn refusal_of(command: &mut Command) -> String {
+    let before = descriptors();
+    let error = command.spawn().unwrap_err();
+    assert_eq!(children(), []);
+    assert_eq!(descriptors(), before);
+    match error.stage() {
+        Stage::Invalid(reason) => reason.clone(),
+        _ => panic!("{error:?}"),
+    }
+}
+
+/// (uid_t) -1 and (gid_t) -1, as they come out of a lookup that failed.
+const NO_CHANGE: u32 = u32::MAX;
+
+fn ids_that_mean_no_change_to_the_kernel_are_refused() {
+    let reason = refusal_of(command().user(NO_CHANGE));
+    assert_eq!(reason, "there is no user 4294967295");
+    let reason = refusal_of(command().group(NO_CHANGE));
+    assert_eq!(reason, "there is no group 4294967295");
+    let reason = refusal_of(command().groups(&[7, NO_CHANGE]));
+    assert_eq!(reason, "there is no group 4294967295");
+}
+
+/// The fault without the refusal: whoever gives up root in this way is still root.
+fn the_kernel_takes_such_ids_and_changes_nothing() {
+    stdout_of(&mut program("set_what_means_no_change"));
+}
+
+fn set_what_means_no_change() {
+    let (user, group) = (Uid::from_raw(NO_CHANGE), Gid::from_raw(NO_CHANGE));
+    let before = (getresuid().unwrap(), getresgid().unwrap());
+    setresgid(group, group, group).unwrap();
+    setresuid(user, user, user).unwrap();
+    assert_eq!((getresuid().unwrap(), getresgid().unwrap()), before);
+    // Only among the supplementary groups does the kernel know that there is no such group.
+    let refused = if geteuid().is_root() {
+        Errno::EINVAL
+    } else {
+        Errno::EPERM
+    };
+    assert_eq!(setgroups(&[group]), Err(refused));
+}
+
+fn a_mask_of_more_than_permissions_is_refused() {
+    for mask in [0o1000, 0o4022, 0o7777, u32::MAX] {
+        let reason = refusal_of(command().umask(mask));
+        let named = format!("umask: {mask:#o} has bits that are not permissions");
+        assert_eq!(reason, named);
+    }
+    let child = start(command().umask(0o777));
+    assert_eq!(status_of(&child, "Umask"), "0777");
+}
+
+/// Without the refusal: a mask that was meant to keep set-user-id bits away does not.
+fn the_kernel_drops_what_is_more_than_permissions() {
+    stdout_of(&mut program("set_more_than_permissions"));
+}
+
+fn set_more_than_permissions() {
+    umask(Mode::from_bits_retain(0o4022));
+    assert_eq!(status_line("self", "Umask"), "0022");
+}
+
+/// As by a filter or a security module that answers for the kernel.
+fn ids_that_were_set_in_appearance_only_are_an_error() -> Result<(), Skipped> {
+    if let Err(error) = TargetArch::try_from(env::consts::ARCH) {
+        return Err(Skipped::because(&error.to_string()));
+    }
+    stdout_of(&mut program("set_ids_where_nothing_is_done"));
+    Ok(())
+}
+
+fn set_ids_where_nothing_is_done() {
+    let calls = [
+        libc::SYS_setresuid,
+        libc::SYS_setresgid,
+        libc::SYS_setgroups,
+    ];
+    let filter = SeccompFilter::new(
+        BTreeMap::from(calls.map(|call| (call, Vec::new()))),
+        SeccompAction::Allow,
+        SeccompAction::Errno(0), // success, without doing it
+        env::consts::ARCH.try_into().unwrap(),
+    );
+    let filter = BpfProgram::try_from(filter.unwrap()).unwrap();
+    seccompiler::apply_filter(&filter).unwrap();
+
+    // Whoever believes the answers remains what it was.
+    let ids = || {
+        (
+            getresuid().unwrap(),
+            getresgid().unwrap(),
+            getgroups().unwrap(),
+        )
+    };
+    let before = ids();
+    let (user, group) = (before.0.effective.as_raw(), before.1.effective.as_raw());
+    let (other_user, other_group) = (Uid::from_raw(user + 1), Gid::from_raw(group + 1));
+    setgroups(&[other_group]).unwrap();
+    setresgid(other_group, other_group, other_group).unwrap();
+    setresuid(other_user, other_user, other_user).unwrap();
+    assert_eq!(ids(), before);
+
+    let groups: Vec<_> = before.2.iter().map(|group| group.as_raw()).collect();
+    // With the groups that we have: or root would fail by these, which it sets along with a user.
+    let failure = failure_of(command().groups(&groups).user(user + 1));
+    assert_eq!(
+        failure,
+        (format!("becoming user {}", user + 1), libc::EPERM)
+    );
+    let failure = failure_of(command().group(group + 1));
+    assert_eq!(
+        failure,
+        (format!("becoming group {}", group + 1), libc::EPERM)
+    );
+    let failure = failure_of(command().groups(&[group + 1]));
+    let step = format!("setting the supplementary groups to [{}]", group + 1);
+    assert_eq!(failure, (step, libc::EPERM));
+    let many: Vec<_> = (0..16_000).collect();
+    let failure = failure_of(command().groups(&many));
+    let step = "setting 16000 supplementary groups".to_owned();
+    assert_eq!(failure, (step, libc::EPERM));
+
+    // What is so already need not be set.
+    start(command().groups(&groups).group(group).user(user));
 }
 
 // How it is done.

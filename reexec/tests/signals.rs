@@ -5,13 +5,14 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::print_stdout,
     reason = "a panic is how a test, and a child of one, fails"
 )]
 
 mod support;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Command, ExitCode, Stdio};
@@ -29,6 +30,7 @@ use support::{
 
 fn main() -> ExitCode {
     reexec::register("childProcess", until_stdin_ends);
+    reexec::register("countRealTimeSignals", count_real_time_signals);
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
             a_process_with_threads_is_not_made_clean,
             where_sigchld_is_ignored_waiting_says_that_the_status_is_lost,
             noted_signals_are_counted_and_merge,
+            real_time_signals_are_counted_and_do_not_merge,
             what_is_ignored_stays_so_in_an_executed_program_and_not_in_a_child,
             without_child_wait_there_is_no_zombie,
             without_child_stop_only_ends_are_told,
@@ -246,6 +249,36 @@ fn count_signals() {
     assert_eq!(signal::noted(libc::SIGUSR2), 0);
 }
 
+/// From outside; the twin is a child that does not count them, and is ended by the first.
+fn real_time_signals_are_counted_and_do_not_merge() {
+    let mut command = reexec::command("countRealTimeSignals");
+    let command = command.stdin(reexec::Stdio::null());
+    let counting = command.stdout(reexec::Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(counting.take_stdout().unwrap()).lines();
+    assert_eq!(stdout.next().unwrap().unwrap(), "ready");
+    for _ in 0..3 {
+        counting.signal(libc::SIGRTMAX()).unwrap();
+        counting.signal(libc::SIGRTMIN()).unwrap();
+    }
+    assert_eq!(stdout.next().unwrap().unwrap(), "three");
+    assert!(counting.wait().unwrap().success());
+
+    let ended = child();
+    ended.signal(libc::SIGRTMIN()).unwrap();
+    assert_eq!(ended.wait().unwrap().signal(), Some(libc::SIGRTMIN()));
+}
+
+fn count_real_time_signals() {
+    signal::note(libc::SIGRTMIN()).unwrap();
+    signal::ignore(libc::SIGRTMAX()).unwrap();
+    println!("ready");
+    wait_until("three have come", || signal::noted(libc::SIGRTMIN()) == 3);
+    assert_eq!(signal::noted(libc::SIGRTMAX()), 0);
+    println!("three");
+    signal::default(libc::SIGRTMIN()).unwrap();
+    signal::default(libc::SIGRTMAX()).unwrap();
+}
+
 fn what_is_ignored_stays_so_in_an_executed_program_and_not_in_a_child() {
     stdout_of(&mut support::program("start_programs_with_ignored_signals"));
 }
@@ -325,7 +358,18 @@ fn what_cannot_be_changed_is_refused() {
     let refused = |result: io::Result<()>| {
         assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
     };
-    for wrong in [libc::SIGKILL, libc::SIGSTOP, 0, -1, 4711] {
+    // 32 and 33 are libc's own; what comes after the last one is none.
+    for wrong in [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        0,
+        -1,
+        i32::MIN,
+        32,
+        33,
+        libc::SIGRTMAX() + 1,
+        4711,
+    ] {
         refused(signal::ignore(wrong));
         refused(signal::default(wrong));
         refused(signal::note(wrong));

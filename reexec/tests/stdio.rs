@@ -11,16 +11,20 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use reexec::{OutputCause, Stage, Stdio};
-use support::{read_all, stdout_of, until_stdin_ends};
+use reexec::{Child, OutputCause, OutputError, Stage, Stdio};
+use support::{
+    LIMIT, Skipped, children, is_gone, needs, program, read_all, stdout_of, until_stdin_ends,
+    wait_until,
+};
 
 /// Sixteen times what a pipe holds.
 const MEBIBYTE: usize = 1 << 20;
@@ -30,12 +34,16 @@ fn main() -> ExitCode {
     reexec::register("cat", cat);
     reexec::register("greet", greet);
     reexec::register("flood", flood);
+    reexec::register("greetAtTheEnd", || {
+        until_stdin_ends();
+        greet();
+    });
     reexec::register("leaveOtherBehind", leave_other_behind);
     if let Some(code) = reexec::init() {
         return code;
     }
     support::run(
-        support::programs![spawn_with_inherited_streams],
+        support::programs![spawn_with_inherited_streams, lose_the_status_of_output],
         support::trials![
             streams_are_inherited_by_default,
             each_stream_can_be_the_null_device,
@@ -48,6 +56,13 @@ fn main() -> ExitCode {
             output_gives_the_child_nothing_to_read,
             output_does_not_change_the_command,
             output_does_not_wait_for_who_else_has_the_stream,
+            output_has_all_that_comes_from_what_the_child_has_left_behind,
+            what_comes_starts_the_time_of_silence_anew,
+            silence_on_a_held_stream_is_an_error_with_what_was_read,
+            without_any_patience_output_still_has_all_that_the_child_wrote,
+            with_patience_for_ever_output_waits_for_the_end,
+            output_without_a_status_has_what_was_read,
+            output_of_a_child_that_did_not_start_says_why,
             wait_closes_the_stdin_that_nobody_took,
             wait_timeout_leaves_stdin_open,
             a_descriptor_for_a_stream_is_handed_over_once,
@@ -243,6 +258,223 @@ fn output_does_not_wait_for_who_else_has_the_stream() {
     let other = String::from_utf8(error.stdout).unwrap();
     drop(gates_other_end); // ends the other one
     support::reap(other.trim().parse().unwrap());
+}
+
+/// The process left behind, a `cat`, writes what comes through the gate.
+fn output_has_all_that_comes_from_what_the_child_has_left_behind() {
+    let (gate, mut gates_other_end) = io::pipe().unwrap();
+    let (childs_end, held_by_the_child) = io::pipe().unwrap();
+    let mut command = reexec::command("leaveOtherBehind");
+    command.stdin(gate).fd("held", held_by_the_child);
+    command.stream_grace(LIMIT);
+    let output = thread::scope(|scope| {
+        let output = scope.spawn(|| command.output().unwrap());
+        assert_eq!(read_all(childs_end), "", "the child has ended");
+        for number in 1..=6 {
+            writeln!(gates_other_end, "line {number}").unwrap();
+            thread::sleep(Duration::from_millis(5)); // so that they are not read at once
+        }
+        drop(gates_other_end); // ends the other one
+        output.join().unwrap()
+    });
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (other, lines) = text.split_once('\n').unwrap();
+    assert_eq!(lines, "line 1\nline 2\nline 3\nline 4\nline 5\nline 6\n");
+    support::reap(other.parse().unwrap());
+}
+
+/// A child that writes when it is waited for. This test has its stdout and stderr, too, as a process
+/// that it has left behind would: so the test says when they end, and what comes through them.
+struct Held {
+    child: Child,
+    stdout: File,
+    stderr: File,
+}
+
+/// With this patience for silence.
+fn held(entry: &str, grace: Duration) -> Held {
+    let mut command = reexec::command(entry);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stderr(Stdio::piped()).stream_grace(grace);
+    let child = command.spawn().unwrap();
+    let open = |number| {
+        let path = format!("/proc/{}/fd/{number}", child.id());
+        File::options().write(true).open(path).unwrap()
+    };
+    let (stdout, stderr) = (open(1), open(2));
+    Held {
+        child,
+        stdout,
+        stderr,
+    }
+}
+
+/// The twin is the silence below, which is no longer than the pauses here are together.
+fn what_comes_starts_the_time_of_silence_anew() {
+    let grace = Duration::from_millis(200);
+    // A pause of ours that is as long as the patience, on a busy machine, is a silence: once more.
+    wait_until("no pause was too long", || {
+        let mut held = held("greetAtTheEnd", grace);
+        let child = held.child.id();
+        let mut written = [String::new(), String::new()];
+        let mut longest_pause = Duration::ZERO;
+        let mut last = Instant::now();
+        let result = thread::scope(|scope| {
+            let collector = scope.spawn(|| held.child.wait_with_output());
+            let mut ended = None;
+            while ended.is_none_or(|ended: Instant| ended.elapsed() < 4 * grace) {
+                // In turn, so that each of the two alone is silent for longer.
+                let turn = usize::from(written[0].len() > written[1].len());
+                let stream = [&mut held.stdout, &mut held.stderr].into_iter().nth(turn);
+                let line = format!("line {:4}\n", written[turn].len());
+                if stream.unwrap().write_all(line.as_bytes()).is_err() {
+                    break; // nobody reads any more
+                }
+                written[turn] += &line;
+                longest_pause = longest_pause.max(last.elapsed());
+                last = Instant::now();
+                thread::sleep(grace / 10);
+                if ended.is_none() && is_gone(child) {
+                    ended = Some(Instant::now());
+                }
+            }
+            drop((held.stdout, held.stderr));
+            longest_pause = longest_pause.max(last.elapsed());
+            collector.join().unwrap()
+        });
+        if longest_pause >= grace {
+            return false;
+        }
+        let output = result.unwrap();
+        assert!(output.status.success());
+        // What the child itself has written lies somewhere in between.
+        let text = |bytes, own: &str| String::from_utf8(bytes).unwrap().replace(own, "");
+        assert_eq!(text(output.stdout, "to stdout\n"), written[0]);
+        assert_eq!(text(output.stderr, "to stderr\n"), written[1]);
+        true
+    });
+}
+
+fn silence_on_a_held_stream_is_an_error_with_what_was_read() {
+    let grace = Duration::from_millis(50);
+    for hold_stderr in [false, true] {
+        let held = held("greetAtTheEnd", grace);
+        let (stdout, stderr) = (held.stdout, held.stderr);
+        let kept = if hold_stderr {
+            drop(stdout);
+            stderr
+        } else {
+            drop(stderr);
+            stdout
+        };
+        let before = Instant::now();
+        let error = held.child.wait_with_output().unwrap_err();
+        assert!(before.elapsed() >= grace);
+        assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
+        assert_eq!(error.stdout, b"to stdout\n");
+        assert_eq!(error.stderr, b"to stderr\n");
+        assert!(error.status.unwrap().success());
+        assert!(
+            error
+                .to_string()
+                .contains("still holds its stdout or stderr"),
+            "{error}"
+        );
+        drop(kept);
+
+        // Nothing of this is lost on its way through an `io::Error`.
+        let error = io::Error::from(error);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let error = error.downcast::<OutputError>().unwrap();
+        assert_eq!(error.stdout, b"to stdout\n");
+        assert!(error.status.unwrap().success());
+    }
+}
+
+/// More than a pipe holds, so that it comes while the child lives and after its end.
+fn without_any_patience_output_still_has_all_that_the_child_wrote() {
+    let held = held("flood", Duration::ZERO);
+    let error = held.child.wait_with_output().unwrap_err();
+    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
+    assert_eq!(error.stdout, vec![b'o'; MEBIBYTE]);
+    assert_eq!(error.stderr, vec![b'e'; MEBIBYTE]);
+    assert!(error.status.unwrap().success());
+
+    // Where nobody holds a stream, none is taken for held.
+    let output = reexec::command("flood")
+        .stream_grace(Duration::ZERO)
+        .output();
+    let output = output.unwrap();
+    assert_eq!(output.stdout, vec![b'o'; MEBIBYTE]);
+    assert_eq!(output.stderr, vec![b'e'; MEBIBYTE]);
+}
+
+fn with_patience_for_ever_output_waits_for_the_end() {
+    let mut held = held("greetAtTheEnd", Duration::MAX);
+    let child = held.child.id();
+    let (send, receive) = mpsc::channel();
+    let collector = thread::spawn(move || send.send(held.child.wait_with_output()).unwrap());
+    wait_until("the child is reaped", || is_gone(child));
+    let early = receive.recv_timeout(Duration::from_millis(200));
+    assert!(matches!(early, Err(RecvTimeoutError::Timeout)), "{early:?}");
+    held.stdout.write_all(b"late\n").unwrap();
+    drop((held.stdout, held.stderr));
+    let output = receive.recv_timeout(LIMIT).unwrap().unwrap();
+    assert_eq!(output.stdout, b"to stdout\nlate\n");
+    assert_eq!(output.stderr, b"to stderr\n");
+    collector.join().unwrap();
+}
+
+fn output_without_a_status_has_what_was_read() -> Result<(), Skipped> {
+    const IGNORE: &str = "--ignore-signal=CHLD";
+    needs(&["env", IGNORE, "true"])?;
+    let lose = program("lose_the_status_of_output");
+    let mut env = process::Command::new("env");
+    stdout_of(
+        env.arg(IGNORE)
+            .arg(lose.get_program())
+            .args(lose.get_args()),
+    );
+    Ok(())
+}
+
+fn lose_the_status_of_output() {
+    let error = reexec::command("greet").output().unwrap_err();
+    assert!(matches!(error.cause, OutputCause::Wait(_)), "{error:?}");
+    assert_eq!(error.stdout, b"to stdout\n");
+    assert_eq!(error.stderr, b"to stderr\n");
+    assert_eq!(error.status, None);
+    assert!(error.to_string().contains("status is lost"), "{error}");
+    let error = io::Error::from(error);
+    assert!(error.to_string().contains("status is lost"), "{error}");
+
+    // A held stream comes first: it says that there may be more to read.
+    let held = held("greetAtTheEnd", Duration::ZERO);
+    let error = held.child.wait_with_output().unwrap_err();
+    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
+    assert_eq!(error.stdout, b"to stdout\n");
+    assert_eq!(error.status, None);
+    assert_eq!(children(), []);
+}
+
+fn output_of_a_child_that_did_not_start_says_why() {
+    let error = reexec::command("noSuchEntry").output().unwrap_err();
+    let OutputCause::Spawn(cause) = &error.cause else {
+        panic!("{error:?}");
+    };
+    assert!(matches!(cause.stage(), Stage::UnknownEntry), "{error:?}");
+    assert_eq!((&error.stdout[..], &error.stderr[..]), (&b""[..], &b""[..]));
+    assert_eq!(error.status, None);
+    assert_eq!(error.to_string(), cause.to_string());
+    let error = io::Error::from(error);
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    error.downcast::<reexec::Error>().unwrap();
+
+    let mut command = reexec::command("greet");
+    let error = command.executable("/no/such/file").output().unwrap_err();
+    let error = io::Error::from(error);
+    assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
 }
 
 // Stdin as the signal to end.

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
+
 use super::{checked, is, retry};
 
 /// Makes a copy of `fd` at the lowest free number from `floor` on; close-on-exec.
@@ -39,13 +41,8 @@ pub(crate) fn signal_on_activity(pipe: impl AsFd, signal: c_int) -> io::Result<(
     Ok(())
 }
 
-/// Asks whether a descriptor has this number: fails with `EBADF` if none has.
-pub(crate) fn descriptor_flags(fd: RawFd) -> io::Result<c_int> {
-    // SAFETY: integers only; asking changes nothing.
-    checked(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into()).map(|flags| flags as c_int)
-}
-
-/// Asks for the type of the socket with this number; `ENOTSOCK` if it is something else.
+/// Asks for the type of the socket with this number; `ENOTSOCK` if it is something else, `EBADF` if
+/// it is not open.
 pub(crate) fn socket_type(fd: RawFd) -> io::Result<c_int> {
     let mut kind: c_int = 0;
     let mut length = size_of::<c_int>() as libc::socklen_t;
@@ -111,8 +108,13 @@ pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     });
     // Linux before 5.11, or a filter.
     at_once.map(drop).or_else(|_| {
-        let open = open_descriptors()?.into_iter();
-        open.filter(|fd| *fd >= first).for_each(set_close_on_exec);
+        match open_descriptors() {
+            Ok(open) => {
+                let wanted = open.into_iter().filter(|fd| *fd >= first);
+                wanted.for_each(set_close_on_exec);
+            }
+            Err(_) => (first..=highest_number()?).for_each(set_close_on_exec),
+        }
         Ok(())
     })
 }
@@ -123,16 +125,30 @@ fn set_close_on_exec(fd: RawFd) {
     unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
 
-/// The numbers that are open; without a /proc, all numbers up to the limit.
-fn open_descriptors() -> io::Result<Vec<RawFd>> {
-    let Ok(open) = fs::read_dir("/proc/self/fd") else {
-        // SAFETY: integers only.
-        let limit = checked(unsafe { libc::sysconf(libc::_SC_OPEN_MAX) })?;
-        return Ok((0..RawFd::try_from(limit).unwrap_or(RawFd::MAX)).collect());
-    };
+/// The numbers that are open, and one that was only open to look.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::NotFound`] without a /proc. An ordinary directory of that name is none.
+pub(crate) fn open_descriptors() -> io::Result<Vec<RawFd>> {
+    const LIST: &str = "/proc/self/fd";
+    if statfs(LIST)?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-    open.filter_map(|entry| entry.map(number).transpose())
-        .collect()
+    let entries = fs::read_dir(LIST)?;
+    let numbers = entries.filter_map(|entry| entry.map(number).transpose());
+    numbers.collect()
+}
+
+/// The highest number that a descriptor is likely to have: the limit that is in force now, but not
+/// more than the kernel's own default (fs.nr_open). Some limits are so high that to look at each
+/// number would take minutes.
+fn highest_number() -> io::Result<RawFd> {
+    const NR_OPEN: libc::c_long = 1 << 20;
+    // SAFETY: integers only.
+    let limit = checked(unsafe { libc::sysconf(libc::_SC_OPEN_MAX) })?;
+    Ok(limit.min(NR_OPEN) as RawFd - 1)
 }
 
 /// Closes these descriptors, those in a row by one call, and forgets whom they belong to without

@@ -8,6 +8,7 @@ use std::ptr;
 
 use libc::{pid_t, sigset_t};
 
+use super::descriptor::open_descriptors;
 use super::signal::{empty_set, full_set};
 use super::{check, is};
 
@@ -205,17 +206,13 @@ impl Drop for FileActions {
 /// glibc can since 2.34 (`posix_spawn_file_actions_addclosefrom_np`), where close_range(2) works
 /// or there is a /proc. musl cannot, and a static program has no way to ask its libc.
 pub(crate) fn can_close_from() -> bool {
-    close_from::action().is_some() && (close_range_works() || proc_lists_descriptors())
+    close_from::action().is_some() && (close_range_works() || open_descriptors().is_ok())
 }
 
 /// Asks again each time: a filter may forbid it later.
 fn close_range_works() -> bool {
     // SAFETY: integers only. No descriptor has this number, so nothing is closed.
     unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) == 0 }
-}
-
-fn proc_lists_descriptors() -> bool {
-    std::fs::read_dir("/proc/self/fd").is_ok()
 }
 
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]

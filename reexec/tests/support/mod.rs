@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{OwnedFd, RawFd};
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, alarm};
+use nix::unistd::{Gid, Pid, Uid, alarm, geteuid, setgroups, setresgid, setresuid};
 
 /// How long a state may take to come about; it is there within milliseconds on an idle machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -121,6 +121,84 @@ pub(crate) fn needs(command: &[&str]) -> Result<(), Skipped> {
             Err(Skipped(format!("{command:?} fails here: {}", said.trim())))
         }
         Err(error) => Err(Skipped(format!("{} cannot be run: {error}", command[0]))),
+    }
+}
+
+/// Some user and group that root is not.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// Skips the test unless it may change its user and groups.
+pub(crate) fn needs_root() -> Result<(), Skipped> {
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Skipped::because("only root can do this"))
+}
+
+/// In a program of root's, as a server that gives up its privileges does.
+pub(crate) fn become_user(id: u32) {
+    let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+    setgroups(&[]).unwrap();
+    setresgid(group, group, group).unwrap();
+    setresuid(user, user, user).unwrap();
+    // The change has taken this away, and with it the right to look at our own /proc/self/fd.
+    prctl::set_dumpable(true).unwrap();
+}
+
+/// Whether a spawn closes what nobody has declared, before the child's first instruction: glibc can
+/// since 2.34, in a program that is linked with it dynamically. Otherwise it stays open in the child,
+/// and goes no further.
+pub(crate) fn closes_undeclared() -> bool {
+    if !cfg!(all(target_env = "gnu", not(target_feature = "crt-static"))) {
+        return false;
+    }
+    let said = stdout_of(Command::new("getconf").arg("GNU_LIBC_VERSION")); // such as "glibc 2.36"
+    let version = said.trim().trim_start_matches("glibc ");
+    let version: Vec<u32> = version
+        .split('.')
+        .map(|part| part.parse().unwrap())
+        .collect();
+    version >= vec![2, 34]
+}
+
+/// The same command where there is no /proc. From outside, it can be looked at through ours.
+pub(crate) fn without_proc(command: &Command) -> Result<Command, Skipped> {
+    let mount = "mount -t tmpfs tmpfs /proc";
+    needs(&["unshare", "--mount", "sh", "-c", mount])?;
+    let mut without = Command::new("unshare");
+    without.args([
+        "--mount",
+        "sh",
+        "-c",
+        &format!("{mount} && exec \"$@\""),
+        "sh",
+    ]);
+    without.arg(command.get_program()).args(command.get_args());
+    Ok(without)
+}
+
+/// A directory that goes, with what is in it, when the test ends.
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Scratch {
+        let test = env!("CARGO_CRATE_NAME");
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    /// A second file with this program, for a test to do as it likes with.
+    pub(crate) fn copy_of_this_program(&self) -> PathBuf {
+        let copy = self.0.join("copy");
+        fs::copy(env::current_exe().unwrap(), &copy).unwrap();
+        copy
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

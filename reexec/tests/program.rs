@@ -1,0 +1,537 @@
+//! A child runs the file that its parent is running, or the spawn fails: never another one that lies
+//! under the same path by now.
+//!
+//! Some programs here run where there is no /proc, or in another root directory. They print what
+//! became of a spawn, and the stranger, which is a script, prints its name.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test, and a child of one, fails"
+)]
+
+mod support;
+
+use std::env;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, chroot};
+use reexec::{Error, Stage};
+use support::{
+    Running, Scratch, Skipped, children, descriptors, needs, program, reap, stdout_of,
+    until_stdin_ends, without_proc,
+};
+
+fn main() -> ExitCode {
+    reexec::register("sayHello", say_hello);
+    reexec::register("spawnAnother", spawn);
+    reexec::register("childProcess", until_stdin_ends);
+    reexec::register("lookAtImage", look_at_image);
+    reexec::register("lookAtImageAndSpawnSealed", || {
+        look_at_image();
+        spawn_sealed();
+    });
+    reexec::register("overwriteImage", overwrite_image);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    support::run(
+        support::programs![
+            spawn,
+            spawn_after_a_change_of_directory,
+            spawn_from_a_child,
+            spawn_after_own_file_was_replaced,
+            spawn_after_own_file_was_deleted,
+            spawn_sealed,
+            spawn_in_another_root,
+            leave_a_child,
+            leave_a_sealed_child,
+            spawn_by_another_path,
+            run_a_copy,
+        ],
+        support::trials![
+            without_proc_a_program_that_never_moved_runs_its_own_file,
+            without_proc_a_stranger_under_its_path_is_never_run,
+            without_proc_a_program_without_a_file_is_told_so,
+            without_proc_there_is_no_sealed_copy,
+            in_another_root_a_program_started_there_runs_its_own_file,
+            in_another_root_a_stranger_under_the_same_path_is_never_run,
+            in_another_root_a_false_link_to_the_program_is_not_followed,
+            in_another_root_a_false_link_to_the_sealed_copy_is_not_followed,
+            sealed_children_can_have_sealed_children,
+            a_sealed_child_cannot_overwrite_the_program,
+            a_program_started_by_its_loader_needs_to_be_told_its_file,
+            a_program_under_valgrind_needs_to_be_told_its_file,
+            the_path_to_execute_starts_from_the_directory_of_the_parent,
+            a_path_that_leads_nowhere_is_an_error,
+            a_path_to_execute_cannot_be_sealed,
+        ],
+    )
+}
+
+// Entries and programs.
+
+fn say_hello() {
+    println!("hello");
+}
+
+fn spawn() {
+    print_result(&mut reexec::command("sayHello"));
+}
+
+/// The child says hello. Or else there must be none, because the program cannot find its file.
+fn print_result(command: &mut reexec::Command) {
+    match command.status() {
+        Ok(status) => assert!(status.success()),
+        Err(error) => println!("{}", not_found(&error)),
+    }
+}
+
+fn not_found(error: &Error) -> String {
+    assert!(matches!(error.stage(), Stage::Prepare { .. }), "{error:?}");
+    assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error:?}");
+    error.to_string()
+}
+
+/// The fourth argument and those after it are for the program.
+fn argument(number: usize) -> PathBuf {
+    env::args_os().nth(3 + number).unwrap().into()
+}
+
+fn spawn_after_a_change_of_directory() {
+    env::set_current_dir("/").unwrap();
+    spawn();
+}
+
+fn spawn_from_a_child() {
+    assert!(reexec::command("spawnAnother").status().unwrap().success());
+}
+
+/// Puts the second file in place of the first, which is ours.
+fn spawn_after_own_file_was_replaced() {
+    let (own, another) = (argument(0), argument(1));
+    fs::rename(another, &own).unwrap();
+    spawn();
+    print_self_exe();
+    // Without the library: this is what would run.
+    assert!(Command::new(own).status().unwrap().success());
+}
+
+fn spawn_after_own_file_was_deleted() {
+    fs::remove_file(argument(0)).unwrap();
+    spawn();
+    print_self_exe();
+}
+
+fn print_self_exe() {
+    match reexec::self_exe() {
+        Ok(path) => println!("{}", path.display()),
+        Err(error) => println!("{:?}", error.kind()),
+    }
+}
+
+fn spawn_sealed() {
+    print_result(reexec::command("lookAtImage").sealed());
+}
+
+fn spawn_in_another_root() {
+    chroot(&argument(0)).unwrap();
+    env::set_current_dir("/").unwrap();
+    spawn();
+    print_self_exe();
+    // Without the library: this is what would run.
+    let stranger = argument(1);
+    assert!(Command::new(stranger).status().unwrap().success());
+}
+
+// Where there is no /proc.
+
+/// Something that is certainly not this program.
+fn write_stranger(path: &Path) {
+    fs::write(path, "#!/bin/sh\necho the stranger\n").unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+}
+
+fn without_proc_a_program_that_never_moved_runs_its_own_file() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    let absolute = scratch.copy_of_this_program();
+    for path in [&absolute, Path::new("./copy")] {
+        for name in [
+            "spawn",
+            "spawn_after_a_change_of_directory",
+            "spawn_from_a_child",
+        ] {
+            let mut program = without_proc(Command::new(path).args(["as", name]))?;
+            let said = stdout_of(program.current_dir(&scratch.0));
+            assert_eq!(said, "hello\n", "{name} of {}", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn without_proc_a_stranger_under_its_path_is_never_run() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    let copy = scratch.copy_of_this_program();
+    let stranger = scratch.0.join("stranger");
+    write_stranger(&stranger);
+    let mut program = Command::new(&copy);
+    program.args(["as", "spawn_after_own_file_was_replaced"]);
+    let said = stdout_of(&mut without_proc(program.arg(&copy).arg(stranger))?);
+    let lines: Vec<_> = said.lines().collect();
+    let [error, self_exe, by_its_path] = lines[..] else {
+        panic!("{said}");
+    };
+    assert!(error.contains("there is no /proc"), "{said}");
+    assert!(error.contains("leads to another file"), "{said}");
+    assert_eq!([self_exe, by_its_path], ["NotFound", "the stranger"]);
+    Ok(())
+}
+
+fn without_proc_a_program_without_a_file_is_told_so() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    let copy = scratch.copy_of_this_program();
+    let mut program = Command::new(&copy);
+    program.args(["as", "spawn_after_own_file_was_deleted"]);
+    let said = stdout_of(&mut without_proc(program.arg(&copy))?);
+    let lines: Vec<_> = said.lines().collect();
+    let [error, self_exe] = lines[..] else {
+        panic!("{said}");
+    };
+    assert!(error.contains("finding the program's own file"), "{said}");
+    assert_eq!(self_exe, "NotFound");
+    Ok(())
+}
+
+/// Its only path would be a link in /proc.
+fn without_proc_there_is_no_sealed_copy() -> Result<(), Skipped> {
+    let said = stdout_of(&mut without_proc(&program("spawn_sealed"))?);
+    assert!(said.contains("making a sealed copy"), "{said}");
+    assert!(said.contains("through /proc, and there is none"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    Ok(())
+}
+
+// In another root directory.
+
+/// Makes the directory $ROOT a root with what a program needs, for this shell and what it starts.
+/// What is not ours is mounted so that nothing can happen to it.
+const MAKE_ROOT: &str = r#"
+mount -t tmpfs tmpfs "$ROOT"
+for directory in /bin /lib /lib32 /lib64 /usr; do
+    if [ -L "$directory" ]; then
+        cp -P "$directory" "$ROOT$directory"
+    elif [ -d "$directory" ]; then
+        mkdir "$ROOT$directory"
+        mount --bind -o ro "$directory" "$ROOT$directory"
+    fi
+done
+cp "$PROGRAM" "$ROOT/program"
+"#;
+
+/// A shell that makes a root, and in it and with it what the script says.
+fn in_another_root(scratch: &Scratch, script: &str) -> Result<Command, Skipped> {
+    let root = scratch.0.join("root");
+    fs::create_dir_all(&root).unwrap();
+    let shell = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-e", "-c"]).arg(script);
+        command.env("ROOT", &root);
+        command.env("PROGRAM", env::current_exe().unwrap());
+        command
+    };
+    needs(&["unshare", "--mount", "true"])?;
+    let output = shell(&format!("{MAKE_ROOT} chroot \"$ROOT\" sh -c true"));
+    skip_unless_it_succeeds("making another root", output)?;
+    Ok(shell(&format!("{MAKE_ROOT} {script}")))
+}
+
+fn skip_unless_it_succeeds(what: &str, mut command: Command) -> Result<(), Skipped> {
+    let output = command.output().unwrap();
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Skipped::because(&format!("{what} fails here: {said}")))
+}
+
+fn in_another_root_a_program_started_there_runs_its_own_file() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    for name in ["spawn", "spawn_from_a_child"] {
+        let script = format!("exec chroot \"$ROOT\" /program as {name}");
+        let said = stdout_of(&mut in_another_root(&scratch, &script)?);
+        assert_eq!(said, "hello\n", "{name}");
+    }
+    Ok(())
+}
+
+/// It was started outside, and so is missing there.
+fn in_another_root_a_stranger_under_the_same_path_is_never_run() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    let own = scratch.copy_of_this_program();
+    let stranger = scratch.0.join("stranger");
+    write_stranger(&stranger);
+    let script = "mkdir -p \"$ROOT${OWN%/*}\"; cp \"$STRANGER\" \"$ROOT$OWN\"
+        exec \"$OWN\" as spawn_in_another_root \"$ROOT\" \"$OWN\"";
+    let mut program = in_another_root(&scratch, script)?;
+    let said = stdout_of(program.env("OWN", &own).env("STRANGER", &stranger));
+    let lines: Vec<_> = said.lines().collect();
+    let [error, self_exe, by_its_path] = lines[..] else {
+        panic!("{said}");
+    };
+    assert!(error.contains("no longer ours"), "{said}");
+    assert_eq!([self_exe, by_its_path], ["NotFound", "the stranger"]);
+    Ok(())
+}
+
+/// A /proc that is a directory like any other, with the stranger where the link to the program is.
+const FALSE_PROC: &str =
+    "mkdir -p \"$ROOT/proc/self/fd\"; cp \"$STRANGER\" \"$ROOT/proc/self/exe\"";
+
+fn in_another_root_a_false_link_to_the_program_is_not_followed() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    let stranger = scratch.0.join("stranger");
+    write_stranger(&stranger);
+    let run = |script: &str| {
+        let mut program = in_another_root(&scratch, &format!("{FALSE_PROC}; {script}"))?;
+        Ok(stdout_of(program.env("STRANGER", &stranger)))
+    };
+    let inside = run("exec chroot \"$ROOT\" /program as spawn")?;
+    assert_eq!(inside, "hello\n");
+
+    let outside = run("exec \"$PROGRAM\" as spawn_in_another_root \"$ROOT\" /proc/self/exe")?;
+    let lines: Vec<_> = outside.lines().collect();
+    let [error, self_exe, by_the_link] = lines[..] else {
+        panic!("{outside}");
+    };
+    assert!(error.contains("no longer ours"), "{outside}");
+    assert_eq!([self_exe, by_the_link], ["NotFound", "the stranger"]);
+    Ok(())
+}
+
+/// The link to the program is right; those to its descriptors lead to the stranger. In the parent some
+/// may be right, too, by way of a true /proc somewhere else: the child looks up another number.
+fn in_another_root_a_false_link_to_the_sealed_copy_is_not_followed() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    let stranger = scratch.0.join("stranger");
+    write_stranger(&stranger);
+    for numbers_that_are_right in ["", "6 7 8 9 10 11 12 13 14 15 16"] {
+        let script = format!(
+            "{FALSE_PROC}; ln -f \"$ROOT/program\" \"$ROOT/proc/self/exe\"
+            for number in 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+                cp \"$STRANGER\" \"$ROOT/proc/self/fd/$number\"
+            done
+            mkdir \"$ROOT/true\"; mount --rbind /proc \"$ROOT/true\"
+            for number in {numbers_that_are_right}; do
+                ln -sf /true/self/fd/$number \"$ROOT/proc/self/fd/$number\"
+            done
+            exec chroot \"$ROOT\" /program as spawn_sealed"
+        );
+        let mut program = in_another_root(&scratch, &script)?;
+        let said = stdout_of(program.env("STRANGER", &stranger));
+        assert!(said.contains("through /proc, and there is none"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    Ok(())
+}
+
+// A sealed copy.
+
+/// Prints which file this process runs, whether it can write to it, and how many of its descriptors
+/// lead to such a file.
+fn look_at_image() {
+    const IMAGE: &str = "/proc/self/exe";
+    let image = fs::read_link(IMAGE).unwrap();
+    // Refused when it is opened or, by some kernels, when it is written to.
+    let opened = OpenOptions::new().append(true).open(IMAGE);
+    let written = opened.and_then(|mut file| file.write_all(b"the stranger"));
+    let open = descriptors().into_values();
+    let copies = open.filter(|target| *target == image).count();
+    println!("{} {} {copies}", image.display(), written.is_ok());
+}
+
+/// The nested ones run copies of a copy.
+fn sealed_children_can_have_sealed_children() {
+    let mut command = reexec::command("lookAtImageAndSpawnSealed");
+    let output = command.sealed().output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let image = "/memfd:reexec (deleted) false 0";
+    assert_eq!(said, format!("{image}\n{image}\n"));
+}
+
+/// Waits until nobody else runs this file, keeps it open, and lets another program write to it.
+fn overwrite_image() {
+    let image = File::open("/proc/self/exe").unwrap();
+    let image = nix::unistd::dup(image).unwrap(); // without close-on-exec
+    until_stdin_ends();
+    let number = image.as_raw_fd();
+    let script = format!("echo the stranger 1<>/proc/self/fd/{number}");
+    let error = Command::new("sh").args(["-c", &script]).exec();
+    panic!("{error}");
+}
+
+fn leave_a_child() {
+    leave(&mut reexec::command("overwriteImage"));
+}
+
+fn leave_a_sealed_child() {
+    leave(reexec::command("overwriteImage").sealed());
+}
+
+fn leave(command: &mut reexec::Command) {
+    command.stderr(reexec::Stdio::null()).outlive_parent();
+    let child = command.spawn().unwrap();
+    println!("{}", child.id());
+    mem::forget(child);
+}
+
+/// What a child of this program does to it when the program has ended: whether it could write to the
+/// file that it was running, and what the program's file begins with then.
+fn overwrite(program: &str) -> (bool, Vec<u8>) {
+    let scratch = Scratch::new();
+    let copy = scratch.copy_of_this_program();
+    let mut program = Running::start(Command::new(&copy).args(["as", program]));
+    let child = program.pid();
+    assert!(program.wait().success());
+    program.close_stdin();
+    let is_written = reap(child) == WaitStatus::Exited(Pid::from_raw(child as i32), 0);
+    let mut beginning = vec![0; 4];
+    File::open(&copy)
+        .unwrap()
+        .read_exact(&mut beginning)
+        .unwrap();
+    (is_written, beginning)
+}
+
+fn a_sealed_child_cannot_overwrite_the_program() {
+    assert_eq!(
+        overwrite("leave_a_sealed_child"),
+        (false, b"\x7fELF".to_vec())
+    );
+    // An ordinary child can: this is what the next start of the program would run.
+    assert_eq!(overwrite("leave_a_child"), (true, b"the ".to_vec()));
+}
+
+// Another path.
+
+/// Prints whether there is a child without the path, which is the argument or what std says; and
+/// lets one with it say hello.
+fn spawn_by_another_path() {
+    let path = env::args_os().nth(3).map(PathBuf::from);
+    let path = path.unwrap_or_else(|| env::current_exe().unwrap());
+    let mut without = reexec::command("sayHello");
+    without
+        .stdout(reexec::Stdio::null())
+        .stderr(reexec::Stdio::null());
+    match without.spawn() {
+        Ok(child) => println!("{}", child.wait().unwrap()),
+        Err(error) => match error.stage() {
+            Stage::BeforeInit { .. } | Stage::Exec { .. } => println!("no child"),
+            stage => panic!("{stage:?}"),
+        },
+    }
+    print_result(reexec::command("sayHello").executable(path));
+}
+
+/// The file that loads this program, if it is not a static one.
+fn loader() -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let mut files = maps
+        .lines()
+        .filter_map(|line| Some(&line[line.find('/')?..]));
+    let loader = files.find(|file| {
+        file.rsplit('/')
+            .next()
+            .is_some_and(|name| name.starts_with("ld-"))
+    });
+    loader.map(PathBuf::from)
+}
+
+fn a_program_started_by_its_loader_needs_to_be_told_its_file() -> Result<(), Skipped> {
+    let Some(loader) = loader() else {
+        return Err(Skipped::because("this program has no loader"));
+    };
+    let own = env::current_exe().unwrap();
+    let mut command = Command::new(loader);
+    command
+        .arg(&own)
+        .args(["as", "spawn_by_another_path"])
+        .arg(&own);
+    assert_eq!(stdout_of(&mut command), "no child\nhello\n");
+    Ok(())
+}
+
+fn a_program_under_valgrind_needs_to_be_told_its_file() -> Result<(), Skipped> {
+    let valgrind = ["valgrind", "--quiet", "--tool=none"];
+    needs(&[&valgrind[..], &["true"]].concat())?;
+    let mut command = Command::new(valgrind[0]);
+    command
+        .args(&valgrind[1..])
+        .arg(env::current_exe().unwrap());
+    let said = stdout_of(command.args(["as", "spawn_by_another_path"]));
+    // There may be a valgrind that hides also from execve(2) that it is there.
+    let expected = ["no child\nhello\n", "exit status: 0\nhello\n"];
+    assert!(expected.contains(&said.as_str()), "{said}");
+    Ok(())
+}
+
+/// Not from that of the child, which is entered later.
+fn the_path_to_execute_starts_from_the_directory_of_the_parent() {
+    let scratch = Scratch::new();
+    let copy = scratch.copy_of_this_program();
+    let mut program = program("run_a_copy");
+    let mut program = Running::start(program.current_dir(&scratch.0));
+    let child = program.pid();
+    let image = fs::read_link(format!("/proc/{child}/exe")).unwrap();
+    let directory = fs::read_link(format!("/proc/{child}/cwd")).unwrap();
+    assert_eq!((image, directory), (copy, PathBuf::from("/")));
+    program.close_stdin();
+    assert!(program.wait().success());
+}
+
+fn run_a_copy() {
+    let mut command = reexec::command("childProcess");
+    let child = command.executable("copy").current_dir("/").spawn().unwrap();
+    println!("{}", child.id());
+    assert!(child.wait().unwrap().success());
+}
+
+fn a_path_that_leads_nowhere_is_an_error() {
+    let before = (descriptors(), children());
+    let path = Path::new("/no/such/program");
+    let error = reexec::command("sayHello")
+        .executable(path)
+        .spawn()
+        .unwrap_err();
+    let Stage::Exec { program, source } = error.stage() else {
+        panic!("{error:?}");
+    };
+    assert_eq!(
+        (program.as_path(), source.raw_os_error()),
+        (path, Some(libc::ENOENT))
+    );
+    assert!(error.to_string().contains("/no/such/program"), "{error}");
+    assert_eq!((descriptors(), children()), before);
+}
+
+fn a_path_to_execute_cannot_be_sealed() {
+    let before = (descriptors(), children());
+    let own = env::current_exe().unwrap();
+    let error = reexec::command("sayHello")
+        .executable(own)
+        .sealed()
+        .spawn()
+        .unwrap_err();
+    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+    assert!(error.to_string().contains("executable"), "{error}");
+    assert_eq!((descriptors(), children()), before);
+}

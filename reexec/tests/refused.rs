@@ -1,0 +1,1177 @@
+//! System calls that are refused: by a seccomp filter, as in a container; by the loss of the right to
+//! them; or interrupted by a signal. Either it works all the same, or the error says what was
+//! refused; and nothing is left.
+//!
+//! A filter is for one thread and for what that starts. So each case has a thread of its own, and the
+//! main thread, for which nothing is refused, looks at children and descriptors afterwards.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test, and a child of one, fails"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::mem;
+use std::os::fd::{AsFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::panic;
+use std::path::PathBuf;
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::dup2_stdout;
+use reexec::{Child, Command, Error, Fork, OutputCause, Reaper, Stage, Stdio};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use support::{
+    LIMIT, NOBODY, Running, Skipped, become_user, children, descriptors, is_gone, is_zombie, needs,
+    needs_root, program, read_all, reap, stat, stdout_of, until_stdin_ends, wait_until,
+};
+
+/// Set for a child that must not take itself for an ordinary start: it would print a line.
+const PROBED: &str = "PROBED";
+
+fn main() -> ExitCode {
+    reexec::register("childProcess", || {
+        until_stdin_ends();
+        println!("the entry");
+    });
+    reexec::register("deafChild", || {
+        SigSet::from(Signal::SIGTERM).thread_block().unwrap();
+        println!("deaf");
+        until_stdin_ends();
+    });
+    reexec::register("leaveCopy", leave_copy);
+    if let Some(code) = reexec::init() {
+        return code;
+    }
+    if env::var_os(PROBED).is_some() {
+        println!("ordinary");
+        return ExitCode::SUCCESS;
+    }
+    support::run(
+        support::programs![
+            refuse_before_the_first_spawn,
+            refuse_after_the_first_spawn,
+            refuse_when_there_is_a_child,
+            refuse_when_forking,
+            interrupt_everything,
+            interrupt_the_older_wait,
+            interrupt_what_is_not_repeated,
+            lose_the_right_to_signal_by_a_filter,
+            lose_the_right_to_signal_with_the_privileges,
+            start_ordinarily,
+            refuse_pidfds_to_children_that_leave_a_copy,
+        ],
+        support::trials![
+            a_call_refused_before_the_first_spawn_fails_cleanly_if_at_all,
+            a_call_refused_after_the_first_spawn_fails_cleanly_if_at_all,
+            a_call_refused_when_there_is_a_child_fails_cleanly_if_at_all,
+            a_call_refused_to_a_fork_fails_cleanly_if_at_all,
+            a_child_that_may_not_have_its_name_runs,
+            every_call_may_be_interrupted_by_a_signal,
+            a_call_that_is_not_repeated_fails_by_a_signal,
+            children_that_a_filter_protects_end_by_their_lifeline,
+            children_that_lost_privileges_protect_end_by_their_lifeline,
+            a_child_that_cannot_find_out_what_it_is_does_not_run_main,
+            an_ordinary_start_that_is_refused_a_question_is_one,
+            the_end_of_a_child_is_noticed_while_its_copy_holds_the_pipe,
+        ],
+    )
+}
+
+// Filters.
+
+/// What the calls are refused with.
+const ERRORS: [i32; 5] = [
+    libc::EPERM,
+    libc::ENOSYS,
+    libc::ENOMEM,
+    libc::EMFILE,
+    libc::EAGAIN,
+];
+
+type Rules = Vec<(i64, Vec<SeccompRule>)>;
+
+/// The system calls behind a name: mostly one; or those that do the same, of which a libc uses one;
+/// or one use of one.
+fn rules(name: &str) -> Rules {
+    let all = |numbers: &[i64]| numbers.iter().map(|number| (*number, Vec::new())).collect();
+    match name {
+        "clone" => all(&[
+            libc::SYS_clone,
+            libc::SYS_clone3,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_fork,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_vfork,
+        ]),
+        "close_range" => all(&[libc::SYS_close_range]),
+        "dup2" => all(&[
+            libc::SYS_dup3,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_dup2,
+        ]),
+        "epoll_create1" => all(&[libc::SYS_epoll_create1]),
+        "epoll_ctl" => all(&[libc::SYS_epoll_ctl]),
+        "epoll_wait" => all(&[
+            libc::SYS_epoll_pwait,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_epoll_wait,
+        ]),
+        "eventfd2" => all(&[libc::SYS_eventfd2]),
+        "execve" => all(&[libc::SYS_execve]),
+        "fcntl" => all(&[libc::SYS_fcntl]),
+        "fcntl F_GETFD" => only(libc::SYS_fcntl, 1, SeccompCmpOp::Eq, libc::F_GETFD as u64),
+        "getdents64" => all(&[libc::SYS_getdents64]),
+        "getsockopt" => all(&[libc::SYS_getsockopt]),
+        "kill" => all(&[libc::SYS_kill]),
+        "memfd_create" => all(&[libc::SYS_memfd_create]),
+        "mmap" => all(&[libc::SYS_mmap]),
+        "openat" => all(&[libc::SYS_openat]),
+        "pidfd_open" => all(&[libc::SYS_pidfd_open]),
+        "pidfd_open of another" => {
+            let own = u64::from(process::id());
+            only(libc::SYS_pidfd_open, 0, SeccompCmpOp::Ne, own)
+        }
+        "pidfd_send_signal" => all(&[libc::SYS_pidfd_send_signal]),
+        "pipe2" => all(&[libc::SYS_pipe2]),
+        "poll" => all(&[
+            libc::SYS_ppoll,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_poll,
+        ]),
+        "prlimit64" => all(&[libc::SYS_prlimit64]),
+        "prctl" => all(&[libc::SYS_prctl]),
+        "read" => all(&[libc::SYS_read]),
+        "readlink" => all(&[
+            libc::SYS_readlinkat,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_readlink,
+        ]),
+        "recvfrom" => all(&[libc::SYS_recvfrom]),
+        "rt_sigprocmask" => all(&[libc::SYS_rt_sigprocmask]),
+        "sendto" => all(&[libc::SYS_sendto]),
+        "setpgid" => all(&[libc::SYS_setpgid]),
+        "signalfd4" => all(&[libc::SYS_signalfd4]),
+        "socketpair" => all(&[libc::SYS_socketpair]),
+        "stat" => [
+            all(&[libc::SYS_statx]),
+            // But not of a descriptor, as the child's loader does.
+            only(
+                libc::SYS_newfstatat,
+                3,
+                SeccompCmpOp::MaskedEq(libc::AT_EMPTY_PATH as u64),
+                0,
+            ),
+        ]
+        .concat(),
+        "unshare" => all(&[libc::SYS_unshare]),
+        "wait4" => all(&[libc::SYS_wait4]),
+        "waitid" => all(&[libc::SYS_waitid]),
+        "waitid P_PIDFD" => {
+            let kind = libc::P_PIDFD.into();
+            only(libc::SYS_waitid, 0, SeccompCmpOp::Eq, kind)
+        }
+        name => panic!("which calls are {name}?"),
+    }
+}
+
+/// The call with this parameter.
+fn only(call: i64, parameter: u8, is: SeccompCmpOp, value: u64) -> Rules {
+    let condition = SeccompCondition::new(parameter, SeccompCmpArgLen::Dword, is, value);
+    vec![(
+        call,
+        vec![SeccompRule::new(vec![condition.unwrap()]).unwrap()],
+    )]
+}
+
+fn filter(refused: &[&str], errno: i32) -> BpfProgram {
+    let rules = refused.iter().flat_map(|name| rules(name)).collect();
+    let refuse = SeccompAction::Errno(errno as u32);
+    let arch = env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap();
+    filter.try_into().unwrap()
+}
+
+/// Does this in a thread to which these calls are refused.
+fn refusing<T: Send>(refused: &[&str], errno: i32, act: impl FnOnce() -> T + Send) -> T {
+    let filter = filter(refused, errno);
+    let thread = || {
+        seccompiler::apply_filter(&filter).unwrap();
+        act()
+    };
+    match thread::scope(|scope| scope.spawn(thread).join()) {
+        Ok(result) => result,
+        Err(panic) => panic::resume_unwind(panic),
+    }
+}
+
+/// Skips the test where there are no filters.
+fn needs_filters() -> Result<(), Skipped> {
+    let skip = |error| Skipped::because(&format!("no filter of system calls here: {error}"));
+    TargetArch::try_from(env::consts::ARCH).map_err(|error| skip(error.to_string()))?;
+    let filter = filter(&["unshare"], libc::EPERM);
+    let applied = thread::spawn(move || seccompiler::apply_filter(&filter)).join();
+    applied.unwrap().map_err(|error| skip(error.to_string()))
+}
+
+/// A case, to be named by what fails in it.
+fn case(doing: &str, refused: &str, errno: i32) -> String {
+    format!("{doing}, {refused} refused: {}", Errno::from_raw(errno))
+}
+
+/// What there is before a case, to be compared with what there is after it.
+struct Before(BTreeMap<RawFd, PathBuf>);
+
+impl Before {
+    fn now() -> Before {
+        Before(descriptors())
+    }
+
+    /// No child, no zombie and no descriptor that was not there before.
+    fn is_restored(&self, case: &str) {
+        assert!(!has_children(), "{case} leaves {:?}", children());
+        // A thread of the library's own ends when it has nothing more to do.
+        let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+        wait_until("one thread is left", || threads() == 1);
+        assert_eq!(descriptors(), self.0, "{case}");
+    }
+
+    /// The same after something that the library finishes in the background.
+    fn is_restored_later(&self, case: &str) {
+        wait_until(case, || !has_children());
+        self.is_restored(case);
+    }
+}
+
+/// Faster than to look through /proc; zombies are children, too.
+fn has_children() -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    loop {
+        match waitid(Id::All, look) {
+            Err(Errno::EINTR) => {}
+            result => return result != Err(Errno::ECHILD),
+        }
+    }
+}
+
+// Each call in turn: a spawn.
+
+/// What a spawn needs.
+const OF_A_SPAWN: &[&str] = &[
+    "clone",
+    "close_range",
+    "dup2",
+    "execve",
+    "fcntl",
+    "getdents64",
+    "getsockopt",
+    "kill",
+    #[cfg(target_env = "gnu")] // for the stack on which the child borrows the parent's memory
+    "mmap",
+    "openat",
+    "pidfd_open",
+    "pidfd_open of another",
+    "pidfd_send_signal",
+    "pipe2",
+    "poll",
+    "prctl",
+    "prlimit64",
+    "recvfrom",
+    "rt_sigprocmask",
+    "sendto",
+    "socketpair",
+    "stat",
+    "wait4",
+    "waitid",
+    "waitid P_PIDFD",
+];
+
+/// What a spawn needs with these settings.
+const OF_A_SPAWN_WITH_MORE: [(&str, fn(&mut Command)); 2] = [
+    ("memfd_create", |command| {
+        command.sealed();
+    }),
+    ("setpgid", |command| {
+        command.process_group(0);
+    }),
+];
+
+/// What is to come of a spawn: `None` if it is to work, or the stage at which it is to fail, and
+/// whether with the number that the call was refused with.
+fn expected(refused: &str, errno: i32) -> Option<(&'static str, bool)> {
+    let stage = match (refused, errno) {
+        // There is another way for each.
+        ("close_range" | "getdents64" | "getsockopt" | "kill", _) => return None,
+        ("pidfd_open", libc::EPERM | libc::ENOSYS) => return None,
+        ("pidfd_send_signal" | "prctl" | "prlimit64" | "rt_sigprocmask" | "stat", _) => {
+            return None;
+        }
+        ("wait4" | "waitid" | "waitid P_PIDFD", _) => return None,
+        // "Nothing there yet", says this answer; then the child has gone, who was refused it, too.
+        ("recvfrom", libc::EAGAIN) => return Some(("BeforeInit", false)),
+        // Used by the child only, as long as no descriptor of the parent has to be moved.
+        ("fcntl", _) => return Some(("BeforeInit", false)),
+        ("clone" | "mmap", _) => "NewProcess",
+        // No other step of a spawn fails so without a filter.
+        ("dup2" | "execve" | "setpgid", libc::EAGAIN) => "NewProcess",
+        ("execve", _) => "Exec",
+        ("setpgid", _) => "ProcessGroup",
+        _ => "Prepare",
+    };
+    Some((stage, true))
+}
+
+/// Compares an error with what is to be expected.
+fn assert_expected(error: &Error, expected: (&str, bool), errno: i32, case: &str) {
+    let (stage, with_number) = expected;
+    let found = format!("{:?}", error.stage());
+    assert!(found.starts_with(stage), "{case}: {found}");
+    let number = with_number.then_some(errno);
+    assert_eq!(error.raw_os_error(), number, "{case}: {found}");
+}
+
+/// A whole start, which uses every call that a start can use. Says whether it works.
+fn collect_output(command: &mut Command, refused: &str, errno: i32) -> bool {
+    let case = case("output", refused, errno);
+    match (command.output(), expected(refused, errno)) {
+        (Ok(output), None) => {
+            assert_eq!(output.stdout, b"the entry\n", "{case}: {output:?}");
+            true
+        }
+        (Err(error), Some(expected)) => {
+            let OutputCause::Spawn(error) = error.cause else {
+                panic!("{case}: {error:?}");
+            };
+            assert_expected(&error, expected, errno, &case);
+            false
+        }
+        (Err(error), None) => panic!("{case}: {error:?}"),
+        (Ok(output), Some(_)) => panic!("{case}, and yet it works: {output:?}"),
+    }
+}
+
+/// The other ends of a child that was started where a call is refused.
+fn kill_and_drop(refused: &str, errno: i32) {
+    let case = case("kill", refused, errno);
+    let start = || {
+        let mut command = reexec::command("childProcess");
+        command
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("it worked before")
+    };
+    let child = start();
+    child.kill().expect(&case);
+    let status = child.wait().expect(&case);
+    assert_eq!(status.signal(), Some(libc::SIGKILL), "{case}");
+    drop(child);
+    drop(start());
+    let error = reexec::command("noSuchEntry").spawn().unwrap_err();
+    assert!(
+        matches!(error.stage(), Stage::UnknownEntry),
+        "{case}: {error:?}"
+    );
+}
+
+fn a_call_refused_before_the_first_spawn_fails_cleanly_if_at_all() -> Result<(), Skipped> {
+    needs_filters()?;
+    for refused in OF_A_SPAWN {
+        for errno in ERRORS {
+            let mut program = program("refuse_before_the_first_spawn");
+            stdout_of(program.arg(refused).arg(errno.to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_before_the_first_spawn() {
+    let refused = env::args().nth(3).unwrap();
+    let errno = env::args().nth(4).unwrap().parse().unwrap();
+    let before = Before::now();
+    let mut command = reexec::command("childProcess");
+    let act = || collect_output(&mut command, &refused, errno);
+    refusing(&[&refused], errno, act);
+    before.is_restored(&case("first output", &refused, errno));
+}
+
+fn a_call_refused_after_the_first_spawn_fails_cleanly_if_at_all() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program("refuse_after_the_first_spawn"));
+    Ok(())
+}
+
+fn refuse_after_the_first_spawn() {
+    let first = reexec::command("childProcess").output().unwrap();
+    assert_eq!(first.stdout, b"the entry\n");
+    let before = Before::now();
+    for refused in OF_A_SPAWN {
+        for errno in ERRORS {
+            let mut command = reexec::command("childProcess");
+            let act = || {
+                if collect_output(&mut command, refused, errno) {
+                    kill_and_drop(refused, errno);
+                }
+            };
+            refusing(&[refused], errno, act);
+            before.is_restored(&case("spawn", refused, errno));
+        }
+    }
+    for (refused, set) in OF_A_SPAWN_WITH_MORE {
+        for errno in ERRORS {
+            let mut command = reexec::command("childProcess");
+            set(&mut command);
+            let act = || collect_output(&mut command, refused, errno);
+            refusing(&[refused], errno, act);
+            before.is_restored(&case("spawn with more", refused, errno));
+        }
+    }
+}
+
+// Each call in turn: what is done with a child.
+
+/// Something to do with a child, which is then to be gone.
+struct Act {
+    name: &'static str,
+    does: fn(Child) -> io::Result<()>,
+    /// The calls it uses, that are refused in turn.
+    uses: &'static [&'static str],
+    /// Those of them that it cannot do without.
+    needs: &'static [&'static str],
+}
+
+const ACTS: &[Act] = &[
+    Act {
+        name: "wait",
+        does: |child| {
+            assert!(child.wait()?.success());
+            Ok(())
+        },
+        uses: &["waitid", "waitid P_PIDFD", "wait4", "poll"],
+        needs: &[],
+    },
+    Act {
+        name: "wait_timeout",
+        does: |child| {
+            drop(child.take_stdin());
+            assert!(child.wait_timeout(LIMIT)?.unwrap().success());
+            Ok(())
+        },
+        uses: &["waitid", "waitid P_PIDFD", "wait4", "poll"],
+        needs: &["poll"],
+    },
+    Act {
+        name: "kill",
+        does: |child| {
+            child.kill()?;
+            assert_eq!(child.wait()?.signal(), Some(libc::SIGKILL));
+            Ok(())
+        },
+        uses: &[
+            "waitid",
+            "waitid P_PIDFD",
+            "wait4",
+            "poll",
+            "pidfd_send_signal",
+            "kill",
+        ],
+        needs: &[],
+    },
+    Act {
+        name: "stop",
+        does: |child| {
+            assert_eq!(child.stop(LIMIT)?.signal(), Some(libc::SIGTERM));
+            Ok(())
+        },
+        uses: &[
+            "waitid",
+            "waitid P_PIDFD",
+            "wait4",
+            "poll",
+            "pidfd_send_signal",
+            "kill",
+        ],
+        needs: &["poll"],
+    },
+    Act {
+        name: "wait_with_output",
+        does: |child| {
+            let output = child.wait_with_output()?;
+            assert_eq!(output.stdout, b"the entry\n");
+            Ok(())
+        },
+        uses: &["waitid", "waitid P_PIDFD", "wait4", "poll", "read"],
+        needs: &["poll", "read"],
+    },
+    Act {
+        name: "detach",
+        does: Child::detach,
+        uses: &[
+            "waitid",
+            "waitid P_PIDFD",
+            "wait4",
+            "poll",
+            "eventfd2",
+            "rt_sigprocmask",
+            "clone",
+        ],
+        needs: &["eventfd2", "clone"],
+    },
+    Act {
+        name: "Reaper",
+        does: |child| {
+            drop(child.take_stdin());
+            let mut reaper = Reaper::new()?;
+            reaper.add(child, "owner")?;
+            let exits = reaper.wait(Some(LIMIT))?;
+            assert_eq!(exits[0].owner, Some("owner"));
+            assert!(exits[0].status.as_ref().unwrap().success());
+            Ok(())
+        },
+        uses: &[
+            "waitid",
+            "waitid P_PIDFD",
+            "wait4",
+            "poll",
+            "epoll_create1",
+            "epoll_ctl",
+            "epoll_wait",
+        ],
+        needs: &["epoll_create1", "epoll_ctl", "epoll_wait"],
+    },
+    Act {
+        name: "Reaper for everybody",
+        does: |child| {
+            drop(child.take_stdin());
+            let mut reaper = Reaper::for_everybody()?;
+            reaper.add(child, "owner")?;
+            let exits = reaper.wait(Some(LIMIT))?;
+            assert_eq!(exits[0].owner, Some("owner"));
+            Ok(())
+        },
+        uses: &[
+            "waitid",
+            "wait4",
+            "poll",
+            "prctl",
+            "signalfd4",
+            "epoll_create1",
+            "epoll_ctl",
+            "epoll_wait",
+        ],
+        needs: &[
+            "prctl",
+            "signalfd4",
+            "epoll_create1",
+            "epoll_ctl",
+            "epoll_wait",
+        ],
+    },
+    Act {
+        name: "drop of a Reaper",
+        does: |child| {
+            let mut reaper = Reaper::new()?;
+            reaper.add(child, "owner")
+        },
+        uses: &[
+            "waitid",
+            "waitid P_PIDFD",
+            "wait4",
+            "poll",
+            "pidfd_send_signal",
+            "kill",
+        ],
+        needs: &[],
+    },
+    Act {
+        name: "drop",
+        does: |child| {
+            drop(child);
+            Ok(())
+        },
+        uses: &[
+            "waitid",
+            "waitid P_PIDFD",
+            "wait4",
+            "poll",
+            "pidfd_send_signal",
+            "kill",
+        ],
+        needs: &[],
+    },
+];
+
+fn a_call_refused_when_there_is_a_child_fails_cleanly_if_at_all() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program("refuse_when_there_is_a_child"));
+    Ok(())
+}
+
+fn refuse_when_there_is_a_child() {
+    let before = Before::now();
+    for act in ACTS {
+        for refused in act.uses {
+            for errno in ERRORS {
+                let case = case(act.name, refused, errno);
+                let mut command = reexec::command("childProcess");
+                command.stdin(Stdio::piped()).stdout(Stdio::piped());
+                let child = command.spawn().unwrap();
+                let result = refusing(&[refused], errno, || (act.does)(child));
+                match result {
+                    Ok(()) => assert!(!act.needs.contains(refused), "{case}, and yet it works"),
+                    Err(error) => {
+                        assert!(act.needs.contains(refused), "{case}: {error}");
+                        let numbers = [errno, number_of_a_thread(refused, errno)];
+                        let number = error.raw_os_error().unwrap();
+                        assert!(numbers.contains(&number), "{case}: {error:?}");
+                    }
+                }
+                before.is_restored_later(&case);
+            }
+        }
+    }
+}
+
+/// pthread_create(3) has one number for all that there is not enough of.
+fn number_of_a_thread(refused: &str, errno: i32) -> i32 {
+    match (refused, errno) {
+        ("clone", libc::ENOMEM) => libc::EAGAIN,
+        _ => errno,
+    }
+}
+
+// Each call in turn: a fork.
+
+/// What a fork uses, what its handle uses, and what a fork cannot do without.
+const OF_A_FORK: &[&str] = &[
+    "clone",
+    "kill",
+    "pidfd_open",
+    "pidfd_open of another",
+    "pidfd_send_signal",
+    "pipe2",
+    "poll",
+    "rt_sigprocmask",
+    "unshare",
+    "wait4",
+    "waitid",
+    "waitid P_PIDFD",
+];
+
+fn a_call_refused_to_a_fork_fails_cleanly_if_at_all() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program("refuse_when_forking"));
+    Ok(())
+}
+
+/// A process that forks has one thread. So each case has a process of its own, a copy of this one,
+/// which looks at itself: none of these calls takes part in that.
+fn refuse_when_forking() {
+    for refused in OF_A_FORK {
+        for errno in ERRORS {
+            match reexec::fork().unwrap() {
+                Fork::Parent(copy) => {
+                    let case = case("fork", refused, errno);
+                    assert!(copy.wait().unwrap().success(), "{case}");
+                }
+                Fork::Child => {
+                    fork_under_a_filter(refused, errno);
+                    reexec::exit_now(0);
+                }
+            }
+        }
+    }
+}
+
+fn fork_under_a_filter(refused: &str, errno: i32) {
+    let case = case("fork", refused, errno);
+    let before = descriptors();
+    seccompiler::apply_filter(&filter(&[refused], errno)).unwrap();
+    let fails = match (refused, errno) {
+        ("pidfd_open", libc::EPERM | libc::ENOSYS) => false,
+        ("clone" | "pidfd_open" | "pidfd_open of another", _) => true,
+        _ => false,
+    };
+    let fork = || match reexec::fork() {
+        Ok(Fork::Child) => reexec::exit_now(7),
+        Ok(Fork::Parent(copy)) => Some(copy),
+        Err(error) => {
+            assert_eq!(error.raw_os_error(), Some(errno), "{case}");
+            None
+        }
+    };
+    let (one, other) = (fork(), fork());
+    assert_eq!(one.is_none(), fails, "{case}");
+    if let Some(copy) = &one {
+        assert_eq!(copy.wait().expect(&case).code(), Some(7), "{case}");
+    }
+    drop((one, other));
+    assert_eq!(children(), [], "{case}");
+    assert_eq!(descriptors(), before, "{case}");
+}
+
+// A name.
+
+fn a_child_that_may_not_have_its_name_runs() -> Result<(), Skipped> {
+    needs_filters()?;
+    let name = |refused: &[&str]| {
+        let child = refusing(refused, libc::EPERM, || {
+            let mut command = reexec::command("childProcess");
+            command.stdin(Stdio::piped()).stdout(Stdio::null());
+            command.spawn().unwrap()
+        });
+        let name = stat(child.id()).unwrap().comm;
+        assert!(child.wait().unwrap().success());
+        name
+    };
+    assert_ne!(name(&["prctl"]), "childProcess");
+    assert_eq!(name(&["unshare"]), "childProcess", "without that refusal");
+    Ok(())
+}
+
+// Interruptions.
+
+/// The calls that a signal can interrupt. Every second one is, so each is repeated once.
+const INTERRUPTED: &str = "?poll,?ppoll,recvfrom,sendto,waitid,?epoll_wait,?epoll_pwait";
+
+/// Runs the program, in which calls fail as strace is told. The lines about those that were
+/// interrupted.
+fn interrupted(inject: &[&str], name: &str) -> Result<Vec<String>, Skipped> {
+    let mut options = vec!["strace", "-f", "-e", "signal=none"];
+    options.extend(inject.iter().flat_map(|inject| ["-e", inject]));
+    needs(&[&options[..], &["true"]].concat())?;
+    let program = program(name);
+    let mut strace = process::Command::new(options[0]);
+    strace.args(&options[1..]).stdin(process::Stdio::null());
+    strace.arg(program.get_program()).args(program.get_args());
+    let output = strace.output().unwrap();
+    let trace = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{trace}");
+    let interrupted = trace.lines().filter(|line| line.contains("EINTR"));
+    Ok(interrupted.map(str::to_owned).collect())
+}
+
+fn every_call_may_be_interrupted_by_a_signal() -> Result<(), Skipped> {
+    let trace = format!("trace={INTERRUPTED}");
+    let inject = format!("inject={INTERRUPTED}:error=EINTR:when=1+2");
+    let lines = interrupted(&[&trace, &inject], "interrupt_everything")?;
+    for call in ["poll(", "recvfrom(", "sendto(", "waitid(", "epoll_"] {
+        assert!(
+            lines.iter().any(|line| line.contains(call)),
+            "{call} was not interrupted: {lines:?}"
+        );
+    }
+
+    let refuse = "inject=waitid:error=ENOSYS";
+    let inject = "inject=wait4:error=EINTR:when=1+2";
+    let inject = ["trace=waitid,wait4", refuse, inject];
+    let lines = interrupted(&inject, "interrupt_the_older_wait")?;
+    assert!(lines.iter().any(|line| line.contains("wait4(")));
+    Ok(())
+}
+
+fn interrupt_everything() {
+    let before = Before::now();
+    for act in ACTS {
+        let mut command = reexec::command("childProcess");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        (act.does)(command.spawn().unwrap()).expect(act.name);
+        before.is_restored_later(act.name);
+    }
+    let output = reexec::command("childProcess").output().unwrap();
+    assert_eq!(output.stdout, b"the entry\n");
+    assert!(reexec::command("childProcess").status().unwrap().success());
+    match reexec::fork().unwrap() {
+        Fork::Child => reexec::exit_now(7),
+        Fork::Parent(copy) => assert_eq!(copy.wait().unwrap().code(), Some(7)),
+    }
+    before.is_restored("all of it");
+}
+
+fn interrupt_the_older_wait() {
+    let mut command = reexec::command("childProcess");
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::null());
+    assert!(command.status().unwrap().success());
+    drop(command.spawn().unwrap());
+    assert_eq!(children(), []);
+}
+
+/// The twin: a call that is not repeated fails.
+fn a_call_that_is_not_repeated_fails_by_a_signal() -> Result<(), Skipped> {
+    let trace = format!("trace={INTERRUPTED}");
+    let inject = format!("inject={INTERRUPTED}:error=EINTR:when=1+2");
+    let lines = interrupted(&[&trace, &inject], "interrupt_what_is_not_repeated")?;
+    assert!(!lines.is_empty());
+    Ok(())
+}
+
+fn interrupt_what_is_not_repeated() {
+    let mut command = reexec::command("childProcess");
+    let child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut end = [PollFd::new(child.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut end, PollTimeout::ZERO), Err(Errno::EINTR));
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    assert_eq!(waitid(Id::All, look), Err(Errno::EINTR));
+}
+
+// Children that may not be signalled.
+
+/// The two ways to signal.
+const SIGNALLING: &[&str] = &["pidfd_send_signal", "kill"];
+
+/// Children to be signalled in vain.
+struct Protected {
+    killed: Child,
+    stopped: Child,
+    dropped: Child,
+    put_into_a_reaper: [Child; 2],
+    /// Without the cure: it has no lifeline.
+    outliving: Child,
+}
+
+/// Started while they could still be signalled.
+fn protected() -> Protected {
+    let start = || {
+        let mut command = reexec::command("childProcess");
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command
+    };
+    let child = || start().spawn().unwrap();
+    Protected {
+        killed: child(),
+        stopped: child(),
+        dropped: child(),
+        put_into_a_reaper: [child(), child()],
+        outliving: start().outlive_parent().spawn().unwrap(),
+    }
+}
+
+/// They end all the same.
+fn signal_in_vain(children: Protected, errno: i32) {
+    let child = children.killed;
+    assert_eq!(
+        child.signal(libc::SIGUSR1).unwrap_err().raw_os_error(),
+        Some(errno)
+    );
+    assert_eq!(child.kill().unwrap_err().raw_os_error(), Some(errno));
+    let status = child.wait_timeout(LIMIT).unwrap().unwrap();
+    assert_eq!(status.signal(), Some(libc::SIGTERM), "of the lifeline");
+    child.kill().unwrap(); // as after any end
+
+    // It has ended before it would be killed.
+    let status = children.stopped.stop(LIMIT).unwrap();
+    assert_eq!(status.signal(), Some(libc::SIGTERM));
+
+    let pid = children.dropped.id();
+    drop(children.dropped);
+    wait_until("the dropped child is reaped", || is_gone(pid));
+
+    let pids = children.put_into_a_reaper.each_ref().map(Child::id);
+    let mut reaper = Reaper::new().unwrap();
+    for child in children.put_into_a_reaper {
+        reaper.add(child, ()).unwrap();
+    }
+    drop(reaper);
+    wait_until("those in the reaper are reaped", || {
+        pids.iter().all(|pid| is_gone(*pid))
+    });
+
+    let child = children.outliving;
+    assert_eq!(child.kill().unwrap_err().raw_os_error(), Some(errno));
+    let status = child.wait().unwrap(); // the end of its stdin
+    assert!(status.success(), "nothing else has ended it: {status}");
+}
+
+/// A child that the signal of its lifeline does not end, and what ends it.
+fn deaf_child() -> (Child, process::ChildStdin) {
+    let mut command = reexec::command("deafChild");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.take_stdout().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "deaf\n");
+    let stdin = child.take_stdin().unwrap();
+    (child, stdin)
+}
+
+/// They go on when nobody has a handle any more; both take a second to be given up.
+fn give_up_deaf_children([dropped, stopped]: [Child; 2], errno: i32) {
+    let pids = [dropped.id(), stopped.id()];
+    thread::scope(|scope| {
+        scope.spawn(|| drop(dropped));
+        let error = stopped.stop(Duration::ZERO).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(errno));
+        stopped.detach().unwrap();
+    });
+    for pid in pids {
+        assert!(!is_gone(pid) && !is_zombie(pid), "{:?}", stat(pid));
+    }
+}
+
+fn children_that_a_filter_protects_end_by_their_lifeline() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program("lose_the_right_to_signal_by_a_filter"));
+    Ok(())
+}
+
+fn lose_the_right_to_signal_by_a_filter() {
+    let before = Before::now();
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let children = protected();
+        refusing(SIGNALLING, errno, || signal_in_vain(children, errno));
+        before.is_restored("children that may not be signalled");
+
+        // One that has to be got rid of before there is a handle, and one that failed.
+        for (also, errno_known) in [("pidfd_open of another", true), ("unshare", false)] {
+            let refused = [SIGNALLING, &[also]].concat();
+            let error = refusing(&refused, errno, || {
+                reexec::command("noSuchEntry").spawn().unwrap_err()
+            });
+            assert_eq!(
+                error.raw_os_error(),
+                errno_known.then_some(errno),
+                "{error:?}"
+            );
+            before.is_restored_later("a spawn that failed");
+        }
+    }
+    let ((one, its_gate), (other, others_gate)) = (deaf_child(), deaf_child());
+    let errno = libc::EPERM;
+    refusing(SIGNALLING, errno, || {
+        give_up_deaf_children([one, other], errno)
+    });
+    drop((its_gate, others_gate));
+    before.is_restored_later("the late end of children that may not be signalled");
+}
+
+fn children_that_lost_privileges_protect_end_by_their_lifeline() -> Result<(), Skipped> {
+    needs_root()?;
+    stdout_of(&mut program("lose_the_right_to_signal_with_the_privileges"));
+    Ok(())
+}
+
+/// The children stay root's.
+fn lose_the_right_to_signal_with_the_privileges() {
+    let before = Before::now();
+    let children = protected();
+    let ((one, its_gate), (other, others_gate)) = (deaf_child(), deaf_child());
+    become_user(NOBODY);
+    signal_in_vain(children, libc::EPERM);
+    give_up_deaf_children([one, other], libc::EPERM);
+    drop((its_gate, others_gate));
+    before.is_restored_later("the late end of children that may not be signalled");
+}
+
+// What a process asks to find out whether it is a child.
+
+/// The questions, alone and together, and what a filter may answer to them. To the last, std itself
+/// does not start with the other answers.
+const QUESTIONS: [(&[&str], &[i32]); 6] = [
+    (&["fcntl F_GETFD"], ANSWERS),
+    (&["fcntl"], ANSWERS),
+    (&["getsockopt"], ANSWERS),
+    (&["recvfrom"], ANSWERS),
+    (&["fcntl", "getsockopt", "recvfrom"], ANSWERS),
+    (ALL_QUESTIONS, &[libc::EAGAIN]),
+];
+
+const ANSWERS: &[i32] = &[libc::EPERM, libc::ENOSYS, libc::EAGAIN];
+
+const ALL_QUESTIONS: &[&str] = &["fcntl", "getsockopt", "recvfrom", "poll"];
+
+/// How it ended, and what it said on stdout and stderr.
+type Ended = (Option<i32>, String, String);
+
+fn a_child_that_cannot_find_out_what_it_is_does_not_run_main() -> Result<(), Skipped> {
+    needs_filters()?;
+    // So many descriptors that the parent does not have to move any, which takes fcntl.
+    let _room: Vec<_> = (0..16).map(|_| io::pipe().unwrap()).collect();
+    for (refused, answers) in QUESTIONS {
+        for errno in answers.iter().copied() {
+            let case = case("child", &refused.join(" and "), errno);
+            let (code, stdout, stderr) = refusing(refused, errno, child_that_would_say_ordinary);
+            match refused {
+                // The other questions are enough to know that it is one.
+                ["fcntl F_GETFD"] | ["getsockopt"] => {
+                    assert_eq!(stdout, "the entry\n", "{case}: {stderr}");
+                    assert_eq!(code, Some(0), "{case}: {stderr}");
+                }
+                _ => {
+                    assert_eq!(stdout, "", "{case}");
+                    assert!(
+                        stderr.contains("descriptor 3 does not tell"),
+                        "{case}: {stderr}"
+                    );
+                    assert_eq!(code, Some(reexec::EXIT_SETUP_FAILED.into()), "{case}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn child_that_would_say_ordinary() -> Ended {
+    let mut command = reexec::command("childProcess");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stderr(Stdio::piped()).env(PROBED, "");
+    // What it reports could not be heard here.
+    let child = command.spawn_unconfirmed().unwrap();
+    drop(child.take_stdin());
+    let stdout = read_all(child.take_stdout().unwrap());
+    let stderr = read_all(child.take_stderr().unwrap());
+    (child.wait().unwrap().code(), stdout, stderr)
+}
+
+fn an_ordinary_start_that_is_refused_a_question_is_one() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut support::program_after("exec 3<&-", "start_ordinarily"));
+    Ok(())
+}
+
+/// Whatever is opened here is close-on-exec. So number 3 is closed in what this starts.
+fn start_ordinarily() {
+    for (refused, answers) in QUESTIONS {
+        for errno in answers.iter().copied() {
+            let case = case("ordinary start", &refused.join(" and "), errno);
+            let start = || {
+                let mut command = process::Command::new(env::current_exe().unwrap());
+                command.env(PROBED, "").stdin(process::Stdio::null());
+                command
+                    .stdout(process::Stdio::piped())
+                    .stderr(process::Stdio::piped());
+                command.spawn().unwrap()
+            };
+            let output = refusing(refused, errno, start).wait_with_output().unwrap();
+            let stdout = String::from_utf8(output.stdout).unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            if refused != ALL_QUESTIONS {
+                assert_eq!(stdout, "ordinary\n", "{case}: {stderr}");
+                assert!(output.status.success(), "{case}: {stderr}");
+            } else {
+                // It could be a child, so it must not go on.
+                assert_eq!(stdout, "", "{case}");
+                assert!(
+                    stderr.contains("descriptor 3 does not tell"),
+                    "{case}: {stderr}"
+                );
+                let code = output.status.code();
+                assert_eq!(code, Some(reexec::EXIT_SETUP_FAILED.into()), "{case}");
+            }
+        }
+    }
+}
+
+// Without a pidfd, and with a descriptor that does not tell.
+
+/// An entry that leaves a copy of itself, which holds what the entry holds, without exec.
+fn leave_copy() {
+    let (wait, go) = io::pipe().unwrap();
+    match reexec::fork().unwrap() {
+        Fork::Parent(copy) => {
+            drop(go);
+            read_all(wait); // it would be killed if we ended now
+            println!("{}", copy.id());
+            mem::forget(copy);
+        }
+        Fork::Child => {
+            prctl::set_pdeathsig(None).unwrap();
+            // Not the stream on which somebody collects output: that is another test's concern.
+            dup2_stdout(io::stderr()).unwrap();
+            drop(go);
+            until_stdin_ends();
+            reexec::exit_now(0);
+        }
+    }
+}
+
+/// The parent waits in each way, while the copies live until its stdin ends.
+fn the_end_of_a_child_is_noticed_while_its_copy_holds_the_pipe() -> Result<(), Skipped> {
+    needs_filters()?;
+    let mut parent = Running::start(&mut program("refuse_pidfds_to_children_that_leave_a_copy"));
+    let mut copies = Vec::new();
+    loop {
+        match parent.line().as_str() {
+            "all have ended" => break,
+            copy => copies.push(copy.parse().unwrap()),
+        }
+    }
+    assert_eq!(copies.len(), 2 * WAYS.len());
+    for copy in &copies {
+        assert!(
+            !is_gone(*copy) && !is_zombie(*copy),
+            "all waits ended before this"
+        );
+    }
+    parent.close_stdin();
+    assert!(parent.wait().success());
+    for copy in copies {
+        reap(copy);
+    }
+    Ok(())
+}
+
+/// The ways to wait; each starts a child and returns when it has ended.
+const WAYS: [fn(); 6] = [
+    || assert!(child_that_leaves_a_copy().wait().unwrap().success()),
+    || {
+        let child = child_that_leaves_a_copy();
+        wait_until("the child is a zombie", || is_zombie(child.id()));
+        // The twin: whoever waits for this alone waits for the copy, too.
+        let mut end = [PollFd::new(child.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut end, PollTimeout::ZERO).unwrap(), 0);
+        assert!(child.wait_timeout(LIMIT).unwrap().unwrap().success());
+    },
+    || assert!(reexec::command("leaveCopy").status().unwrap().success()),
+    || {
+        let mut command = reexec::command("leaveCopy");
+        let command = command.stdin(Stdio::inherit()).stderr(Stdio::inherit());
+        let output = command.output().unwrap();
+        println!("{}", String::from_utf8(output.stdout).unwrap().trim_end());
+    },
+    || {
+        let mut reaper = Reaper::new().unwrap();
+        reaper.add(child_that_leaves_a_copy(), ()).unwrap();
+        let exits = reaper.wait(Some(LIMIT)).unwrap();
+        assert!(exits[0].status.as_ref().unwrap().success());
+    },
+    || {
+        let child = child_that_leaves_a_copy();
+        let pid = child.id();
+        child.detach().unwrap();
+        wait_until("the detached child is reaped", || is_gone(pid));
+    },
+];
+
+fn child_that_leaves_a_copy() -> Child {
+    reexec::command("leaveCopy").spawn().unwrap()
+}
+
+fn refuse_pidfds_to_children_that_leave_a_copy() {
+    let before = Before::now();
+    for refused in [&["pidfd_open"][..], &["pidfd_open", "waitid"]] {
+        for way in WAYS {
+            refusing(refused, libc::EPERM, way);
+            before.is_restored("a child that leaves a copy");
+        }
+    }
+    println!("all have ended");
+    until_stdin_ends();
+}
