@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::error::Error;
 use std::io;
 use std::process::{Command, ExitCode};
 use std::thread;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     report("ignore-sigchld", parent(&Options::parse()))
 }
 
-fn parent(options: &Options) -> io::Result<()> {
+fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     start("shortLived", "Ended before, pid")?;
     match options {
         Options { default: true, .. } => {}
@@ -67,10 +68,11 @@ fn parent(options: &Options) -> io::Result<()> {
         say(&format!("wait: {status:?}"))?;
     }
     say("wait: there is no child")?;
-    say("End parent process.")
+    say("End parent process.")?;
+    Ok(())
 }
 
-fn start(entry: &str, what: &str) -> io::Result<()> {
+fn start(entry: &str, what: &str) -> Result<(), Box<dyn Error>> {
     let child = reexec::command(entry)
         .args(env::args_os().skip(1))
         .spawn()?;

@@ -49,7 +49,9 @@ fn main() -> ExitCode {
 }
 
 fn parent(options: &Options) -> io::Result<()> {
-    let child = reexec::command("childProcess").spawn()?;
+    let child = reexec::command("childProcess")
+        .spawn()
+        .map_err(io::Error::other)?; // the whole sentence, not only the error number
     is_readable(&child, None)?;
     mem::forget(child); // a zombie from now on; its signal has come, and nobody was interested
 

@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::error::Error;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::process::{self, ExitCode};
@@ -67,7 +68,7 @@ fn child_process() -> io::Result<()> {
     Ok(())
 }
 
-fn parent(options: &Options) -> io::Result<()> {
+fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let limit = fs::read_to_string("/proc/sys/kernel/pid_max")?;
     say(&format!("Numbers are below: {}", limit.trim()))?;
     let children = [start()?, start()?, start()?];
@@ -75,10 +76,11 @@ fn parent(options: &Options) -> io::Result<()> {
     // Killed and reaped, number 1 last: its end takes until everybody else has been reaped in the
     // namespace that ends with it, which is for us to do here.
     children.into_iter().rev().for_each(drop);
-    say("End parent process.")
+    say("End parent process.")?;
+    Ok(())
 }
 
-fn start() -> io::Result<Child> {
+fn start() -> Result<Child, Box<dyn Error>> {
     let child = reexec::command("childProcess")
         .stdin(reexec::Stdio::piped())
         .stdout(reexec::Stdio::piped())

@@ -52,7 +52,9 @@ fn child_process(options: &Options) -> io::Result<()> {
 
 /// The default action of SIGCHLD is to do nothing. That is not to ignore it: the status is kept.
 fn by_default() -> io::Result<()> {
-    let child = reexec::command("shortLived").spawn()?;
+    let child = reexec::command("shortLived")
+        .spawn()
+        .map_err(io::Error::other)?; // the whole sentence, not only the error number
     is_readable(&child, None)?; // a signal with a handler would end this with EINTR
     say("By default nothing happened when a child ended.")?;
     say(&format!("Its status was kept: {}", child.wait()?))
@@ -67,7 +69,8 @@ fn told(options: &Options) -> io::Result<()> {
     }
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1))
-        .spawn()?;
+        .spawn()
+        .map_err(io::Error::other)?;
     loop {
         if let Some(told) = arrivals.read_signal()? {
             say(&format!(

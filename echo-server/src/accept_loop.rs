@@ -2,6 +2,7 @@
 //! client: `fork` and `reexec`.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, TcpStream};
@@ -137,7 +138,7 @@ impl AcceptLoop {
         &mut self,
         connection: TcpStream,
         source: IpAddr,
-        error: &io::Error,
+        error: &dyn Display,
     ) -> Option<TcpStream> {
         self.waiting = Some((connection, source));
         self.pause(&format!("cannot start a worker: {error}"));

@@ -58,7 +58,8 @@ fn parent() -> io::Result<()> {
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
         .stdout(reexec::Stdio::piped())
-        .spawn()?;
+        .spawn()
+        .map_err(io::Error::other)?; // the whole sentence, not only the error number
     let mut lines = child.take_stdout();
     let mut returns = 0;
     let status = loop {

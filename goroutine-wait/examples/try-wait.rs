@@ -10,7 +10,7 @@
 mod common;
 
 use std::env;
-use std::io;
+use std::error::Error;
 use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn child_process(options: &Options) -> ExitCode {
     ExitCode::from(24)
 }
 
-fn parent(options: &Options) -> io::Result<()> {
+fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
         .spawn()?;
@@ -63,5 +63,6 @@ fn parent(options: &Options) -> io::Result<()> {
         questions += 1;
     };
     say(&format!("Child ended with {status}"))?;
-    say(&format!("Questions: {questions}"))
+    say(&format!("Questions: {questions}"))?;
+    Ok(())
 }

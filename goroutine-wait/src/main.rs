@@ -7,11 +7,10 @@
 
 mod options;
 
-use std::env;
+use std::error::Error;
 use std::io::{self, Write};
-use std::mem;
 use std::process::{self, ExitCode};
-use std::thread;
+use std::{env, fmt, mem, thread};
 
 use clap::Parser;
 use options::Options;
@@ -32,7 +31,7 @@ fn child_process(options: &Options) -> io::Result<()> {
     say("End child process.")
 }
 
-fn parent(options: &Options) -> io::Result<()> {
+fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let (spoken, childs_end) = io::pipe()?;
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
@@ -52,7 +51,8 @@ fn parent(options: &Options) -> io::Result<()> {
     }
     thread::sleep(options.parent_work);
 
-    say("End parent process.")
+    say("End parent process.")?;
+    Ok(())
 }
 
 /// Blocks one thread, not the process.
@@ -71,7 +71,7 @@ fn say(line: &str) -> io::Result<()> {
 }
 
 /// The exit code of either process: 0, or 1 after a sentence on stderr.
-fn report(result: io::Result<()>) -> ExitCode {
+fn report(result: Result<(), impl fmt::Display>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };

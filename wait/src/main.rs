@@ -7,6 +7,8 @@
 mod options;
 
 use std::env;
+use std::error::Error;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
@@ -27,7 +29,7 @@ fn child_process(options: &Options) -> io::Result<()> {
     say("End child process.")
 }
 
-fn parent(options: &Options) -> io::Result<()> {
+fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
         .spawn()?;
@@ -41,7 +43,8 @@ fn parent(options: &Options) -> io::Result<()> {
         say(&format!("failed to wait command: {status}"))?;
     }
 
-    say("End parent process.")
+    say("End parent process.")?;
+    Ok(())
 }
 
 /// `println!` would panic if nobody reads our output any more (`| head -1`).
@@ -51,7 +54,7 @@ fn say(line: &str) -> io::Result<()> {
 }
 
 /// The exit code of either process: 0, or 1 after a sentence on stderr.
-fn report(result: io::Result<()>) -> ExitCode {
+fn report(result: Result<(), impl Display>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };

@@ -62,7 +62,7 @@ pub(crate) fn run() -> ExitCode {
     let status = guarded(&interrupted);
     let left = outcome::clear_up(); // if the guard was killed, what it had started is ours now
     let (code, sentence) = match status {
-        Err(error) => (EXIT_MISSING, format!("cannot start {GUARD}: {error}")),
+        Err(error) => (EXIT_MISSING, format!("cannot measure: {error}")),
         Ok(_) if interrupted.load(Ordering::SeqCst) => (
             EXIT_INTERRUPTED,
             format!("interrupted; {left} processes left"),
@@ -84,7 +84,8 @@ fn guarded(interrupted: &Arc<AtomicBool>) -> io::Result<std::process::ExitStatus
         // Out of the terminal's foreground group: Ctrl-C is for us, who then close its stdin.
         .process_group(0)
         .outlive_parent()
-        .spawn()?;
+        .spawn()
+        .map_err(io::Error::other)?; // the whole sentence, not only the error number
     let orders = Mutex::new(guard.take_stdin());
     let interrupted = Arc::clone(interrupted);
     interrupt::take_signals(move || {
@@ -102,7 +103,7 @@ pub(crate) fn guard() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            say(&format!("xtask: cannot start {MEASURE}: {error}"));
+            say(&format!("xtask: cannot measure: {error}"));
             ExitCode::from(EXIT_MISSING)
         }
     }
@@ -113,7 +114,8 @@ fn watch() -> io::Result<u8> {
     let child = reexec::command(MEASURE)
         .args(env::args_os().skip(1))
         .stdin(reexec::Stdio::null())
-        .spawn()?;
+        .spawn()
+        .map_err(io::Error::other)?;
     let stdin = io::stdin();
     loop {
         let mut fds = [
@@ -129,7 +131,7 @@ fn watch() -> io::Result<u8> {
         }
         if let Some(status) = child.try_wait()? {
             let code = status.code().and_then(|code| u8::try_from(code).ok());
-            return code.ok_or_else(|| io::Error::other(format!("it has ended: {status}")));
+            return code.ok_or_else(|| io::Error::other(format!("{MEASURE} has ended: {status}")));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Everybody who plays: the programs, and a process for each run of a scenario or of its twin.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
@@ -102,13 +104,13 @@ impl Company {
 
     /// Has the programs built, or looked for in a folder.
     fn build(&mut self, folder: Option<&Path>) -> Result<(), Failure> {
-        let cannot = |error: io::Error| Failure::Missing(format!("the build failed: {error}"));
+        let cannot = |error: &dyn Display| Failure::Missing(format!("the build failed: {error}"));
         let builder = reexec::command(programs::BUILD)
             .args(folder)
             .stdin(reexec::Stdio::null())
             .stdout(reexec::Stdio::piped())
             .spawn()
-            .map_err(|error| cannot(error.into()))?;
+            .map_err(|error| cannot(&error))?;
         let stdout = builder.take_stdout();
         let sender = self.sender.clone();
         start_thread(move || {
@@ -117,7 +119,7 @@ impl Company {
             let broken = || Err("the process that builds has broken off".to_owned());
             let _ = sender.send(Message::Built(programs.unwrap_or_else(broken)));
         })
-        .map_err(cannot)?;
+        .map_err(|error| cannot(&error))?;
         // Interrupted, we drop the builder, and so kill it; cargo, which it leaves behind, comes to
         // us, and is ended with the rest.
         match self.messages.recv() {
@@ -281,7 +283,7 @@ impl Company {
         }
     }
 
-    fn start(&self, index: usize, run: &mut Run) -> io::Result<()> {
+    fn start(&self, index: usize, run: &mut Run) -> Result<(), Box<dyn Error>> {
         let part = Part {
             scenario: run.scenario.name.to_owned(),
             twin: run.twin,
@@ -408,7 +410,7 @@ fn own_children_only() -> Result<(), String> {
     }
 }
 
-fn cannot_start(error: io::Error) -> Failure {
+fn cannot_start(error: Box<dyn Error>) -> Failure {
     Failure::Missing(format!(
         "a run cannot be started: {error}; what helps: fewer scenarios at once, or higher limits \
          (ulimit -n, ulimit -u)"

@@ -273,7 +273,8 @@ fn ps_of_procps() -> Finding {
 
 /// Ours is `reexec`, which takes what the scenarios take.
 fn start() -> Finding {
-    let tried = reexec::command(ENTRY).spawn().map_err(io::Error::from);
+    // The whole sentence, not only the error number.
+    let tried = reexec::command(ENTRY).spawn().map_err(io::Error::other);
     match tried.and_then(|child| child.wait_timeout(TRY_LIMIT)) {
         Ok(Some(status)) if status.success() => Found(String::new()),
         Ok(Some(status)) => Missing(format!("it ended with {status}")),

@@ -10,7 +10,7 @@
 mod common;
 
 use std::env;
-use std::io;
+use std::error::Error;
 use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     report("causes", parent(wait))
 }
 
-fn parent(wait: bool) -> io::Result<()> {
+fn parent(wait: bool) -> Result<(), Box<dyn Error>> {
     let mut children = Vec::new();
     for entry in ["exits", "aborts", "isKilled"] {
         children.push((entry, start(entry)?));
@@ -55,11 +55,12 @@ fn parent(wait: bool) -> io::Result<()> {
         let exists = kill(pid, None) != Err(Errno::ESRCH);
         say(&format!("{entry}, exists: {exists}"))?;
     }
-    wait_for_enter()
+    wait_for_enter()?;
+    Ok(())
 }
 
 /// A child that has ended.
-fn start(entry: &str) -> io::Result<Child> {
+fn start(entry: &str) -> Result<Child, Box<dyn Error>> {
     let child = reexec::command(entry)
         .rlimit(Resource::CoreSize, 0, 0) // or the one that aborts might leave a file
         .spawn()?;

@@ -46,7 +46,9 @@ fn adopter(options: &Options) -> io::Result<()> {
     prctl::set_child_subreaper(true)?; // as init is for all
     let sigchld = SigSet::from(Signal::SIGCHLD);
     sigchld.thread_block()?; // taken by wait below, also one that comes before
-    reexec::command("parent").status()?;
+    reexec::command("parent")
+        .status()
+        .map_err(io::Error::other)?; // the whole sentence, not only the error number
     match options.every {
         None => {
             while wait_for_all()? {
@@ -77,7 +79,10 @@ fn wait_for_all() -> io::Result<bool> {
 
 /// Ends, and leaves a child behind, which its grandparent adopts.
 fn parent() -> io::Result<()> {
-    let orphan = reexec::command("orphan").outlive_parent().spawn()?;
+    let orphan = reexec::command("orphan")
+        .outlive_parent()
+        .spawn()
+        .map_err(io::Error::other)?;
     say(&format!("Orphan of {}: {}", parent_id(), orphan.id()))?;
     mem::forget(orphan); // dropped, the handle would kill it
     Ok(())

@@ -7,6 +7,7 @@
 
 use std::env;
 use std::error::Error;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::mem;
 use std::os::unix::process::parent_id;
@@ -46,7 +47,7 @@ fn child_process(options: &Options) -> io::Result<()> {
     say("End child process.")
 }
 
-fn parent(options: &Options) -> io::Result<()> {
+fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
         .outlive_parent() // otherwise it would end with us
@@ -55,7 +56,8 @@ fn parent(options: &Options) -> io::Result<()> {
 
     thread::sleep(options.parent_sleep);
 
-    say("End parent process.")
+    say("End parent process.")?;
+    Ok(())
 } // the parent ends here, and its child is an orphan from now on
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
@@ -69,7 +71,7 @@ fn say(line: &str) -> io::Result<()> {
 }
 
 /// The exit code of either process: 0, or 1 after a sentence on stderr.
-fn report(result: io::Result<()>) -> ExitCode {
+fn report(result: Result<(), impl Display>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         .status()
     {
         Ok(status) => ExitCode::from(status.code().unwrap_or(1) as u8),
-        Err(error) => report("pid-reuse", Err(error.into())),
+        Err(error) => report("pid-reuse", Err(error)),
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod options;
 
+use std::error::Error;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::mem;
 use std::process::{self, ExitCode};
@@ -28,7 +30,7 @@ fn child_process() -> io::Result<()> {
     say("End child process.")
 } // the child ends here, and is a zombie from now on: nobody waits for it
 
-fn parent(options: &Options) -> io::Result<()> {
+fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let child = reexec::command("childProcess").spawn()?;
     // Dropped, our handle would kill and reap the child. Forgotten, it is what Go's Cmd is
     // without Wait: the zombie stays until we end, and whoever adopts it then reaps it.
@@ -36,7 +38,8 @@ fn parent(options: &Options) -> io::Result<()> {
 
     thread::sleep(options.parent_sleep);
 
-    say("End parent process.")
+    say("End parent process.")?;
+    Ok(())
 }
 
 /// `println!` would panic if nobody reads our output any more (`| head -1`).
@@ -46,7 +49,7 @@ fn say(line: &str) -> io::Result<()> {
 }
 
 /// The exit code of either process: 0, or 1 after a sentence on stderr.
-fn report(result: io::Result<()>) -> ExitCode {
+fn report(result: Result<(), impl Display>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };

@@ -159,6 +159,24 @@ fn nobody_reads_the_output() {
     }
 }
 
+/// By the whole sentence: what the system says of it does not tell who wanted what.
+#[test]
+fn a_start_that_is_refused_is_explained() {
+    for (name, program) in [("zombie", zombie(&[])), ("orphan", orphan(&[]))] {
+        let mut limited = Command::new("sh");
+        // Enough to load the program, and too few to start another.
+        limited.args(["-c", r#"ulimit -n 6; exec "$0""#]);
+        let output = Program::start(limited.arg(program.get_program())).output();
+        let sentence = format!(
+            "{name}: cannot start childProcess: making the control channel failed: Too many open \
+             files (os error 24)"
+        );
+        assert_eq!(output.stderr, [sentence]);
+        assert_eq!(output.stdout, [""; 0]);
+        assert_eq!(output.code, 1);
+    }
+}
+
 #[test]
 fn usage() {
     Program::start(&mut zombie(&["--no-such-option"]))

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each program uses its part of this file")]
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ pub(crate) fn wait_for_enter() -> io::Result<()> {
 }
 
 /// The exit code of a process: 0, or 1 after a sentence on stderr.
-pub(crate) fn report(program: &str, result: io::Result<()>) -> ExitCode {
+pub(crate) fn report(program: &str, result: Result<(), impl Display>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };

@@ -2,6 +2,7 @@
 //! supervisor and the other workers, not even where things lie in it.
 
 use std::env;
+use std::error::Error;
 use std::io;
 use std::net::TcpStream;
 use std::process::ExitCode;
@@ -48,7 +49,7 @@ impl Starter {
     // Inlined, it would make the stack deeper where the model `fork` forks, and each page of that
     // is one to be copied for each client.
     #[inline(never)]
-    pub(crate) fn start(&self, connection: &TcpStream) -> io::Result<Child> {
+    pub(crate) fn start(&self, connection: &TcpStream) -> Result<Child, Box<dyn Error>> {
         let worker = command(ENTRY)
             .args(&self.args)
             .fd(CONNECTION, connection.try_clone()?)
