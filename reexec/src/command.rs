@@ -1,7 +1,6 @@
 //! The builder: what to start, and how.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::mem;
@@ -55,9 +54,9 @@ pub fn command(name: &str) -> Command {
 pub struct Command {
     pub(crate) entry: String,
     pub(crate) args: Vec<OsString>,
-    env_clear: bool,
+    pub(crate) env_clear: bool,
     /// `None` removes an inherited variable.
-    env: BTreeMap<OsString, Option<OsString>>,
+    pub(crate) env: BTreeMap<OsString, Option<OsString>>,
     pub(crate) stdin: Option<Stdio>,
     pub(crate) stdout: Option<Stdio>,
     pub(crate) stderr: Option<Stdio>,
@@ -368,30 +367,6 @@ impl Command {
                 *source = Source::Spent;
             }
         }
-    }
-
-    /// `KEY=VALUE` of every variable the child will have.
-    pub(crate) fn environment(&self) -> impl Iterator<Item = OsString> {
-        let inherited = if self.env_clear {
-            None
-        } else {
-            Some(env::vars_os())
-        };
-        let kept = inherited
-            .into_iter()
-            .flatten()
-            .filter(|(key, _)| !self.env.contains_key(key));
-        let set = self
-            .env
-            .iter()
-            .filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
-        kept.chain(set).map(|(key, value)| {
-            let mut variable = OsString::with_capacity(key.len() + value.len() + 2);
-            variable.push(key);
-            variable.push("=");
-            variable.push(value);
-            variable
-        })
     }
 }
 

@@ -1,8 +1,10 @@
 //! Everything a start needs, made before there is a process, so that a failure leaves none.
 
-use std::ffi::{CString, OsString};
+use std::env;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::fcntl::OFlag;
 use nix::unistd::{Uid, pipe2};
@@ -15,15 +17,16 @@ use crate::layout::{Layout, Pipes};
 use crate::message::Launch;
 use crate::program::Identity;
 use crate::setting::Setting;
-use crate::validate::{c_string, invalid};
+use crate::sys::{CStrings, ContainsNul};
+use crate::validate::{contains_nul, invalid};
 use crate::{Command, Stage, entry, program, sys};
 
 /// What there is before the child.
 pub(crate) struct Prepared<'a> {
     /// What the child executes.
     pub(crate) program: CString,
-    pub(crate) argv: Vec<CString>,
-    pub(crate) env: Vec<CString>,
+    pub(crate) argv: CStrings,
+    pub(crate) env: CStrings,
     /// The child's descriptors.
     pub(crate) layout: Layout<'a>,
     /// The parent's ends of the standard streams.
@@ -88,14 +91,34 @@ impl<'a> Prepared<'a> {
     }
 }
 
-fn argv(command: &Command) -> Result<Vec<CString>, Stage> {
-    let name = OsString::from(&command.entry);
-    let all = [&name].into_iter().chain(&command.args);
-    all.map(|arg| c_string(arg.clone())).collect()
+fn argv(command: &Command) -> Result<CStrings, Stage> {
+    let mut argv = CStrings::default();
+    add(&mut argv, &[command.entry.as_bytes()])?;
+    for arg in &command.args {
+        add(&mut argv, &[arg.as_bytes()])?;
+    }
+    Ok(argv)
 }
 
-fn environment(command: &Command) -> Result<Vec<CString>, Stage> {
-    command.environment().map(c_string).collect()
+/// `KEY=VALUE` of every variable that the child will have.
+fn environment(command: &Command) -> Result<CStrings, Stage> {
+    let mut env = CStrings::default();
+    if !command.env_clear {
+        for (key, value) in env::vars_os().filter(|(key, _)| !command.env.contains_key(key)) {
+            add(&mut env, &[key.as_bytes(), b"=", value.as_bytes()])?;
+        }
+    }
+    for (key, value) in &command.env {
+        if let Some(value) = value {
+            add(&mut env, &[key.as_bytes(), b"=", value.as_bytes()])?;
+        }
+    }
+    Ok(env)
+}
+
+fn add(strings: &mut CStrings, parts: &[&[u8]]) -> Result<(), Stage> {
+    let added = strings.push(parts);
+    added.map_err(|ContainsNul| contains_nul(&parts.concat()))
 }
 
 /// What was set, or else the default.
@@ -165,7 +188,7 @@ struct Executed {
 fn executed(command: &Command, layout: &mut Layout<'_>) -> Result<Executed, Stage> {
     if let Some(path) = &command.executable {
         return Ok(Executed {
-            path: c_string(path.clone().into_os_string())?,
+            path: c_string(path.clone().into_os_string().into_vec())?,
             image: None,
             identity: None,
         });
@@ -178,7 +201,7 @@ fn executed(command: &Command, layout: &mut Layout<'_>) -> Result<Executed, Stag
         let number = layout.give_next(copy);
         return Ok(Executed {
             // It is the child that looks this up, among its own descriptors.
-            path: c_string(format!("/proc/self/fd/{number}").into())?,
+            path: c_string(format!("/proc/self/fd/{number}").into_bytes())?,
             image: Some(number),
             identity: None,
         });
@@ -189,6 +212,10 @@ fn executed(command: &Command, layout: &mut Layout<'_>) -> Result<Executed, Stag
         image: None,
         identity: program::identity(),
     })
+}
+
+fn c_string(bytes: Vec<u8>) -> Result<CString, Stage> {
+    CString::new(bytes).map_err(|error| contains_nul(&error.into_vec()))
 }
 
 /// In the order in which they are to be applied.

@@ -1,8 +1,5 @@
 //! What no child can be started with, and why.
 
-use std::ffi::{CString, OsString};
-use std::os::unix::ffi::OsStringExt;
-
 use crate::command::{Source, Stdio};
 use crate::error::shortened;
 use crate::setting::Setting;
@@ -86,11 +83,9 @@ fn refuse_spent_streams(command: &Command) -> Result<(), Stage> {
     Ok(())
 }
 
-pub(crate) fn c_string(string: OsString) -> Result<CString, Stage> {
-    CString::new(string.into_vec()).map_err(|error| {
-        let string = String::from_utf8_lossy(&error.into_vec()).into_owned();
-        invalid(format!("{:?} contains a NUL byte", shortened(&string)))
-    })
+pub(crate) fn contains_nul(bytes: &[u8]) -> Stage {
+    let string = String::from_utf8_lossy(bytes);
+    invalid(format!("{:?} contains a NUL byte", shortened(&string)))
 }
 
 pub(crate) fn invalid(reason: impl Into<String>) -> Stage {

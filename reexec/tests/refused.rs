@@ -304,8 +304,11 @@ const OF_A_SPAWN: &[&str] = &[
     "waitid P_PIDFD",
 ];
 
+/// Changes a command.
+type Setting = fn(&mut Command);
+
 /// What a spawn needs with these settings.
-const OF_A_SPAWN_WITH_MORE: [(&str, fn(&mut Command)); 2] = [
+const OF_A_SPAWN_WITH_MORE: [(&str, Setting); 2] = [
     ("memfd_create", |command| {
         command.sealed();
     }),

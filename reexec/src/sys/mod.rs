@@ -9,6 +9,7 @@ mod pidfd;
 mod process;
 mod signal;
 mod spawn;
+mod strings;
 mod wait;
 
 use std::ffi::c_int;
@@ -26,6 +27,7 @@ pub(crate) use signal::{
     unblock_signals,
 };
 pub(crate) use spawn::{SpawnError, SpawnSpec, can_close_from, spawn};
+pub(crate) use strings::{CStrings, ContainsNul};
 pub(crate) use wait::{WaitTarget, await_end, has_ended, is_unreaped, try_reap, try_reap_any};
 
 /// For calls that return an error number.

@@ -1,22 +1,21 @@
 //! posix_spawn(3).
 
-use std::ffi::{CStr, CString, c_char, c_int, c_short};
+use std::ffi::{CStr, c_int, c_short};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
-use std::ptr;
 
 use libc::{pid_t, sigset_t};
 
 use super::descriptor::open_descriptors;
 use super::signal::{empty_set, full_set};
-use super::{check, is};
+use super::{CStrings, check, is};
 
 /// What [`spawn`] executes, and what the child gets.
 pub(crate) struct SpawnSpec<'a> {
     pub(crate) program: &'a CStr,
-    pub(crate) argv: &'a [CString],
-    pub(crate) env: &'a [CString],
+    pub(crate) argv: &'a CStrings,
+    pub(crate) env: &'a CStrings,
     /// `(source, target)`: in the child, `target` is a copy of `source`, without close-on-exec.
     /// No target may be the source of a later pair.
     pub(crate) descriptors: &'a [(RawFd, RawFd)],
@@ -89,20 +88,20 @@ fn blame(
 /// Whether a spawn with these actions and attributes comes to its last step, which fails with
 /// `ENOENT`: there is no file with an empty name.
 fn ends_with_enoent(actions: &FileActions, attributes: &Attributes) -> bool {
-    let nothing = [c"".to_owned()]; // an argument, as some kernels warn of a program without any
-    let end = posix_spawn(c"", &nothing, &[], actions, attributes);
+    let argv = CStrings::from(c""); // some kernels warn of a program without any argument
+    let end = posix_spawn(c"", &argv, &CStrings::default(), actions, attributes);
     end.is_err_and(|error| is(&error, libc::ENOENT))
 }
 
 fn posix_spawn(
     program: &CStr,
-    argv: &[CString],
-    env: &[CString],
+    argv: &CStrings,
+    env: &CStrings,
     actions: &FileActions,
     attributes: &Attributes,
 ) -> io::Result<pid_t> {
-    let argv = null_terminated(argv);
-    let env = null_terminated(env);
+    let argv = argv.pointers();
+    let env = env.pointers();
     let mut pid = 0;
     // SAFETY: `program` and each element of `argv` and `env` are NUL-terminated and both arrays
     // end in a null pointer; all of it, the actions and the attributes outlive the call, which
@@ -290,10 +289,4 @@ impl Drop for Attributes {
         // SAFETY: initialised in `new`, and not used again.
         unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
     }
-}
-
-/// C wants `char *const[]`; nothing is written through these pointers.
-fn null_terminated(strings: &[CString]) -> Vec<*mut c_char> {
-    let pointers = strings.iter().map(|s| s.as_ptr().cast_mut());
-    pointers.chain([ptr::null_mut()]).collect()
 }

@@ -1,0 +1,47 @@
+//! The `argv` and `envp` of execve(2).
+
+use std::ffi::{CStr, c_char};
+use std::ptr;
+
+/// NUL-terminated strings in one piece of memory. A process has some forty variables, and an
+/// allocation for each of them would be the largest part of what a spawn costs before the clone.
+#[derive(Default)]
+pub(crate) struct CStrings {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+/// A string contains a NUL byte.
+pub(crate) struct ContainsNul;
+
+impl CStrings {
+    /// Adds one string, made of these parts.
+    pub(crate) fn push(&mut self, parts: &[&[u8]]) -> Result<(), ContainsNul> {
+        if parts.iter().any(|part| part.contains(&0)) {
+            return Err(ContainsNul);
+        }
+        self.starts.push(self.bytes.len());
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        self.bytes.push(0);
+        Ok(())
+    }
+
+    /// What C calls `char *const[]`, with a null pointer at its end. Nothing may be written through
+    /// these pointers, and they are valid as long as `self` is, and unchanged.
+    pub(super) fn pointers(&self) -> Vec<*mut c_char> {
+        let start_of = |start: &usize| self.bytes[*start..].as_ptr().cast::<c_char>().cast_mut();
+        let pointers = self.starts.iter().map(start_of);
+        pointers.chain([ptr::null_mut()]).collect()
+    }
+}
+
+impl From<&CStr> for CStrings {
+    fn from(string: &CStr) -> Self {
+        Self {
+            bytes: string.to_bytes_with_nul().to_vec(),
+            starts: vec![0],
+        }
+    }
+}
