@@ -11,6 +11,7 @@
 
 mod support;
 
+use std::error::Error as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -29,6 +30,9 @@ use support::{
 /// Sixteen times what a pipe holds.
 const MEBIBYTE: usize = 1 << 20;
 
+/// Longer than all that a test takes of a processor.
+const SILENCE: Duration = Duration::from_millis(400);
+
 fn main() -> ExitCode {
     reexec::register("childProcess", until_stdin_ends);
     reexec::register("cat", cat);
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         greet();
     });
     reexec::register("leaveOtherBehind", leave_other_behind);
+    reexec::register("bearSilence", bear_silence);
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
             output_has_all_that_comes_from_what_the_child_has_left_behind,
             what_comes_starts_the_time_of_silence_anew,
             silence_on_a_held_stream_is_an_error_with_what_was_read,
+            to_bear_silence_takes_no_processor_time,
             without_any_patience_output_still_has_all_that_the_child_wrote,
             with_patience_for_ever_output_waits_for_the_end,
             output_without_a_status_has_what_was_read,
@@ -312,7 +318,7 @@ fn held(entry: &str, grace: Duration) -> Held {
 
 /// The twin is the silence below, which is no longer than the pauses here are together.
 fn what_comes_starts_the_time_of_silence_anew() {
-    let grace = Duration::from_millis(200);
+    let grace = Duration::from_millis(600);
     // A pause of ours that is as long as the patience, on a busy machine, is a silence: once more.
     wait_until("no pause was too long", || {
         let mut held = held("greetAtTheEnd", grace);
@@ -323,7 +329,7 @@ fn what_comes_starts_the_time_of_silence_anew() {
         let result = thread::scope(|scope| {
             let collector = scope.spawn(|| held.child.wait_with_output());
             let mut ended = None;
-            while ended.is_none_or(|ended: Instant| ended.elapsed() < 4 * grace) {
+            while ended.is_none_or(|ended: Instant| ended.elapsed() < 2 * grace) {
                 // In turn, so that each of the two alone is silent for longer.
                 let turn = usize::from(written[0].len() > written[1].len());
                 let stream = [&mut held.stdout, &mut held.stderr].into_iter().nth(turn);
@@ -393,6 +399,27 @@ fn silence_on_a_held_stream_is_an_error_with_what_was_read() {
 }
 
 /// More than a pipe holds, so that it comes while the child lives and after its end.
+/// A loop that asks again and again would take as much of it as the silence is long.
+fn to_bear_silence_takes_no_processor_time() {
+    let mut command = reexec::command("bearSilence");
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let other = read_all(child.take_stdout().unwrap());
+    assert!(child.wait().unwrap().success());
+    let usage = child.usage().unwrap();
+    assert!(usage.user + usage.system < SILENCE / 4, "{usage:?}");
+    support::reap(other.trim().parse().unwrap());
+}
+
+fn bear_silence() {
+    let (gate, gates_other_end) = io::pipe().unwrap();
+    let mut command = reexec::command("leaveOtherBehind");
+    let error = command.stdin(gate).stream_grace(SILENCE).output();
+    let error = error.unwrap_err();
+    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
+    io::stdout().write_all(&error.stdout).unwrap();
+    drop(gates_other_end); // ends the other one
+}
+
 fn without_any_patience_output_still_has_all_that_the_child_wrote() {
     let held = held("flood", Duration::ZERO);
     let error = held.child.wait_with_output().unwrap_err();
@@ -446,6 +473,7 @@ fn lose_the_status_of_output() {
     assert_eq!(error.stderr, b"to stderr\n");
     assert_eq!(error.status, None);
     assert!(error.to_string().contains("status is lost"), "{error}");
+    assert_eq!(error.source().unwrap().to_string(), error.to_string());
     let error = io::Error::from(error);
     assert!(error.to_string().contains("status is lost"), "{error}");
 
@@ -473,6 +501,7 @@ fn output_of_a_child_that_did_not_start_says_why() {
 
     let mut command = reexec::command("greet");
     let error = command.executable("/no/such/file").output().unwrap_err();
+    assert!(error.source().unwrap().to_string().contains("No such file"));
     let error = io::Error::from(error);
     assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
 }
