@@ -159,9 +159,13 @@ fn reap_all(wake: &EventFd) {
         drop(background);
         let ready = wait(wake, &children, !abandoned.is_empty());
         let before = children.len();
-        children.retain(|child| !has_ended(child));
+        let mut may_have_ended = ready.iter();
+        children.retain(|child| {
+            let may_have_ended = may_have_ended.next() != Some(&false) || !child.is_exact();
+            !may_have_ended || !has_ended(child)
+        });
         abandoned.retain(|pid| !is_over(*pid));
-        if before - children.len() < ready {
+        if before - children.len() < ready.iter().filter(|ready| **ready).count() {
             // Without pidfds: one is about to end, or has executed another program. Or else to wait
             // is refused. Not worth a busy loop.
             thread::sleep(LOOK_AGAIN);
@@ -174,8 +178,8 @@ fn has_ended(child: &Child) -> bool {
     child.is_reaped()
 }
 
-/// Waits until there may be something to do; returns how many children seem to have ended.
-fn wait(wake: &EventFd, children: &[Child], look_again: bool) -> usize {
+/// Waits until there may be something to do; returns which children seem to have ended.
+fn wait(wake: &EventFd, children: &[Child], look_again: bool) -> Vec<bool> {
     let looks = children.iter().filter_map(Child::next_look);
     let looks = looks.chain(look_again.then(|| Instant::now() + LOOK_AGAIN));
     let deadline = looks.min();
@@ -183,11 +187,11 @@ fn wait(wake: &EventFd, children: &[Child], look_again: bool) -> usize {
     let mut polled: Vec<_> = watched
         .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
         .collect();
-    // Interrupted or refused, it looks again a little later.
     if poll(&mut polled, time_left(deadline)).is_err() {
+        // Interrupted or refused: any of them may have ended. It looks again a little later.
         thread::sleep(LOOK_AGAIN);
-        return 0;
+        return vec![true; children.len()];
     }
-    let is_ready = |fd: &&PollFd<'_>| fd.any().unwrap_or(true);
-    polled[..children.len()].iter().filter(is_ready).count()
+    polled.truncate(children.len());
+    polled.iter().map(|fd| fd.any().unwrap_or(true)).collect()
 }

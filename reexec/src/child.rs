@@ -219,6 +219,8 @@ impl Child {
     /// [`Command::outlive_parent`](crate::Command::outlive_parent) was set. To hear of the end of
     /// children that nobody waits for, put them into a [`Reaper`](crate::Reaper).
     ///
+    /// What it writes to pipes that were not taken is not read: it stands still when they are full.
+    ///
     /// One thread waits for all detached children, and ends with the last of them; until then
     /// [`fork`](crate::fork()) refuses.
     ///

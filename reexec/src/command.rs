@@ -344,7 +344,7 @@ impl Command {
     /// How long [`Command::output`] and [`Child::wait_with_output`] bear silence on a stream that
     /// another process holds open after the child's end. Each byte that comes starts the time anew.
     /// Default: 1 s. [`Duration::MAX`] waits for the end of the stream however long it takes, as std
-    /// does.
+    /// does. Whatever it is, a process that never stops writing is read for ever.
     pub fn stream_grace(&mut self, grace: Duration) -> &mut Self {
         self.stream_grace = grace;
         self

@@ -178,7 +178,13 @@ fn child(control: Control) -> ExitCode {
         Err(report) => {
             if launch.confirm {
                 // If the parent has gone, nobody is left who could do something about it.
-                let _ = control.send_report(&report);
+                if let Err(error) = control.send_report(&report)
+                    && error.kind() != io::ErrorKind::BrokenPipe
+                {
+                    say(format_args!(
+                        "the parent cannot be told ({error}) of {report:?}"
+                    ));
+                }
             } else if let Some(stage) = report.failure() {
                 say(format_args!("{}", Error::new(&launch.entry, stage)));
             }

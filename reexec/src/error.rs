@@ -145,7 +145,11 @@ impl Stage {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot start {}: ", shortened(&self.entry))?;
+        let entry = shortened(&self.entry);
+        match &self.stage {
+            Stage::Wait { .. } => write!(f, "{entry} has run, but its status cannot be had: ")?,
+            _ => write!(f, "cannot start {entry}: ")?,
+        }
         match &self.stage {
             Stage::InitNotCalled => write!(
                 f,
@@ -190,7 +194,7 @@ impl fmt::Display for Error {
                 f,
                 "nothing is registered under this name; call reexec::register(\"{}\", …) before \
                  reexec::init()",
-                shortened(&self.entry)
+                entry
             ),
             Stage::SetUp { step, source } => write!(f, "in the child, {step} failed: {source}"),
             Stage::NotReady { timeout } => {

@@ -71,10 +71,16 @@ impl<'a> Layout<'a> {
     }
 
     /// Makes a copy, above all targets, of each source that would be overwritten before its turn, or
-    /// lies at its own target already, where it would stay close-on-exec. Mostly there is none.
+    /// lies at its own target already, where it would stay close-on-exec. Mostly there is none. Makes
+    /// what the command holds close-on-exec, if it is not.
     pub(crate) fn clear_the_way(&mut self) -> io::Result<()> {
         let mut filled = BTreeSet::new();
         for (source, target) in &mut self.pairs {
+            if let Source::Lent(fd) = source {
+                // Or else the child would have a second copy, at this number, and its reader would
+                // never see the end.
+                sys::set_close_on_exec(fd)?;
+            }
             filled.insert(*target);
             if filled.contains(&source.as_fd().as_raw_fd()) {
                 *source = Source::Given(sys::duplicate_above(source.as_fd(), self.next)?);

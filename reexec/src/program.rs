@@ -164,8 +164,10 @@ pub(crate) fn executable() -> io::Result<CString> {
             "starts from a root directory that is no longer ours",
         ));
     }
-    match (FileId::at(path)?, &program.file) {
-        (found, Ok(file)) if found == *file => Ok(path.clone()),
+    match (FileId::at(path), &program.file) {
+        (Ok(found), Ok(file)) if found == *file => Ok(path.clone()),
+        (Err(error), _) if !is_missing(&error) => Err(error),
+        (Err(_), _) => Err(unusable("leads to no file any more")),
         _ => Err(unusable(
             "leads to another file than the one that is running",
         )),

@@ -13,8 +13,12 @@ pub(crate) fn refuse(reason: &str) -> io::Result<()> {
     let threads = match unshare(CloneFlags::CLONE_THREAD) {
         Ok(()) => return Ok(()),
         Err(Errno::EINVAL) => count().unwrap_or(2),
-        // The call as such is forbidden here, as in many containers.
-        Err(_) => count()?,
+        // The call as such is forbidden here, as in many containers. Without a /proc as well, it is the
+        // caller's word that counts.
+        Err(_) => match count() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
+            threads => threads?,
+        },
     };
     if threads == 1 {
         return Ok(());
@@ -24,10 +28,5 @@ pub(crate) fn refuse(reason: &str) -> io::Result<()> {
 }
 
 fn count() -> io::Result<usize> {
-    match fs::read_dir("/proc/self/task") {
-        Ok(tasks) => Ok(tasks.count()), // one entry a thread
-        // No /proc: it is the caller's word that counts.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(1),
-        Err(error) => Err(error),
-    }
+    Ok(fs::read_dir("/proc/self/task")?.count()) // one entry a thread
 }

@@ -480,14 +480,18 @@ fn one_thread_waits_for_all_detached_children() {
 }
 
 fn each_detached_child_is_reaped_while_others_live() {
-    let (children, gates): (Vec<_>, Vec<_>) = (0..4).map(|_| child()).unzip();
-    let pids: Vec<_> = children.iter().map(Child::id).collect();
-    children
-        .into_iter()
-        .for_each(|child| child.detach().unwrap());
-    let mut living: Vec<_> = pids.into_iter().zip(gates).collect();
-    // From the middle, from both ends.
-    for which in [2, 0, 1, 0] {
+    no_waiting_thread();
+    let mut living = Vec::new();
+    for _ in 0..4 {
+        let (child, gate) = child();
+        living.push((child.id(), gate));
+        child.detach().unwrap();
+        // It waits for those before; so it has to be told of the next one.
+        let thread = waiting_thread();
+        wait_until("it sleeps", || thread_state(thread) == Some('S'));
+    }
+    // The last one first: from the end, from the front, from the middle.
+    for which in [3, 0, 1, 0] {
         let (pid, gate) = living.remove(which);
         drop(gate);
         wait_until("the child is reaped", || is_gone(pid));

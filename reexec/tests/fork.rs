@@ -24,7 +24,7 @@ use nix::unistd::Pid;
 use reexec::{Fork, Stdio, fork};
 use support::{
     Running, Skipped, children, descriptors, is_gone, is_zombie, needs, program, reap, signals,
-    stat, stdout_of, until_stdin_ends, wait_until,
+    stat, stdout_of, until_stdin_ends, wait_until, without_proc,
 };
 
 fn main() -> ExitCode {
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         support::programs![
             fork_and_wait,
             fork_with_two_threads,
+            fork_beside_a_thread,
             fork_and_drop,
             fork_and_be_killed,
             fork_an_independent_copy,
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         support::trials![
             a_copy_goes_on_from_there_and_its_status_comes_back,
             a_process_with_two_threads_is_refused,
+            a_process_with_two_threads_is_refused_also_without_a_proc,
             a_dropped_handle_kills_and_reaps_the_copy,
             a_copy_is_killed_when_its_parent_is,
             a_copy_that_undid_this_would_live_on,
@@ -107,6 +109,21 @@ fn fork_with_two_threads() {
     if let Fork::Parent(child) = fork().unwrap() {
         assert!(child.wait().unwrap().success());
     }
+}
+
+fn a_process_with_two_threads_is_refused_also_without_a_proc() -> Result<(), Skipped> {
+    let mut program = without_proc(&program("fork_beside_a_thread"))?;
+    let printed = stdout_of(&mut program);
+    assert!(printed.contains("threads"), "{printed}");
+    Ok(())
+}
+
+fn fork_beside_a_thread() {
+    let (gate, gates_other_end) = io::pipe().unwrap();
+    let thread = thread::spawn(move || support::read_all(gate));
+    println!("{}", fork().unwrap_err());
+    drop(gates_other_end);
+    thread.join().unwrap();
 }
 
 // The end of one of the two.

@@ -21,10 +21,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use reexec::{Child, OutputCause, OutputError, Stage, Stdio};
 use support::{
-    LIMIT, Skipped, children, is_gone, needs, program, read_all, stdout_of, until_stdin_ends,
-    wait_until,
+    LIMIT, Skipped, children, is_gone, is_zombie, needs, program, read_all, stdout_of,
+    until_stdin_ends, wait_until,
 };
 
 /// Sixteen times what a pipe holds.
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
     reexec::register("greetAtTheEnd", || {
         until_stdin_ends();
         greet();
+    });
+    reexec::register("greetFirst", || {
+        greet();
+        until_stdin_ends();
     });
     reexec::register("leaveOtherBehind", leave_other_behind);
     reexec::register("bearSilence", bear_silence);
@@ -65,7 +70,8 @@ fn main() -> ExitCode {
             what_comes_starts_the_time_of_silence_anew,
             silence_on_a_held_stream_is_an_error_with_what_was_read,
             to_bear_silence_takes_no_processor_time,
-            without_any_patience_output_still_has_all_that_the_child_wrote,
+            silence_before_the_end_of_the_child_does_not_count,
+            without_any_patience_output_still_has_all_that_was_written,
             with_patience_for_ever_output_waits_for_the_end,
             output_without_a_status_has_what_was_read,
             output_of_a_child_that_did_not_start_says_why,
@@ -398,7 +404,6 @@ fn silence_on_a_held_stream_is_an_error_with_what_was_read() {
     }
 }
 
-/// More than a pipe holds, so that it comes while the child lives and after its end.
 /// A loop that asks again and again would take as much of it as the silence is long.
 fn to_bear_silence_takes_no_processor_time() {
     let mut command = reexec::command("bearSilence");
@@ -420,7 +425,26 @@ fn bear_silence() {
     drop(gates_other_end); // ends the other one
 }
 
-fn without_any_patience_output_still_has_all_that_the_child_wrote() {
+/// The child is silent for longer than a stream may be, but lives.
+fn silence_before_the_end_of_the_child_does_not_count() {
+    let grace = Duration::from_millis(100);
+    let held = held("greetFirst", grace);
+    let gate = held.child.take_stdin();
+    let (send, receive) = mpsc::channel();
+    let collector = thread::spawn(move || send.send(held.child.wait_with_output()).unwrap());
+    let early = receive.recv_timeout(3 * grace);
+    assert!(matches!(early, Err(RecvTimeoutError::Timeout)), "{early:?}");
+    let before_its_end = Instant::now();
+    drop(gate);
+    let error = receive.recv_timeout(LIMIT).unwrap().unwrap_err();
+    assert!(before_its_end.elapsed() >= grace);
+    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
+    assert_eq!(error.stdout, b"to stdout\n");
+    collector.join().unwrap();
+}
+
+fn without_any_patience_output_still_has_all_that_was_written() {
+    // More than a pipe holds, so that it comes while the child lives.
     let held = held("flood", Duration::ZERO);
     let error = held.child.wait_with_output().unwrap_err();
     assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
@@ -428,11 +452,20 @@ fn without_any_patience_output_still_has_all_that_the_child_wrote() {
     assert_eq!(error.stderr, vec![b'e'; MEBIBYTE]);
     assert!(error.status.unwrap().success());
 
+    // All that a pipe holds, so that it is still there after the child's end.
+    let mut held = self::held("childProcess", Duration::ZERO);
+    let capacity = fcntl(&held.stdout, FcntlArg::F_GETPIPE_SZ).unwrap();
+    let full = vec![b'x'; capacity as usize];
+    held.stdout.write_all(&full).unwrap();
+    drop(held.child.take_stdin());
+    wait_until("the child is a zombie", || is_zombie(held.child.id()));
+    let error = held.child.wait_with_output().unwrap_err();
+    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
+    assert!(error.stdout == full, "{} of {capacity}", error.stdout.len());
+
     // Where nobody holds a stream, none is taken for held.
-    let output = reexec::command("flood")
-        .stream_grace(Duration::ZERO)
-        .output();
-    let output = output.unwrap();
+    let mut command = reexec::command("flood");
+    let output = command.stream_grace(Duration::ZERO).output().unwrap();
     assert_eq!(output.stdout, vec![b'o'; MEBIBYTE]);
     assert_eq!(output.stderr, vec![b'e'; MEBIBYTE]);
 }

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     reexec::register("childProcess", child_process);
     reexec::register("startAnother", start_another);
     reexec::register("useLibrary", use_library);
+    reexec::register("closeOut", close_out);
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             spawn_one_that_starts_another,
             spawn_where_close_range_is_refused,
             spawn_one_that_starts_another_where_close_range_is_refused,
+            read_to_the_end_of_what_was_handed_over,
             spawn_with_a_library,
         ],
         support::trials![
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
             what_the_launcher_leaked_is_closed_where_close_range_is_refused,
             what_cannot_be_closed_goes_no_further,
             what_a_preloaded_library_has_opened_is_still_its_own,
+            what_was_handed_over_ends_where_nothing_can_be_closed,
         ],
     )
 }
@@ -230,6 +233,32 @@ fn what_cannot_be_closed_goes_no_further() -> Result<(), Skipped> {
     let leak = format!("{LEAK}; mkdir -p /proc/self/fd");
     assert_goes_no_further(&mut without_proc(&program_after(&leak, program))?);
     Ok(())
+}
+
+/// A second copy in the child, at the number that it had here, would keep the pipe open.
+fn what_was_handed_over_ends_where_nothing_can_be_closed() -> Result<(), Skipped> {
+    let program = support::program("read_to_the_end_of_what_was_handed_over");
+    assert_eq!(stdout_of(&mut without_proc(&program)?), "the end\n");
+    Ok(())
+}
+
+fn read_to_the_end_of_what_was_handed_over() {
+    refuse_close_range_after_a_spawn();
+    // Above the numbers at which the child finds what it is given, or it would be overwritten.
+    let below: Vec<_> = (0..10).map(|_| File::open("/dev/null").unwrap()).collect();
+    let (read, write) = nix::unistd::pipe().unwrap(); // not close-on-exec
+    drop(below);
+    let mut command = reexec::command("closeOut");
+    let child = command.fd("out", write).stdin(reexec::Stdio::piped());
+    let child = child.spawn().unwrap();
+    assert_eq!(support::read_all(read), ""); // the child lives, and waits for its stdin
+    println!("the end");
+    assert!(child.wait().unwrap().success());
+}
+
+fn close_out() {
+    drop(reexec::inherited_fd("out").unwrap());
+    until_stdin_ends();
 }
 
 // Before `main`.

@@ -108,21 +108,24 @@ pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     });
     // Linux before 5.11, or a filter.
     at_once.map(drop).or_else(|_| {
+        // One that is not open, or no longer, needs no mark.
+        let mark = |fd| drop(mark(fd));
         match open_descriptors() {
-            Ok(open) => {
-                let wanted = open.into_iter().filter(|fd| *fd >= first);
-                wanted.for_each(set_close_on_exec);
-            }
-            Err(_) => (first..=highest_number()?).for_each(set_close_on_exec),
+            Ok(open) => open.into_iter().filter(|fd| *fd >= first).for_each(mark),
+            Err(_) => (first..=highest_number()?).for_each(mark),
         }
         Ok(())
     })
 }
 
-/// Does nothing to a number that is not open.
-fn set_close_on_exec(fd: RawFd) {
+/// Makes a descriptor close-on-exec.
+pub(crate) fn set_close_on_exec(fd: impl AsFd) -> io::Result<()> {
+    mark(fd.as_fd().as_raw_fd())
+}
+
+fn mark(fd: RawFd) -> io::Result<()> {
     // SAFETY: integers only.
-    unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    checked(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }.into()).map(drop)
 }
 
 /// The numbers that are open, and one that was only open to look.

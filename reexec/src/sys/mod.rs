@@ -17,7 +17,7 @@ use std::io;
 
 pub(crate) use descriptor::{
     close_and_forget, close_if_inherited, close_on_exec_from, duplicate_above, is_readable,
-    open_descriptors, signal_on_activity, socket_type, take_inherited,
+    open_descriptors, set_close_on_exec, signal_on_activity, socket_type, take_inherited,
 };
 pub(crate) use fork::{Forked, exit_now, fork};
 pub(crate) use pidfd::{kill, pidfd_open, pidfd_send_signal};
