@@ -150,8 +150,9 @@ pub(crate) fn executable() -> io::Result<CString> {
     let linked = FileId::at(LINK);
     match (&linked, &program.file) {
         (Ok(linked), Ok(file)) if linked == file => return Ok(LINK.to_owned()),
-        // An overlay file system gives a file that is changed another number. The kernel's own link
-        // leads to our file all the same; in another root, it may not be the kernel's.
+        // On some overlay file systems a file that is changed gets another number ("Inode properties"
+        // in the kernel's overlayfs.rst). The kernel's own link leads to our file all the same; in
+        // another root, it may not be the kernel's.
         (Ok(_), _) if is_root_unchanged(program) && is_proc() => return Ok(LINK.to_owned()),
         (Err(error), _) if !is_missing(error) => return Ok(LINK.to_owned()),
         _ => {}

@@ -35,7 +35,8 @@ fn main() -> ExitCode {
     reexec::register("startOthers", start_others);
     reexec::register("readNamed", read_named);
     reexec::register("serveOne", serve_one);
-    reexec::register("closeThenWait", close_then_wait);
+    reexec::register("closeNamedThenWait", close_named_then_wait);
+    reexec::register("closeStdoutThenWait", close_stdout_then_wait);
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -99,8 +100,13 @@ fn read_named() {
     }
 }
 
-fn close_then_wait() {
+fn close_named_then_wait() {
     drop(reexec::inherited_fd("out").unwrap());
+    read_all(reexec::inherited_fd("gate").unwrap());
+}
+
+fn close_stdout_then_wait() {
+    nix::unistd::close(1).unwrap();
     until_stdin_ends();
 }
 
@@ -183,18 +189,26 @@ fn a_descriptor_is_handed_over_to_one_child_only() {
 }
 
 fn this_process_keeps_no_copy_also_while_status_waits() {
-    let (read, write) = io::pipe().unwrap();
-    let (stdin, gate) = io::pipe().unwrap();
-    let reader = thread::spawn(move || {
-        assert_eq!(read_all(read), ""); // until the child closes it
-        drop(gate); // lets the child end
-    });
-    let mut command = reexec::command("closeThenWait");
-    command.stdin(stdin).fd("out", write).ready_timeout(LIMIT);
-    let start = Instant::now();
-    assert!(command.status().unwrap().success());
-    assert!(start.elapsed() < LIMIT);
-    reader.join().unwrap();
+    for by_name in [true, false] {
+        let (read, write) = io::pipe().unwrap();
+        let (gate, gates_other_end) = io::pipe().unwrap();
+        let reader = thread::spawn(move || {
+            assert_eq!(read_all(read), ""); // until the child closes it
+            drop(gates_other_end); // lets the child end
+        });
+        let mut command = match by_name {
+            true => reexec::command("closeNamedThenWait"),
+            false => reexec::command("closeStdoutThenWait"),
+        };
+        match by_name {
+            true => command.fd("out", write).fd("gate", gate),
+            false => command.stdout(write).stdin(gate),
+        };
+        let start = Instant::now();
+        assert!(command.ready_timeout(LIMIT).status().unwrap().success());
+        assert!(start.elapsed() < LIMIT);
+        reader.join().unwrap();
+    }
 }
 
 fn this_process_keeps_no_copy_of_what_it_handed_over() {

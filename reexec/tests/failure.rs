@@ -190,9 +190,13 @@ fn nul_bytes_are_refused_wherever_they_are() {
         reexec::command("a\0b"),
         reexec::command("childProcess"),
         reexec::command("childProcess"),
+        reexec::command("childProcess"),
+        reexec::command("childProcess"),
     ];
     commands[1].arg("a\0b");
     commands[2].env("KEY", "a\0b");
+    commands[3].current_dir("a\0b");
+    commands[4].executable("a\0b");
     for command in &mut commands {
         let error = error_of(command);
         assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");

@@ -14,7 +14,7 @@ mod support;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             a_forged_name_does_not_make_a_child,
             forged_variables_do_not_make_a_child,
             what_happens_to_be_descriptor_3_does_not_make_a_child,
+            an_error_in_a_socket_that_happens_to_be_descriptor_3_stays_there,
             what_happens_to_be_descriptor_3_does_not_disturb_children,
             init_is_for_once,
             names_that_cannot_work_are_refused,
@@ -99,7 +100,10 @@ fn seqpacket() -> (OwnedFd, OwnedFd) {
 }
 
 fn what_happens_to_be_descriptor_3_does_not_make_a_child() {
-    for message in [&b""[..], b"x", b"sixteen bytes...", &[0; 1000]] {
+    // The real one is shorter by a byte.
+    let nearly = concat!("reexec ", env!("CARGO_PKG_VERSION"), " control channel.");
+    let nearly = nearly.as_bytes();
+    for message in [&b""[..], b"x", b"sixteen bytes...", &[0; 1000], nearly] {
         let (ours, theirs) = seqpacket();
         // Over a socket of this kind comes also the word to a child of ours; this is not it.
         nix::unistd::write(&ours, message).unwrap();
@@ -116,6 +120,20 @@ fn what_happens_to_be_descriptor_3_does_not_make_a_child() {
     let (theirs, ours) = io::pipe().unwrap();
     (&ours).write_all(b"bytes").unwrap();
     assert_untouched(ours.into(), theirs.into(), "bytes");
+}
+
+/// Reading, if only to look, would take it away.
+fn an_error_in_a_socket_that_happens_to_be_descriptor_3_stays_there() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(nobody.local_addr().unwrap()).unwrap();
+    drop(nobody);
+    socket.send(b"x").unwrap(); // answered by an error, which waits in the socket
+    let copy = socket.try_clone().unwrap();
+    let mut program = program_with_descriptor_3("ordinary_start", copy.into());
+    assert_eq!(program.output().unwrap().stdout, b"an ordinary start\n");
+    let error = socket.take_error().unwrap().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
 
 /// An ordinary start with `theirs` leaves in it what was written to `ours`.

@@ -24,6 +24,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, chroot};
 use reexec::{Error, Stage};
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
             spawn_after_own_file_was_replaced,
             spawn_after_own_file_was_deleted,
             spawn_sealed,
+            spawn_after_a_change_of_root,
             spawn_in_another_root,
             leave_a_child,
             leave_a_sealed_child,
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
             without_proc_there_is_no_sealed_copy,
             in_another_root_a_program_started_there_runs_its_own_file,
             in_another_root_a_stranger_under_the_same_path_is_never_run,
+            in_another_root_with_a_true_proc_the_program_runs_its_own_file,
             in_another_root_a_false_link_to_the_program_is_not_followed,
             in_another_root_a_false_link_to_the_sealed_copy_is_not_followed,
             sealed_children_can_have_sealed_children,
@@ -142,6 +145,12 @@ fn print_self_exe() {
 
 fn spawn_sealed() {
     print_result(reexec::command("lookAtImage").sealed());
+}
+
+fn spawn_after_a_change_of_root() {
+    chroot(&argument(0)).unwrap();
+    env::set_current_dir("/").unwrap();
+    spawn();
 }
 
 fn spawn_in_another_root() {
@@ -297,6 +306,15 @@ fn in_another_root_a_stranger_under_the_same_path_is_never_run() -> Result<(), S
 const FALSE_PROC: &str =
     "mkdir -p \"$ROOT/proc/self/fd\"; cp \"$STRANGER\" \"$ROOT/proc/self/exe\"";
 
+fn in_another_root_with_a_true_proc_the_program_runs_its_own_file() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    let script = "mkdir \"$ROOT/proc\"; mount --rbind /proc \"$ROOT/proc\"
+        exec \"$PROGRAM\" as spawn_after_a_change_of_root \"$ROOT\"";
+    let said = stdout_of(&mut in_another_root(&scratch, script)?);
+    assert_eq!(said, "hello\n");
+    Ok(())
+}
+
 fn in_another_root_a_false_link_to_the_program_is_not_followed() -> Result<(), Skipped> {
     let scratch = Scratch::new();
     let stranger = scratch.0.join("stranger");
@@ -351,6 +369,13 @@ fn in_another_root_a_false_link_to_the_sealed_copy_is_not_followed() -> Result<(
 fn look_at_image() {
     const IMAGE: &str = "/proc/self/exe";
     let image = fs::read_link(IMAGE).unwrap();
+    let seals = fcntl(File::open(IMAGE).unwrap(), FcntlArg::F_GET_SEALS);
+    let all = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
+    assert_eq!(
+        seals.unwrap() & all,
+        all,
+        "neither content nor size can be changed"
+    );
     // Refused when it is opened or, by some kernels, when it is written to.
     let opened = OpenOptions::new().append(true).open(IMAGE);
     let written = opened.and_then(|mut file| file.write_all(b"the stranger"));

@@ -12,7 +12,7 @@ mod support;
 
 use std::env;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, ChildStdin, ExitCode};
 use std::time::Duration;
@@ -181,6 +181,7 @@ fn its_descriptor_is_readable_when_a_child_has_ended() {
     let mut reaper = Reaper::new().unwrap();
     let (child, stdin) = child(3);
     reaper.add(child, ()).unwrap();
+    assert_eq!(reaper.as_raw_fd(), reaper.as_fd().as_raw_fd());
     assert!(!is_readable(&reaper, PollTimeout::ZERO));
     drop(stdin);
     assert!(is_readable(&reaper, PollTimeout::NONE));

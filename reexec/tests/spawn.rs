@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         support::trials![
             an_entry_finds_its_name_and_its_arguments,
             arguments_need_not_be_utf_8,
+            a_command_is_shown_as_its_entry_and_arguments,
             what_an_entry_returns_becomes_the_exit_code,
             a_panic_in_an_entry_is_exit_code_101,
             the_status_names_the_signal_that_killed_an_entry,
@@ -124,6 +125,14 @@ fn an_entry_finds_its_name_and_its_arguments() {
     assert_eq!(
         output(&mut command),
         r#"["printArguments", "one", "two words", "", "--three=3"]"#
+    );
+}
+
+fn a_command_is_shown_as_its_entry_and_arguments() {
+    let mut command = reexec::command("printArguments");
+    assert_eq!(
+        format!("{:?}", command.args(["a", "b c"])),
+        r#"["printArguments", "a", "b c"]"#
     );
 }
 
