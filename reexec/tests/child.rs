@@ -16,7 +16,7 @@ use std::fs;
 use std::hint::black_box;
 use std::io::{self, BufRead, BufReader};
 use std::mem;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::{self, ChildStdin, ExitCode, ExitStatus};
@@ -30,11 +30,14 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
-use reexec::{Child, Fork, Stdio};
+use reexec::{Child, Fork, Reaper, Stdio};
 use support::{
     LIMIT, NOBODY, Skipped, become_user, children, descriptors, is_gone, is_zombie, needs,
     needs_root, program, stat, stdout_of, thread_state, until_stdin_ends, wait_until,
 };
+
+/// How long a child lives that is waited for; longer than all that this takes of a processor.
+const LIFE: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     reexec::register("childProcess", || {
@@ -46,6 +49,8 @@ fn main() -> ExitCode {
         println!("deaf");
         until_stdin_ends();
     });
+    reexec::register("live", || thread::sleep(LIFE));
+    reexec::register("waitLong", wait_long);
     reexec::register("useMemory", || {
         let bytes = env::args().nth(1).unwrap().parse().unwrap();
         black_box(vec![1_u8; bytes]);
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
             waiting_with_a_limit_gives_up_and_the_child_goes_on,
             waiting_goes_on_after_a_signal_handler_has_run,
             the_status_can_be_asked_for_again,
+            to_wait_takes_no_processor_time,
             signals_reach_the_child,
             a_stopped_child_has_not_ended,
             signals_to_a_child_that_has_ended_are_no_error,
@@ -207,6 +213,40 @@ fn waiting_goes_on_after_a_signal_handler_has_run() {
     }
 }
 
+/// A loop that asks again and again would take as much of it as the children live.
+fn to_wait_takes_no_processor_time() {
+    let child = reexec::command("waitLong").spawn().unwrap();
+    assert!(child.wait().unwrap().success());
+    let usage = child.usage().unwrap(); // of its children, too
+    assert!(usage.user + usage.system < LIFE * 3 / 4, "{usage:?}");
+}
+
+/// In each way that there is.
+fn wait_long() {
+    let live = || reexec::command("live").spawn().unwrap();
+    assert!(live().wait().unwrap().success());
+    let status = live().wait_timeout(LIMIT).unwrap();
+    assert!(status.unwrap().success());
+    let mut reaper = Reaper::new().unwrap();
+    reaper.add(live(), ()).unwrap();
+    reaper.wait(None).unwrap();
+    live().detach().unwrap();
+    wait_until("the background has nothing left to do", || {
+        thread::sleep(LIFE / 4);
+        fs::read_dir("/proc/self/task").unwrap().count() == 1
+    });
+    // Of orphans tells a signal, which must not tell for ever.
+    let mut all = Reaper::for_everybody().unwrap();
+    reexec::command("live")
+        .outlive_parent()
+        .spawn()
+        .unwrap()
+        .wait()
+        .unwrap();
+    all.add(live(), ()).unwrap();
+    all.wait(None).unwrap();
+}
+
 fn the_status_can_be_asked_for_again() {
     let child = zombie();
     assert_eq!(child.wait().unwrap().code(), Some(7));
@@ -303,6 +343,7 @@ fn is_readable(child: &Child, timeout: PollTimeout) -> bool {
 
 fn the_pidfd_becomes_readable_while_the_child_is_a_zombie() {
     let (child, stdin) = child();
+    assert_eq!(child.as_raw_fd(), child.as_fd().as_raw_fd());
     assert!(!is_readable(&child, PollTimeout::ZERO));
     drop(stdin);
     assert!(is_readable(&child, PollTimeout::NONE));
