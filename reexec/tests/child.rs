@@ -33,7 +33,7 @@ use nix::unistd::{Pid, gettid};
 use reexec::{Child, Fork, Reaper, Stdio};
 use support::{
     LIMIT, NOBODY, Skipped, become_user, children, descriptors, is_gone, is_zombie, needs,
-    needs_root, program, stat, stdout_of, thread_state, until_stdin_ends, wait_until,
+    needs_root, program, signals, stat, stdout_of, thread_state, until_stdin_ends, wait_until,
 };
 
 /// How long a child lives that is waited for; longer than all that this takes of a processor.
@@ -78,6 +78,7 @@ fn main() -> ExitCode {
             a_signal_that_does_not_exist_is_an_error,
             stop_asks_first,
             stop_kills_whoever_does_not_listen,
+            stop_leaves_the_lifeline_alone,
             what_a_child_has_used_is_known_when_it_is_reaped,
             the_pidfd_becomes_readable_while_the_child_is_a_zombie,
             other_peoples_children_are_left_alone,
@@ -310,6 +311,26 @@ fn stop_asks_first() {
         "the second time as well"
     );
     assert_eq!(zombie().stop(Duration::ZERO).unwrap().code(), Some(7));
+}
+
+/// Which would kill this child; asked to end, it takes its time.
+fn stop_leaves_the_lifeline_alone() {
+    let mut command = reexec::command("deafChild");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let child = command.die_with_parent(libc::SIGKILL).spawn().unwrap();
+    let stdin = child.take_stdin().unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.take_stdout().unwrap());
+    stdout.read_line(&mut line).unwrap(); // it has blocked SIGTERM
+    thread::scope(|scope| {
+        let stopped = scope.spawn(|| child.stop(LIMIT).unwrap());
+        wait_until("the child has been asked", || {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            signals(&status, "ShdPnd").contains(&Signal::SIGTERM) || is_zombie(child.id())
+        });
+        drop(stdin);
+        assert_eq!(stopped.join().unwrap().code(), Some(0));
+    });
 }
 
 fn stop_kills_whoever_does_not_listen() {

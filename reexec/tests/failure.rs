@@ -41,6 +41,7 @@ const IGNORE_CODE: &str = "IGNORE_CODE";
 fn main() -> ExitCode {
     match env::var(BEFORE_INIT).as_deref() {
         Ok("return") => return ExitCode::from(42),
+        Ok("give up") => return ExitCode::from(reexec::EXIT_SETUP_FAILED),
         Ok("kill") => raise(Signal::SIGKILL).unwrap(),
         // Long enough to be taken for ever by the test, short enough not to be in the way if the
         // test is gone.
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         support::trials![
             an_unknown_entry_is_named,
             a_child_that_returns_from_main_before_init_is_noticed,
+            a_child_that_gives_up_before_it_can_report_is_told_so,
             a_child_that_is_killed_before_init_is_noticed,
             a_child_that_does_not_come_to_init_is_killed_at_the_deadline,
             a_deadline_that_has_passed_already_is_an_error,
@@ -149,6 +151,17 @@ fn status_before_init(instead: &str) -> std::process::ExitStatus {
 
 fn a_child_that_returns_from_main_before_init_is_noticed() {
     assert_eq!(status_before_init("return").code(), Some(42));
+}
+
+/// As one that a filter keeps from speaking with its parent, which leaves its reason on stderr.
+fn a_child_that_gives_up_before_it_can_report_is_told_so() {
+    let mut command = full_command("childProcess");
+    let error = error_of(command.env(BEFORE_INIT, "give up"));
+    assert!(
+        matches!(error.stage(), Stage::BeforeInit { .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("is on its stderr"), "{error}");
 }
 
 fn a_child_that_is_killed_before_init_is_noticed() {

@@ -233,6 +233,10 @@ fn fork_beside_a_reaper() {
             // It would take the child out of the list that it shares with its parent.
             let error = reaper.wait(Some(Duration::ZERO)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            // Its copies of the pidfd, of the lifeline and of the reaper's own descriptor.
+            let before = descriptors().len();
+            drop(reaper);
+            assert_eq!(before - descriptors().len(), 3);
             support::read_all(gate);
         }
         Fork::Parent(copy) => {
@@ -273,6 +277,7 @@ fn reap_everybody() {
     drop(stdin);
     let exits = everybody.wait(Some(LIMIT)).unwrap();
     assert_eq!((exits[0].owner, exits[0].id), (Some("own"), own_id));
+    assert!(exits[0].usage.max_resident > 0);
     assert_eq!(code_of(&exits[0]), Some(4));
     drop(everybody);
 
