@@ -10,8 +10,9 @@
 mod common;
 
 use std::env;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Child, Command, ExitCode, Stdio};
@@ -27,12 +28,23 @@ fn main() -> ExitCode {
         );
     }
     let folder = env::temp_dir().join(format!("path-and-args-{}", process::id()));
+    // Ours alone, or none: who can guess the name could have put a program there, for us to run.
+    if let Err(error) = DirBuilder::new().mode(0o700).create(&folder) {
+        let folder = folder.display();
+        let why = format!("cannot make {folder}: {error}; TMPDIR takes another place for it");
+        return report("path-and-args", Err(why));
+    }
     let result = parent(&folder);
     let removed = fs::remove_dir_all(&folder);
     report("path-and-args", result.and(removed))
 }
 
 fn parent(folder: &Path) -> io::Result<()> {
+    for name in ["one", "two"] {
+        let directory = folder.join(name);
+        fs::create_dir(&directory)?;
+        fs::copy("/proc/self/exe", directory.join("program"))?;
+    }
     let mut children = Vec::new();
     let second = if env::args().any(|arg| arg == "--same") {
         ("one", None)
@@ -40,13 +52,7 @@ fn parent(folder: &Path) -> io::Result<()> {
         ("two", Some("any text"))
     };
     for (name, first_argument) in [("one", None), second] {
-        let directory = folder.join(name);
-        fs::create_dir_all(&directory)?;
-        let program = directory.join("program");
-        if !program.exists() {
-            fs::copy("/proc/self/exe", program)?;
-        }
-        children.push(start(&directory, first_argument)?);
+        children.push(start(&folder.join(name), first_argument)?);
     }
     for child in &children {
         say(&format!("Child: {}", child.id()))?;

@@ -53,38 +53,53 @@ fn run(mut command: Command) -> io::Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let status = command
-        .status()
-        .map_err(|error| cannot_run(&command, error))?;
+    let program = command.get_program().to_owned();
+    let mut child = command
+        .spawn()
+        .map_err(|error| cannot("run", &program, error))?;
+    let status = child
+        .wait()
+        .map_err(|error| cannot("wait for", &program, error))?;
     succeeded("cmd.Run", status)
 }
 
 /// One pipe for both streams keeps what is written to them in order; two pipes could not.
 fn combined(mut command: Command) -> io::Result<()> {
-    let (mut reader, writer) = io::pipe()?;
-    command
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer);
+    let program = command.get_program().to_owned();
+    let pipe = io::pipe().and_then(|(reader, writer)| Ok((reader, writer.try_clone()?, writer)));
+    let (mut reader, stdout, stderr) =
+        pipe.map_err(|error| cannot("make a pipe for", &program, error))?;
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let mut child = command
         .spawn()
-        .map_err(|error| cannot_run(&command, error))?;
+        .map_err(|error| cannot("run", &program, error))?;
     drop(command); // it holds the write ends; the pipe has no end as long as we have one of them
 
     let mut out = Vec::new();
-    reader.read_to_end(&mut out)?;
-    let status = child.wait()?;
+    let read = reader.read_to_end(&mut out);
+    drop(reader); // or, after an error, the command could write and wait for ever
+    let waited = child.wait();
+    read.map_err(|error| cannot("read the output of", &program, error))?;
+    let status = waited.map_err(|error| cannot("wait for", &program, error))?;
 
     print(&[b"combined out:\n", &out, b"\n"])?;
     succeeded("cmd.Run()", status)
 }
 
-/// `output` reads both pipes at the same time. One after the other, the command could fill the
-/// one that is not read, and wait for ever.
+/// `wait_with_output` reads both pipes at the same time. One after the other, the command could
+/// fill the one that is not read, and wait for ever.
 fn separate(mut command: Command) -> io::Result<()> {
-    let output = command
-        .output()
-        .map_err(|error| cannot_run(&command, error))?;
+    let program = command.get_program().to_owned();
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command
+        .spawn()
+        .map_err(|error| cannot("run", &program, error))?;
+    let output = child
+        .wait_with_output()
+        .map_err(|error| cannot("read the output of, or wait for,", &program, error))?;
 
     print(&[
         b"out:\n",
@@ -103,11 +118,8 @@ fn succeeded(call: &str, status: ExitStatus) -> io::Result<()> {
     Err(io::Error::other(format!("{call} failed with {status}")))
 }
 
-fn cannot_run(command: &Command, error: io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("cannot run {:?}: {error}", command.get_program()),
-    )
+fn cannot(what: &str, program: &OsStr, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {what} {program:?}: {error}"))
 }
 
 /// Bytes as they came: file names need not be UTF-8.

@@ -6,7 +6,12 @@
 mod processes;
 
 use std::env;
-use std::process::Command;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use processes::{Program, assert_sleeps, closed_pipe, number};
@@ -67,15 +72,86 @@ fn statuses_are_there_after_the_end_and_stay() {
     );
 }
 
+/// For temporary files, itself one that is gone at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("exec-cmd-test-{}-{number}", std::process::id());
+        let folder = env::temp_dir().join(name);
+        fs::create_dir(&folder).unwrap_or_else(|error| panic!("{error}"));
+        Self(folder)
+    }
+
+    fn entries(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.0).unwrap_or_else(|error| panic!("{error}"));
+        entries.flatten().map(|entry| entry.path()).collect()
+    }
+
+    /// A shell that does this, with the example as `$0`, and with the number that the example has if
+    /// the shell becomes it.
+    fn path_and_args(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        let example = example("path-and-args", &[]);
+        command.args(["-c", script]).arg(example.get_program());
+        command.env("TMPDIR", &self.0);
+        command
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 #[test]
 fn path_and_args_leaves_no_files() {
-    let folder = env::temp_dir().join(format!("exec-cmd-test-{}", std::process::id()));
-    std::fs::create_dir(&folder).unwrap_or_else(|error| panic!("{error}"));
-    let mut command = example("path-and-args", &[]);
-    let output = Program::start(command.env("TMPDIR", &folder)).output();
-    // Fails if there is anything in it.
-    std::fs::remove_dir(&folder).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(output.code, 0, "{output:?}");
+    for args in ["", "--same"] {
+        let folder = Folder::new();
+        let mut command = folder.path_and_args(&format!("exec \"$0\" {args}"));
+        let output = Program::start(&mut command).output();
+        assert_eq!(output.code, 0, "{output:?}");
+        assert!(
+            folder.entries().is_empty(),
+            "left are {:?}",
+            folder.entries()
+        );
+    }
+}
+
+/// As everybody may who can guess a number.
+#[test]
+fn path_and_args_runs_no_program_that_was_there_before() {
+    let folder = Folder::new();
+    let script = r#"there="$TMPDIR/path-and-args-$$/one"
+                    mkdir -p "$there" && printf '#!/bin/sh\n>"$TMPDIR/run"\n' >"$there/program" &&
+                    chmod +x "$there/program" && exec "$0""#;
+    let output = Program::start(&mut folder.path_and_args(script)).output();
+    output.assert_failed(1, "path-and-args: cannot make ");
+    output.assert_failed(
+        1,
+        ": File exists (os error 17); TMPDIR takes another place for it",
+    );
+    let entries = folder.entries();
+    assert_eq!(entries.len(), 1, "it was run: {entries:?}");
+    assert!(entries[0].join("one/program").exists(), "it was removed");
+}
+
+#[test]
+fn nobody_else_can_reach_the_programs_of_path_and_args() {
+    let folder = Folder::new();
+    let (stdin, enter) = io::pipe().unwrap_or_else(|error| panic!("{error}"));
+    let mut command = folder.path_and_args(r#"umask 0; exec "$0""#);
+    let started = Program::try_start_from(stdin, command.stdout(Stdio::piped()));
+    let mut program = started.unwrap_or_else(|error| panic!("{error}"));
+    program.stdout.next_with("Press Enter");
+    let metadata = fs::metadata(&folder.entries()[0]).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
+    drop(enter);
+    assert_eq!(program.exit_code(), 0);
 }
 
 #[test]

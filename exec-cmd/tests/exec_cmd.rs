@@ -144,6 +144,24 @@ fn no_such_command() {
     }
 }
 
+/// Nobody can then wait for a child: it was run all the same.
+#[test]
+fn where_sigchld_is_ignored_it_is_the_wait_that_fails() {
+    for (way, step) in [
+        ("run", "wait for"),
+        ("combined", "wait for"),
+        ("separate", "read the output of, or wait for,"),
+    ] {
+        let mut command = Command::new("env");
+        command.args(["--ignore-signal=CHLD", env!("CARGO_BIN_EXE_exec-cmd"), way]);
+        let output = Program::start(command.args(["--", "true"])).output();
+        let sentence =
+            format!("exec-cmd: cannot {step} \"true\": No child processes (os error 10)");
+        assert_eq!(output.stderr, [sentence]);
+        assert_eq!(output.code, 1);
+    }
+}
+
 #[test]
 fn the_commands_of_the_chapter() {
     let run = output(&["run"]);

@@ -47,7 +47,13 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
         mem::forget(child); // dropped, our handle would kill and reap it
     } else {
         // Not joined: if the child outlives us, we end first, and it with us.
-        thread::spawn(move || report(wait(&child)));
+        let waiting = thread::Builder::new().spawn(move || report(wait(&child)));
+        waiting.map_err(|error| {
+            format!(
+                "cannot start the thread that waits for the child, which is killed: {error}; what \
+                 helps: a higher limit of processes (ulimit -u)"
+            )
+        })?;
     }
     thread::sleep(options.parent_work);
 

@@ -1,17 +1,19 @@
 //! `goroutine-wait` and its examples `try-wait` and `pidfd`, from outside.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 #[path = "../../zombie/tests/processes/mod.rs"]
 mod processes;
 
 use std::env;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use processes::{
     NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, full_device, number, reap,
     stat, state, until,
@@ -77,6 +79,36 @@ fn the_child_is_reaped_while_the_parent_goes_on() {
         program.stdout.next(),
         "failed to wait command: signal: 9 (SIGKILL)"
     );
+}
+
+#[test]
+fn who_may_have_no_more_threads_is_told_so() {
+    const WITHOUT_PROCESSES: u32 = 54322; // of its own, which would count
+    if !geteuid().is_root() {
+        println!("skipped: only root can be a user who has no process yet");
+        return;
+    }
+    let program = goroutine_wait(&["--parent-sleep", "0.1", "--child-sleep", "60"]);
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nproc=2").arg(program.get_program()); // the parent and its child
+    limited.args(program.get_args()).current_dir("/");
+    limited.uid(WITHOUT_PROCESSES).gid(WITHOUT_PROCESSES);
+    let output = Program::start(&mut limited).output();
+    if output.stderr.concat().contains("Permission denied") {
+        println!("skipped: others may not look into the folder of the program");
+        return;
+    }
+    output.assert_failed(1, "goroutine-wait: cannot start the thread that waits");
+    output.assert_failed(
+        1,
+        "Resource temporarily unavailable (os error 11); what helps: ",
+    );
+    let child = number(&output.stdout[0], "My pid is: ");
+    assert_eq!(
+        output.stdout[1..],
+        ["Parent start sleeping...", "Parent end sleeping..."]
+    );
+    assert_eq!(state(child), None);
 }
 
 /// The twin: the same without the thread that waits.

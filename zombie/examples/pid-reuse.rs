@@ -30,13 +30,19 @@ fn main() -> ExitCode {
         return code;
     }
     if let Err(error) = enter_namespace() {
-        return not_possible(&format!("no PID namespace can be made ({error})"));
+        return not_possible("no PID namespace can be made", &error);
     }
     match reexec::command("init")
         .args(env::args_os().skip(1))
         .status()
     {
-        Ok(status) => ExitCode::from(status.code().unwrap_or(1) as u8),
+        Ok(status) => match status.code() {
+            Some(code) => ExitCode::from(code as u8),
+            None => {
+                let why = format!("the first process of the namespace has ended: {status}");
+                report("pid-reuse", Err(why))
+            }
+        },
         Err(error) => report("pid-reuse", Err(error)),
     }
 }
@@ -57,15 +63,22 @@ fn enter_namespace() -> io::Result<()> {
 
 fn first_of_namespace() -> ExitCode {
     if let Err(error) = count_from(1) {
-        return not_possible(&format!("{LAST} cannot be written ({error})"));
+        return not_possible(&format!("{LAST} cannot be written"), &error);
     }
     let wait = env::args().any(|arg| arg == "--wait");
     report("pid-reuse", skip_and_use_again(wait))
 }
 
-fn not_possible(why: &str) -> ExitCode {
-    let why = format!("{why}; root can, for example");
-    report("pid-reuse", Err(io::Error::other(why)));
+fn not_possible(what: &str, error: &io::Error) -> ExitCode {
+    let remedy = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPERM | Errno::EACCES) => "; root can, for example",
+        Some(Errno::ENOSPC) => {
+            "; what helps: a higher limit (sysctl user.max_user_namespaces, user.max_pid_namespaces)"
+        }
+        Some(Errno::ENOENT) => "; what helps: a kernel with CONFIG_CHECKPOINT_RESTORE",
+        _ => "",
+    };
+    report("pid-reuse", Err(format!("{what} ({error}){remedy}")));
     ExitCode::from(EXIT_NOT_POSSIBLE)
 }
 

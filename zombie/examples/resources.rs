@@ -31,15 +31,21 @@ fn main() -> ExitCode {
     let mut command = reexec::command("limited");
     command.args(env::args_os().skip(1));
     if geteuid().is_root() {
-        // The limit is for the processes of a user, and not for root: so for somebody who has none.
-        command.user(20_000 + process::id() % 40_000);
+        // The limit is for the processes of a user, and not for root: so for somebody who has none,
+        // and who has nothing of root's group either.
+        let nobody = 20_000 + process::id() % 40_000;
+        command.user(nobody).group(nobody);
     } else {
         command.arg("--namespace");
     }
-    let status = command.status();
-    match status.map(|status| status.code()) {
-        Ok(Some(code)) => ExitCode::from(code as u8),
-        Ok(None) => ExitCode::FAILURE,
+    match command.status() {
+        Ok(status) => match status.code() {
+            Some(code) => ExitCode::from(code as u8),
+            None => {
+                let why = format!("the process with the limit has ended: {status}");
+                report("resources", Err(why))
+            }
+        },
         Err(error) => report("resources", Err(error)),
     }
 }

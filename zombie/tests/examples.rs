@@ -7,9 +7,13 @@
 mod processes;
 
 use std::env;
-use std::process::Command;
+use std::fs;
+use std::io;
+use std::process::{Command, Stdio};
 
-use processes::{NOT_SECONDS, Output, Program, closed_pipe};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::geteuid;
+use processes::{NOT_SECONDS, Output, Program, closed_pipe, number};
 
 /// Cargo builds examples along with the tests, but has no variable for their place.
 fn example(name: &str, args: &[&str]) -> Command {
@@ -23,6 +27,15 @@ fn example(name: &str, args: &[&str]) -> Command {
 
 fn output(name: &str, args: &[&str]) -> Output {
     Program::start(&mut example(name, args)).output()
+}
+
+/// One that waits for Enter until the other value is dropped.
+fn held(name: &str) -> (Program, io::PipeWriter) {
+    let (stdin, enter) = io::pipe().unwrap_or_else(|error| panic!("{error}"));
+    let mut command = example(name, &[]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let program = Program::try_start_from(stdin, &mut command);
+    (program.unwrap_or_else(|error| panic!("{error}")), enter)
 }
 
 /// Whether the machine does not allow what it takes.
@@ -99,6 +112,46 @@ fn the_number_of_a_zombie_is_skipped_and_then_used_again() {
         assert_eq!(output.stdout[0], format!("Ended: 2, the next: {next}"));
         assert_eq!(output.code, 0, "{output:?}");
     }
+}
+
+/// Another process does what they are about.
+#[test]
+fn if_that_process_is_killed_it_is_told() {
+    for (name, who) in [
+        ("resources", "the process with the limit"),
+        ("pid-reuse", "the first process of the namespace"),
+    ] {
+        if is_skipped(&output(name, &[])) {
+            continue;
+        }
+        let (mut program, _enter) = held(name);
+        program.stdout.next_with("Press Enter");
+        kill(program.child(), Signal::SIGKILL).unwrap_or_else(|error| panic!("{error}"));
+        let sentence = format!("{name}: {who} has ended: signal: 9 (SIGKILL)");
+        assert_eq!(program.stderr.rest(), [sentence]);
+        assert_eq!(program.exit_code(), 1);
+    }
+}
+
+#[test]
+fn somebody_without_processes_has_nothing_of_roots_groups() {
+    if !geteuid().is_root() {
+        println!("skipped: only root becomes somebody else");
+        return;
+    }
+    let (mut program, _enter) = held("resources");
+    let limited = number(&program.stdout.next_with("My pid is: "), "My pid is: ");
+    let status = fs::read_to_string(format!("/proc/{limited}/status"));
+    let status = status.unwrap_or_else(|error| panic!("{error}"));
+    let ids = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} is not in {status}"))
+            .split_ascii_whitespace()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids("Gid:"), ids("Uid:"));
+    assert!(!ids("Gid:").contains(&"0"), "{status}");
+    assert_eq!(ids("Groups:"), [""; 0]);
 }
 
 #[test]

@@ -329,9 +329,11 @@ pub(crate) fn processes(wanted: impl Fn(&Stat) -> bool) -> Vec<Pid> {
         .collect()
 }
 
-/// The number at the end of a line such as `My pid is: 4711`.
+/// The number at the end of a line such as `My pid is: 4711`. Others than those of processes, and
+/// that of process 1, would mean somebody else if they were signalled.
 pub(crate) fn number(line: &str, before: &str) -> Pid {
     let number = line.strip_prefix(before).and_then(|rest| rest.parse().ok());
+    let number = number.filter(|number| *number > 1);
     Pid::from_raw(number.unwrap_or_else(|| panic!("{before:?} and a number, not {line:?}")))
 }
 
