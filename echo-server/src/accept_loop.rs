@@ -129,7 +129,10 @@ impl AcceptLoop {
                     log(format_args!("accepting again"));
                 }
             }
-            Err(error) => self.pause(&format!("cannot watch another worker: {error}")),
+            // Killed already, and nobody else can serve its client.
+            Err(error) => self.pause(&format!(
+                "a client is disconnected, as its worker cannot be watched: {error}"
+            )),
         }
         None
     }

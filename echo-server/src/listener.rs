@@ -122,16 +122,20 @@ pub(crate) fn open(address: &str, backlog: u16) -> io::Result<Listener> {
         })
         .map_err(|error| {
             let advice = match error.kind() {
-                io::ErrorKind::AddrInUse => "another program listens there, choose another port",
+                io::ErrorKind::AddrInUse => "; another program listens there, choose another port",
                 io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 need the right to use them, choose a higher one"
+                    "; ports below 1024 need the right to use them, choose a higher one"
                 }
-                io::ErrorKind::AddrNotAvailable => "no interface of this machine has the address",
-                _ => "ADDRESS is PORT, HOST:PORT (IPv6 in brackets) or :PORT",
+                io::ErrorKind::AddrNotAvailable => "; no interface of this machine has the address",
+                io::ErrorKind::InvalidInput => {
+                    "; ADDRESS is PORT, HOST:PORT (IPv6 in brackets) or :PORT"
+                }
+                // Nothing about the address.
+                _ => "",
             };
             io::Error::new(
                 error.kind(),
-                format!("cannot listen on {address}: {error}; {advice}"),
+                format!("cannot listen on {address}: {error}{advice}"),
             )
         })
 }
@@ -150,15 +154,17 @@ fn open_any(address: &str, backlog: u16) -> io::Result<TcpListener> {
     if !address.contains(':') {
         return Ok(open_one((LOCAL, parse_port(address)?).into(), backlog)?);
     }
-    // A name may have several addresses; the first on which it works is taken.
-    let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    // A name may have several addresses; the first on which it works is taken. They come with the
+    // likeliest first, so if there is none, what is wrong with that one is said.
+    let mut failure = None;
     for address in address.to_socket_addrs()? {
         match open_one(address, backlog) {
             Ok(listener) => return Ok(listener),
-            Err(error) => failure = error.into(),
+            Err(error) => failure = failure.or(Some(error)),
         }
     }
-    Err(failure)
+    let no_address = || io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    Err(failure.map_or_else(no_address, io::Error::from))
 }
 
 fn parse_port(text: &str) -> io::Result<u16> {

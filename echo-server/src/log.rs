@@ -48,6 +48,14 @@ pub(crate) fn is_about_sessions() -> bool {
     LEVEL.load(Ordering::Relaxed) >= Level::Sessions as u8
 }
 
+/// For `map_err`: says which step has failed, for the system's error does not.
+pub(crate) fn cannot<E: Into<io::Error>>(step: &str) -> impl FnOnce(E) -> io::Error {
+    move |error| {
+        let error = error.into();
+        io::Error::new(error.kind(), format!("cannot {step}: {error}"))
+    }
+}
+
 /// Why the server, or this worker, ends; and what was asked for. A line that cannot be written is
 /// lost: a server does not end because nobody reads its log.
 pub(crate) fn failure(event: fmt::Arguments<'_>) {

@@ -29,6 +29,7 @@ use accept_loop::AcceptLoop;
 use clap::Parser;
 use dispatch::Dispatch;
 use listener::Listener;
+use log::cannot;
 use models::reexec::Starter;
 use options::{Mode, Model, Options};
 use pool::Pool;
@@ -75,11 +76,11 @@ impl From<io::Error> for Failure {
 }
 
 fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let program = Program::this()?;
+    let program = Program::this();
     let predecessor = upgrade::predecessor();
     let inherited = listener::inherited(predecessor.as_ref()).map_err(unavailable)?;
     // Whatever else we were started with, workers are to have nothing but stdio and a connection.
-    reexec::clean_start()?;
+    reexec::clean_start().map_err(cannot("close what was left open by who has started us"))?;
     let listener = match inherited {
         Some(listener) => listener,
         None => listener::open(&options.address, options.backlog).map_err(unavailable)?,
@@ -89,7 +90,8 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
         .map(Identity::of_user)
         .transpose()
         .map_err(unavailable)?;
-    let sandbox = Sandbox::new(options.sandbox, options.model, identity).map_err(unavailable)?;
+    let mut sandbox =
+        Sandbox::new(options.sandbox, options.model, identity).map_err(unavailable)?;
     if options.sandbox != Mode::Off {
         match sandbox.try_out().map_err(unavailable)? {
             TriedOut::Probe => end_forked(Ok(())),
@@ -114,29 +116,34 @@ fn serve(
     options: &Options,
     listener: Listener,
     sandbox: Sandbox,
-    program: Program,
+    program: io::Result<Program>,
     predecessor: Option<Predecessor>,
 ) -> Result<ExitCode, Failure> {
-    let address = listener.address()?;
+    let address = listener
+        .address()
+        .map_err(cannot("ask the listener for its address"))?;
     let model = options.model.name();
     let dispatch: Box<dyn Dispatch> = match options.model {
         Model::Fork => Box::new(AcceptLoop::new(listener, options, None)),
         Model::Reexec => {
-            let starter = Starter::new(options, sandbox.identity());
+            let starter = Starter::new(options, &sandbox);
             Box::new(AcceptLoop::new(listener, options, Some(starter)))
         }
         Model::Prefork | Model::Thread | Model::Multiplex => {
             Box::new(Pool::new(listener, options)?)
         }
     };
-    let supervisor = Supervisor::new(model, dispatch, program, options.drain_timeout())?;
+    let supervisor = Supervisor::new(model, dispatch, program, options.drain_timeout())
+        .map_err(cannot("get ready for signals and the ends of workers"))?;
     announce(&format!(
         "listening on {address} ({model}, pid {})",
         process::id()
     ))?;
     service_manager::tell(&[NotifyState::Ready]);
     if let Some(predecessor) = predecessor {
-        predecessor.tell()?;
+        predecessor
+            .tell()
+            .map_err(cannot("take the place of the server before this one"))?;
     }
 
     match supervisor.run()? {
@@ -160,5 +167,5 @@ fn end_forked(result: io::Result<()>) -> ! {
 fn announce(line: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
         .and_then(|()| io::stdout().flush())
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot write to stdout: {error}")))
+        .map_err(cannot("write to stdout"))
 }

@@ -18,8 +18,8 @@ use crate::log::Level;
 /// then as TERM. TTIN, TTOU: one worker more, or less, in the pool of prefork.
 ///
 /// Exit codes: 0 every session finished, 1 some were cut off: at the deadline, by the second signal,
-/// or by the end of their process meanwhile; 2 usage, 69 cannot listen, or cannot have the sandbox
-/// that is required, 70 any other failure.
+/// or by the end of their process meanwhile; 2 usage, 69 cannot listen, or cannot have workers of
+/// the user, or in the sandbox, that is asked for, 70 any other failure.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Options {
@@ -66,11 +66,11 @@ pub(crate) struct Options {
     pub(crate) backlog: u16,
 
     /// Whether workers give up what serving does not need: files, sockets, programs, signals,
-    /// rights
+    /// rights. What could be had at the start, no worker serves without
     #[arg(long, value_enum, default_value_t = Mode::Try)]
     pub(crate) sandbox: Mode,
 
-    /// Whom workers become, if the server is run by root
+    /// Whom workers become, if the server is run by root, with CAP_SETUID, CAP_SETGID and CAP_KILL
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 
@@ -160,5 +160,10 @@ impl Options {
 }
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
-    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+    let seconds = text.parse()?;
+    let time = Duration::try_from_secs_f64(seconds)?;
+    if time.is_zero() && seconds != 0.0 {
+        return Err("it is too little to be told from 0, which is no limit".into());
+    }
+    Ok(time)
 }

@@ -12,7 +12,7 @@ use reexec::Fork;
 use crate::backoff::Backoff;
 use crate::dispatch::{Counts, Dispatch, Ended, Job, Slot, Watch, Workers};
 use crate::listener::Listener;
-use crate::log::log;
+use crate::log::{cannot, log};
 use crate::options::{Model, Options};
 use crate::scoreboard::{Score, Scoreboard};
 
@@ -60,7 +60,7 @@ impl Pool {
             size: if is_prefork { options.workers.get() } else { 1 },
             can_grow: is_prefork,
             limit: options.max_children(),
-            board: Some(Scoreboard::new()?),
+            board: Some(Scoreboard::new().map_err(cannot("make the scoreboard, in memory"))?),
             accepted: 0,
             refused: 0,
             shortage: Backoff::default(),

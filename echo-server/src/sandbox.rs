@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::process;
 
-use caps::CapSet;
+use caps::{CapSet, Capability};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
     Scope,
@@ -16,13 +16,17 @@ use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
-use nix::unistd::{Gid, Uid, User, getppid, pipe2, setgid, setgroups, setuid};
+use nix::unistd::{
+    Gid, ResGid, ResUid, Uid, User, getgroups, getppid, getresgid, getresuid, pipe2, setgid,
+    setgroups, setuid,
+};
 use reexec::Fork;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule,
 };
 
+use crate::log::cannot;
 use crate::options::{Mode, Model};
 
 /// What workers give up, made ready before there are any.
@@ -31,6 +35,9 @@ pub(crate) struct Sandbox {
     model: Model,
     identity: Option<Identity>,
     filter: BpfProgram,
+    /// Which of [`LAYERS`] may be missing, a bit for each: if nobody insists on any, all of them, and
+    /// after [`try_out`](Self::try_out) those that could not be had then.
+    may_miss: u8,
     /// Whose end is ours, too: the tie to it has to be renewed after a change of user.
     supervisor: u32,
 }
@@ -45,6 +52,10 @@ pub(crate) enum TriedOut {
 
 /// Before the error of a probe that may not do without something.
 const REFUSED: char = '!';
+
+/// After the last line of a probe: one that is killed before it has said everything, or anything,
+/// has not said that nothing is missing.
+const END: &str = ".\n";
 
 type Layer = (&'static str, fn(&Sandbox) -> io::Result<()>);
 
@@ -70,6 +81,10 @@ impl Sandbox {
                 Mode::Off => Vec::new(),
                 Mode::Try | Mode::Require => compile(model)?,
             },
+            may_miss: match mode {
+                Mode::Require => 0,
+                Mode::Try | Mode::Off => u8::MAX,
+            },
             supervisor: process::id(),
         })
     }
@@ -78,8 +93,14 @@ impl Sandbox {
         self.identity
     }
 
-    /// In a new image of the program, whose parent is the supervisor.
-    pub(crate) fn of_child(mut self) -> Self {
+    /// For a new image of the program; see [`of_child`](Self::of_child).
+    pub(crate) fn may_miss(&self) -> u8 {
+        self.may_miss
+    }
+
+    /// In a new image of the program, whose parent is the supervisor and has tried it out.
+    pub(crate) fn of_child(mut self, may_miss: u8) -> Self {
+        self.may_miss = may_miss;
         self.supervisor = getppid().as_raw().unsigned_abs();
         self
     }
@@ -88,20 +109,21 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// What could not, if the sandbox is required. The change of user in any case: nobody who asks
-    /// for it wants a worker that is still root.
+    /// What could not, if the sandbox is required, or if it could when it was tried out: nobody
+    /// would learn that this worker, for want of memory perhaps, has less than all others. The
+    /// change of user in any case: nobody who asks for it wants a worker that is still root.
     pub(crate) fn enter(&self) -> io::Result<Vec<String>> {
         self.become_user()?;
         let mut missing = Vec::new();
         if self.mode == Mode::Off {
             return Ok(missing);
         }
-        for (name, apply) in LAYERS {
+        for (index, (name, apply)) in LAYERS.iter().enumerate() {
             let Err(error) = apply(self) else { continue };
             let reason = format!("{name}: {error}");
-            if self.mode == Mode::Require {
+            if self.may_miss & (1 << index) == 0 {
                 return Err(io::Error::other(format!(
-                    "the sandbox cannot be had: {reason}"
+                    "the sandbox cannot be had: {reason}; without it this process serves nobody"
                 )));
             }
             missing.push(reason);
@@ -109,23 +131,27 @@ impl Sandbox {
         Ok(missing)
     }
 
-    /// Enters the sandbox in a process made for that, and reads in `/proc` what has come of it.
+    /// Enters the sandbox in a process made for that, and reads in `/proc` what has come of it. From
+    /// then on, what could be had has to be had.
     ///
     /// # Errors
     ///
-    /// Those of [`enter`](Self::enter); of making a process and pipes.
-    pub(crate) fn try_out(&self) -> io::Result<TriedOut> {
-        let (said, mut say) =
-            pipe2(OFlag::O_CLOEXEC).map(|(a, b)| (File::from(a), File::from(b)))?;
-        let (wait, hold) = pipe2(OFlag::O_CLOEXEC).map(|(a, b)| (File::from(a), b))?;
-        match reexec::fork()? {
+    /// Those of [`enter`](Self::enter); of making a process and pipes; what the process has ended
+    /// by, if it has not come to its own end.
+    pub(crate) fn try_out(&mut self) -> io::Result<TriedOut> {
+        const PIPE: &str = "make a pipe to a process that tries out the sandbox";
+        let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(cannot(PIPE));
+        let (said, mut say) = pipe().map(|(a, b)| (File::from(a), File::from(b)))?;
+        let (wait, hold) = pipe().map(|(a, b)| (File::from(a), b))?;
+        match reexec::fork().map_err(cannot("make a process that tries out the sandbox"))? {
             Fork::Child => {
                 drop((said, hold));
-                let report = match self.enter() {
-                    Ok(missing) => missing.join("\n"),
-                    Err(error) => format!("{REFUSED}{error}"),
+                let report: String = match self.enter() {
+                    Ok(missing) => missing.iter().map(|reason| line(reason)).collect(),
+                    Err(error) => line(&format!("{REFUSED}{error}")),
                 };
-                say.write_all(report.as_bytes())?;
+                // If that fails, nobody is there to read it, or the end is missed.
+                let _ = say.write_all((report + END).as_bytes());
                 drop(say);
                 // Until it has been looked at.
                 let _ = (&wait).read(&mut [0]);
@@ -134,9 +160,15 @@ impl Sandbox {
             Fork::Parent(probe) => {
                 drop((say, wait));
                 let mut report = String::new();
-                (&said).read_to_string(&mut report)?;
+                (&said)
+                    .read_to_string(&mut report)
+                    .map_err(cannot("read what has come of the sandbox"))?;
+                let Some(report) = report.strip_suffix(END) else {
+                    drop(hold);
+                    return Err(not_tried(&probe.wait()?.to_string()));
+                };
                 if let Some(error) = report.strip_prefix(REFUSED) {
-                    return Err(io::Error::other(error.to_owned()));
+                    return Err(io::Error::other(error.trim_end().to_owned()));
                 }
                 let missing = report.lines().map(|reason| format!("without {reason}"));
                 // To serve takes no /proc.
@@ -145,7 +177,11 @@ impl Sandbox {
                 });
                 let lines = [seen].into_iter().chain(missing).collect();
                 drop(hold);
-                probe.wait()?;
+                let status = probe.wait()?;
+                if !status.success() {
+                    return Err(not_tried(&status.to_string()));
+                }
+                self.may_miss = named_in(report);
                 Ok(TriedOut::Report(lines))
             }
         }
@@ -155,19 +191,30 @@ impl Sandbox {
         let Some(identity) = &self.identity else {
             return Ok(());
         };
-        let change = || {
+        let change = || -> io::Result<()> {
             setgroups(&[])?;
             setgid(identity.gid)?;
             setuid(identity.uid)?;
+            // What does not make the change may say that it has, such as a filter that answers in
+            // the kernel's place.
+            let (uid, gid) = (identity.uid, identity.gid);
+            let user = ResUid {
+                real: uid,
+                effective: uid,
+                saved: uid,
+            };
+            let group = ResGid {
+                real: gid,
+                effective: gid,
+                saved: gid,
+            };
+            if getresuid()? != user || getresgid()? != group || !getgroups()?.is_empty() {
+                return Err(io::Error::other("it was said to be done, and is not"));
+            }
             // The change has cleared it.
-            prctl::set_pdeathsig(Signal::SIGKILL)
+            Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)
         };
-        change().map_err(|error| {
-            io::Error::new(
-                io::Error::from(error).kind(),
-                format!("cannot become user {}: {error}", identity.uid),
-            )
-        })?;
+        change().map_err(|error| cannot(&format!("become user {}", identity.uid))(error))?;
         // If the supervisor ended before that, the signal will never come.
         if getppid().as_raw().unsigned_abs() != self.supervisor {
             raise(Signal::SIGKILL)?;
@@ -203,7 +250,8 @@ pub(crate) struct Identity {
 impl Identity {
     /// # Errors
     ///
-    /// [`io::ErrorKind::InvalidInput`] if there is no such user, or if we are not root.
+    /// [`io::ErrorKind::InvalidInput`] if there is no such user, or if we are not root. Others if
+    /// it cannot be found out, and if we are root without a right that this takes.
     pub(crate) fn of_user(name: &str) -> io::Result<Self> {
         let refuse = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
         if !Uid::effective().is_root() {
@@ -211,12 +259,59 @@ impl Identity {
                 "cannot become user {name}: that takes root"
             )));
         }
-        match User::from_name(name) {
-            Ok(Some(User { uid, gid, .. })) => Ok(Self { uid, gid }),
-            Ok(None) => Err(refuse(format!("there is no user {name}"))),
-            Err(error) => Err(refuse(format!("cannot look up user {name}: {error}"))),
+        let identity = match User::from_name(name) {
+            Ok(Some(User { uid, gid, .. })) => Self { uid, gid },
+            Ok(None) => return Err(refuse(format!("there is no user {name}"))),
+            // Not with its kind, which may be that of bad input.
+            Err(error) => {
+                let message = format!("cannot look up user {name}: {error}");
+                return Err(io::Error::other(message));
+            }
+        };
+        for right in RIGHTS {
+            let has = caps::has_cap(None, CapSet::Effective, right).map_err(|error| {
+                io::Error::other(format!("cannot look for the right {right}: {error}"))
+            })?;
+            if !has {
+                return Err(io::Error::other(format!(
+                    "cannot have workers of user {name}: that takes {right}, which this process \
+                     does not have; give it back, or leave out --user"
+                )));
+            }
         }
+        Ok(identity)
     }
+}
+
+/// What it takes to become another user, and to end a process that has: without the last, workers
+/// would go on when the server ends, or wants them to.
+const RIGHTS: [Capability; 3] = [
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    Capability::CAP_KILL,
+];
+
+/// For the report of a probe, which consists of lines.
+fn line(text: &str) -> String {
+    text.replace('\n', " ") + "\n"
+}
+
+/// Which of [`LAYERS`] these lines are about, a bit for each.
+fn named_in(report: &str) -> u8 {
+    let is_named = |name: &str| {
+        let mut reasons = report.lines().filter_map(|line| line.strip_prefix(name));
+        reasons.any(|rest| rest.starts_with(": "))
+    };
+    let names = LAYERS.iter().map(|(name, _)| *name).enumerate();
+    let named = names.filter(|(_, name)| is_named(name));
+    named.fold(0, |bits, (index, _)| bits | 1 << index)
+}
+
+fn not_tried(status: &str) -> io::Error {
+    io::Error::other(format!(
+        "cannot try out the sandbox: the process that does it has ended: {status}; \
+         --sandbox off does without"
+    ))
 }
 
 /// Root without capabilities is a user who happens to own many files.
@@ -245,7 +340,10 @@ fn close_file_system() -> io::Result<()> {
         // What is there in every file system.
         Ok(_) => match File::open("/") {
             Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(()),
-            _ => Err(io::Error::other("applied, and yet a file can be opened")),
+            Err(error) => Err(io::Error::other(format!(
+                "applied, but it cannot be tried by opening /: {error}"
+            ))),
+            Ok(_) => Err(io::Error::other("applied, and yet a file can be opened")),
         },
         Err(error) => Err(io::Error::other(error)),
     }

@@ -49,7 +49,8 @@ pub(crate) struct Supervisor {
     workers: Workers,
     /// They are blocked, and read here.
     signals: SignalFd,
-    program: Program,
+    /// An error if it cannot be found, which is nobody's concern before USR2.
+    program: io::Result<Program>,
     /// From USR2 on.
     successor: Option<Successor>,
     drain_timeout: Option<Duration>,
@@ -67,6 +68,8 @@ struct Ready {
     signal: bool,
     worker: bool,
     successor: bool,
+    /// As its handle says.
+    successor_has_ended: bool,
     client: bool,
 }
 
@@ -81,7 +84,7 @@ impl Supervisor {
     pub(crate) fn new(
         model: &'static str,
         dispatch: Box<dyn Dispatch>,
-        program: Program,
+        program: io::Result<Program>,
         drain_timeout: Option<Duration>,
     ) -> io::Result<Self> {
         let signals = SigSet::from_iter(SIGNALS);
@@ -121,7 +124,7 @@ impl Supervisor {
                 self.reap()?;
             }
             if ready.successor {
-                self.hear_from_successor();
+                self.hear_from_successor(ready.successor_has_ended);
             }
             match self.take_signals(ready.signal)? {
                 Request::Fork(handover) => {
@@ -162,7 +165,7 @@ impl Supervisor {
     /// Sleeps until there is something to do.
     fn wait(&mut self) -> io::Result<Ready> {
         let successor = self.successor.as_ref();
-        let [first, second] = successor.map_or([None, None], Successor::watched);
+        let [end, news] = successor.map_or([None, None], Successor::watched);
         let mut until = self
             .deadline
             .into_iter()
@@ -177,15 +180,16 @@ impl Supervisor {
         let watched = [
             Some(self.signals.as_fd()),
             Some(self.workers.as_fd()),
-            first,
-            second,
+            end,
+            news,
             client,
         ];
-        let [signal, worker, first, second, client] = poll_readable(watched, until)?;
+        let [signal, worker, end, news, client] = poll_readable(watched, until)?;
         Ok(Ready {
             signal,
             worker,
-            successor: first || second || successor.is_some_and(Successor::is_late),
+            successor: end || news || successor.is_some_and(Successor::is_due),
+            successor_has_ended: end,
             client,
         })
     }
@@ -272,12 +276,20 @@ impl Supervisor {
             ));
             return None;
         };
-        match Successor::fork(listener, &self.program) {
+        let program = match &self.program {
+            Ok(program) => program,
+            Err(error) => {
+                log(format_args!(
+                    "cannot upgrade: the file of this program cannot be found: {error}; still serving"
+                ));
+                return None;
+            }
+        };
+        match Successor::fork(listener, program) {
             Ok(Ok(handover)) => return Some(handover),
             Ok(Err(successor)) => {
                 log(format_args!(
-                    "starting {} as process {}",
-                    self.program,
+                    "starting {program} as process {}",
                     successor.id()
                 ));
                 self.successor = Some(successor);
@@ -288,11 +300,11 @@ impl Supervisor {
     }
 
     /// Our place is taken only by a server that is known to serve.
-    fn hear_from_successor(&mut self) {
+    fn hear_from_successor(&mut self, seems_to_have_ended: bool) {
         let Some(successor) = &mut self.successor else {
             return;
         };
-        match successor.news() {
+        match successor.news(seems_to_have_ended) {
             News::None => {}
             News::Ready => {
                 let id = successor.id();
@@ -309,10 +321,8 @@ impl Supervisor {
                     successor.kill();
                 }
             }
-            News::Ended(status) => {
-                failure(format_args!(
-                    "the server that has taken over has ended: {status}"
-                ));
+            News::Ended(what) => {
+                failure(format_args!("the server that has taken over {what}"));
                 self.successor = None;
             }
         }

@@ -6,17 +6,18 @@
 //! listener. Clients that connect meanwhile are in the queue of the one socket that both have.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command, ExitStatus, Stdio};
+use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -26,9 +27,14 @@ use nix::unistd::{dup2_stdin, getppid};
 use reexec::{Child, Fork};
 
 use crate::listener::Listener;
+use crate::log::cannot;
+use crate::session::is_not_now;
 
 /// How long a new server may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often to look whether a new server has ended whose end would not be noticed.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// In the environment of the new server: whose the listener is, [`OWN`] or somebody else's.
 const PREDECESSOR: &str = "ECHO_SERVER_PREDECESSOR";
@@ -49,18 +55,38 @@ impl Program {
     /// To be called at the start, while names mean what they meant to whoever started us.
     pub(crate) fn this() -> io::Result<Self> {
         let mut args = env::args_os();
-        // A path as it was given: it may lead through a symbolic link that is set to the next
-        // version, whereas current_exe() is the old one's own name.
-        let name = args.next().filter(|name| name.as_bytes().contains(&b'/'));
-        let path = match name {
-            Some(name) => std::path::absolute(Path::new(&name))?,
-            None => env::current_exe()?,
-        };
+        let name = args.next().unwrap_or_default();
         Ok(Self {
-            path,
+            path: find(&name)?,
             args: args.collect(),
         })
     }
+}
+
+/// The path of this program, which was called `name`.
+fn find(name: &OsStr) -> io::Result<PathBuf> {
+    let running = reexec::self_exe()?;
+    let file = identity(&running)?;
+    // A path as it was given, or as the shell has found it: it may lead through a symbolic link that
+    // is set to the next version, whereas current_exe() is the old one's own name. But only if it
+    // leads to us now: who starts a program may call it anything, also by the path of another one.
+    let is_ours = |path: &PathBuf| identity(path).is_ok_and(|found| found == file);
+    let given = if name.as_bytes().contains(&b'/') {
+        std::path::absolute(name).ok().filter(is_ours)
+    } else {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let places = env::split_paths(&path).map(|place| place.join(name));
+        let mut places = places.filter_map(|place| std::path::absolute(place).ok());
+        places.find(is_ours)
+    };
+    // Without a /proc, `running` is the path that we were started by.
+    Ok(given.or_else(|| env::current_exe().ok()).unwrap_or(running))
+}
+
+/// Which file this is, whatever its name.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::metadata(path)?;
+    Ok((file.dev(), file.ino()))
 }
 
 impl fmt::Display for Program {
@@ -76,6 +102,10 @@ pub(crate) struct Successor {
     ready: Option<UnixStream>,
     serves: bool,
     deadline: Instant,
+    /// When to look whether it has ended: only if the handle says so all the time, and it is not
+    /// true. Where pidfds are refused, the handle is a pipe, which ends when the child executes
+    /// another program; and that is what ours does.
+    next_look: Option<Instant>,
 }
 
 /// What there is to know about the new server.
@@ -84,8 +114,8 @@ pub(crate) enum News {
     Ready,
     /// It never served.
     Failed(String),
-    /// It did, but no longer.
-    Ended(ExitStatus),
+    /// It did, but no longer, as far as we can see.
+    Ended(String),
 }
 
 /// What the new process needs to become the new server.
@@ -103,12 +133,15 @@ impl Successor {
         program: &Program,
     ) -> io::Result<Result<Handover, Self>> {
         // Said here and not by a child that fails: nothing has happened yet.
-        std::fs::metadata(&program.path)
+        fs::metadata(&program.path)
             .map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
-        let (ours, childs) = UnixStream::pair()?;
+        let (ours, childs) = UnixStream::pair().map_err(cannot("make a socket pair"))?;
         ours.set_nonblocking(true)?;
-        let copy = listener.as_fd().try_clone_to_owned()?;
-        match reexec::fork()? {
+        let copy = listener
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(cannot("copy the listener"))?;
+        match reexec::fork().map_err(cannot("make a process"))? {
             Fork::Child => Ok(Ok(Handover {
                 program: program.clone(),
                 listener: copy,
@@ -120,6 +153,7 @@ impl Successor {
                 ready: Some(ours),
                 serves: false,
                 deadline: Instant::now() + PATIENCE,
+                next_look: None,
             })),
         }
     }
@@ -128,10 +162,10 @@ impl Successor {
         self.child.id()
     }
 
-    /// Where news may come from.
+    /// Where news may come from: its end, and what it says.
     pub(crate) fn watched(&self) -> [Option<BorrowedFd<'_>>; 2] {
         [
-            Some(self.child.as_fd()),
+            self.next_look.is_none().then(|| self.child.as_fd()),
             self.ready.as_ref().map(AsFd::as_fd),
         ]
     }
@@ -141,18 +175,32 @@ impl Successor {
         self.serves
     }
 
-    /// When there will be news even if none has come.
+    /// When there may be news even if none has come.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        (!self.serves).then_some(self.deadline)
+        let patience = (!self.serves).then_some(self.deadline);
+        patience.into_iter().chain(self.next_look).min()
     }
 
-    pub(crate) fn is_late(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.deadline()
             .is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    pub(crate) fn news(&mut self) -> News {
-        let ended = self.child.try_wait().ok().flatten();
+    /// `seems_to_have_ended` is whether the first of [`watched`](Self::watched) says so.
+    pub(crate) fn news(&mut self, seems_to_have_ended: bool) -> News {
+        use io::ErrorKind::Interrupted;
+
+        let ended = match self.child.try_wait() {
+            Ok(None) => {
+                if seems_to_have_ended || self.next_look.is_some() {
+                    self.next_look = Some(Instant::now() + LOOK_AGAIN);
+                }
+                None
+            }
+            Ok(Some(status)) => Some(format!("has ended: {status}")),
+            // That would not get better.
+            Err(error) => Some(format!("cannot be watched: {error}")),
+        };
         if self.serves {
             return ended.map_or(News::None, News::Ended);
         }
@@ -162,13 +210,16 @@ impl Successor {
                 self.serves = true;
                 return News::Ready;
             }
+            Some(Err(error)) if is_not_now(&error) || error.kind() == Interrupted => {}
             // Most likely it is about to end, and its status will say more.
-            Some(Ok(0)) => self.ready = None,
-            _ => {}
+            Some(_) => self.ready = None,
+            None => {}
         }
         match ended {
-            Some(status) => News::Failed(format!("it has ended: {status}")),
-            None if self.is_late() => News::Failed(format!("it does not serve after {PATIENCE:?}")),
+            Some(what) => News::Failed(format!("it {what}")),
+            None if self.deadline <= Instant::now() => {
+                News::Failed(format!("it does not serve after {PATIENCE:?}"))
+            }
             None => News::None,
         }
     }
@@ -182,21 +233,22 @@ impl Successor {
 impl Handover {
     /// Becomes the new server. Returns only if that fails.
     pub(crate) fn execute(self) -> io::Error {
-        let error = match self.command() {
-            Ok(mut command) => command.exec(),
+        match self.command() {
+            Ok(mut command) => cannot(&format!("execute {}", self.program))(command.exec()),
             Err(error) => error,
-        };
-        io::Error::new(
-            error.kind(),
-            format!("cannot execute {}: {error}", self.program),
-        )
+        }
     }
 
     fn command(&self) -> io::Result<Command> {
         // The new server is to outlive the old one.
-        prctl::set_pdeathsig(None)?;
+        prctl::set_pdeathsig(None).map_err(cannot("untie the new server from the old one"))?;
         // The one descriptor that is to go through exec, besides stdio.
-        fcntl(&self.listener, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        fcntl(&self.listener, FcntlArg::F_SETFD(FdFlag::empty()))
+            .map_err(cannot("leave the listener open for the new server"))?;
+        let ready = self
+            .ready
+            .try_clone()
+            .map_err(cannot("copy the socket that the new server answers on"))?;
         let whose = if self.listener_is_ours { OWN } else { "lent" };
         let mut command = Command::new(&self.program.path);
         command
@@ -205,7 +257,7 @@ impl Handover {
             .env("LISTEN_PID", process::id().to_string())
             .env("LISTEN_FDS_FIRST_FD", self.listener.as_raw_fd().to_string())
             .env(PREDECESSOR, whose)
-            .stdin(Stdio::from(OwnedFd::from(self.ready.try_clone()?)));
+            .stdin(Stdio::from(OwnedFd::from(ready)));
         Ok(command)
     }
 }
@@ -221,7 +273,9 @@ pub(crate) struct Predecessor {
 pub(crate) fn predecessor() -> Option<Predecessor> {
     let whose = env::var(PREDECESSOR).ok()?;
     let other_end = getsockopt(&io::stdin(), sockopt::PeerCredentials).ok()?;
-    (other_end.pid() == getppid().as_raw()).then(|| Predecessor {
+    // As process 1 of a namespace we have no parent in it, and see as 0 whoever is outside.
+    let parent = Some(getppid().as_raw()).filter(|pid| *pid > 0)?;
+    (other_end.pid() == parent).then(|| Predecessor {
         made_the_listener: whose == OWN,
     })
 }

@@ -30,7 +30,7 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    pub(crate) fn new(options: &Options, identity: Option<Identity>) -> Self {
+    pub(crate) fn new(options: &Options, sandbox: &Sandbox) -> Self {
         let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64().to_string();
         let patience = Patience::of(options);
         let mode = options.sandbox.to_possible_value();
@@ -39,8 +39,9 @@ impl Starter {
             seconds(patience.write),
             (options.level() as u8).to_string(),
             mode.map_or_else(String::new, |mode| mode.get_name().to_owned()),
+            sandbox.may_miss().to_string(),
         ];
-        if let Some(identity) = identity {
+        if let Some(identity) = sandbox.identity() {
             args.extend([identity.uid.to_string(), identity.gid.to_string()]);
         }
         Self { args }
@@ -79,7 +80,7 @@ fn serve() -> io::Result<()> {
     };
     log::set_level(terms.level);
     let sandbox = Sandbox::new(terms.mode, Model::Reexec, terms.identity)?;
-    sandbox.of_child().enter()?;
+    sandbox.of_child(terms.may_miss).enter()?;
     session::serve_in_process(connection, terms.patience)
 }
 
@@ -88,6 +89,8 @@ struct Terms {
     patience: Patience,
     level: Level,
     mode: Mode,
+    /// See [`Sandbox::of_child`].
+    may_miss: u8,
     identity: Option<Identity>,
 }
 
@@ -104,6 +107,7 @@ impl Terms {
             },
             level: Level::from_u8(args.next()?.parse().ok()?)?,
             mode: Mode::from_str(&args.next()?, false).ok()?,
+            may_miss: args.next()?.parse().ok()?,
             identity: match args.next() {
                 None => None,
                 Some(uid) => Some(Identity {

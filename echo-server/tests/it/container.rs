@@ -2,6 +2,9 @@
 
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -9,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::models::{command, in_every_model, served};
 use crate::processes::{Program, assert_zombie, processes, stat, state, until};
-use crate::server::{Server, is_root};
+use crate::server::{BINARY, Server, is_root};
 
 /// A server in a process namespace of its own.
 struct Container {
@@ -39,15 +42,22 @@ fn nsenter(init: Pid) -> Command {
     command
 }
 
-/// For every model, if there can be containers here.
-fn in_a_container(options: &[&str], test: impl Fn(Container, &str) + Sync) {
+fn containers_work() -> bool {
     let mut probe = unshare();
     probe
         .arg("true")
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    if !Program::try_start(&mut probe).is_ok_and(|probe| probe.exit_code() == 0) {
+    let work = Program::try_start(&mut probe).is_ok_and(|probe| probe.exit_code() == 0);
+    if !work {
         println!("skipped: needs unshare(1), and the right to make namespaces");
+    }
+    work
+}
+
+/// For every model, if there can be containers here.
+fn in_a_container(options: &[&str], test: impl Fn(Container, &str) + Sync) {
+    if !containers_work() {
         return;
     }
     in_every_model(|model| {
@@ -104,6 +114,29 @@ fn its_number_is_1() {
         let name = stat(container.init).unwrap().name;
         assert_eq!(name, "echo-server", "{model}");
     });
+}
+
+/// Whoever is outside has the number 0 inside: who has made a socket, and our parent. With the
+/// variable left from further up, that looked like a server that we are to replace.
+#[test]
+fn a_socket_from_outside_is_no_predecessors() {
+    if !containers_work() {
+        return;
+    }
+    let (mut ours, servers) = UnixStream::pair().unwrap();
+    let mut container = unshare();
+    container
+        .args([BINARY, "0"])
+        .env("ECHO_SERVER_PREDECESSOR", "own")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let program = Program::try_start_from(OwnedFd::from(servers), &mut container).unwrap();
+    // It tells a predecessor before it serves.
+    Server::of(program).assert_serves();
+    ours.set_nonblocking(true).unwrap();
+    let heard = ours.read(&mut [0]).map_err(|error| error.kind());
+    assert_ne!(heard, Ok(1), "it has told a stranger that it serves");
+    assert!(matches!(heard, Ok(0) | Err(io::ErrorKind::WouldBlock)));
 }
 
 /// The sandbox is looked at in /proc, which may be missing, or be that of other processes.

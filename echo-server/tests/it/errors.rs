@@ -7,7 +7,7 @@ use std::thread;
 use nix::sys::signal::{Signal, kill, killpg};
 
 use crate::processes::{Program, until};
-use crate::server::{Model, Server};
+use crate::server::{BINARY, Model, Server};
 
 models!(accept_fails_for_want_of_something);
 fn accept_fails_for_want_of_something(model: Model) {
@@ -84,6 +84,21 @@ fn no_room_to_watch_another_client(model: Model) {
     });
 }
 
+models!(no_room_to_watch_another_worker, fork, reexec);
+/// It is killed then, and there is nobody else for its client.
+fn no_room_to_watch_another_worker(model: Model) {
+    for_each_error(&["ENOMEM", "ENOSPC"], |error| {
+        let mut server = start(model, &format!("epoll_ctl:error={error}:when=1"));
+        server.connect().assert_is_cut_off();
+        let line = server.event();
+        let start = "echo-server: a client is disconnected, as its worker cannot be watched: ";
+        assert!(line.starts_with(start), "{line}");
+        server.assert_serves();
+        assert_eq!(server.event(), "echo-server: accepting again");
+        assert_only_says_goodbye(server);
+    });
+}
+
 models!(a_worker_that_has_ended_before_it_is_booked);
 fn a_worker_that_has_ended_before_it_is_booked(model: Model) {
     if !strace_works() {
@@ -131,6 +146,82 @@ fn ctrl_c_while_a_worker_is_being_made(model: Model) {
     assert_eq!(server.program.exit_code(), 0);
 }
 
+/// The system's error does not say what it was about.
+#[test]
+fn a_start_that_fails_says_at_which_step() {
+    const CLIENT: &str = env!("CARGO_BIN_EXE_echo-client");
+    const FORK: &str = "clone,?clone3,?fork,?vfork";
+    if !strace_works() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let address = server.address.to_string();
+    let model = "--model=prefork";
+    let no_descriptor = "Too many open files (os error 24)";
+    let no_process = "Resource temporarily unavailable (os error 11)";
+    for (program, option, calls, code, reason) in [
+        (
+            BINARY,
+            model,
+            "socket:error=EMFILE",
+            69,
+            format!("echo-server: cannot listen on 127.0.0.1:0: {no_descriptor}"),
+        ),
+        (
+            BINARY,
+            model,
+            "pipe2:error=EMFILE",
+            69,
+            format!(
+                "echo-server: cannot make a pipe to a process that tries out the sandbox: \
+                 {no_descriptor}"
+            ),
+        ),
+        (
+            BINARY,
+            model,
+            &format!("{FORK}:error=EAGAIN"),
+            69,
+            format!("echo-server: cannot make a process that tries out the sandbox: {no_process}"),
+        ),
+        (
+            BINARY,
+            model,
+            "memfd_create:error=EMFILE",
+            70,
+            format!("echo-server: cannot make the scoreboard, in memory: {no_descriptor}"),
+        ),
+        (
+            BINARY,
+            model,
+            "signalfd4:error=EMFILE",
+            70,
+            format!(
+                "echo-server: cannot get ready for signals and the ends of workers: {no_descriptor}"
+            ),
+        ),
+        (
+            CLIENT,
+            &address,
+            &format!("{FORK}:error=EAGAIN"),
+            70,
+            format!("echo-client: cannot make a process that sends: {no_process}"),
+        ),
+    ] {
+        let (traced, _) = calls.split_once(':').unwrap();
+        let mut command = Command::new("strace");
+        command
+            .args(["-fqq", "-o", "/dev/null", "-e", &format!("trace={traced}")])
+            .args(["-e", &format!("inject={calls}"), program, option]);
+        if program == BINARY {
+            command.arg("127.0.0.1:0");
+        }
+        let output = Program::start(&mut command).output();
+        assert_eq!(output.code, code, "{output:?}");
+        assert_eq!(output.stderr.last(), Some(&reason), "{output:?}");
+    }
+}
+
 /// All of them at the same time.
 fn for_each_error(errors: &[&str], check: impl Fn(&str) + Sync) {
     if strace_works() {
@@ -142,7 +233,7 @@ fn for_each_error(errors: &[&str], check: impl Fn(&str) + Sync) {
     }
 }
 
-fn strace_works() -> bool {
+pub(crate) fn strace_works() -> bool {
     let mut probe = Command::new("strace");
     probe.args(["-o", "/dev/null", "true"]);
     let code = Program::try_start(&mut probe).map(|probe| probe.exit_code());

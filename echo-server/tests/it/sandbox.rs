@@ -7,11 +7,12 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 
+use crate::errors::strace_works;
 use crate::models::{command, in_every_model, served, start};
-use crate::processes::{Output, Program};
+use crate::processes::{Output, Program, state, until};
 use crate::server::{BINARY, Server, is_root, random_bytes};
 
 /// Cargo builds examples along with the tests, but has no variable for their place.
@@ -179,25 +180,115 @@ fn users_that_nobody_can_become() {
     });
 }
 
-/// The server on a kernel on which this system call fails; `None` without strace.
-fn start_without(call: &str, error: &str, model: &str, options: &[&str]) -> Option<Program> {
-    let inject = format!("inject={call}:error={error}");
-    let strace = ["-f", "-qq", "-o/dev/null", "-e", &inject];
-    let mut probe = Command::new("strace");
+/// A server run by root with these rights only; `None` if that cannot be had here.
+fn with_rights(rights: &str, model: &str, options: &[&str]) -> Option<Command> {
+    let setpriv = || {
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--bounding-set=-all{rights}"));
+        command.args(["--inh-caps=-all", BINARY]);
+        command
+    };
+    let mut probe = setpriv();
     probe
-        .args(strace)
-        .arg("true")
+        .arg("--help")
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    if !Program::try_start(&mut probe).is_ok_and(|probe| probe.exit_code() == 0) {
-        println!("skipped: needs strace, and a machine that lets it work");
+    if !is_root() || !Program::try_start(&mut probe).is_ok_and(|probe| probe.exit_code() == 0) {
+        println!("skipped: needs root, and setpriv(1)");
         return None;
     }
-    let mut strace_server = Command::new("strace");
-    strace_server
-        .args(strace)
+    let mut command = setpriv();
+    command.args(["0", "--model", model]).args(options);
+    Some(command)
+}
+
+/// Without the first of these, it could not end its workers, nor would the kernel do it when the
+/// server ends: they would go on for ever.
+#[test]
+fn other_users_are_for_root_with_all_rights_that_this_takes() {
+    in_every_model(|model| {
+        for (missing, rights) in [
+            ("CAP_KILL", ",+setuid,+setgid"),
+            ("CAP_SETGID", ",+setuid,+kill"),
+            ("CAP_SETUID", ",+setgid,+kill"),
+        ] {
+            let options = ["--user=nobody", "--sandbox=off"];
+            let Some(mut command) = with_rights(rights, model, &options) else {
+                return;
+            };
+            let output = Program::start(&mut command).output();
+            let start = "echo-server: cannot have workers of user nobody: that takes";
+            assert_eq!(output.code, 69, "{output:?}");
+            assert_eq!(output.stderr.len(), 1, "{output:?}");
+            assert!(
+                output.stderr[0].starts_with(&format!("{start} {missing}, ")),
+                "{output:?}"
+            );
+            assert_eq!(output.stdout, [""; 0]);
+        }
+    });
+}
+
+/// The twin of the one above.
+#[test]
+fn root_with_no_other_right_ends_workers_of_other_users() {
+    in_every_model(|model| {
+        for signal in [Signal::SIGQUIT, Signal::SIGKILL] {
+            let options = ["--workers=1", "--user=nobody"];
+            let Some(mut command) = with_rights(",+setuid,+setgid,+kill", model, &options) else {
+                return;
+            };
+            let server = Server::run(&mut command);
+            let mut client = served(&server);
+            let worker = server.program.child();
+            assert_ne!(status(worker, "Uid"), "0");
+            server.program.signal(signal);
+            client.assert_is_cut_off();
+            let look = || state(worker).filter(|state| *state != 'Z');
+            until("the end of the worker", look, Option::is_none);
+        }
+    });
+}
+
+/// What makes the change does not do it, and says that it has.
+#[test]
+fn a_worker_that_is_still_root_serves_nobody() {
+    if !is_root() {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    in_every_model(|model| {
+        for call in ["setuid", "setgid"] {
+            let tampering = format!("{call}:retval=0");
+            let Some(program) = start_tampered(&tampering, model, &["--user=nobody"]) else {
+                return;
+            };
+            let output = program.output();
+            let nobody = User::from_name("nobody").unwrap().unwrap().uid;
+            let reason = "it was said to be done, and is not";
+            let reason = format!("echo-server: cannot become user {nobody}: {reason}");
+            assert_eq!(output.code, 69, "{output:?}");
+            assert_eq!(output.stderr, [reason]);
+        }
+    });
+}
+
+/// The server with something done to a system call, see "Tampering" in strace(1); `None` without
+/// strace.
+fn start_tampered(tampering: &str, model: &str, options: &[&str]) -> Option<Program> {
+    if !strace_works() {
+        return None;
+    }
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-fqq", "-o/dev/null", "-e", &format!("inject={tampering}")])
         .args([BINARY, "0", "--model", model]);
-    Some(Program::start(strace_server.args(options)))
+    Some(Program::start(strace.args(options)))
+}
+
+/// The server on a kernel on which this system call fails; `None` without strace.
+fn start_without(call: &str, error: &str, model: &str, options: &[&str]) -> Option<Program> {
+    start_tampered(&format!("{call}:error={error}"), model, options)
 }
 
 #[test]
@@ -239,6 +330,91 @@ fn a_layer_that_nobody_insists_on() {
         );
         server.assert_serves();
     });
+}
+
+/// As by a filter of somebody else, or for want of memory: what it has not said is not "nothing is
+/// missing".
+#[test]
+fn a_probe_that_is_killed_has_not_tried() {
+    in_every_model(|model| {
+        for options in [["--sandbox", "require"], ["--sandbox", "try"]] {
+            let tampering = "landlock_restrict_self:signal=KILL";
+            let Some(program) = start_tampered(tampering, model, &options) else {
+                return;
+            };
+            let output = program.output();
+            assert_eq!(output.code, 69, "{output:?}");
+            let reason = "echo-server: cannot try out the sandbox: \
+                the process that does it has ended: signal: 9 (SIGKILL); --sandbox off does without";
+            assert_eq!(output.stderr, [reason]);
+            assert_eq!(output.stdout, [""; 0]);
+        }
+    });
+}
+
+/// The twins are all other tests, in which nothing fails later, and `a_layer_that_nobody_insists_on`,
+/// in which it fails from the start.
+#[test]
+fn a_layer_that_fails_later_is_not_done_without() {
+    in_every_model(|model| {
+        for (call, error, layer) in [
+            ("landlock_create_ruleset", "ENFILE", "landlock"),
+            ("seccomp", "ENOMEM", "seccomp"),
+        ] {
+            let mut server = start(model, &["--workers", "1", "--sandbox", "try"]);
+            server.assert_serves();
+            let Some(strace) = attach(&server, call, error) else {
+                return;
+            };
+            let has_pool = !["fork", "reexec"].contains(&model);
+            if has_pool {
+                // The next one will find out.
+                kill(server.program.child(), Signal::SIGKILL).unwrap();
+            }
+            let mut client = server.connect();
+            let line = server.program.stderr.next_with("the sandbox cannot be had");
+            let start = format!("echo-server: the sandbox cannot be had: {layer}: ");
+            assert!(line.starts_with(&start), "{line}");
+            if has_pool {
+                client.assert_hears_nothing();
+            } else {
+                client.assert_is_cut_off();
+            }
+            server.program.stderr.next_with("failed: exit status: 70");
+
+            strace.signal(Signal::SIGTERM);
+            strace.end();
+            if has_pool {
+                client.assert_echo(b"patience");
+            }
+            drop(client);
+            server.assert_serves();
+        }
+    });
+}
+
+/// From now on, this system call fails in the processes that the server starts. `None` if there is
+/// no strace, or it may not do that to a running process.
+fn attach(server: &Server, call: &str, error: &str) -> Option<Program> {
+    if !strace_works() {
+        return None;
+    }
+    let server = server.program.pid();
+    let mut command = Command::new("strace");
+    command
+        .args(["-fqq", "-o/dev/null", "-e", &format!("trace={call}")])
+        .args(["-e", &format!("inject={call}:error={error}")])
+        .args(["-p", &server.to_string()]);
+    let strace = Program::start(&mut command);
+    let look = || (status(server, "TracerPid"), state(strace.pid()));
+    let (tracer, _) = until("strace", look, |(tracer, strace)| {
+        tracer != "0" || *strace == Some('Z')
+    });
+    if tracer == "0" {
+        println!("skipped: strace may not attach: {:?}", strace.output());
+        return None;
+    }
+    Some(strace)
 }
 
 #[test]

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{Shutdown, shutdown};
-use nix::unistd::Pid;
 
 use crate::models::{command, in_every_model, served};
 use crate::processes::{LIMIT, Program, number, reap};
@@ -70,11 +69,12 @@ fn a_listener_that_was_handed_over_outlives_the_server() {
         // Nor is it the next one's after an upgrade.
         next.program.signal(Signal::SIGUSR2);
         let line = next.program.stderr.next_with("has taken over");
-        let pid = line.split(' ').find_map(|word| word.parse().ok()).unwrap();
+        let pid = line.split(' ').find(|word| word.parse::<i32>().is_ok());
+        let pid = number(pid.unwrap(), "");
         drop(waiting);
         assert_eq!(next.program.exit_code(), 0);
-        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
-        reap(Pid::from_raw(pid));
+        kill(pid, Signal::SIGTERM).unwrap();
+        reap(pid);
         TcpStream::connect(server.address).unwrap();
     });
 }

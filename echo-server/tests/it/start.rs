@@ -162,7 +162,8 @@ fn usage() {
     output(&["--no-such-option"]).assert_usage("--no-such-option");
     output(&["0", "--model", "none"]).assert_usage("--model");
     output(&["0", "0"]).assert_usage("'0'");
-    for value in NOT_SECONDS {
+    // The last one would be 0 in whole nanoseconds, and so no limit at all.
+    for value in NOT_SECONDS.into_iter().chain(["1e-10"]) {
         output(&["0", &format!("--drain-timeout={value}")]).assert_usage("--drain-timeout");
     }
     for value in ["-1", "abc", "", "1.5", "99999999999999999999"] {

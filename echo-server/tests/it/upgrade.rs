@@ -2,10 +2,12 @@
 
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+use std::env;
 use std::fs;
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,9 +17,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::errors::strace_works;
 use crate::models::{command, in_every_model, served, start};
-use crate::processes::{reap, stat, state, until};
-use crate::server::{BINARY, Server, flood, is_root};
+use crate::processes::{number, reap, stat, state, until};
+use crate::server::{BINARY, Model, Server, flood, is_root};
+use crate::shortage::assert_rest;
 
 /// A directory for files of the program, which goes when the test ends.
 struct Versions(PathBuf);
@@ -83,10 +87,10 @@ impl Successor {
             start.contains(&format!("listening on {} (", server.address)),
             "{line}"
         );
-        let pid = pid.trim_end_matches(')').parse().unwrap();
+        let pid = number(pid.trim_end_matches(')'), "");
         let line = server.program.stderr.next_with("has taken over");
         assert!(line.contains(&format!(" {pid} ")), "{line}");
-        Self(Pid::from_raw(pid))
+        Self(pid)
     }
 
     /// Ends it as an operator does, when the one before it has ended.
@@ -169,20 +173,103 @@ fn nobody_is_refused_in_a_flood() {
 
 #[test]
 fn a_symbolic_link_leads_to_the_next_version() {
-    let versions = Versions::new();
-    versions.install_server("one");
-    versions.install_server("two");
-    symlink("one", versions.path("current")).unwrap();
-    let mut server = versions.start("current", "fork", &[]);
-    symlink("two", versions.path("next")).unwrap();
-    fs::rename(versions.path("next"), versions.path("current")).unwrap();
+    let path = env::var_os("PATH").unwrap_or_default();
+    for is_in_path in [false, true] {
+        let versions = Versions::new();
+        versions.install_server("one");
+        versions.install_server("two");
+        symlink("one", versions.path("current")).unwrap();
+        let mut server = if is_in_path {
+            // The program has to find out which of these it was started from.
+            let places = [Path::new("/nonexistent"), &versions.0].map(Path::to_owned);
+            let places = places.into_iter().chain(env::split_paths(&path));
+            let mut command = Command::new("current");
+            command
+                .arg("0")
+                .env("PATH", env::join_paths(places).unwrap());
+            Server::run(&mut command)
+        } else {
+            versions.start("current", "fork", &[])
+        };
+        symlink("two", versions.path("next")).unwrap();
+        fs::rename(versions.path("next"), versions.path("current")).unwrap();
+        server.program.signal(Signal::SIGUSR2);
+        let successor = Successor::of(&mut server);
+        assert_runs(&successor, &versions.path("two"));
+        assert_eq!(server.program.exit_code(), 0);
+        server.assert_serves();
+        successor.terminate();
+    }
+}
+
+/// Who starts a program may call it anything.
+#[test]
+fn a_false_name_leads_to_no_other_program() {
+    for name in ["/bin/true", "true", "no-such-program", "./no/such", ""] {
+        let mut server = Server::run(Command::new(BINARY).arg0(name).arg("0"));
+        server.program.signal(Signal::SIGUSR2);
+        let successor = Successor::of(&mut server);
+        assert_runs(&successor, Path::new(BINARY));
+        assert_eq!(server.program.exit_code(), 0, "{name}");
+        successor.terminate();
+    }
+}
+
+#[track_caller]
+fn assert_runs(successor: &Successor, file: &Path) {
+    let running = fs::read_link(format!("/proc/{}/exe", successor.0)).unwrap();
+    assert_eq!(running, fs::canonicalize(file).unwrap());
+}
+
+/// Where the kernel does not say which file is running, the name does not say where it is either.
+#[test]
+fn without_proc_it_finds_its_file() {
+    if !mounts_work() {
+        return;
+    }
+    let script = "mount -t tmpfs none /proc && PATH=${0%/*}:$PATH && exec ${0##*/} 0";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, BINARY]);
+    let mut server = Server::run(&mut command);
+    server.assert_serves();
     server.program.signal(Signal::SIGUSR2);
     let successor = Successor::of(&mut server);
-    let file = fs::read_link(format!("/proc/{}/exe", successor.0)).unwrap();
-    assert_eq!(file, fs::canonicalize(versions.path("two")).unwrap());
+    assert_runs(&successor, Path::new(BINARY));
     assert_eq!(server.program.exit_code(), 0);
     server.assert_serves();
     successor.terminate();
+}
+
+models!(without_pidfds_the_new_one_is_watched_at_rest);
+/// The handle of the new server is a pipe then, which ends when it executes its file: the old one
+/// would look at it again and again, without a pause, until its last session has ended.
+fn without_pidfds_the_new_one_is_watched_at_rest(model: Model) {
+    const STRACE: [&str; 8] = [
+        "strace",
+        "-Dfqq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=pidfd_open",
+        "-e",
+        "inject=pidfd_open:error=ENOSYS",
+    ];
+    if !strace_works() {
+        return;
+    }
+    let mut server = model.start_by(&STRACE, &["--workers", "1"]);
+    let mut session = served(&server);
+    server.program.signal(Signal::SIGUSR2);
+    let successor = Successor::of(&mut server);
+    assert_rest(&[server.program.pid()]);
+    session.assert_echo(b"not disturbed");
+
+    kill(successor.0, Signal::SIGKILL).unwrap();
+    let line = server.program.stderr.next_with("has taken over has ended");
+    assert!(line.ends_with("signal: 9 (SIGKILL)"), "{line}");
+    assert_rest(&[server.program.pid()]);
+    drop(session);
+    assert_eq!(server.program.exit_code(), 0);
 }
 
 /// The old server goes on as if nothing had happened, and says why.
@@ -234,7 +321,7 @@ fn a_new_version_that_hangs_can_be_killed() {
     server.program.signal(Signal::SIGUSR2);
     let line = server.program.stderr.next_with("starting ");
     let (_, pid) = line.rsplit_once(' ').unwrap();
-    let hanging = Pid::from_raw(pid.parse().unwrap());
+    let hanging = number(pid, "");
     server.program.signal(Signal::SIGUSR2);
     let line = server.program.stderr.next_with("upgrade");
     assert!(line.ends_with("an upgrade is going on already"), "{line}");
@@ -292,10 +379,7 @@ fn quit_during_an_upgrade_ends_both() {
 fn a_new_version_without_dev_null_is_not_taken() {
     // An empty folder, for this server only.
     let script = "mount -t tmpfs none /dev && exec \"$0\" 0";
-    let mut probe = Command::new("unshare");
-    probe.args(["--mount", "true"]);
-    if !is_root() || !probe.status().is_ok_and(|status| status.success()) {
-        println!("skipped: needs root, and the right to make namespaces");
+    if !mounts_work() {
         return;
     }
     let mut command = Command::new("unshare");
@@ -305,6 +389,16 @@ fn a_new_version_without_dev_null_is_not_taken() {
     let line = server.program.stderr.next_with("still serving");
     assert!(line.contains("it has ended: exit status: 70"), "{line}");
     server.assert_serves();
+}
+
+fn mounts_work() -> bool {
+    let mut probe = Command::new("unshare");
+    probe.args(["--mount", "true"]);
+    let work = is_root() && probe.status().is_ok_and(|status| status.success());
+    if !work {
+        println!("skipped: needs root, and the right to make namespaces");
+    }
+    work
 }
 
 /// Its sessions, too, have only so long.

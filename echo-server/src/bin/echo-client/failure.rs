@@ -40,7 +40,12 @@ impl Failure {
     }
 }
 
-/// What the system has refused, such as another process.
+/// For `map_err`: says which step the system has refused.
+pub(crate) fn cannot(step: &str) -> impl FnOnce(io::Error) -> Failure {
+    move |error| Failure::new(EXIT_INTERNAL, format!("cannot {step}: {error}"))
+}
+
+/// What the system has refused, in the middle of it all.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::new(EXIT_INTERNAL, error.to_string())

@@ -39,5 +39,10 @@ pub(crate) struct Options {
 }
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
-    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+    let seconds = text.parse()?;
+    let time = Duration::try_from_secs_f64(seconds)?;
+    if time.is_zero() && seconds != 0.0 {
+        return Err("it is too little to be told from 0, which is no limit".into());
+    }
+    Ok(time)
 }

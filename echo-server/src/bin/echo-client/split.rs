@@ -8,7 +8,7 @@ use nix::poll::PollTimeout;
 use reexec::Fork;
 
 use crate::blocking::readable;
-use crate::failure::{EXIT_INCOMPLETE, Failure};
+use crate::failure::{EXIT_INCOMPLETE, Failure, cannot};
 use crate::input::Input;
 use crate::screen::Screen;
 use crate::sender::Sender;
@@ -17,8 +17,8 @@ use crate::tally::{Tally, verdict};
 const SIZE: usize = 64 * 1024;
 
 pub(crate) fn run(connection: &TcpStream, input: Input, screen: Screen) -> Result<(), Failure> {
-    let (reports, to_parent) = io::pipe()?;
-    match reexec::fork()? {
+    let (reports, to_parent) = io::pipe().map_err(cannot("make a pipe"))?;
+    match reexec::fork().map_err(cannot("make a process that sends"))? {
         Fork::Child => {
             drop(reports); // the parent's end
             send(connection, input, to_parent, &screen)
