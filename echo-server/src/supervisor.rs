@@ -279,9 +279,7 @@ impl Supervisor {
         let program = match &self.program {
             Ok(program) => program,
             Err(error) => {
-                log(format_args!(
-                    "cannot upgrade: the file of this program cannot be found: {error}; still serving"
-                ));
+                log(format_args!("cannot upgrade: {error}; still serving"));
                 return None;
             }
         };

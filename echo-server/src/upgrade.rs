@@ -66,7 +66,7 @@ impl Program {
 /// The path of this program, which was called `name`.
 fn find(name: &OsStr) -> io::Result<PathBuf> {
     let running = reexec::self_exe()?;
-    let file = identity(&running)?;
+    let file = identity(&running).map_err(cannot("find the file of this program"))?;
     // A path as it was given, or as the shell has found it: it may lead through a symbolic link that
     // is set to the next version, whereas current_exe() is the old one's own name. But only if it
     // leads to us now: who starts a program may call it anything, also by the path of another one.

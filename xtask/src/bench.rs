@@ -68,6 +68,7 @@ pub(crate) fn run() -> ExitCode {
             format!("interrupted; {left} processes left"),
         ),
         Ok(status) => match status.code().and_then(|code| u8::try_from(code).ok()) {
+            Some(0) if left > 0 => return ExitCode::from(EXIT_NOT_HELD),
             Some(code) => return ExitCode::from(code), // which has been explained there
             None => (EXIT_MISSING, format!("{GUARD} has ended: {status}")),
         },
@@ -99,7 +100,7 @@ fn guarded(interrupted: &Arc<AtomicBool>) -> io::Result<std::process::ExitStatus
 /// of xtask, too, and leaves no process.
 pub(crate) fn guard() -> ExitCode {
     let result = watch();
-    stage::kill_and_reap_all();
+    let _ = stage::kill_and_reap_all(); // what is left comes to xtask, which tells of it
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -78,7 +78,7 @@ impl Company {
     pub(crate) fn assemble(clock: Clock, programs: Option<&Path>) -> Result<Self, Failure> {
         let missing = |why, remedy| Failure::Missing(format!("{why}; what helps: {remedy}"));
         procfs::check().map_err(|why| missing(why, procfs::REMEDY))?;
-        own_children_only().map_err(|why| missing(why, "to start it without exec"))?;
+        own_children_only()?;
         ps::check().map_err(|why| missing(why, ps::PACKAGE))?;
         let mut company = Self::new(clock)
             .map_err(|error| Failure::Missing(format!("signals cannot be taken: {error}")))?;
@@ -399,15 +399,18 @@ impl Run {
 
 /// At the end we end all of our children. A shell that becomes us by exec hands over what it has
 /// started in the background.
-fn own_children_only() -> Result<(), String> {
-    let children = procfs::children(procfs::own_pid());
-    let lives = |pid: &i32| procfs::stat(*pid).is_some_and(|stat| stat.state != 'Z');
-    match children.into_iter().find(lives) {
-        None => Ok(()),
-        Some(pid) => Err(format!(
-            "process {pid} is a child of this one, which has not started it, and would end it"
-        )),
+fn own_children_only() -> Result<(), Failure> {
+    let missing = |error: io::Error| Failure::Missing(error.to_string());
+    for pid in procfs::children(procfs::own_pid()).map_err(missing)? {
+        let stat = procfs::look(pid).map_err(missing)?;
+        if stat.is_some_and(|stat| stat.state != 'Z') {
+            return Err(Failure::Missing(format!(
+                "process {pid} is a child of this one, which has not started it, and would end it; \
+                 what helps: to start it without exec"
+            )));
+        }
     }
+    Ok(())
 }
 
 fn cannot_start(error: Box<dyn Error>) -> Failure {

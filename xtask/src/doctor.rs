@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::prctl;
 
 use crate::outcome::EXIT_MISSING;
@@ -44,11 +45,26 @@ enum Finding {
     /// It is here; of this kind, if that is worth saying.
     Found(String),
     Missing(String),
+    /// It may be here, but there is no room now to try it; and what helps.
+    NoRoom(String, &'static str),
     /// It cannot be told.
     Unknown(String),
 }
 
-use Finding::{Found, Missing, Unknown};
+use Finding::{Found, Missing, NoRoom, Unknown};
+
+/// Where a process could not be started or spoken with. That there is no room for it is another
+/// matter than that it is not here, or not allowed.
+fn missing(error: Option<i32>, why: String) -> Finding {
+    match error.map(Errno::from_raw) {
+        Some(Errno::EMFILE | Errno::ENFILE) => {
+            NoRoom(why, "a higher limit of open files (ulimit -n)")
+        }
+        Some(Errno::EAGAIN) => NoRoom(why, "a higher limit of processes (ulimit -u)"),
+        Some(Errno::ENOMEM) => NoRoom(why, "more memory, or a higher limit of it (ulimit -v)"),
+        _ => Missing(why),
+    }
+}
 
 const CHECKS: &[Check] = &[
     Check {
@@ -82,10 +98,10 @@ const CHECKS: &[Check] = &[
         how_to_get_it: RUSTUP,
     },
     Check {
-        name: "a process started and waited for by pidfd",
+        name: "a process started and waited for",
         needed_for: For::Demo,
         look: start,
-        how_to_get_it: "a sandbox or container that allows clone3, pidfd_open and waitid",
+        how_to_get_it: "a sandbox or container that allows to start processes, and waitid",
     },
     Check {
         name: "child subreapers",
@@ -183,7 +199,7 @@ pub(crate) fn run() -> ExitCode {
     let mut blockers = Vec::new();
     for check in CHECKS {
         let finding = (check.look)();
-        if matches!(finding, Missing(_)) && check.needed_for == For::Demo {
+        if matches!(finding, Missing(_) | NoRoom(..)) && check.needed_for == For::Demo {
             blockers.push(check.name);
         }
         out += &line(check, &finding, width);
@@ -205,8 +221,10 @@ pub(crate) fn run() -> ExitCode {
 fn line(check: &Check, finding: &Finding, width: usize) -> String {
     let (style, word, detail) = match finding {
         Found(detail) => (GOOD, "found   ", detail),
-        Missing(detail) if check.needed_for == For::Demo => (BAD, "missing ", detail),
-        Missing(detail) => (MARK, "missing ", detail),
+        Missing(detail) | NoRoom(detail, _) if check.needed_for == For::Demo => {
+            (BAD, "missing ", detail)
+        }
+        Missing(detail) | NoRoom(detail, _) => (MARK, "missing ", detail),
         Unknown(detail) => (MARK, "unknown ", detail),
     };
     let mut text = styled(BOLD, check.name);
@@ -218,7 +236,11 @@ fn line(check: &Check, finding: &Finding, width: usize) -> String {
             For::Demo => "the demo",
             For::Only(what) => what,
         };
-        text += &format!(". For {user}; to get it: {}", check.how_to_get_it);
+        let how_to_get_it = match finding {
+            NoRoom(_, remedy) => remedy,
+            _ => check.how_to_get_it,
+        };
+        text += &format!(". For {user}; to get it: {how_to_get_it}");
     }
     wrapped(
         &text,
@@ -267,15 +289,20 @@ fn others() -> Finding {
 fn ps_of_procps() -> Finding {
     match ps::check().and_then(|()| ps::version()) {
         Ok(version) => Found(version),
-        Err(why) => Missing(why),
+        Err(why) => match start() {
+            NoRoom(_, remedy) => NoRoom(why, remedy), // as for any other process
+            _ => Missing(why),
+        },
     }
 }
 
 /// Ours is `reexec`, which takes what the scenarios take.
 fn start() -> Finding {
-    // The whole sentence, not only the error number.
-    let tried = reexec::command(ENTRY).spawn().map_err(io::Error::other);
-    match tried.and_then(|child| child.wait_timeout(TRY_LIMIT)) {
+    let child = match reexec::command(ENTRY).spawn() {
+        Ok(child) => child,
+        Err(error) => return missing(error.raw_os_error(), error.to_string()),
+    };
+    match child.wait_timeout(TRY_LIMIT) {
         Ok(Some(status)) if status.success() => Found(String::new()),
         Ok(Some(status)) => Missing(format!("it ended with {status}")),
         Ok(None) => Missing("it does not end".to_owned()),
@@ -343,34 +370,34 @@ fn version(program: &str, arg: &str) -> Finding {
             let text = String::from_utf8_lossy(&output.stdout);
             Found(text.lines().next().unwrap_or_default().to_owned())
         }
-        Err(why) => Missing(why),
+        Err(finding) => finding,
     }
 }
 
 fn succeeds(program: &str, args: &[&str]) -> Finding {
     match run_quietly(program, args) {
         Ok(_) => Found(String::new()),
-        Err(why) => Missing(why),
+        Err(finding) => finding,
     }
 }
 
 /// Its output, if it succeeds; or a few words on why not.
-fn run_quietly(program: &str, args: &[&str]) -> Result<std::process::Output, String> {
+fn run_quietly(program: &str, args: &[&str]) -> Result<std::process::Output, Finding> {
     let output = Command::new(program)
         .args(args)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
         .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => format!("{program} is not in PATH"),
-            _ => error.to_string(),
+            io::ErrorKind::NotFound => Missing(format!("{program} is not in PATH")),
+            _ => missing(error.raw_os_error(), error.to_string()),
         })?;
     if output.status.success() {
         return Ok(output);
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
     let said = stderr.lines().next().unwrap_or_default();
-    Err(format!("{}: {said}", output.status))
+    Err(Missing(format!("{}: {said}", output.status)))
 }
 
 fn in_path(program: &str) -> Finding {

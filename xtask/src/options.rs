@@ -10,9 +10,10 @@ use crate::{bench, claims};
 
 /// Shows what the chapter says, on this machine.
 ///
-/// Exit codes: 0 every claim held or was skipped, and no process was left; 1 not so; 2 usage, a
-/// recording that is malformed, or a folder for the report that holds something else; 74 output
-/// cannot be written, 77 something is missing that it takes (a sentence says what), 130 interrupted.
+/// Exit codes: 0 every claim held or was skipped, and no process was left; 1 not so, or a run could
+/// not go on; 2 usage, a recording that is malformed, or a folder for the report that holds something
+/// else; 74 output cannot be written, 77 something is missing that it takes (a sentence says what),
+/// 130 interrupted.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 pub(crate) struct Options {
@@ -83,8 +84,8 @@ pub(crate) struct BenchSpawn {
 ///
 /// Exit codes: 0 all is measured, also if a ratio misses its target, and if a rival fails or is
 /// missing; 1 one of our servers fails (an error of a connection, 1,000 of them not held, an option
-/// it does not know), or anyone sends back other bytes; 2 usage, 74 output cannot be written,
-/// 77 something is missing that it takes, 130 interrupted.
+/// it does not know), anyone sends back other bytes, or a process is left; 2 usage, 74 output cannot
+/// be written, 77 something is missing that it takes, 130 interrupted.
 #[derive(Args)]
 pub(crate) struct BenchEcho {
     /// Which servers; by default all

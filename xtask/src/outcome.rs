@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use nix::sys::prctl;
 
-use crate::{procfs, stage};
+use crate::stage;
 
 pub(crate) const EXIT_NOT_HELD: u8 = 1;
 const EXIT_REFUSED: u8 = 2; // as for wrong usage
@@ -50,7 +50,8 @@ pub(crate) fn cannot_write(error: io::Error) -> Failure {
     Failure::Output(format!("cannot write the result: {error}"))
 }
 
-/// Ends what is left of the runs, which should be nothing, and counts what then is left.
+/// Ends what is left of the runs, which should be nothing, and counts what then is left. If that is
+/// anything, it says so on stderr.
 ///
 /// This process is a subreaper: if a stage process was killed, what it had started is ours now.
 /// Before it has become one, it has started nothing that could be left; and children that it has
@@ -59,6 +60,9 @@ pub(crate) fn clear_up() -> usize {
     if !prctl::get_child_subreaper().unwrap_or(true) {
         return 0;
     }
-    stage::kill_and_reap_all();
-    procfs::descendants(procfs::own_pid()).len()
+    let Some(left) = stage::kill_and_reap_all() else {
+        return 0;
+    };
+    let _ = writeln!(io::stderr(), "xtask: {}", left.why);
+    left.processes
 }

@@ -1,10 +1,14 @@
-//! Reading /proc. A process may be gone at any moment, so everything is an `Option`: that there
-//! is nothing to read is what we came to know.
+//! Reading /proc. A process may be gone at any moment, so much is an `Option`: that there is nothing
+//! to read is what we came to know. That we cannot read what is there is another matter, and an error.
 
 use std::fs;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::event::Process;
 
@@ -55,15 +59,95 @@ pub(crate) fn is_ignored_by_us(signal: Signal) -> bool {
     mask.is_some_and(|mask| mask & (1 << (signal as u32 - 1)) != 0)
 }
 
-pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+/// What /proc says of a process; `None` if there is none of that number.
+///
+/// With hidepid, /proc refuses to tell of others' processes, or says that there are none. One of ours
+/// may become another user's; and in the midst of an `execve`, each is nobody's for an instant, which
+/// passes.
+pub(crate) fn look(pid: i32) -> io::Result<Option<Stat>> {
+    const LOOKS: usize = 10;
+    let path = format!("/proc/{pid}/stat");
+    // For kill(2), what is not above 0 stands for others.
+    let exists = || pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH);
+    for _ in 0..LOOKS {
+        match read_stat(&path) {
+            Ok(None) if exists() => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            told => return told,
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Err(cannot_read(&path, &Errno::EPERM.into()))
 }
+
+fn read_stat(path: &str) -> io::Result<Option<Stat>> {
+    match fs::read(path) {
+        Ok(line) => parse_stat(&line)
+            .map(Some)
+            .ok_or_else(|| io::Error::other(format!("{path} is not as in proc_pid_stat(5)"))),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(cannot_read(path, &error)),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let error = error.raw_os_error().map(Errno::from_raw);
+    matches!(error, Some(Errno::ENOENT | Errno::ESRCH))
+}
+
+fn cannot_read(path: &str, error: &io::Error) -> io::Error {
+    let remedy = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPERM | Errno::EACCES) => "; what helps: a /proc mounted without hidepid",
+        Some(Errno::EMFILE | Errno::ENFILE) => {
+            "; what helps: fewer scenarios at once, or a higher limit (ulimit -n)"
+        }
+        _ => "",
+    };
+    let why = format!("cannot read {path}: {error}{remedy}");
+    io::Error::new(error.kind(), why)
+}
+
+/// The same for who looks again and again: what cannot be read now is not there yet.
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    look(pid).ok().flatten()
+}
+
+/// Stands for the state of a process that cannot be read. It is not gone.
+pub(crate) const UNREADABLE: char = '?';
 
 /// The state of a process, `None` once it is gone, also if its number is another's by now.
 pub(crate) fn state(process: Process) -> Option<char> {
-    stat(process.pid)
-        .filter(|stat| stat.process == process)
-        .map(|stat| stat.state)
+    match look(process.pid) {
+        Ok(stat) => stat
+            .filter(|stat| stat.process == process)
+            .map(|stat| stat.state),
+        Err(_) => Some(UNREADABLE),
+    }
+}
+
+/// What /proc says of a process, if it descends from this other one: that is its parent, or its
+/// parent's, and so on.
+pub(crate) fn look_at_descendant(pid: i32, ancestor: i32) -> io::Result<Option<Stat>> {
+    const TRIES: usize = 10;
+    'again: for _ in 0..TRIES {
+        let Some(stat) = look(pid)? else {
+            return Ok(None);
+        };
+        let mut parent = stat.ppid;
+        while parent != ancestor {
+            if parent <= 1 {
+                return Ok(None);
+            }
+            parent = match look(parent) {
+                Ok(Some(stat)) => stat.ppid,
+                Ok(None) => continue 'again, // it has just ended, and its child been adopted
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+                Err(error) => return Err(error),
+            };
+        }
+        return Ok(Some(stat));
+    }
+    Ok(None)
 }
 
 /// `PID (NAME) STATE PPID …`. The name may hold anything, also `) Z 1`, but the last `)` ends it.
@@ -121,13 +205,20 @@ pub(crate) fn read(path: &str, beginnings: &[&str]) -> io::Result<String> {
 
 /// The children of a process, zombies included. Asked of each of its threads: a child belongs to
 /// the thread that started it.
-pub(crate) fn children(pid: i32) -> Vec<i32> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
+pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
+    let path = format!("/proc/{pid}/task");
+    let tasks = match fs::read_dir(&path) {
+        Ok(tasks) => tasks,
+        // Who is hidden from us is told of by a look at the process itself.
+        Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(cannot_read(&path, &error)),
     };
     let mut children = Vec::new();
-    for task in tasks.flatten() {
-        match fs::read_to_string(task.path().join("children")) {
+    for task in tasks {
+        let list = task.and_then(|task| fs::read_to_string(task.path().join("children")));
+        match list {
             Ok(list) => children.extend(
                 list.split_ascii_whitespace()
                     .filter_map(|n| n.parse::<i32>().ok()),
@@ -136,32 +227,38 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
             Err(_) => return children_by_search(pid),
         }
     }
-    children
+    Ok(children)
 }
 
 /// Everybody is asked for their parent.
-fn children_by_search(parent: i32) -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(stat)
-        .filter(|stat| stat.ppid == parent)
-        .map(|stat| stat.process.pid)
-        .collect()
+fn children_by_search(parent: i32) -> io::Result<Vec<i32>> {
+    let entries = fs::read_dir("/proc").map_err(|error| cannot_read("/proc", &error))?;
+    let mut children = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| cannot_read("/proc", &error))?;
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        match read_stat(&format!("/proc/{pid}/stat")) {
+            Ok(stat) => children.extend(stat.filter(|stat| stat.ppid == parent).map(|_| pid)),
+            // A stranger, who is none of our business.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(children)
 }
 
 /// The children of a process, their children, and so on.
-pub(crate) fn descendants(pid: i32) -> Vec<i32> {
-    let mut found = children(pid);
+pub(crate) fn descendants(pid: i32) -> io::Result<Vec<i32>> {
+    let mut found = children(pid)?;
     let mut next = 0;
     while let Some(&pid) = found.get(next) {
-        found.extend(children(pid));
+        found.extend(children(pid)?);
         next += 1;
     }
-    found
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -196,7 +293,19 @@ mod tests {
     #[test]
     fn we_are_among_our_parents_children() {
         let me = stat(own_pid()).unwrap();
-        assert!(children(me.ppid).contains(&me.process.pid));
-        assert!(children_by_search(me.ppid).contains(&me.process.pid));
+        assert!(children(me.ppid).unwrap().contains(&me.process.pid));
+        assert!(
+            children_by_search(me.ppid)
+                .unwrap()
+                .contains(&me.process.pid)
+        );
+    }
+
+    #[test]
+    fn a_parent_is_not_its_childs_descendant() {
+        let me = stat(own_pid()).unwrap();
+        let descends = |pid, ancestor| look_at_descendant(pid, ancestor).unwrap().is_some();
+        assert!(descends(me.process.pid, me.ppid));
+        assert!(!descends(me.ppid, me.process.pid));
     }
 }

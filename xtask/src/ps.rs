@@ -5,7 +5,8 @@
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::process::{ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -19,6 +20,12 @@ const COLUMNS: &str = "pid,ppid,pgid,sid,stat,wchan:20,comm,args";
 
 /// More than enough, also on a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// For one that is killed to end.
+const TIME_TO_END: Duration = Duration::from_secs(1);
+
+/// Between two looks whether it has ended, which it has as good as done by then.
+const TICK: Duration = Duration::from_millis(1);
 
 /// What `ps` printed, and how it was called.
 pub(crate) struct Picture {
@@ -74,38 +81,57 @@ fn output(command: &mut Command) -> io::Result<Output> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| io::Error::new(error.kind(), format!("ps cannot be run: {error}")))?;
-    match ps.stdout.take().map_or(Ok(Vec::new()), read_in_time) {
-        Ok(stdout) => Ok(Output {
-            stdout,
-            ..ps.wait_with_output()?
-        }),
-        Err(error) => {
-            ps.kill()?;
-            ps.wait()?;
-            Err(error)
-        }
+    let output = output_in_time(&mut ps, Instant::now() + LIMIT);
+    if output.is_err() {
+        // What became of it matters more than whether it can be killed. If it cannot, it is a child
+        // that has not ended, and is told of with the others at the end.
+        let _ = ps.kill();
+        let _ = wait_in_time(&mut ps, Instant::now() + TIME_TO_END);
     }
+    output
 }
 
-fn read_in_time(mut stdout: ChildStdout) -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + LIMIT;
+fn output_in_time(ps: &mut Child, deadline: Instant) -> io::Result<Output> {
+    let (stdout, stderr) = (ps.stdout.take(), ps.stderr.take());
+    let nothing = || Ok(Vec::new());
+    Ok(Output {
+        stdout: stdout.map_or_else(nothing, |stdout| read_in_time(stdout, deadline))?,
+        stderr: stderr.map_or_else(nothing, |stderr| read_in_time(stderr, deadline))?,
+        status: wait_in_time(ps, deadline)?,
+    })
+}
+
+fn read_in_time(mut stream: impl Read + AsFd, deadline: Instant) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let mut part = [0; 4096];
     loop {
-        let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-            return Err(io::Error::other("ps does not come to an end"));
-        };
-        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut readable = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
+        let left = PollTimeout::try_from(time_left(deadline)?).unwrap_or(PollTimeout::MAX);
+        let mut readable = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
         match poll(&mut readable, left) {
             Ok(0) | Err(Errno::EINTR) => continue,
             polled => polled?,
         };
-        match stdout.read(&mut part)? {
+        match stream.read(&mut part)? {
             0 => return Ok(text),
             length => text.extend_from_slice(&part[..length]),
         }
     }
+}
+
+fn wait_in_time(ps: &mut Child, deadline: Instant) -> io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = ps.try_wait()? {
+            return Ok(status);
+        }
+        time_left(deadline)?;
+        thread::sleep(TICK);
+    }
+}
+
+fn time_left(deadline: Instant) -> io::Result<Duration> {
+    deadline
+        .checked_duration_since(Instant::now())
+        .ok_or_else(|| io::Error::other("ps does not come to an end"))
 }
 
 /// How to get a `ps` that can be called like this.

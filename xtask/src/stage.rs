@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -34,6 +35,11 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Plenty for a parent that waits. One that does not has its zombie for seconds.
 const TIME_TO_REAP: Duration = Duration::from_millis(500);
+
+/// How long nobody of those that were killed may end before the rest is given up: plenty, and less
+/// than a stage has to clear up in. Who waits for a disk, or may not be killed by us, could take for
+/// ever.
+const TIME_TO_END: Duration = Duration::from_millis(1500);
 
 /// How long nothing may be left that could change before a condition is given up.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
@@ -117,6 +123,10 @@ pub(crate) struct Stage {
     reaping: bool,
     /// Whether a program has said, by its exit status, that it cannot do its part here.
     skipped: bool,
+    /// Why something that a story takes could not be read in /proc. It goes no further then.
+    unreadable: Option<io::Error>,
+    /// Whether it has been written down that the stage has failed.
+    has_failed: bool,
     /// For the programs' files, if there are to be any; removed with the stage.
     folder: Option<PathBuf>,
     /// At how many moments it has waited to be told to go on, if it does that at all.
@@ -145,7 +155,7 @@ impl Stage {
         });
         let watched = Arc::clone(&log);
         start_thread(move || take_orders(&watched))?;
-        let adopter = identify(procfs::own_pid());
+        let adopter = identify(procfs::own_pid(), procfs::look(procfs::own_pid())?);
         log.record(What::Stage { adopter });
         Ok(Self {
             log,
@@ -157,6 +167,8 @@ impl Stage {
             deadline: Instant::now() + limit,
             reaping: true,
             skipped: false,
+            unreadable: None,
+            has_failed: false,
             folder: None,
             pauses: pauses.then_some(0),
             clock,
@@ -204,7 +216,8 @@ impl Stage {
     /// can be run.
     pub(crate) fn give_folder(&mut self) -> Result<(), Stop> {
         let folder = env::temp_dir().join(format!("xtask-stage-{}", procfs::own_pid()));
-        let made = fs::create_dir(&folder);
+        // For nobody else: what is in it is run.
+        let made = DirBuilder::new().mode(0o700).create(&folder);
         self.folder = made.is_ok().then_some(folder.clone());
         made.and_then(|()| run_copy_in(&folder)).map_err(|error| {
             Stop::Skipped(format!(
@@ -253,7 +266,7 @@ impl Stage {
             .map_err(|error| Stop::Failed(format!("cannot start {program}: {error}")))?;
         let pid = child.id() as i32;
         // Nobody but `reap` waits for it, so its entry is there, whatever it has done since.
-        let process = identify(pid);
+        let process = identify(pid, procfs::look(pid)?);
         self.log.record(What::Start {
             process,
             command: shell_words(program, args),
@@ -303,7 +316,8 @@ impl Stage {
         let mut child = None;
         self.until(&format!("the {role} is there"), |_| {
             let parent_name = procfs::stat(parent.pid).map(|stat| stat.name);
-            child = procfs::children(parent.pid).into_iter().find(|&child| {
+            let children = procfs::children(parent.pid).unwrap_or_default();
+            child = children.into_iter().find(|&child| {
                 procfs::stat(child).is_some_and(|s| s.name != "exe" && Some(s.name) != parent_name)
             });
             child.is_some()
@@ -311,9 +325,15 @@ impl Stage {
         child.map(|pid| self.found(pid, role)).ok_or(Stop::Missed)
     }
 
-    /// Gives a process its part in the story.
+    /// Gives a process its part in the story. Whose number a program has said need not be one of its
+    /// own, and a stranger is nobody whom we may signal: then it is as if that process were gone.
     pub(crate) fn found(&mut self, pid: i32, role: &str) -> Process {
-        let process = identify(pid);
+        let stat = procfs::look_at_descendant(pid, procfs::own_pid());
+        let stat = stat.unwrap_or_else(|error| {
+            self.unreadable = Some(error);
+            None
+        });
+        let process = identify(pid, stat);
         self.log.record(What::Found {
             process,
             role: role.to_owned(),
@@ -400,7 +420,7 @@ impl Stage {
         if self.log.stopped.load(Ordering::SeqCst) {
             return Err(Stop::Ordered);
         }
-        self.observe();
+        self.observe()?;
         if self.reaping {
             self.reap();
         }
@@ -408,21 +428,26 @@ impl Stage {
     }
 
     /// Records what has changed in /proc since the last time.
-    fn observe(&mut self) {
+    fn observe(&mut self) -> io::Result<()> {
+        if let Some(error) = self.unreadable.take() {
+            return Err(error);
+        }
         // First: a child that is gone was gone before its parent ended, and not after.
-        let gone: Vec<i32> = self
-            .seen
-            .keys()
-            .copied()
-            .filter(|pid| procfs::stat(*pid).is_none())
-            .collect();
+        let mut gone = Vec::new();
+        for pid in self.seen.keys().copied() {
+            if procfs::look(pid)?.is_none() {
+                gone.push(pid);
+            }
+        }
         for stat in gone.iter().filter_map(|pid| self.seen.remove(pid)) {
             self.log.record(What::Gone {
                 process: stat.process,
             });
         }
-        let present = procfs::descendants(procfs::own_pid());
-        for stat in present.iter().copied().filter_map(procfs::stat) {
+        for pid in procfs::descendants(procfs::own_pid())? {
+            let Some(stat) = procfs::look(pid)? else {
+                continue;
+            };
             let known = self.seen.get(&stat.process.pid);
             if known.is_none_or(|known| has_changed(known, &stat)) {
                 self.log.record(What::State {
@@ -435,6 +460,7 @@ impl Stage {
                 self.seen.insert(stat.process.pid, stat);
             }
         }
+        Ok(())
     }
 
     /// Waits for every child that has ended: the programs, and whatever was adopted. Not before it
@@ -507,7 +533,7 @@ impl Stage {
 
     fn photograph(&mut self, moment: &str, processes: &[Process], held: bool) -> Result<(), Stop> {
         let pids: Vec<i32> = processes.iter().map(|process| process.pid).collect();
-        self.observe();
+        self.observe()?;
         let ps::Picture {
             command,
             text,
@@ -533,7 +559,7 @@ impl Stage {
         *pauses += 1;
         let pauses = *pauses;
         let began = Instant::now();
-        let held = Hold::on(&procfs::descendants(procfs::own_pid()));
+        let held = Hold::on(&procfs::descendants(procfs::own_pid())?);
         while self.log.turns.load(Ordering::SeqCst) < pauses {
             self.tick()?; // somebody may kill one of them meanwhile, from another terminal
             thread::sleep(TICK);
@@ -564,11 +590,13 @@ impl Stage {
     pub(crate) fn signal(&mut self, process: Process, signal: Signal) {
         // Of our descendants none can be replaced by a stranger here: each is either reaped by us,
         // or it is a zombie that the story is about, whose parent does not reap it.
-        let error = match state(process) {
-            Some(_) => kill(Pid::from_raw(process.pid), signal).err(),
-            None => Some(Errno::ESRCH),
+        let error = match procfs::look(process.pid) {
+            Ok(Some(stat)) if stat.process == process => kill(Pid::from_raw(process.pid), signal)
+                .err()
+                .map(|error| error.to_string()),
+            Ok(_) => Some(Errno::ESRCH.to_string()),
+            Err(error) => Some(error.to_string()), // it may be another by now
         };
-        let error = error.map(|error| error.to_string());
         self.log.record(What::Signal {
             process,
             signal: signal.to_string(),
@@ -583,6 +611,7 @@ impl Stage {
 
     /// The stage itself has failed.
     pub(crate) fn failed(&mut self, why: String) {
+        self.has_failed = true;
         self.log.record(What::Failed { why });
     }
 
@@ -593,19 +622,25 @@ impl Stage {
         });
     }
 
-    /// Ends whatever is left of the run, and writes down how much is left then: nothing.
+    /// Ends whatever is left of the run, and writes down how much is left then: nothing, unless it
+    /// cannot be ended.
     pub(crate) fn end(mut self) {
-        kill_and_reap_all();
-        self.observe();
+        let left = kill_and_reap_all().map_or(0, |left| left.processes);
+        if let Err(error) = self.observe()
+            && !self.has_failed
+        {
+            self.failed(error.to_string());
+        }
         for reader in self.readers.drain(..) {
-            let _ = reader.join();
+            // Who is left may hold the other end for as long as it lives.
+            if left == 0 || reader.is_finished() {
+                let _ = reader.join();
+            }
         }
         if let Some(folder) = &self.folder {
             let _ = fs::remove_dir_all(folder);
         }
-        self.log.record(What::End {
-            left: procfs::descendants(procfs::own_pid()).len(),
-        });
+        self.log.record(What::End { left });
     }
 }
 
@@ -623,25 +658,87 @@ fn run_copy_in(folder: &Path) -> io::Result<()> {
 ///
 /// No number can be another's meanwhile: we kill only children of our own, which nobody else can
 /// reap; and the children of those are adopted by us, and are ours to kill in the next round.
-pub(crate) fn kill_and_reap_all() {
+///
+/// Returns who is left all the same, if anybody is.
+pub(crate) fn kill_and_reap_all() -> Option<Left> {
+    let mut deadline = Instant::now() + TIME_TO_END;
     loop {
+        let is_late = Instant::now() >= deadline;
         // Not a wait that blocks: the list of children can miss one that has just come to us. And
         // first: without a child there is nobody to kill, whatever a /proc says that is not ours.
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Err(Errno::ECHILD) => return,
+            Err(Errno::ECHILD) => return None,
             Ok(WaitStatus::StillAlive) => {}
-            Ok(_) | Err(_) => continue,
+            Ok(_) => {
+                deadline = Instant::now() + TIME_TO_END;
+                continue;
+            }
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Some(Left::unknown(error.into())),
         }
-        for pid in procfs::children(procfs::own_pid()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        let children = match procfs::children(procfs::own_pid()) {
+            Ok(children) => children,
+            Err(error) if is_late => return Some(Left::unknown(error)),
+            Err(_) => Vec::new(),
+        };
+        let mut refused = None;
+        for pid in &children {
+            if let Err(error) = kill(Pid::from_raw(*pid), Signal::SIGKILL) {
+                refused = refused.or(Some((*pid, error)));
+            }
+        }
+        if is_late {
+            return Some(Left::of(&children, refused));
         }
         thread::sleep(TICK);
     }
 }
 
+/// Who could not be ended.
+pub(crate) struct Left {
+    /// One, if it is not known how many.
+    pub(crate) processes: usize,
+    /// A sentence on why, and what helps.
+    pub(crate) why: String,
+}
+
+impl Left {
+    fn of(children: &[i32], refused: Option<(i32, Errno)>) -> Self {
+        let processes = match procfs::descendants(procfs::own_pid()) {
+            Ok(left) => left.len().max(1), // there is one, also if the list has missed it
+            Err(error) => return Self::unknown(error),
+        };
+        let call = |pid: i32| {
+            let name = procfs::stat(pid).map(|stat| format!(" {:?}", stat.name));
+            format!("process {pid}{}", name.unwrap_or_default())
+        };
+        let why = match (refused, children.first()) {
+            (Some((pid, error)), _) => {
+                let error = io::Error::from(error);
+                let who = call(pid);
+                format!("{who} cannot be killed: {error}; what helps: kill -9 {pid}, as root")
+            }
+            (None, Some(&pid)) => format!(
+                "{} has been killed, and has not ended within {TIME_TO_END:?}; it ends when what \
+                 it waits for in the kernel has come, such as a disk",
+                call(pid)
+            ),
+            (None, None) => "a process has not ended".to_owned(),
+        };
+        Self { processes, why }
+    }
+
+    fn unknown(error: io::Error) -> Self {
+        Self {
+            processes: 1,
+            why: format!("what was started cannot be ended: {error}"),
+        }
+    }
+}
+
 /// A start time of 0 stands for a process that is gone by now.
-fn identify(pid: i32) -> Process {
-    procfs::stat(pid).map_or(Process { pid, start_time: 0 }, |stat| stat.process)
+fn identify(pid: i32, stat: Option<procfs::Stat>) -> Process {
+    stat.map_or(Process { pid, start_time: 0 }, |stat| stat.process)
 }
 
 /// Presses Enter for a program that waits for it. That fails if the program has ended, which the

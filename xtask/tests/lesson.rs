@@ -130,7 +130,9 @@ impl Terminal {
     fn process(&self, before: &str) -> i32 {
         let (_, rest) = self.screen.rsplit_once(before).unwrap();
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().unwrap()
+        let pid = digits.parse().unwrap();
+        assert!(pid > 1, "{pid}, signalled, would mean somebody else");
+        pid
     }
 
     /// The process of this name.

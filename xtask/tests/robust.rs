@@ -27,6 +27,9 @@ const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 /// Nobody's user and group, on every Linux.
 const NOBODY: u32 = 65534;
 
+/// Of its own, who would count otherwise.
+const WITHOUT_PROCESSES: u32 = 54321;
+
 /// Plenty for a run to begin, or to be ended.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -45,7 +48,8 @@ impl Run {
         let run = Self { marked };
         fs::create_dir(run.temporary()).unwrap();
         for folder in [&run.marked.folder, &run.temporary()] {
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap(); // nobody's, too
+            // Nobody's, too; and what somebody has put there stays theirs.
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).unwrap();
         }
         run
     }
@@ -72,11 +76,30 @@ impl Run {
 
     /// The words of a quick demo of programs that are built already.
     fn demo(&self, scenarios: &[&str]) -> Vec<String> {
+        self.demo_of(programs(), scenarios)
+    }
+
+    fn demo_of(&self, programs: &Path, scenarios: &[&str]) -> Vec<String> {
         let report = self.report();
         let options = ["--report", report.to_str().unwrap()];
-        let programs = ["--programs", programs().to_str().unwrap()];
+        let programs = ["--programs", programs.to_str().unwrap()];
         let words = [&[XTASK, "demo"], scenarios, &options, &programs].concat();
         words.into_iter().map(str::to_owned).collect()
+    }
+
+    /// A folder of all programs, with a shell that does this in the place of one of them.
+    fn programs_with(&self, name: &str, script: &str) -> PathBuf {
+        let folder = self.marked.folder.join("programs");
+        fs::create_dir(&folder).unwrap();
+        for entry in fs::read_dir(programs()).unwrap().flatten() {
+            if entry.file_name() != name {
+                symlink(entry.path(), folder.join(entry.file_name())).unwrap();
+            }
+        }
+        let program = folder.join(name);
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        folder
     }
 
     /// A shell that does this, with these words as `$@`.
@@ -296,9 +319,13 @@ fn a_ps_that_fails_later_proves_nothing() {
     for (instead, why) in [
         ("exit 1", "no picture was printed"),
         ("sleep 1000", "ps does not come to an end"),
+        // As far as can be read from it, it does.
+        ("exec >&-; sleep 1000", "ps does not come to an end"),
+        ("exec >&- 2>&-; sleep 1000", "ps does not come to an end"),
     ] {
         let script = format!(
-            "#!/bin/sh\ngrep -q xtask-stage /proc/$PPID/comm && {instead}\nPATH={path} exec ps \"$@\"\n"
+            "#!/bin/sh\ngrep -q xtask-stage /proc/$PPID/comm && {{ {instead}; }}\n\
+             PATH={path} exec ps \"$@\"\n"
         );
         fs::write(folder.join("ps"), script).unwrap();
         fs::set_permissions(folder.join("ps"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -551,7 +578,6 @@ fn who_may_not_have_enough_descriptors_is_told_so() {
 /// Each of the first that cannot be had may be a process or a thread.
 #[test]
 fn who_may_not_have_enough_processes_is_told_so() {
-    const WITHOUT_PROCESSES: u32 = 54321; // of its own, which would count
     if !nix::unistd::geteuid().is_root() {
         skip("only root can be a user who has no process yet");
         return;
@@ -578,6 +604,149 @@ fn who_may_not_have_enough_processes_is_told_so() {
     }
 }
 
+/// Nor does the doctor take it for something that is not here.
+#[test]
+fn the_doctor_tells_a_lack_of_room_from_what_is_missing() {
+    let run = Run::new();
+    let told_with = |limit: &str, user: Option<u32>| {
+        let script = format!(r#"exec prlimit {limit} "$@""#);
+        let mut command = run.shell(&script, &[XTASK.to_owned(), "doctor".to_owned()]);
+        command.current_dir("/");
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
+        let output = command.output().unwrap();
+        let told = text(&output.stdout) + &text(&output.stderr);
+        told.split_whitespace().collect::<Vec<_>>().join(" ") // where lines end is another matter
+    };
+    let assert_told = |told: &str, remedy: &str| {
+        for what in ["ps", "cargo", "a process started and waited for"] {
+            let begins = format!("missing {what}: ");
+            let (_, line) = told.split_once(&begins).expect(told);
+            let (_, line) = line.split_once("For the demo; to get it: ").expect(told);
+            assert!(line.starts_with(remedy), "{what}: {told}");
+        }
+    };
+    let told = told_with("--nofile=4", None);
+    assert_told(&told, "a higher limit of open files (ulimit -n)");
+    if !nix::unistd::geteuid().is_root() {
+        skip("only root can be a user who has no process yet");
+        return;
+    }
+    let told = told_with("--nproc=1", Some(WITHOUT_PROCESSES));
+    if told.contains("Permission denied") {
+        skip("others may not look into the folder of the programs");
+        return;
+    }
+    assert_told(&told, "a higher limit of processes (ulimit -u)");
+}
+
+/// A descriptor is what it takes to read in /proc. It is no sign that a process is gone.
+#[test]
+fn what_cannot_be_read_is_not_gone() {
+    let run = Run::new();
+    let mut words = run.demo(&["zombie"]);
+    words.extend(["--speed".to_owned(), "2".to_owned()]);
+    let mut command = run.shell(r#"exec "$@""#, &words);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("ps: ") {
+        assert_ne!(stderr.read_line(&mut told).unwrap(), 0, "{told}");
+    }
+    for pid in run.marked.processes() {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name == "xtask-stage\n" {
+            let limit = ["--nofile=3", "--pid", &pid.to_string()];
+            let limited = Command::new("prlimit").args(limit).status().unwrap();
+            assert!(limited.success(), "prlimit: {limited}");
+        }
+    }
+    stderr.read_to_string(&mut told).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}{told}");
+    let why = "Too many open files (os error 24); what helps: fewer scenarios at once";
+    for part in [
+        "!! the scenario could not go on: cannot read /proc/",
+        why,
+        " 0 processes left. ",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not in {shown}");
+    }
+    let events = fs::read_to_string(run.report().join("zombie/events.ndjson")).unwrap();
+    assert!(!events.contains(r#""kind":"gone""#), "{events}");
+    run.assert_nothing_is_left();
+}
+
+/// It belongs to another user, and xtask may not kill everybody's.
+#[test]
+fn who_cannot_be_ended_is_told_of_and_not_waited_for() {
+    let without_kill = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
+    let tried = Command::new(without_kill[0])
+        .args(&without_kill[1..])
+        .args(["setpriv", "--reuid=54321", "--clear-groups", "true"])
+        .output();
+    if !nix::unistd::geteuid().is_root() || !tried.is_ok_and(|tried| tried.status.success()) {
+        skip("only root, with setpriv, can start what it may not kill");
+        return;
+    }
+    let run = Run::new();
+    let program = programs().join("examples/status");
+    // Adopted at once, as the shell between has ended; and with the pipes that the stage reads from.
+    let script = format!(
+        r#"(setpriv --reuid={WITHOUT_PROCESSES} --clear-groups sleep 1000 &)
+           exec '{}' "$@""#,
+        program.display()
+    );
+    let words = run.demo_of(&run.programs_with("status", &script), &["status"]);
+    let without_kill = without_kill.join(" ");
+    let script = format!(r#"exec timeout --signal=KILL 60 {without_kill} "$@""#);
+    let output = run.shell(&script, &words).output().unwrap();
+    let [left] = run.marked.processes()[..] else {
+        panic!("left are {:?}", run.marked.processes());
+    };
+    let parts = [
+        &format!("process {left} \"sleep\" cannot be killed: Operation not permitted (os error 1)"),
+        &format!("; what helps: kill -9 {left}, as root"),
+    ];
+    assert_one_sentence(&output, 1, &parts.map(String::as_str));
+    let told = text(&output.stdout);
+    assert!(
+        told.contains("\nThe claim held. 1 processes left. "),
+        "{told}"
+    );
+    run.marked.kill();
+    run.assert_nothing_is_left();
+}
+
+#[test]
+fn whoever_a_program_names_is_not_signalled_if_it_is_a_stranger() {
+    let (run, strangers) = (Run::new(), Run::new());
+    let mut stranger = strangers.command("sleep").arg("1000").spawn().unwrap();
+    let script = format!(
+        r#"echo "Grandchild: {}"
+           echo "The command has ended: exit status: 0"
+           echo "Reading to the end of its output..."
+           exec sleep 1"#,
+        stranger.id()
+    );
+    let name = "grandchild-holds-pipe";
+    let words = run.demo_of(&run.programs_with(name, &script), &[name]);
+    let output = run.shell(r#"exec "$@""#, &words).output().unwrap();
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let refused = format!("-> SIGTERM to {}: refused: ESRCH", stranger.id());
+    for part in ["NOT HELD C12", &refused] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
+    }
+    assert_eq!(stranger.try_wait().unwrap(), None);
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    run.assert_nothing_is_left();
+}
+
 /// As some launchers do, whose children's statuses are lost with it; and so are ours, if we let it.
 #[test]
 fn where_sigchld_is_ignored_it_works() {
@@ -586,7 +755,7 @@ fn where_sigchld_is_ignored_it_works() {
     assert_all_held(&run.shell(script, &run.demo(&SCENARIOS)).output().unwrap());
     let doctor = [XTASK.to_owned(), "doctor".to_owned()];
     let told = text(&run.shell(script, &doctor).output().unwrap().stdout);
-    for what in ["ps: ", "a process started and waited for by pidfd"] {
+    for what in ["ps: ", "a process started and waited for"] {
         assert!(told.contains(&format!("found    {what}")), "{told}");
     }
     run.assert_nothing_is_left();

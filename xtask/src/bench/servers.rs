@@ -349,10 +349,10 @@ impl Server {
         self.process.id() as i32
     }
 
-    fn tree(&self) -> Vec<i32> {
-        let mut tree = procfs::descendants(self.pid());
+    fn tree(&self) -> Result<Vec<i32>, String> {
+        let mut tree = procfs::descendants(self.pid()).map_err(|error| error.to_string())?;
         tree.push(self.pid());
-        tree
+        Ok(tree)
     }
 
     fn census(&self) -> Result<Census, String> {
@@ -360,7 +360,11 @@ impl Server {
         let descriptors = fs::read_dir(&folder)
             .map_err(|error| format!("cannot read {folder}: {error}"))?
             .count();
-        let stats: Vec<_> = self.tree().into_iter().filter_map(procfs::stat).collect();
+        let looks = self.tree()?.into_iter().map(procfs::look);
+        let stats = looks.filter_map(Result::transpose);
+        let stats: Vec<_> = stats
+            .collect::<io::Result<_>>()
+            .map_err(|error| error.to_string())?;
         let zombies = stats.iter().filter(|stat| stat.state == 'Z').count();
         Ok(Census {
             processes: stats.len() - zombies,
@@ -400,12 +404,12 @@ impl Server {
     /// several share is counted as one. Without what the kernel needs for them.
     pub(super) fn memory_kib(&self) -> Result<u64, String> {
         let mut sum = 0;
-        for pid in self.tree() {
+        for pid in self.tree()? {
             let file = format!("/proc/{pid}/smaps_rollup");
             let text = match fs::read_to_string(&file) {
                 Ok(text) => text,
                 // It has ended meanwhile, or is a zombie.
-                Err(_) if procfs::stat(pid).is_none_or(|stat| stat.state == 'Z') => continue,
+                Err(_) if has_ended(pid)? => continue,
                 Err(error) => return Err(format!("cannot read {file}: {error}")),
             };
             sum += pss_kib(&text).ok_or_else(|| format!("there is no Pss in {file}"))?;
@@ -416,7 +420,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        stage::kill_and_reap_all();
+        let _ = stage::kill_and_reap_all(); // what is left is told of at the end
     }
 }
 
@@ -428,6 +432,11 @@ const REST_LIMIT: usize = 40;
 fn free_port() -> io::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?.port())
+}
+
+fn has_ended(pid: i32) -> Result<bool, String> {
+    let stat = procfs::look(pid).map_err(|error| error.to_string())?;
+    Ok(stat.is_none_or(|stat| stat.state == 'Z'))
 }
 
 fn pss_kib(rollup: &str) -> Option<u64> {

@@ -47,8 +47,11 @@ impl Told {
         }
     }
 
+    /// A run that could not go on shows less than it should, whatever had been seen before.
     pub(crate) fn is_good(&self) -> bool {
-        self.verdicts.iter().all(Verdict::is_good)
+        let mut events = self.events.iter().chain(&self.twins_events);
+        let has_failed = events.any(|event| matches!(event.what, What::Failed { .. }));
+        !has_failed && self.verdicts.iter().all(Verdict::is_good)
     }
 
     /// How many processes were left of the two runs.

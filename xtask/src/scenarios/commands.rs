@@ -303,7 +303,7 @@ pub(super) const STATUS: Scenario = Scenario {
         let (parent, stdin) = stage.start_held()?;
         stage.line("Press Enter")?;
         let children: Vec<Process> = (1..)
-            .zip(procfs::children(parent.pid))
+            .zip(procfs::children(parent.pid)?)
             .map(|(number, pid)| stage.found(pid, &format!("child {number}")))
             .collect();
         let everybody = [&[parent], &children[..]].concat();

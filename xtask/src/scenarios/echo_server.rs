@@ -77,7 +77,7 @@ fn five_clients(stage: &mut Stage) -> Result<(), Stop> {
             },
         );
     }
-    let workers = procfs::children(server.pid);
+    let workers = procfs::children(server.pid)?;
     let workers: Vec<Process> = (1..)
         .zip(workers)
         .map(|(number, pid)| stage.found(pid, &format!("worker {number}")))
@@ -87,7 +87,7 @@ fn five_clients(stage: &mut Stage) -> Result<(), Stop> {
 
     drop(clients);
     stage.until("no worker is left", |_| {
-        procfs::children(server.pid).is_empty()
+        procfs::children(server.pid).is_ok_and(|workers| workers.is_empty())
     })?;
     stage.look(CLOSED, &everybody)?;
 
@@ -145,7 +145,7 @@ fn twenty_clients(stage: &mut Stage) -> Result<(), Stop> {
     // Whoever could be answered without waiting for a turn is, by then.
     stage.give_time(TIME_FOR_MORE, |_| answered(&mut clients) == MANY)?;
     let workers: Vec<Process> = (1..)
-        .zip(procfs::children(server.pid))
+        .zip(procfs::children(server.pid)?)
         .map(|(number, pid)| stage.found(pid, &format!("worker {number}")))
         .collect();
     let everybody = [&[server], &workers[..]].concat();
@@ -225,7 +225,7 @@ fn much_there_and_back(stage: &mut Stage) -> Result<(), Stop> {
     stage.found(client.pid, "client");
     // Half-way it cannot have ended, however long ps takes.
     let stdin = feed(stage, stdin)?;
-    let sender = procfs::children(client.pid).first().copied();
+    let sender = procfs::children(client.pid)?.first().copied();
     let sender = sender.map(|pid| stage.found(pid, "sender"));
     let everybody: Vec<Process> = [client].into_iter().chain(sender).collect();
     stage.look(HALF_WAY, &everybody)?;

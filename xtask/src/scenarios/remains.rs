@@ -27,7 +27,7 @@ pub(super) const RESOURCES: Scenario = Scenario {
         let (program, stdin) = stage.start_held()?;
         let parent = stage.process_in_line("My pid is: ", "parent")?;
         stage.line("Press Enter")?;
-        let zombies = children(stage, parent, "zombie");
+        let zombies = children(stage, parent, "zombie")?;
         for process in [&[parent], &zombies[..]].concat() {
             stage.read(process, "exe", &[]);
             stage.read(process, "fd", &[]);
@@ -54,10 +54,11 @@ pub(super) const RESOURCES: Scenario = Scenario {
 };
 
 /// The children there are, with numbers in their roles.
-fn children(stage: &mut Stage, parent: Process, role: &str) -> Vec<Process> {
-    let pids = (1..).zip(procfs::children(parent.pid));
-    pids.map(|(number, pid)| stage.found(pid, &format!("{role} {number}")))
-        .collect()
+fn children(stage: &mut Stage, parent: Process, role: &str) -> Result<Vec<Process>, Stop> {
+    let pids = (1..).zip(procfs::children(parent.pid)?);
+    Ok(pids
+        .map(|(number, pid)| stage.found(pid, &format!("{role} {number}")))
+        .collect())
 }
 
 fn count_as_processes(run: &Record<'_>) -> Judgement {
@@ -310,7 +311,7 @@ pub(super) const PID_REUSE: Scenario = Scenario {
 
 /// In a status file, the line NSpid has the number that we know a process by, and its own.
 fn look_at_numbers(stage: &mut Stage, init: Process, moment: &str) -> Result<(), Stop> {
-    let children = children(stage, init, moment);
+    let children = children(stage, init, moment)?;
     for child in &children {
         stage.read(*child, "status", &["State:", "NSpid:"]);
     }

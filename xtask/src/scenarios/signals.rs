@@ -129,7 +129,9 @@ pub(super) const SIGCHLD: Scenario = Scenario {
         give_time_to_be_told(stage, 1)?;
         stage.look(STOPPED, &[parent, child])?;
         stage.signal(child, Signal::SIGCONT);
-        stage.until("the child goes on", |_| state(child) != Some('T'))?;
+        stage.until("the child goes on", |_| {
+            !matches!(state(child), Some('T' | procfs::UNREADABLE))
+        })?;
         give_time_to_be_told(stage, 2)?;
         stage.signal(child, Signal::SIGKILL);
         stage.until_gone(parent)?;
@@ -195,7 +197,7 @@ pub(super) const REMOVE_ZOMBIE: Scenario = Scenario {
         let parent = stage.start()?;
         stage.line("Children that have ended: ")?;
         let children: Vec<Process> = (1..)
-            .zip(procfs::children(parent.pid))
+            .zip(procfs::children(parent.pid)?)
             .map(|(number, pid)| stage.found(pid, &format!("child {number}")))
             .collect();
         let everybody = [&[parent], &children[..]].concat();
@@ -372,7 +374,7 @@ fn send_by_hand(stage: &mut Stage) -> Result<(), Stop> {
     let mut zombies = Vec::new();
     for (parent, (_, role)) in parents.into_iter().zip(ACTIONS) {
         stage.line(&format!("My pid is: {}", parent.pid))?;
-        let zombie = procfs::children(parent.pid);
+        let zombie = procfs::children(parent.pid)?;
         let zombie = *zombie.first().ok_or(Stop::Missed)?;
         zombies.push(stage.found(zombie, role));
     }

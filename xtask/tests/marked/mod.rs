@@ -29,7 +29,7 @@ impl Marked {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(format!("xtask-test-{mark}"));
-        fs::create_dir_all(&folder).unwrap();
+        fs::create_dir(&folder).unwrap(); // nobody else's, who could put programs there
         Self { mark, folder }
     }
 
