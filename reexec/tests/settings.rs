@@ -199,6 +199,8 @@ fn a_user_does_not_keep_the_groups_of_root() -> Result<(), Skipped> {
     assert_eq!(status_line(&parent.id().to_string(), "Groups"), "4 5");
     assert_eq!(status_line(&child, "Groups"), "");
     assert_eq!(status_line(&child, "Uid"), "65534 65534 65534 65534");
+    // A child that stays root keeps what root has.
+    assert_eq!(status_line(&parent.pid().to_string(), "Groups"), "4 5");
     parent.close_stdin();
     parent.wait();
     Ok(())
@@ -207,15 +209,19 @@ fn a_user_does_not_keep_the_groups_of_root() -> Result<(), Skipped> {
 fn parent_of_a_child_of_another_user() {
     let child = command().user(NOBODY).spawn().unwrap();
     println!("{}", child.id());
+    let another = command().spawn().unwrap();
+    println!("{}", another.id());
     until_stdin_ends();
     child.wait().unwrap(); // its stdin as well
+    another.wait().unwrap();
 }
 
 fn a_child_of_another_user_ends_with_its_parent_all_the_same() -> Result<(), Skipped> {
     needs_root()?;
     let mut parent = Running::start(&mut program("parent_of_a_child_of_another_user"));
-    let child = parent.pid();
+    let (child, another) = (parent.pid(), parent.pid());
     parent.kill();
+    reap(another);
     let pid = Pid::from_raw(child as i32);
     assert_eq!(
         reap(child),
