@@ -137,6 +137,7 @@ fn is_hello_at(fd: RawFd) -> io::Result<bool> {
     match sys::socket_type(fd) {
         // Before a look into it: that would take away an error that waits in a foreign socket.
         Ok(kind) if kind != libc::SOCK_SEQPACKET => return Ok(false),
+        Err(error) if is_no_channel(&error) => return Ok(false),
         _ => {}
     }
     let mut hello = [0; HELLO.len() + 1];

@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::panic;
 use std::path::PathBuf;
-use std::process::{self, ExitCode};
+use std::process::{self, ExitCode, ExitStatus};
 use std::thread;
 use std::time::Duration;
 
@@ -77,6 +77,7 @@ fn main() -> ExitCode {
             lose_the_right_to_signal_by_a_filter,
             lose_the_right_to_signal_with_the_privileges,
             start_ordinarily,
+            start_ordinarily_beside_another_descriptor,
             refuse_pidfds_to_children_that_leave_a_copy,
         ],
         support::trials![
@@ -1046,7 +1047,35 @@ fn child_that_would_say_ordinary() -> Ended {
 fn an_ordinary_start_that_is_refused_a_question_is_one() -> Result<(), Skipped> {
     needs_filters()?;
     stdout_of(&mut support::program_after("exec 3<&-", "start_ordinarily"));
+    let beside_another = "start_ordinarily_beside_another_descriptor";
+    stdout_of(&mut support::program_after("exec 3</", beside_another));
     Ok(())
+}
+
+/// Number 3 is a directory, which each question that is left tells.
+fn start_ordinarily_beside_another_descriptor() {
+    for (refused, answers) in QUESTIONS.iter().filter(|(refused, _)| refused.len() == 1) {
+        for errno in answers.iter().copied() {
+            let (stdout, stderr, _) = outcome_of_ordinary_start(refused, errno);
+            assert_eq!(stdout, "ordinary\n", "{refused:?}, {errno}: {stderr}");
+        }
+    }
+}
+
+/// What an ordinary start says on stdout and stderr, and how it ends.
+fn outcome_of_ordinary_start(refused: &[&str], errno: i32) -> (String, String, ExitStatus) {
+    let start = || {
+        let mut command = process::Command::new(env::current_exe().unwrap());
+        command.env(PROBED, "").stdin(process::Stdio::null());
+        command
+            .stdout(process::Stdio::piped())
+            .stderr(process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let output = refusing(refused, errno, start).wait_with_output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    (stdout, stderr, output.status)
 }
 
 /// Whatever is opened here is close-on-exec. So number 3 is closed in what this starts.
@@ -1054,20 +1083,10 @@ fn start_ordinarily() {
     for (refused, answers) in QUESTIONS {
         for errno in answers.iter().copied() {
             let case = case("ordinary start", &refused.join(" and "), errno);
-            let start = || {
-                let mut command = process::Command::new(env::current_exe().unwrap());
-                command.env(PROBED, "").stdin(process::Stdio::null());
-                command
-                    .stdout(process::Stdio::piped())
-                    .stderr(process::Stdio::piped());
-                command.spawn().unwrap()
-            };
-            let output = refusing(refused, errno, start).wait_with_output().unwrap();
-            let stdout = String::from_utf8(output.stdout).unwrap();
-            let stderr = String::from_utf8(output.stderr).unwrap();
+            let (stdout, stderr, status) = outcome_of_ordinary_start(refused, errno);
             if refused != ALL_QUESTIONS {
                 assert_eq!(stdout, "ordinary\n", "{case}: {stderr}");
-                assert!(output.status.success(), "{case}: {stderr}");
+                assert!(status.success(), "{case}: {stderr}");
             } else {
                 // It could be a child, so it must not go on.
                 assert_eq!(stdout, "", "{case}");
@@ -1075,8 +1094,11 @@ fn start_ordinarily() {
                     stderr.contains("descriptor 3 does not tell"),
                     "{case}: {stderr}"
                 );
-                let code = output.status.code();
-                assert_eq!(code, Some(reexec::EXIT_SETUP_FAILED.into()), "{case}");
+                assert_eq!(
+                    status.code(),
+                    Some(reexec::EXIT_SETUP_FAILED.into()),
+                    "{case}"
+                );
             }
         }
     }
