@@ -142,7 +142,7 @@ impl Command {
     /// [`inherited_fd(name)`](crate::inherited_fd). No other process gets a copy, also when other
     /// threads spawn at the same time. Two of the same name are refused by `spawn`.
     ///
-    /// The number of them has two limits. While the child starts, each takes two numbers more below
+    /// The number of them has two limits. While the child starts, each takes up to two numbers more below
     /// `RLIMIT_NOFILE` (`EMFILE`). And their names, with four bytes for each supplementary group and
     /// the names of the entry and of the directory, must fit into the 64 KiB that a child can be told
     /// ([`Stage::Invalid`](crate::Stage::Invalid)).

@@ -44,7 +44,8 @@ use support::{
     needs_root, program, read_all, reap, stat, stdout_of, until_stdin_ends, wait_until,
 };
 
-/// Set for a child that must not take itself for an ordinary start: it would print a line.
+/// Set for a child to which a call is refused. Should it take itself for an ordinary start, it prints
+/// a line, and does not run these tests, in which it would start children like itself.
 const PROBED: &str = "PROBED";
 
 fn main() -> ExitCode {
@@ -355,7 +356,7 @@ fn assert_expected(error: &Error, expected: (&str, bool), errno: i32, case: &str
 /// A whole start, which uses every call that a start can use. Says whether it works.
 fn collect_output(command: &mut Command, refused: &str, errno: i32) -> bool {
     let case = case("output", refused, errno);
-    match (command.output(), expected(refused, errno)) {
+    match (command.env(PROBED, "").output(), expected(refused, errno)) {
         (Ok(output), None) => {
             assert_eq!(output.stdout, b"the entry\n", "{case}: {output:?}");
             true
@@ -377,10 +378,8 @@ fn kill_and_drop(refused: &str, errno: i32) {
     let case = case("kill", refused, errno);
     let start = || {
         let mut command = reexec::command("childProcess");
-        command
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("it worked before")
+        let command = command.env(PROBED, "").stdin(Stdio::piped());
+        command.spawn().expect(&case)
     };
     let child = start();
     child.kill().expect(&case);
@@ -388,7 +387,8 @@ fn kill_and_drop(refused: &str, errno: i32) {
     assert_eq!(status.signal(), Some(libc::SIGKILL), "{case}");
     drop(child);
     drop(start());
-    let error = reexec::command("noSuchEntry").spawn().unwrap_err();
+    let mut command = reexec::command("noSuchEntry");
+    let error = command.env(PROBED, "").spawn().unwrap_err();
     assert!(
         matches!(error.stage(), Stage::UnknownEntry),
         "{case}: {error:?}"
