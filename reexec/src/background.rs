@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, SigmaskHow};
 
 use crate::Child;
-use crate::readiness::time_left;
+use crate::readiness::{pause, time_left};
 use crate::sys::{self, WaitTarget};
 
 /// How long a child that may not be killed has to end by other means, before it is left to the
@@ -78,7 +78,7 @@ pub(crate) fn abandon(pid: i32, deadline: Instant) {
             let _ = background.wake_or_start();
             return;
         }
-        thread::sleep(Duration::from_millis(1));
+        pause(Duration::from_millis(1));
     }
 }
 
@@ -126,20 +126,13 @@ impl Background {
         let thread = thread::Builder::new()
             .name("reexec reaper".to_owned())
             .stack_size(STACK);
-        let started = without_signals(|| thread.spawn(move || reap_all(&threads)))?;
+        // The thread inherits the mask: no handler of the program runs on it, and no signal that the
+        // program waits for in another thread goes to it.
+        let started = sys::without_signals(|| thread.spawn(move || reap_all(&threads)))?;
         drop(started); // nobody joins it
         self.wake = Some(wake);
         Ok(())
     }
-}
-
-/// A thread that is made here inherits the mask: no handler of the program runs on it, and no signal
-/// that the program waits for in another thread goes to it.
-fn without_signals<T>(make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let made = make();
-    before.thread_set_mask()?;
-    made
 }
 
 /// The thread.
@@ -148,7 +141,9 @@ fn reap_all(wake: &EventFd) {
     let mut abandoned = Vec::new();
     loop {
         // Before looking at what there is to do: what comes after that wakes us again.
-        let _ = wake.read();
+        if wake.read().is_err_and(|error| error != Errno::EAGAIN) {
+            pause(LOOK_AGAIN); // it stays readable
+        }
         let mut background = background();
         children.append(&mut background.detached);
         abandoned.append(&mut background.abandoned);
@@ -168,7 +163,7 @@ fn reap_all(wake: &EventFd) {
         if before - children.len() < ready.iter().filter(|ready| **ready).count() {
             // Without pidfds: one is about to end, or has executed another program. Or else to wait
             // is refused. Not worth a busy loop.
-            thread::sleep(LOOK_AGAIN);
+            pause(LOOK_AGAIN);
         }
     }
 }
@@ -189,7 +184,7 @@ fn wait(wake: &EventFd, children: &[Child], look_again: bool) -> Vec<bool> {
         .collect();
     if poll(&mut polled, time_left(deadline)).is_err() {
         // Interrupted or refused: any of them may have ended. It looks again a little later.
-        thread::sleep(LOOK_AGAIN);
+        pause(LOOK_AGAIN);
         return vec![true; children.len()];
     }
     polled.truncate(children.len());

@@ -4,13 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::handle::Handle;
 use crate::layout::Pipes;
 use crate::output::{self, OutputError};
-use crate::readiness::{earliest, wait_readable};
+use crate::readiness::{earliest, pause, wait_readable};
 use crate::{Usage, background, sys};
 
 /// Between two looks at a child that is about to end.
@@ -157,7 +156,7 @@ impl Child {
             }
             if ended {
                 // Without a pidfd: the child has closed what it had, and is about to be a zombie.
-                thread::sleep(ABOUT_TO_END);
+                pause(ABOUT_TO_END);
             }
         }
     }
@@ -312,10 +311,9 @@ impl Child {
         if !self.is_owner() || !matches!(*self.state(), State::Unreaped) {
             return;
         }
-        if self.kill().is_ok() {
-            // An error means that the child has ended and the status is lost: nothing to reap.
-            let _ = self.wait();
-        } else {
+        let reaped = self.kill().and_then(|()| self.wait());
+        if reaped.is_err() && !self.is_reaped() {
+            // It may not be killed, or not be waited for like this.
             background::abandon(self.pid as i32, deadline);
         }
         let mut state = self.state();

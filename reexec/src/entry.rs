@@ -167,7 +167,7 @@ fn child(control: Control) -> ExitCode {
     };
     match prepare(&launch) {
         Ok(entry) => {
-            if launch.confirm && control.send_report(&Report::Ready).is_err() {
+            if launch.confirm && !tell(&control, &Report::Ready) {
                 return ExitCode::from(EXIT_SETUP_FAILED);
             }
             drop(control);
@@ -177,14 +177,7 @@ fn child(control: Control) -> ExitCode {
         }
         Err(report) => {
             if launch.confirm {
-                // If the parent has gone, nobody is left who could do something about it.
-                if let Err(error) = control.send_report(&report)
-                    && error.kind() != io::ErrorKind::BrokenPipe
-                {
-                    say(format_args!(
-                        "the parent cannot be told ({error}) of {report:?}"
-                    ));
-                }
+                tell(&control, &report);
             } else if let Some(stage) = report.failure() {
                 say(format_args!("{}", Error::new(&launch.entry, stage)));
             }
@@ -194,6 +187,20 @@ fn child(control: Control) -> ExitCode {
             })
         }
     }
+}
+
+/// Tells the parent, and whether that was possible. If it has gone, nobody is left who could do
+/// something about it; otherwise stderr has to do.
+fn tell(control: &Control, report: &Report) -> bool {
+    let told = control.send_report(report);
+    if let Err(error) = &told
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        say(format_args!(
+            "the parent cannot be told ({error}) of {report:?}"
+        ));
+    }
+    told.is_ok()
 }
 
 /// On stderr, where there is no other way to tell.

@@ -13,7 +13,8 @@ use crate::EXIT_SETUP_FAILED;
 /// A child was not started: for which entry, and at which [`Stage`] it failed.
 ///
 /// When you hold one, the child process, if there was one, has been reaped and every descriptor
-/// made for it is closed.
+/// made for it is closed. (One that this process may not kill, and that does not end within a second
+/// either, is reaped in the background when it ends.)
 ///
 /// Converts into [`io::Error`], so `?` works in functions that return one. If a system call failed,
 /// that is its error, with [`io::Error::raw_os_error`]; the rest of what is known here is lost then,

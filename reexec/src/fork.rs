@@ -44,7 +44,9 @@ pub enum Fork {
 ///
 /// [`io::ErrorKind::Unsupported`] if the process has several threads: in the copy, only the
 /// calling one would be left, and what the others had locked would stay locked. `EAGAIN` and
-/// `ENOMEM` if the system has no room for another process. Those of flushing stdout.
+/// `ENOMEM` if the system has no room for another process. Those of flushing stdout. A copy that cannot
+/// be tied to its parent, because a filter refuses prctl(2), exits with
+/// [`EXIT_SETUP_FAILED`](crate::EXIT_SETUP_FAILED).
 pub fn fork() -> io::Result<Fork> {
     split(false)
 }

@@ -39,3 +39,9 @@ pub(crate) fn time_left(deadline: Option<Instant>) -> PollTimeout {
 pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
 }
+
+/// Waits for this time, or less. std's sleep panics where a filter refuses clock_nanosleep(2), and that
+/// must not happen in a drop.
+pub(crate) fn pause(time: Duration) {
+    let _ = poll(&mut [], time_left(Instant::now().checked_add(time)));
+}

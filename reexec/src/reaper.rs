@@ -5,7 +5,6 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::process::{self, ExitStatus};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -15,7 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::background::END_GRACE;
 use crate::child::ABOUT_TO_END;
-use crate::readiness::{earliest, time_left};
+use crate::readiness::{earliest, pause, time_left};
 use crate::{Child, Usage, sys};
 
 /// What stands for SIGCHLD among the keys of children.
@@ -191,7 +190,7 @@ impl<T> Reaper<T> {
             if count > 0 {
                 // Without pidfds: one is about to end, or has executed another program; or else this
                 // was a stranger's signal. Not worth a busy loop.
-                thread::sleep(ABOUT_TO_END);
+                pause(ABOUT_TO_END);
             }
         }
     }

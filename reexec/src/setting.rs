@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStringExt;
 
 use nix::sys::prctl;
 use nix::sys::resource::setrlimit;
-use nix::sys::stat::{Mode, umask};
 use nix::unistd::{
     Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid, setsid,
 };
@@ -94,7 +93,7 @@ impl Setting {
                 hard,
             } => setrlimit(resource.number(), *soft, *hard)?,
             Setting::Nice(increment) => sys::nice(*increment)?,
-            Setting::Umask(mask) => drop(umask(Mode::from_bits_retain(*mask))),
+            Setting::Umask(mask) => sys::set_umask(*mask)?,
             Setting::Groups(groups) => {
                 let groups: Vec<_> = groups.iter().copied().map(Gid::from_raw).collect();
                 setgroups(&groups)?;

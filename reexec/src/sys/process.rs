@@ -17,6 +17,19 @@ pub(crate) fn nice(increment: c_int) -> io::Result<()> {
     }
 }
 
+/// umask(2), which cannot fail, but may be refused by a filter: so it is read back.
+pub(crate) fn set_umask(mask: libc::mode_t) -> io::Result<()> {
+    // SAFETY: integers only.
+    let found = unsafe {
+        libc::umask(mask);
+        libc::umask(mask)
+    };
+    match found == mask {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::EPERM)),
+    }
+}
+
 /// The path that was given to execve(2) when this program was started.
 pub(crate) fn path_executed_by() -> CString {
     // SAFETY: the value is 0, or a pointer to a string that the kernel put on our stack at exec,

@@ -113,6 +113,17 @@ pub(crate) fn noted(signal: c_int) -> usize {
     count.map_or(0, |count| count.load(Ordering::SeqCst))
 }
 
+/// Calls with every signal held back in this thread, and so in the threads that it makes meanwhile.
+pub(crate) fn without_signals<T>(call: impl FnOnce() -> T) -> T {
+    let (all, mut before) = (full_set(), empty_set());
+    // SAFETY: the sets are initialised and outlive the call. Where it is refused, nothing changes.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before) };
+    let result = call();
+    // SAFETY: likewise.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    result
+}
+
 /// Lets every signal through in this thread.
 pub(crate) fn unblock_signals() {
     let none = empty_set();
