@@ -368,6 +368,7 @@ fn set_ids_where_nothing_is_done() {
         libc::SYS_setresuid,
         libc::SYS_setresgid,
         libc::SYS_setgroups,
+        libc::SYS_umask,
     ];
     let filter = SeccompFilter::new(
         BTreeMap::from(calls.map(|call| (call, Vec::new()))),
@@ -395,6 +396,8 @@ fn set_ids_where_nothing_is_done() {
     assert_eq!(ids(), before);
 
     let groups: Vec<_> = before.2.iter().map(|group| group.as_raw()).collect();
+    let (step, errno) = failure_of(command().umask(0o077));
+    assert_eq!((&*step, errno), ("setting the umask to 077", libc::EPERM));
     // With the groups that we have: or root would fail by these, which it sets along with a user.
     let failure = failure_of(command().groups(&groups).user(user + 1));
     assert_eq!(
