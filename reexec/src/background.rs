@@ -14,15 +14,13 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::Child;
+use crate::handle::LOOK_AGAIN;
 use crate::readiness::{pause, time_left};
 use crate::sys::{self, WaitTarget};
 
 /// How long a child that may not be killed has to end by other means, before it is left to the
 /// thread: its lifeline is cut, and most end by that.
 pub(crate) const END_GRACE: Duration = Duration::from_secs(1);
-
-/// Between two looks at children of which no descriptor tells when they end.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 const STACK: usize = 64 * 1024;
 
@@ -39,12 +37,7 @@ struct Background {
     wake: Option<Arc<EventFd>>,
 }
 
-static BACKGROUND: Mutex<Background> = Mutex::new(Background {
-    owner: 0,
-    detached: Vec::new(),
-    abandoned: Vec::new(),
-    wake: None,
-});
+static BACKGROUND: Mutex<Background> = Mutex::new(Background::of(0));
 
 /// Takes over a child, and reaps it when it ends. After an error the child is killed and reaped.
 pub(crate) fn detach(child: Child) -> io::Result<()> {
@@ -103,17 +96,22 @@ fn background() -> MutexGuard<'static, Background> {
     // Nothing panics half-way through a change.
     let mut background = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
     if background.owner != process::id() {
-        *background = Background {
-            owner: process::id(),
-            detached: Vec::new(),
-            abandoned: Vec::new(),
-            wake: None,
-        };
+        *background = Background::of(process::id());
     }
     background
 }
 
 impl Background {
+    /// With nothing to do.
+    const fn of(owner: u32) -> Self {
+        Self {
+            owner,
+            detached: Vec::new(),
+            abandoned: Vec::new(),
+            wake: None,
+        }
+    }
+
     fn wake_or_start(&mut self) -> io::Result<()> {
         if let Some(wake) = &self.wake {
             // It can only fail because it is awake already, or about to be.

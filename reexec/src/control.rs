@@ -161,7 +161,7 @@ fn is_no_channel(error: &io::Error) -> bool {
         libc::ECONNRESET,
         libc::EOPNOTSUPP,
     ];
-    answers.iter().any(|errno| sys::is(error, *errno))
+    sys::is_one_of(error, &answers)
 }
 
 fn malformed() -> io::Error {

@@ -14,7 +14,7 @@ use crate::sys::{self, WaitTarget};
 
 /// Between two looks at a child without a pidfd. Its pipe ends late if a process that it forked
 /// holds a copy, so this is how late the child's end can be noticed.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A reference to a child that nobody has reaped, or that we have.
 #[derive(Debug)]

@@ -189,7 +189,7 @@ fn is_proc() -> bool {
 /// As opposed to a look that was refused.
 fn is_missing(error: &io::Error) -> bool {
     let missing = [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ELOOP];
-    missing.iter().any(|errno| sys::is(error, *errno))
+    sys::is_one_of(error, &missing)
 }
 
 fn unusable(reason: &str) -> io::Error {

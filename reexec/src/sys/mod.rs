@@ -51,11 +51,18 @@ pub(crate) fn is(error: &io::Error, errno: c_int) -> bool {
     error.raw_os_error() == Some(errno)
 }
 
+/// Whether the system gave one of these numbers as the reason.
+pub(crate) fn is_one_of(error: &io::Error, numbers: &[c_int]) -> bool {
+    numbers.iter().any(|errno| is(error, *errno))
+}
+
 /// Whether the kernel does not know the call, or it is forbidden here: by a container's filter or
 /// by a security module. A later call will have the same answer, unlike after `EMFILE` or `ENOMEM`.
 pub(crate) fn is_refused(error: &io::Error) -> bool {
-    let refusals = [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL];
-    refusals.iter().any(|errno| is(error, *errno))
+    is_one_of(
+        error,
+        &[libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL],
+    )
 }
 
 /// Calls again while a signal handler of somebody else's interrupts.
