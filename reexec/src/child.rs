@@ -200,8 +200,7 @@ impl Child {
     ///
     /// Those of [`Child::wait`]; those of [`Child::kill`], if the child still runs then.
     pub fn stop(&self, grace: Duration) -> io::Result<ExitStatus> {
-        let asked = self.signal(libc::SIGTERM);
-        if asked.is_err() && self.is_owner() {
+        if self.signal(libc::SIGTERM).is_err() {
             self.cut_lifeline();
         }
         if let Some(status) = self.wait_timeout(grace)? {
@@ -288,14 +287,12 @@ impl Child {
     ///
     /// Those of [`Child::signal`].
     pub fn kill(&self) -> io::Result<()> {
-        let killed = self.signal(libc::SIGKILL);
-        if killed.is_err() && self.is_owner() {
-            self.cut_lifeline();
-        }
-        killed
+        self.signal(libc::SIGKILL)
+            .inspect_err(|_| self.cut_lifeline())
     }
 
-    /// Lets the kernel send the child what it would get at our end.
+    /// Lets the kernel send the child what it would get at our end. In a forked copy of this
+    /// process, which may not signal the child, it closes the copy of the lifeline and no more.
     fn cut_lifeline(&self) {
         drop(
             self.tie

@@ -92,6 +92,7 @@ fn main() -> ExitCode {
             a_detached_child_is_given_nothing_to_read,
             a_child_that_has_ended_can_be_detached,
             one_thread_waits_for_all_detached_children,
+            the_thread_that_waits_sleeps_while_nobody_ends,
             each_detached_child_is_reaped_while_others_live,
             threads_detach_at_the_same_time,
             children_are_detached_while_the_last_one_ends,
@@ -513,6 +514,32 @@ fn waiting_thread() -> i32 {
     thread
 }
 
+/// How often a thread has gone to sleep.
+fn sleeps_of(thread: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+fn the_thread_that_waits_sleeps_while_nobody_ends() {
+    const LONG: Duration = Duration::from_millis(500);
+    no_waiting_thread();
+    let (child, gate) = child();
+    let pid = child.id();
+    child.detach().unwrap();
+    let thread = waiting_thread();
+    wait_until("it sleeps", || thread_state(thread) == Some('S'));
+    let before = sleeps_of(thread);
+    thread::sleep(LONG);
+    // One that looks again and again would have slept 25 times.
+    assert!(sleeps_of(thread) - before < 5, "{}", sleeps_of(thread));
+    drop(gate);
+    wait_until("the child is reaped", || is_gone(pid));
+    no_waiting_thread();
+}
+
 /// Each of them costs a process a stack, a number, and the right to fork.
 fn one_thread_waits_for_all_detached_children() {
     no_waiting_thread();
@@ -754,18 +781,22 @@ fn a_number_that_is_anothers_by_now_is_not_signalled() -> Result<(), Skipped> {
         .args(namespace)
         .arg(program.get_program())
         .args(program.get_args());
-    assert_eq!(support::stdout_of(&mut command), "lives\nkilled\n");
+    assert_eq!(support::stdout_of(&mut command), "lives\nlives\nkilled\n");
     Ok(())
 }
 
 fn signal_a_child_whose_number_is_anothers() {
-    let child = reexec::command("childProcess")
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
+    let start = || {
+        let mut command = reexec::command("childProcess");
+        command.stdin(Stdio::null()).spawn().unwrap()
+    };
+    let next_number = |pid: u32| {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+    };
+    let child = start();
     child.wait().unwrap();
     let pid = child.id();
-    fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+    next_number(pid);
     let mut stranger = std::process::Command::new("sleep")
         .arg("60")
         .spawn()
@@ -776,6 +807,23 @@ fn signal_a_child_whose_number_is_anothers() {
     drop(child);
     let lives = stranger.try_wait().unwrap().is_none();
     println!("{}", if lives { "lives" } else { "killed" });
+
+    // One whose status somebody else took: the handle does not know that it has ended.
+    let child = start();
+    support::reap(child.id());
+    next_number(child.id());
+    let (other, gate) = self::child();
+    assert_eq!(other.id(), child.id(), "the number was not reused");
+    drop(child);
+    drop(gate);
+    println!(
+        "{}",
+        if other.wait().unwrap().code() == Some(7) {
+            "lives"
+        } else {
+            "killed"
+        }
+    );
 
     // Without a pidfd: the number alone means the stranger.
     kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();

@@ -274,7 +274,9 @@ fn reap_everybody() {
     assert_eq!(code_of(&exits[0]), Some(0));
     assert!(is_gone(orphan));
 
+    // It is among those whom the kernel names when it is asked for any child.
     drop(stdin);
+    wait_until("the own child is a zombie", || is_zombie(own_id));
     let exits = everybody.wait(Some(LIMIT)).unwrap();
     assert_eq!((exits[0].owner, exits[0].id), (Some("own"), own_id));
     assert!(exits[0].usage.max_resident > 0);

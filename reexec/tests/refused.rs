@@ -72,6 +72,8 @@ fn main() -> ExitCode {
             refuse_after_the_first_spawn,
             refuse_when_there_is_a_child,
             refuse_when_forking,
+            refuse_to_wait,
+            drop_in_a_copy_that_may_not_wait,
             interrupt_everything,
             interrupt_the_older_wait,
             interrupt_what_is_not_repeated,
@@ -86,6 +88,8 @@ fn main() -> ExitCode {
             a_call_refused_after_the_first_spawn_fails_cleanly_if_at_all,
             a_call_refused_when_there_is_a_child_fails_cleanly_if_at_all,
             a_call_refused_to_a_fork_fails_cleanly_if_at_all,
+            a_child_that_may_not_be_waited_for_is_not_lost,
+            a_copy_that_may_not_wait_ends_no_child,
             a_child_that_may_not_have_its_name_runs,
             every_call_may_be_interrupted_by_a_signal,
             a_call_that_is_not_repeated_fails_by_a_signal,
@@ -683,6 +687,49 @@ fn a_call_refused_to_a_fork_fails_cleanly_if_at_all() -> Result<(), Skipped> {
     needs_filters()?;
     stdout_of(&mut program("refuse_when_forking"));
     Ok(())
+}
+
+/// A child that must not be waited for is not lost: its end is known when waiting is allowed.
+fn a_child_that_may_not_be_waited_for_is_not_lost() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program("refuse_to_wait"));
+    Ok(())
+}
+
+fn refuse_to_wait() {
+    for errno in [libc::EPERM, libc::ENOSYS] {
+        let mut command = reexec::command("childProcess");
+        let child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let tries = || [child.try_wait(), child.try_wait()];
+        for result in refusing(&["waitid", "wait4"], errno, tries) {
+            assert_eq!(result.unwrap_err().raw_os_error(), Some(errno));
+        }
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+/// A forked copy has copies of the handles, and no children. Where it may not ask whose child it is,
+/// that is all it knows.
+fn a_copy_that_may_not_wait_ends_no_child() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program("drop_in_a_copy_that_may_not_wait"));
+    Ok(())
+}
+
+fn drop_in_a_copy_that_may_not_wait() {
+    let mut command = reexec::command("childProcess");
+    let child = command.stdin(Stdio::piped()).spawn().unwrap();
+    match reexec::fork().unwrap() {
+        Fork::Parent(copy) => {
+            assert!(copy.wait().unwrap().success());
+            assert!(child.wait().unwrap().success(), "the copy has ended it");
+        }
+        Fork::Child => {
+            seccompiler::apply_filter(&filter(&["waitid"], libc::EPERM)).unwrap();
+            drop(child);
+            reexec::exit_now(0);
+        }
+    }
 }
 
 /// A process that forks has one thread. So each case has a process of its own, a copy of this one,
