@@ -49,6 +49,7 @@ fn main() -> ExitCode {
             forged_variables_do_not_make_a_child,
             what_happens_to_be_descriptor_3_does_not_make_a_child,
             an_error_in_a_socket_that_happens_to_be_descriptor_3_stays_there,
+            a_child_whose_parent_has_gone_has_nobody_to_tell,
             what_happens_to_be_descriptor_3_does_not_disturb_children,
             init_is_for_once,
             names_that_cannot_work_are_refused,
@@ -120,6 +121,32 @@ fn what_happens_to_be_descriptor_3_does_not_make_a_child() {
     let (theirs, ours) = io::pipe().unwrap();
     (&ours).write_all(b"bytes").unwrap();
     assert_untouched(ours.into(), theirs.into(), "bytes");
+}
+
+fn a_child_whose_parent_has_gone_has_nobody_to_tell() {
+    let hello = concat!("reexec ", env!("CARGO_PKG_VERSION"), " control channel");
+    for (launch, said) in [
+        (None, ""),
+        (Some(b"x"), "reexec: the parent cannot be heard: "),
+    ] {
+        let (ours, theirs) = seqpacket();
+        nix::unistd::write(&ours, hello.as_bytes()).unwrap();
+        if let Some(launch) = launch {
+            nix::unistd::write(&ours, launch).unwrap();
+        }
+        drop(ours);
+        let mut program = program_with_descriptor_3("ordinary_start", theirs);
+        let output = program.output().unwrap();
+        assert_eq!(output.status.code(), Some(reexec::EXIT_SETUP_FAILED.into()));
+        assert_eq!(output.stdout, b"");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.starts_with(said), "{stderr}");
+        assert_eq!(
+            stderr.lines().count(),
+            usize::from(launch.is_some()),
+            "{stderr}"
+        );
+    }
 }
 
 /// Reading, if only to look, would take it away.

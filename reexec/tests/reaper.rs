@@ -226,6 +226,12 @@ fn fork_beside_a_reaper() {
     let mut reaper = Reaper::new().unwrap();
     let (child, stdin) = child(6);
     reaper.add(child, ()).unwrap();
+    let mut command = reexec::command("childProcess");
+    command
+        .arg("0")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    reaper.add(command.spawn().unwrap(), ()).unwrap();
     let (gate, gates_other_end) = io::pipe().unwrap();
     match reexec::fork().unwrap() {
         Fork::Child => {
@@ -233,10 +239,10 @@ fn fork_beside_a_reaper() {
             // It would take the child out of the list that it shares with its parent.
             let error = reaper.wait(Some(Duration::ZERO)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::Unsupported);
-            // Its copies of the pidfd, of the lifeline and of the reaper's own descriptor.
+            // Its copies of two pidfds, two lifelines, two pipes and the reaper's own descriptor.
             let before = descriptors().len();
             drop(reaper);
-            assert_eq!(before - descriptors().len(), 3);
+            assert_eq!(before - descriptors().len(), 7);
             support::read_all(gate);
         }
         Fork::Parent(copy) => {

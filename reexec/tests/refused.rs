@@ -73,6 +73,7 @@ fn main() -> ExitCode {
             refuse_when_there_is_a_child,
             refuse_when_forking,
             refuse_to_wait,
+            fork_unseen,
             drop_in_a_copy_that_may_not_wait,
             interrupt_everything,
             interrupt_the_older_wait,
@@ -90,6 +91,8 @@ fn main() -> ExitCode {
             a_call_refused_to_a_fork_fails_cleanly_if_at_all,
             a_child_that_may_not_be_waited_for_is_not_lost,
             a_copy_that_may_not_wait_ends_no_child,
+            a_child_that_cannot_tell_says_why_on_stderr,
+            a_copy_that_ended_unseen_is_no_failure,
             a_child_that_may_not_have_its_name_runs,
             every_call_may_be_interrupted_by_a_signal,
             a_call_that_is_not_repeated_fails_by_a_signal,
@@ -174,6 +177,8 @@ fn rules(name: &str) -> Rules {
         "recvfrom" => all(&[libc::SYS_recvfrom]),
         "rt_sigprocmask" => all(&[libc::SYS_rt_sigprocmask]),
         "sendto" => all(&[libc::SYS_sendto]),
+        // The word of a child that it is ready; what it is told is longer.
+        "sendto of a word" => only(libc::SYS_sendto, 2, SeccompCmpOp::Lt, 8),
         "setpgid" => all(&[libc::SYS_setpgid]),
         "signalfd4" => all(&[libc::SYS_signalfd4]),
         "socketpair" => all(&[libc::SYS_socketpair]),
@@ -705,6 +710,21 @@ fn refuse_to_wait() {
             assert_eq!(result.unwrap_err().raw_os_error(), Some(errno));
         }
         assert!(child.wait().unwrap().success());
+
+        let status = || {
+            reexec::command("childProcess")
+                .stdin(Stdio::null())
+                .status()
+        };
+        let error = refusing(&["waitid", "wait4"], errno, status).unwrap_err();
+        assert!(
+            error.to_string().starts_with("childProcess has run, but "),
+            "{error}"
+        );
+        // Left to us, to whom waiting is allowed.
+        for child in children() {
+            reap(child);
+        }
     }
 }
 
@@ -728,6 +748,44 @@ fn drop_in_a_copy_that_may_not_wait() {
             seccompiler::apply_filter(&filter(&["waitid"], libc::EPERM)).unwrap();
             drop(child);
             reexec::exit_now(0);
+        }
+    }
+}
+
+/// It does not run its entry, as its parent takes it for a failure.
+fn a_child_that_cannot_tell_says_why_on_stderr() -> Result<(), Skipped> {
+    needs_filters()?;
+    let (reader, writer) = io::pipe().unwrap();
+    let error = refusing(&["sendto of a word"], libc::EPERM, || {
+        let mut command = reexec::command("childProcess");
+        command.stderr(writer).spawn().unwrap_err()
+    });
+    assert!(
+        error.to_string().ends_with("the reason is on its stderr"),
+        "{error}"
+    );
+    let said = read_all(reader);
+    assert!(
+        said.starts_with("reexec: the parent cannot be told (Operation not permitted"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// Without a handle, the number of a copy that the kernel has reaped is not ours to look at.
+fn a_copy_that_ended_unseen_is_no_failure() -> Result<(), Skipped> {
+    // The first one is of the process itself, to see whether pidfds can be had.
+    let late = "inject=pidfd_open:delay_enter=300000:when=2+2";
+    interrupted(&["trace=pidfd_open", late], "fork_unseen").map(drop)
+}
+
+fn fork_unseen() {
+    reexec::signal::ignore(libc::SIGCHLD).unwrap();
+    match reexec::fork().unwrap() {
+        Fork::Child => reexec::exit_now(7),
+        Fork::Parent(copy) => {
+            let error = copy.wait().unwrap_err();
+            assert!(error.to_string().contains("SIGCHLD is ignored"), "{error}");
         }
     }
 }
@@ -891,6 +949,8 @@ const SIGNALLING: &[&str] = &["pidfd_send_signal", "kill"];
 struct Protected {
     killed: Child,
     stopped: Child,
+    /// A zombie.
+    ended: Child,
     dropped: Child,
     put_into_a_reaper: [Child; 2],
     /// Without the cure: it has no lifeline.
@@ -908,6 +968,12 @@ fn protected() -> Protected {
     Protected {
         killed: child(),
         stopped: child(),
+        ended: {
+            let child = child();
+            drop(child.take_stdin());
+            wait_until("a zombie", || is_zombie(child.id()));
+            child
+        },
         dropped: child(),
         put_into_a_reaper: [child(), child()],
         outliving: start().outlive_parent().spawn().unwrap(),
@@ -925,6 +991,10 @@ fn signal_in_vain(children: Protected, errno: i32) {
     let status = child.wait_timeout(LIMIT).unwrap().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGTERM), "of the lifeline");
     child.kill().unwrap(); // as after any end
+
+    // A zombie takes signals, without effect.
+    children.ended.signal(libc::SIGUSR1).unwrap();
+    assert!(children.ended.wait().unwrap().success());
 
     // It has ended before it would be killed.
     let status = children.stopped.stop(LIMIT).unwrap();
