@@ -167,8 +167,7 @@ pub(crate) fn executable() -> io::Result<CString> {
     }
     match (FileId::at(path), &program.file) {
         (Ok(found), Ok(file)) if found == *file => Ok(path.clone()),
-        (Err(error), _) if !is_missing(&error) => Err(error),
-        (Err(_), _) => Err(unusable("leads to no file any more")),
+        (Err(error), _) => Err(unusable(&format!("leads to no file any more: {error}"))),
         _ => Err(unusable(
             "leads to another file than the one that is running",
         )),

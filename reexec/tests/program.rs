@@ -19,18 +19,19 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::mem;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, chroot};
 use reexec::{Error, Stage};
 use support::{
-    Running, Scratch, Skipped, children, descriptors, needs, program, reap, stdout_of,
-    until_stdin_ends, without_proc,
+    Running, Scratch, Skipped, children, children_of, descriptors, needs, program, reap, stat,
+    stdout_of, until_stdin_ends, wait_until, without_proc,
 };
 
 fn main() -> ExitCode {
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         spawn_sealed();
     });
     reexec::register("overwriteImage", overwrite_image);
+    reexec::register("printSelfExe", print_self_exe);
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
             spawn_from_a_child,
             spawn_after_own_file_was_replaced,
             spawn_after_own_file_was_deleted,
+            print_self_exe_in_a_child,
+            spawn_after_own_file_was_copied,
             spawn_sealed,
             spawn_after_a_change_of_root,
             spawn_in_another_root,
@@ -65,7 +69,9 @@ fn main() -> ExitCode {
             without_proc_a_program_that_never_moved_runs_its_own_file,
             without_proc_a_stranger_under_its_path_is_never_run,
             without_proc_a_program_without_a_file_is_told_so,
+            without_proc_a_child_knows_its_file_before_its_first_instruction,
             without_proc_there_is_no_sealed_copy,
+            a_file_that_becomes_another_by_a_change_is_the_programs_all_the_same,
             in_another_root_a_program_started_there_runs_its_own_file,
             in_another_root_a_stranger_under_the_same_path_is_never_run,
             in_another_root_with_a_true_proc_the_program_runs_its_own_file,
@@ -143,6 +149,31 @@ fn print_self_exe() {
     }
 }
 
+fn print_self_exe_in_a_child() {
+    assert!(reexec::command("printSelfExe").status().unwrap().success());
+}
+
+/// To be changed, a file is copied from the lower layer to the upper one. One that has two names gets
+/// another number by that.
+fn spawn_after_own_file_was_copied() {
+    let own = argument(0);
+    let number = || {
+        let file = fs::metadata(&own).unwrap();
+        (file.dev(), file.ino())
+    };
+    let before = number();
+    fs::set_permissions(&own, Permissions::from_mode(0o700)).unwrap();
+    println!(
+        "{}",
+        if number() == before {
+            "the same"
+        } else {
+            "another"
+        }
+    );
+    spawn();
+}
+
 fn spawn_sealed() {
     print_result(reexec::command("lookAtImage").sealed());
 }
@@ -217,7 +248,45 @@ fn without_proc_a_program_without_a_file_is_told_so() -> Result<(), Skipped> {
         panic!("{said}");
     };
     assert!(error.contains("finding the program's own file"), "{said}");
+    assert!(error.contains("leads to no file any more"), "{said}");
     assert_eq!(self_exe, "NotFound");
+    Ok(())
+}
+
+/// The file is replaced after the kernel has loaded it into the child, and before the child can look.
+/// So the child believes its parent.
+fn without_proc_a_child_knows_its_file_before_its_first_instruction() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    let copy = scratch.copy_of_this_program();
+    // Not the program itself, only what it starts.
+    let stop = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=execve",
+        "-e",
+        "inject=execve:signal=SIGSTOP",
+    ];
+    needs(&[&stop[..], &["true"]].concat())?;
+    let mut strace = Command::new(stop[0]);
+    strace.args(&stop[1..]).arg(&copy);
+    let mut shell = without_proc(strace.args(["as", "print_self_exe_in_a_child"]))?;
+    let mut strace = Running::start(shell.stderr(Stdio::null()));
+    let mut found = None;
+    wait_until("the child is stopped", || {
+        let parents = children_of(strace.id()).into_iter();
+        found = parents
+            .flat_map(children_of)
+            .find(|child| stat(*child).is_some_and(|stat| stat.state == 't'));
+        found.is_some()
+    });
+    let stranger = scratch.0.join("stranger");
+    write_stranger(&stranger);
+    fs::rename(stranger, &copy).unwrap();
+    kill(Pid::from_raw(found.unwrap() as i32), Signal::SIGCONT).unwrap();
+    assert_eq!(strace.line(), "NotFound");
+    assert!(strace.wait().success());
     Ok(())
 }
 
@@ -227,6 +296,30 @@ fn without_proc_there_is_no_sealed_copy() -> Result<(), Skipped> {
     assert!(said.contains("making a sealed copy"), "{said}");
     assert!(said.contains("through /proc, and there is none"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
+    Ok(())
+}
+
+/// As in a container, whose image is the lower layer.
+fn a_file_that_becomes_another_by_a_change_is_the_programs_all_the_same() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    let script = "mkdir image own; mount -t tmpfs tmpfs image; mount -t tmpfs tmpfs own
+        mkdir own/upper own/work own/root; cp \"$PROGRAM\" image/program
+        ln image/program image/link
+        mount -t overlay -o lowerdir=image,upperdir=own/upper,workdir=own/work,xino=off o own/root";
+    let shell = |script: &str| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-e", "-c", script])
+            .current_dir(&scratch.0);
+        command.env("PROGRAM", env::current_exe().unwrap());
+        command
+    };
+    skip_unless_it_succeeds("an overlay", shell(script))?;
+    fs::remove_dir(scratch.0.join("image")).unwrap();
+    fs::remove_dir(scratch.0.join("own")).unwrap();
+    let run = "exec own/root/program as spawn_after_own_file_was_copied own/root/program";
+    let said = stdout_of(&mut shell(&format!("{script}; {run}")));
+    assert_eq!(said, "another\nhello\n");
     Ok(())
 }
 
