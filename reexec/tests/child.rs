@@ -246,7 +246,10 @@ fn wait_long() {
         .wait()
         .unwrap();
     all.add(live(), ()).unwrap();
+    let before = sleeps_of(gettid().as_raw());
     all.wait(None).unwrap();
+    let sleeps = sleeps_of(gettid().as_raw()) - before;
+    assert!(sleeps < 20, "woken {sleeps} times");
 }
 
 fn the_status_can_be_asked_for_again() {

@@ -21,7 +21,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::mem;
 use std::os::fd::{AsFd, RawFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic;
 use std::path::PathBuf;
 use std::process::{self, ExitCode, ExitStatus};
@@ -31,7 +31,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::time::TimeValLike;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::dup2_stdout;
 use reexec::{Child, Command, Error, Fork, OutputCause, Reaper, Stage, Stdio};
@@ -59,6 +61,8 @@ fn main() -> ExitCode {
         until_stdin_ends();
     });
     reexec::register("leaveCopy", leave_copy);
+    reexec::register("leaveHolder", leave_holder);
+    reexec::register("becomeAnotherProgram", become_another_program);
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
             start_ordinarily,
             start_ordinarily_beside_another_descriptor,
             refuse_pidfds_to_children_that_leave_a_copy,
+            refuse_pidfds_to_children_that_become_another_program,
         ],
         support::trials![
             a_call_refused_before_the_first_spawn_fails_cleanly_if_at_all,
@@ -101,6 +106,8 @@ fn main() -> ExitCode {
             a_child_that_cannot_find_out_what_it_is_does_not_run_main,
             an_ordinary_start_that_is_refused_a_question_is_one,
             the_end_of_a_child_is_noticed_while_its_copy_holds_the_pipe,
+            to_wait_without_a_pidfd_takes_no_processor_time,
+            a_stream_that_is_held_is_noticed_without_a_pidfd,
         ],
     )
 }
@@ -721,6 +728,11 @@ fn refuse_to_wait() {
             error.to_string().starts_with("childProcess has run, but "),
             "{error}"
         );
+        let mut all = Reaper::<()>::for_everybody().unwrap();
+        let wait = || all.wait(Some(Duration::ZERO)).map(drop);
+        let error = refusing(&["waitid", "wait4"], errno, wait).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(errno));
+
         // Left to us, to whom waiting is allowed.
         for child in children() {
             reap(child);
@@ -1291,7 +1303,7 @@ const WAYS: [fn(); 6] = [
     || {
         let mut reaper = Reaper::new().unwrap();
         reaper.add(child_that_leaves_a_copy(), ()).unwrap();
-        let exits = reaper.wait(Some(LIMIT)).unwrap();
+        let exits = reaper.wait(None).unwrap();
         assert!(exits[0].status.as_ref().unwrap().success());
     },
     || {
@@ -1304,6 +1316,80 @@ const WAYS: [fn(); 6] = [
 
 fn child_that_leaves_a_copy() -> Child {
     reexec::command("leaveCopy").spawn().unwrap()
+}
+
+/// Its pipe ends when it executes another program: from then on that says nothing.
+fn to_wait_without_a_pidfd_takes_no_processor_time() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program(
+        "refuse_pidfds_to_children_that_become_another_program",
+    ));
+    Ok(())
+}
+
+const LIFE: Duration = Duration::from_millis(400);
+
+fn become_another_program() -> ExitCode {
+    let mut sleep = process::Command::new("sleep");
+    let error = sleep.arg(LIFE.as_secs_f64().to_string()).exec();
+    panic!("{error}");
+}
+
+/// The ways to wait that watch a descriptor.
+const WAYS_TO_WATCH: [fn(Child); 3] = [
+    |child| assert!(child.wait_timeout(LIMIT).unwrap().is_some()),
+    |child| {
+        let pid = child.id();
+        child.detach().unwrap();
+        while !is_gone(pid) {
+            thread::sleep(LIFE / 8);
+        }
+    },
+    |child| {
+        let mut reaper = Reaper::new().unwrap();
+        reaper.add(child, ()).unwrap();
+        assert_eq!(reaper.wait(Some(LIMIT)).unwrap().len(), 1);
+    },
+];
+
+fn refuse_pidfds_to_children_that_become_another_program() {
+    let start = || reexec::command("becomeAnotherProgram").spawn().unwrap();
+    for (number, way) in WAYS_TO_WATCH.into_iter().enumerate() {
+        let child = refusing(&["pidfd_open"], libc::EPERM, start);
+        let used = || {
+            let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+            usage.user_time() + usage.system_time()
+        };
+        let before = used();
+        way(child);
+        let used = Duration::from_micros((used() - before).num_microseconds() as u64);
+        assert!(used < LIFE / 2, "{number}: {used:?}");
+    }
+}
+
+/// The child's end is looked for without its descriptor, so it is known that a stream outlives it.
+fn a_stream_that_is_held_is_noticed_without_a_pidfd() -> Result<(), Skipped> {
+    needs_filters()?;
+    let (stdin, gate) = io::pipe().unwrap();
+    let error = refusing(&["pidfd_open"], libc::EPERM, || {
+        let mut command = reexec::command("leaveHolder");
+        command.stdin(stdin).stream_grace(Duration::from_millis(50));
+        command.output().unwrap_err()
+    });
+    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
+    assert!(error.status.unwrap().success());
+    drop(gate);
+    let holder = String::from_utf8(error.stdout).unwrap();
+    reap(holder.trim().parse().unwrap());
+    Ok(())
+}
+
+/// Leaves a process that holds its stdout until stdin ends.
+fn leave_holder() {
+    let mut shell = process::Command::new("sh");
+    let holder = shell.args(["-c", "cat >/dev/null"]).spawn().unwrap();
+    println!("{}", holder.id());
+    mem::forget(holder);
 }
 
 fn refuse_pidfds_to_children_that_leave_a_copy() {
