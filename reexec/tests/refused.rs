@@ -20,7 +20,7 @@ use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::mem;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic;
 use std::path::PathBuf;
@@ -44,6 +44,7 @@ use seccompiler::{
 use support::{
     LIMIT, NOBODY, Running, Skipped, become_user, children, descriptors, is_gone, is_zombie, needs,
     needs_root, program, read_all, reap, stat, stdout_of, until_stdin_ends, wait_until,
+    without_proc,
 };
 
 /// Set for a child to which a call is refused. Should it take itself for an ordinary start, it prints
@@ -79,6 +80,10 @@ fn main() -> ExitCode {
             refuse_to_wait,
             fork_unseen,
             drop_in_a_copy_that_may_not_wait,
+            refuse_single_uses,
+            fork_uncounted,
+            fork_in_vain,
+            drop_a_reaper_in_a_copy,
             interrupt_everything,
             interrupt_the_older_wait,
             interrupt_what_is_not_repeated,
@@ -86,6 +91,7 @@ fn main() -> ExitCode {
             lose_the_right_to_signal_with_the_privileges,
             start_ordinarily,
             start_ordinarily_beside_another_descriptor,
+            start_ordinarily_beside_a_quiet_pipe,
             refuse_pidfds_to_children_that_leave_a_copy,
             refuse_pidfds_to_children_that_become_another_program,
         ],
@@ -96,6 +102,9 @@ fn main() -> ExitCode {
             a_call_refused_to_a_fork_fails_cleanly_if_at_all,
             a_child_that_may_not_be_waited_for_is_not_lost,
             a_copy_that_may_not_wait_ends_no_child,
+            what_is_refused_is_named,
+            a_fork_that_cannot_count_threads_believes_a_process_without_a_proc,
+            a_copy_closes_what_its_reaper_holds_also_one_by_one,
             a_child_that_cannot_tell_says_why_on_stderr,
             a_copy_that_ended_unseen_is_no_failure,
             a_child_that_may_not_have_its_name_runs,
@@ -154,6 +163,10 @@ fn rules(name: &str) -> Rules {
         "eventfd2" => all(&[libc::SYS_eventfd2]),
         "execve" => all(&[libc::SYS_execve]),
         "fcntl" => all(&[libc::SYS_fcntl]),
+        "fcntl F_DUPFD_CLOEXEC" => {
+            let command = libc::F_DUPFD_CLOEXEC as u64;
+            only(libc::SYS_fcntl, 1, SeccompCmpOp::Eq, command)
+        }
         "fcntl F_GETFD" => only(libc::SYS_fcntl, 1, SeccompCmpOp::Eq, libc::F_GETFD as u64),
         "getdents64" => all(&[libc::SYS_getdents64]),
         "getsockopt" => all(&[libc::SYS_getsockopt]),
@@ -184,7 +197,8 @@ fn rules(name: &str) -> Rules {
         "recvfrom" => all(&[libc::SYS_recvfrom]),
         "rt_sigprocmask" => all(&[libc::SYS_rt_sigprocmask]),
         "sendto" => all(&[libc::SYS_sendto]),
-        // The word of a child that it is ready; what it is told is longer.
+        // What a child is told is longer than the hello; its own word that it is ready is shorter.
+        "sendto of a launch" => only(libc::SYS_sendto, 2, SeccompCmpOp::Gt, 40),
         "sendto of a word" => only(libc::SYS_sendto, 2, SeccompCmpOp::Lt, 8),
         "setpgid" => all(&[libc::SYS_setpgid]),
         "signalfd4" => all(&[libc::SYS_signalfd4]),
@@ -764,6 +778,85 @@ fn drop_in_a_copy_that_may_not_wait() {
     }
 }
 
+/// Uses of a call that only some starts come to.
+fn what_is_refused_is_named() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program("refuse_single_uses"));
+    Ok(())
+}
+
+fn refuse_single_uses() {
+    let low = fs::File::open("/dev/null").unwrap();
+    assert!(
+        low.as_raw_fd() < 6,
+        "in the way of the child's own descriptors"
+    );
+    let mut beside_it = reexec::command("childProcess");
+    beside_it.fd("low", low);
+    let cases = [
+        (
+            "sendto of a launch",
+            "sending the launch",
+            reexec::command("childProcess"),
+        ),
+        ("fcntl F_DUPFD_CLOEXEC", "descriptors", beside_it),
+    ];
+    for (refused, step, mut command) in cases {
+        let command = command.stdin(Stdio::null());
+        let error = refusing(&[refused], libc::EPERM, || command.spawn().unwrap_err());
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+        assert!(error.to_string().contains(step), "{error}");
+        assert_eq!(children(), []);
+    }
+}
+
+/// In a process with one thread that cannot be asked how many it has.
+fn a_fork_that_cannot_count_threads_believes_a_process_without_a_proc() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut without_proc(&program("fork_uncounted"))?);
+    stdout_of(&mut program("fork_in_vain"));
+    Ok(())
+}
+
+fn fork_uncounted() {
+    seccompiler::apply_filter(&filter(&["unshare"], libc::EPERM)).unwrap();
+    match reexec::fork().unwrap() {
+        Fork::Child => reexec::exit_now(7),
+        Fork::Parent(copy) => assert_eq!(copy.wait().unwrap().code(), Some(7)),
+    }
+}
+
+fn fork_in_vain() {
+    seccompiler::apply_filter(&filter(&["unshare", "openat"], libc::EACCES)).unwrap();
+    let error = reexec::fork().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+}
+
+/// Where a row of descriptors cannot be closed at once, each is closed by itself.
+fn a_copy_closes_what_its_reaper_holds_also_one_by_one() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program("drop_a_reaper_in_a_copy"));
+    Ok(())
+}
+
+fn drop_a_reaper_in_a_copy() {
+    let mut reaper = Reaper::new().unwrap();
+    let mut command = reexec::command("childProcess");
+    reaper
+        .add(command.stdin(Stdio::null()).spawn().unwrap(), ())
+        .unwrap();
+    match reexec::fork().unwrap() {
+        Fork::Parent(copy) => assert!(copy.wait().unwrap().success()),
+        Fork::Child => {
+            seccompiler::apply_filter(&filter(&["close_range"], libc::ENOSYS)).unwrap();
+            let before = descriptors().len();
+            drop(reaper);
+            assert_eq!(before - descriptors().len(), 3); // a pidfd, a lifeline, its own
+            reexec::exit_now(0);
+        }
+    }
+}
+
 /// It does not run its entry, as its parent takes it for a failure.
 fn a_child_that_cannot_tell_says_why_on_stderr() -> Result<(), Skipped> {
     needs_filters()?;
@@ -1178,7 +1271,16 @@ fn an_ordinary_start_that_is_refused_a_question_is_one() -> Result<(), Skipped> 
     stdout_of(&mut support::program_after("exec 3<&-", "start_ordinarily"));
     let beside_another = "start_ordinarily_beside_another_descriptor";
     stdout_of(&mut support::program_after("exec 3</", beside_another));
+    let beside_a_pipe = "start_ordinarily_beside_a_quiet_pipe";
+    stdout_of(&mut support::program_after("exec 3>&1", beside_a_pipe));
     Ok(())
+}
+
+/// Number 3 is a pipe to write to: that there is nothing to read is what the last question tells.
+fn start_ordinarily_beside_a_quiet_pipe() {
+    let (refused, errno) = (["getsockopt", "recvfrom"], libc::EPERM);
+    let (stdout, stderr, _) = outcome_of_ordinary_start(&refused, errno);
+    assert_eq!(stdout, "ordinary\n", "{stderr}");
 }
 
 /// Number 3 is a directory, which each question that is left tells.

@@ -412,6 +412,10 @@ fn set_ids_where_nothing_is_done() {
     let failure = failure_of(command().groups(&[group + 1]));
     let step = format!("setting the supplementary groups to [{}]", group + 1);
     assert_eq!(failure, (step, libc::EPERM));
+    let eight: Vec<_> = (group + 1..=group + 8).collect();
+    let failure = failure_of(command().groups(&eight));
+    let step = format!("setting the supplementary groups to {eight:?}");
+    assert_eq!(failure, (step, libc::EPERM));
     let many: Vec<_> = (0..16_000).collect();
     let failure = failure_of(command().groups(&many));
     let step = "setting 16000 supplementary groups".to_owned();
