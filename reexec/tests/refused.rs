@@ -32,10 +32,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::time::TimeValLike;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::dup2_stdout;
+use nix::unistd::{Pid, dup2_stdout};
 use reexec::{Child, Command, Error, Fork, OutputCause, Reaper, Stage, Stdio};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -84,6 +84,7 @@ fn main() -> ExitCode {
             fork_uncounted,
             fork_in_vain,
             drop_a_reaper_in_a_copy,
+            signal_a_number_that_is_anothers,
             interrupt_everything,
             interrupt_the_older_wait,
             interrupt_what_is_not_repeated,
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
             what_is_refused_is_named,
             a_fork_that_cannot_count_threads_believes_a_process_without_a_proc,
             a_copy_closes_what_its_reaper_holds_also_one_by_one,
+            without_a_pidfd_a_number_that_is_anothers_is_not_signalled,
             a_child_that_cannot_tell_says_why_on_stderr,
             a_copy_that_ended_unseen_is_no_failure,
             a_child_that_may_not_have_its_name_runs,
@@ -747,6 +749,14 @@ fn refuse_to_wait() {
         let error = refusing(&["waitid", "wait4"], errno, wait).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(errno));
 
+        // The older call alone finds whoever has ended, too.
+        drop(refusing(&["waitid"], errno, || all.wait(Some(Duration::ZERO))).unwrap());
+        let mut stranger = process::Command::new("true").spawn().unwrap();
+        let exits = refusing(&["waitid"], errno, || all.wait(Some(LIMIT))).unwrap();
+        assert_eq!((exits[0].owner, exits[0].id), (None, stranger.id()));
+        stranger.wait().unwrap_err();
+        drop(all);
+
         // Left to us, to whom waiting is allowed.
         for child in children() {
             reap(child);
@@ -855,6 +865,57 @@ fn drop_a_reaper_in_a_copy() {
             reexec::exit_now(0);
         }
     }
+}
+
+/// A number that somebody else has by now, who is no child of ours. Where pidfds are refused, that
+/// number is all there is.
+fn without_a_pidfd_a_number_that_is_anothers_is_not_signalled() -> Result<(), Skipped> {
+    needs_filters()?;
+    let namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    needs(&[&namespace[..], &["true"]].concat())?;
+    let program = program("signal_a_number_that_is_anothers");
+    let mut unshare = process::Command::new(namespace[0]);
+    unshare.args(&namespace[1..]).arg(program.get_program());
+    let said = stdout_of(unshare.args(program.get_args()));
+    assert!(said.ends_with("lives\nkilled\n"), "{said}");
+    Ok(())
+}
+
+fn signal_a_number_that_is_anothers() {
+    let child = refusing(&["pidfd_open"], libc::EPERM, || {
+        let mut command = reexec::command("childProcess");
+        command.stdin(Stdio::null()).spawn().unwrap()
+    });
+    // A process that will start another one, when it is told to.
+    let mut shell = process::Command::new("sh")
+        .args(["-c", "read go; sleep 60 & echo $!; wait"])
+        .stdin(process::Stdio::piped())
+        .stdout(process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    reap(pid);
+    fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+    drop(shell.stdin.take());
+    let mut line = String::new();
+    let mut stdout = BufReader::new(shell.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line.trim(), pid.to_string(), "the number was not reused");
+
+    child.kill().unwrap();
+    drop(child);
+    println!(
+        "{}",
+        if is_gone(pid) || is_zombie(pid) {
+            "killed"
+        } else {
+            "lives"
+        }
+    );
+    // The number alone means the other.
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+    shell.wait().unwrap();
+    println!("{}", if is_gone(pid) { "killed" } else { "lives" });
 }
 
 /// It does not run its entry, as its parent takes it for a failure.
@@ -1456,12 +1517,17 @@ const WAYS_TO_WATCH: [fn(Child); 3] = [
 
 fn refuse_pidfds_to_children_that_become_another_program() {
     let start = || reexec::command("becomeAnotherProgram").spawn().unwrap();
+    let used = || {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+        usage.user_time() + usage.system_time()
+    };
+    let child = start();
+    let before = used();
+    refusing(&["waitid"], libc::EPERM, || child.wait().unwrap());
+    let used_by_wait = Duration::from_micros((used() - before).num_microseconds() as u64);
+    assert!(used_by_wait < LIFE / 2, "{used_by_wait:?}");
     for (number, way) in WAYS_TO_WATCH.into_iter().enumerate() {
         let child = refusing(&["pidfd_open"], libc::EPERM, start);
-        let used = || {
-            let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-            usage.user_time() + usage.system_time()
-        };
         let before = used();
         way(child);
         let used = Duration::from_micros((used() - before).num_microseconds() as u64);

@@ -13,7 +13,7 @@ mod support;
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
@@ -25,6 +25,7 @@ use std::thread;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::signal::{Signal, raise};
 use nix::unistd::{Pid, getpgid, getsid};
+use reexec::Resource;
 use support::{
     Running, Skipped, children, descriptors, is_zombie, needs, read_all, stat, stdout_of,
     until_stdin_ends, wait_until,
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     reexec::register("returnErr", || Err::<(), _>("the reason"));
     reexec::register("panic", || panic!("on purpose"));
     reexec::register("writeToDescriptor", write_to_descriptor);
+    reexec::register("abort", || -> ExitCode { process::abort() });
     reexec::register("killItself", || raise(Signal::SIGKILL).unwrap());
     if let Some(code) = reexec::init() {
         return code;
@@ -57,9 +59,12 @@ fn main() -> ExitCode {
             spawn_after_own_file_was_deleted,
             spawn_after_own_file_was_replaced,
             spawn_in_another_root,
+            spawn_many,
             spawn
         ],
         support::trials![
+            many_starts_take_no_more_memory_than_a_few,
+            the_status_says_that_there_is_a_core,
             an_entry_finds_its_name_and_its_arguments,
             arguments_need_not_be_utf_8,
             a_command_is_shown_as_its_entry_and_arguments,
@@ -160,6 +165,52 @@ fn a_panic_in_an_entry_is_exit_code_101() {
     let output = reexec::command("panic").output().unwrap();
     assert_eq!(output.status.code(), Some(101));
     assert!(String::from_utf8_lossy(&output.stderr).contains("on purpose"));
+}
+
+/// As std's does. In a directory of its own, where the core goes, too.
+fn the_status_says_that_there_is_a_core() -> Result<(), Skipped> {
+    let scratch = Scratch::new();
+    let limit = "ulimit -c unlimited && cd \"$0\" && kill -ABRT $$";
+    let mut shell = Command::new("sh");
+    let status = shell.args(["-c", limit]).arg(&scratch.0).status().unwrap();
+    if !status.core_dumped() {
+        return Err(Skipped::because("no process leaves a core here"));
+    }
+    let mut command = reexec::command("abort");
+    command.rlimit(Resource::CoreSize, u64::MAX, u64::MAX);
+    let with = command.current_dir(&scratch.0).status().unwrap();
+    assert_eq!(with, status);
+    let without = command.rlimit(Resource::CoreSize, 0, 0).status().unwrap();
+    assert!(!without.core_dumped() && without.signal() == status.signal());
+    Ok(())
+}
+
+/// A server may start a million.
+fn many_starts_take_no_more_memory_than_a_few() {
+    support::stdout_of(&mut support::program("spawn_many"));
+}
+
+fn spawn_many() {
+    let start = || {
+        let mut command = reexec::command("returnNothing");
+        for number in 0..60 {
+            let null = File::open("/dev/null").unwrap();
+            command.fd(&number.to_string(), null);
+        }
+        assert!(command.status().unwrap().success());
+    };
+    let resident_kib = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse::<usize>().unwrap()
+    };
+    (0..50).for_each(|_| start());
+    let before = resident_kib();
+    (0..200).for_each(|_| start());
+    let more = resident_kib().saturating_sub(before);
+    // The list of descriptors alone would be 4 KiB a start.
+    assert!(more < 300, "{more} KiB");
 }
 
 fn the_status_names_the_signal_that_killed_an_entry() {
