@@ -904,6 +904,7 @@ fn signal_a_number_that_is_anothers() {
 
     child.kill().unwrap();
     drop(child);
+    thread::sleep(LIFE / 4); // in which it would have come to its end
     println!(
         "{}",
         if is_gone(pid) || is_zombie(pid) {
