@@ -273,18 +273,25 @@ fn without_proc_a_child_knows_its_file_before_its_first_instruction() -> Result<
     strace.args(&stop[1..]).arg(&copy);
     let mut shell = without_proc(strace.args(["as", "print_self_exe_in_a_child"]))?;
     let mut strace = Running::start(shell.stderr(Stdio::null()));
+    let has_executed = |child: &u32| {
+        let is_stopped = stat(*child).is_some_and(|stat| stat.state == 't');
+        let cmdline = fs::read(format!("/proc/{child}/cmdline"));
+        is_stopped && cmdline.is_ok_and(|cmdline| cmdline.starts_with(b"printSelfExe"))
+    };
     let mut found = None;
     wait_until("the child is stopped", || {
         let parents = children_of(strace.id()).into_iter();
-        found = parents
-            .flat_map(children_of)
-            .find(|child| stat(*child).is_some_and(|stat| stat.state == 't'));
+        found = parents.flat_map(children_of).find(has_executed);
         found.is_some()
     });
+    let child = Pid::from_raw(found.unwrap() as i32);
     let stranger = scratch.0.join("stranger");
     write_stranger(&stranger);
     fs::rename(stranger, &copy).unwrap();
-    kill(Pid::from_raw(found.unwrap() as i32), Signal::SIGCONT).unwrap();
+    // strace may not have passed the stop on yet, and it would come after this.
+    wait_until("the child has ended", || {
+        kill(child, Signal::SIGCONT).is_err()
+    });
     assert_eq!(strace.line(), "NotFound");
     assert!(strace.wait().success());
     Ok(())
