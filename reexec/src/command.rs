@@ -46,7 +46,7 @@ pub fn command(name: &str) -> Command {
 ///
 /// The child executes this program's own file once more and runs the registered function instead
 /// of the rest of `main`. It starts with an empty signal mask and default dispositions (but for
-/// `SIGPIPE`, which every Rust program ignores), and ends when this process ends.
+/// `SIGPIPE`, which every Rust program ignores, and [`Command::ignore_signal`]), and ends when this process ends.
 ///
 /// A command may be spawned repeatedly. Descriptors are the exception: each is handed over by the
 /// first spawn that succeeds, and this process keeps no copy, so that an end of file arrives when
@@ -172,6 +172,20 @@ impl Command {
     /// session, that is [`Stage::ProcessGroup`](crate::Stage::ProcessGroup).
     pub fn process_group(&mut self, group: i32) -> &mut Self {
         self.process_group = Some(group);
+        self
+    }
+
+    /// Makes the child ignore this signal. It is blocked from the child's first instruction on until
+    /// it is ignored, so it does nothing however early it comes. A program that the child executes
+    /// ignores it, too. What the child starts with a [`command`](crate::command) or
+    /// [`fork`](crate::fork()) of its own does not.
+    ///
+    /// `SIGKILL`, `SIGSTOP` and a number that is no signal are refused by `spawn`. So is the signal of
+    /// [`Command::die_with_parent`], `SIGTERM` by default: the child would not end with its parent.
+    pub fn ignore_signal(&mut self, signal: i32) -> &mut Self {
+        let setting = Setting::IgnoreSignal(signal);
+        self.settings.retain(|known| *known != setting);
+        self.settings.push(setting);
         self
     }
 

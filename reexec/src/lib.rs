@@ -36,7 +36,7 @@ pub use command::{Command, Stdio, command};
 pub use descriptors::inherited_fd;
 pub use entry::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, init, register, register_multicall};
 pub use error::{Error, Stage};
-pub use fork::{Fork, exit_now, fork, fork_in_group};
+pub use fork::{Fork, ForkOptions, exit_now, fork};
 pub use output::{OutputCause, OutputError};
 pub use program::self_exe;
 pub use reaper::{Exit, Reaper};

@@ -178,6 +178,7 @@ mod tests {
             any::<u32>().prop_map(Setting::User),
             bytes.prop_map(Setting::CurrentDir),
             Just(Setting::NoNewPrivileges),
+            any::<i32>().prop_map(Setting::IgnoreSignal),
         ]
     }
 

@@ -14,13 +14,15 @@ use nix::unistd::{
 
 use crate::codec::{Input, put_bytes, put_i32, put_u32, put_u64};
 use crate::error::shortened;
-use crate::sys;
+use crate::sys::{self, Disposition};
 
 /// One such thing. They are applied in the order of these variants: what takes privileges comes
 /// before they are given up, the groups before the user, who may not change them any more, and
 /// the directory after the user, who has to be allowed to enter it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Setting {
+    /// The signal is blocked until then, from the child's first instruction on.
+    IgnoreSignal(i32),
     NewSession,
     Limit {
         resource: Resource,
@@ -37,11 +39,21 @@ pub(crate) enum Setting {
 }
 
 impl Setting {
+    pub(crate) fn ignored_signal(&self) -> Option<i32> {
+        match self {
+            Setting::IgnoreSignal(signal) => Some(*signal),
+            _ => None,
+        }
+    }
+
     /// Why no child can be started with this; `None` if one can.
     pub(crate) fn refusal(&self) -> Option<String> {
         /// (uid_t) -1 and (gid_t) -1: "no change" in setresuid(2) and setresgid(2).
         const NO_CHANGE: u32 = u32::MAX;
         match self {
+            Setting::IgnoreSignal(signal) if sys::check_ignorable(*signal).is_err() => {
+                Some(format!("ignore_signal: signal {signal} cannot be ignored"))
+            }
             Setting::User(NO_CHANGE) => Some(format!("there is no user {NO_CHANGE}")),
             Setting::Group(NO_CHANGE) => Some(format!("there is no group {NO_CHANGE}")),
             Setting::Groups(groups) if groups.contains(&NO_CHANGE) => {
@@ -60,6 +72,7 @@ impl Setting {
     /// What is being done, for the error.
     pub(crate) fn step(&self) -> String {
         match self {
+            Setting::IgnoreSignal(signal) => format!("ignoring signal {signal}"),
             Setting::NewSession => "setsid".to_owned(),
             Setting::Limit {
                 resource,
@@ -86,6 +99,11 @@ impl Setting {
 
     pub(crate) fn apply(&self) -> io::Result<()> {
         match self {
+            Setting::IgnoreSignal(signal) => {
+                // What has come by now is discarded, and so is what comes.
+                sys::set_disposition(*signal, Disposition::Ignored)?;
+                sys::unblock_signal(*signal)?;
+            }
             Setting::NewSession => setsid().map(drop)?,
             Setting::Limit {
                 resource,
@@ -159,6 +177,10 @@ impl Setting {
                 put_bytes(out, path);
             }
             Setting::NoNewPrivileges => out.push(8),
+            Setting::IgnoreSignal(signal) => {
+                out.push(9);
+                put_i32(out, *signal);
+            }
         }
     }
 
@@ -186,6 +208,7 @@ impl Setting {
             6 => Setting::User(input.u32()?),
             7 => Setting::CurrentDir(input.bytes()?),
             8 => Setting::NoNewPrivileges,
+            9 => Setting::IgnoreSignal(input.i32()?),
             _ => return None,
         })
     }

@@ -64,7 +64,8 @@ fn take(passed: &[(String, RawFd)]) -> io::Result<()> {
 ///
 /// - No signal is blocked, and none is ignored but `SIGPIPE`, which every Rust program ignores. A
 ///   launcher can leave both behind, and a server that inherits an ignored `SIGCHLD` never learns
-///   how its children end.
+///   how its children end. An ignored `SIGHUP` stays ignored: somebody has asked for that, by nohup(1)
+///   for instance.
 /// - Every descriptor but stdin, stdout and stderr that came through exec is closed.
 ///
 /// # Errors

@@ -36,6 +36,17 @@ pub fn ignore(signal: i32) -> io::Result<()> {
     sys::set_disposition(signal, Disposition::Ignored)
 }
 
+/// Whether the signal is thrown away when it comes, because this program or its launcher has it
+/// ignored.
+///
+/// # Errors
+///
+/// `EINVAL` for what is no signal.
+pub fn is_ignored(signal: i32) -> io::Result<bool> {
+    sys::check_signal(signal)?;
+    sys::is_ignored(signal)
+}
+
 /// From now on the signal does what it does by default: most of them end the process, `SIGCHLD`
 /// does nothing, but leaves zombies, in contrast to an ignored one.
 ///

@@ -12,6 +12,7 @@ use crate::command::Unset;
 use crate::control::Control;
 use crate::prepare::{Prepared, step};
 use crate::readiness::{earliest, wait_readable};
+use crate::setting::Setting;
 use crate::sys::{SpawnError, SpawnSpec};
 use crate::{Child, Command, Error, Stage, sys, validate};
 
@@ -76,7 +77,7 @@ impl Start {
         validate::refuse_loops()?;
         validate::refuse_nonsense(command)?;
         let prepared = Prepared::new(command, unset, confirm)?;
-        let pid = exec(&prepared, command.process_group)?;
+        let pid = exec(&prepared, command)?;
         // The child has its copies now. Ours must go, or we would never see the end of what it
         // closes; their going also makes room for the pidfd when the table is full.
         drop(prepared.layout);
@@ -153,23 +154,27 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     )
 }
 
-fn exec(prepared: &Prepared<'_>, process_group: Option<i32>) -> Result<i32, Stage> {
+fn exec(prepared: &Prepared<'_>, command: &Command) -> Result<i32, Stage> {
     let pairs = prepared.layout.pairs.iter();
     let descriptors: Vec<_> = pairs
         .map(|(source, target)| (source.as_fd().as_raw_fd(), *target))
         .collect();
+    let ignored = command.settings.iter().filter_map(Setting::ignored_signal);
+    let ignored: Vec<_> = ignored.collect();
     let spawned = sys::spawn(&SpawnSpec {
         program: &prepared.program,
         argv: &prepared.argv,
         env: &prepared.env,
         descriptors: &descriptors,
         close_from: prepared.closes.then_some(prepared.layout.next),
-        process_group,
+        process_group: command.process_group,
+        // Until the child ignores them.
+        blocked: &ignored,
     });
     spawned.map_err(|error| match error {
         SpawnError::Process(source) => Stage::NewProcess { source },
         SpawnError::ProcessGroup(source) => Stage::ProcessGroup {
-            group: process_group.unwrap_or_default(),
+            group: command.process_group.unwrap_or_default(),
             source,
         },
         SpawnError::Descriptors(source) => Stage::Prepare {

@@ -35,6 +35,14 @@ pub(crate) fn refuse_nonsense(command: &Command) -> Result<(), Stage> {
             "die_with_parent: there is no signal {signal} that a program can have"
         )));
     }
+    if let Some(signal) = command.death_signal
+        && command.settings.contains(&Setting::IgnoreSignal(signal))
+    {
+        return Err(invalid(format!(
+            "ignore_signal: the child would not end with its parent, as signal {signal} is what \
+             tells it to; choose another with die_with_parent, or outlive_parent"
+        )));
+    }
     if let Some(group) = command.process_group
         && group < 0
     {

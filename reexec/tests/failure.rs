@@ -80,6 +80,7 @@ fn main() -> ExitCode {
             nul_bytes_are_refused_wherever_they_are,
             signals_that_do_not_exist_are_refused,
             signals_that_libc_keeps_are_refused,
+            signals_that_cannot_be_ignored_are_refused,
             a_signal_that_libc_keeps_would_not_end_the_child,
             a_real_time_signal_comes_at_the_end_of_the_parent,
             a_process_group_below_zero_is_refused,
@@ -241,6 +242,28 @@ fn signals_that_libc_keeps_are_refused() {
         let mut command = full_command("childProcess");
         assert!(command.die_with_parent(signal).status().unwrap().success());
     }
+}
+
+fn signals_that_cannot_be_ignored_are_refused() {
+    let beyond = libc::SIGRTMAX() + 1;
+    for wrong in [libc::SIGKILL, libc::SIGSTOP, 0, -1, 32, 33, beyond] {
+        let error = error_of(full_command("childProcess").ignore_signal(wrong));
+        let Stage::Invalid(reason) = error.stage() else {
+            panic!("{error:?}");
+        };
+        let expected = format!("ignore_signal: signal {wrong} cannot be ignored");
+        assert_eq!(*reason, expected);
+    }
+    // By which the child is to end.
+    let mut command = full_command("childProcess");
+    let error = error_of(command.ignore_signal(libc::SIGTERM));
+    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+    assert!(error.to_string().contains("end with its parent"), "{error}");
+    assert!(command.outlive_parent().status().unwrap().success());
+    let mut command = full_command("childProcess");
+    command.ignore_signal(libc::SIGTERM);
+    command.die_with_parent(libc::SIGKILL);
+    assert!(command.status().unwrap().success());
 }
 
 /// The fault without the refusal: libc starts every program with these ignored.

@@ -16,15 +16,16 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::WaitStatus;
-use nix::unistd::Pid;
-use reexec::{Fork, Stdio, fork};
+use nix::unistd::{Pid, getpgrp};
+use reexec::{Fork, ForkOptions, Stdio, fork};
 use support::{
-    Running, Skipped, children, descriptors, is_gone, is_zombie, needs, program, reap, signals,
-    stat, stdout_of, until_stdin_ends, wait_until, without_proc,
+    Running, Skipped, children, descriptors, is_gone, is_zombie, needs, program, reap,
+    run_under_fire, signals, stat, stdout_of, until_stdin_ends, wait_until, without_proc,
 };
 
 fn main() -> ExitCode {
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
             fork_after_blocking_and_ignoring,
             fork_beside_a_sibling,
             fork_a_copy_that_holds_a_lifeline,
+            fork_with_options,
+            fork_ignoring_copies_under_fire,
+            fork_ordinary_copies_under_fire,
         ],
         support::trials![
             a_copy_goes_on_from_there_and_its_status_comes_back,
@@ -60,6 +64,10 @@ fn main() -> ExitCode {
             what_stdout_had_buffered_is_written_once,
             what_other_writers_had_buffered_is_written_twice,
             a_copy_has_no_blocked_signals_and_no_handlers,
+            a_copy_ignores_what_its_options_say_and_nothing_else,
+            no_signal_is_too_early_for_a_copy_that_ignores_it,
+            other_copies_are_ended_by_it,
+            signals_that_cannot_be_ignored_are_refused,
             a_copys_handles_do_nothing_to_its_siblings,
             a_copy_holds_the_lifelines_of_its_siblings,
         ],
@@ -259,6 +267,85 @@ fn fork_after_blocking_and_ignoring() {
             assert!(handled.contains(&Signal::SIGUSR2), "{handled:?}");
         }
     }
+}
+
+fn a_copy_ignores_what_its_options_say_and_nothing_else() {
+    stdout_of(&mut program("fork_with_options"));
+}
+
+fn fork_with_options() {
+    SigSet::from(Signal::SIGTERM).thread_block().unwrap();
+    let mut options = ForkOptions::new();
+    options
+        .new_process_group()
+        .ignore_signal(libc::SIGTERM)
+        .ignore_signal(libc::SIGHUP);
+    match options.fork().unwrap() {
+        Fork::Child => {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let ignored = [Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGTERM];
+            assert_eq!(signals(&status, "SigIgn"), ignored);
+            assert_eq!(signals(&status, "SigBlk"), []);
+            assert_eq!(getpgrp(), Pid::this());
+        }
+        Fork::Parent(child) => {
+            child.signal(libc::SIGTERM).unwrap();
+            assert!(child.wait().unwrap().success());
+            assert!(!reexec::signal::is_ignored(libc::SIGTERM).unwrap());
+        }
+    }
+}
+
+fn no_signal_is_too_early_for_a_copy_that_ignores_it() {
+    let line = run_under_fire("fork_ignoring_copies_under_fire");
+    assert_eq!(line, "0 ended by it");
+}
+
+/// The twin: the signals do come.
+fn other_copies_are_ended_by_it() {
+    let line = run_under_fire("fork_ordinary_copies_under_fire");
+    assert_ne!(line, "0 ended by it");
+}
+
+fn fork_ignoring_copies_under_fire() {
+    fork_under_fire(ForkOptions::new().ignore_signal(libc::SIGTERM));
+}
+
+fn fork_ordinary_copies_under_fire() {
+    fork_under_fire(&ForkOptions::new());
+}
+
+fn fork_under_fire(options: &ForkOptions) {
+    reexec::signal::ignore(libc::SIGTERM).unwrap();
+    println!("ready");
+    let mut ended_by_it = 0;
+    for _ in 0..300 {
+        match options.fork().unwrap() {
+            Fork::Child => {
+                // So that a signal that comes at any time of its life comes in time.
+                thread::sleep(Duration::from_millis(1));
+                reexec::exit_now(0);
+            }
+            Fork::Parent(copy) => {
+                let status = copy.wait().unwrap();
+                assert!(status.success() || status.signal() == Some(libc::SIGTERM));
+                ended_by_it += usize::from(!status.success());
+            }
+        }
+    }
+    println!("{ended_by_it} ended by it");
+}
+
+fn signals_that_cannot_be_ignored_are_refused() {
+    let beyond = libc::SIGRTMAX() + 1;
+    for wrong in [libc::SIGKILL, libc::SIGSTOP, 0, -1, 32, 33, beyond] {
+        let mut options = ForkOptions::new();
+        let error = options.ignore_signal(wrong).fork().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let expected = format!("ignore_signal: signal {wrong} cannot be ignored");
+        assert_eq!(error.to_string(), expected);
+    }
+    assert_eq!(children(), []);
 }
 
 // Siblings.

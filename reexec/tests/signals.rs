@@ -17,6 +17,7 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Command, ExitCode, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -24,13 +25,15 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use reexec::signal;
 use support::{
-    Skipped, children, descriptors, is_gone, is_zombie, needs, signals, stdout_of,
+    Skipped, children, descriptors, is_gone, is_zombie, needs, run_under_fire, signals, stdout_of,
     until_stdin_ends, wait_until,
 };
 
 fn main() -> ExitCode {
     reexec::register("childProcess", until_stdin_ends);
     reexec::register("countRealTimeSignals", count_real_time_signals);
+    reexec::register("endAfterAWhile", end_after_a_while);
+    reexec::register("startOthers", start_others);
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -45,6 +48,8 @@ fn main() -> ExitCode {
             start_programs_with_ignored_signals,
             let_children_go,
             hear_of_ends_only,
+            start_ignoring_children_under_fire,
+            start_ordinary_children_under_fire,
         ],
         support::trials![
             signals_that_the_parent_blocks_are_not_blocked_in_the_child,
@@ -59,14 +64,18 @@ fn main() -> ExitCode {
             without_child_wait_there_is_no_zombie,
             without_child_stop_only_ends_are_told,
             what_cannot_be_changed_is_refused,
+            a_child_ignores_what_its_command_says_and_nothing_else,
+            what_a_child_ignores_is_ignored_by_what_it_executes_and_not_by_its_children,
+            no_signal_is_too_early_for_a_child_that_ignores_it,
+            other_children_are_ended_by_it,
         ],
     )
 }
 
 /// What some parents ignore, and shells cannot: dash does not take `trap '' CHLD` seriously.
-const IGNORE: &str = "--ignore-signal=INT,USR1,USR2,CHLD";
+const IGNORE: &str = "--ignore-signal=HUP,INT,USR1,USR2,CHLD";
 
-/// Runs a parent that ignores four signals from birth.
+/// Runs a parent that ignores these signals from birth.
 fn run_ignoring(name: &str) -> Result<(), Skipped> {
     needs(&["env", IGNORE, "true"])?;
     let program = support::program(name);
@@ -178,9 +187,13 @@ fn start_clean() {
     let number = careless.into_raw_fd();
     reexec::clean_start().unwrap();
     assert_eq!(signals(&own(), "SigBlk"), []);
-    assert_eq!(signals(&own(), "SigIgn"), [Signal::SIGPIPE]);
     // What a library handles since the start is none of this function's concern.
     assert!(signals(&own(), "SigCgt").contains(&Signal::SIGUSR2));
+    // By nohup(1), for instance, and not by accident.
+    let meant = [Signal::SIGHUP, Signal::SIGPIPE];
+    assert_eq!(signals(&own(), "SigIgn"), meant);
+    assert!(signal::is_ignored(libc::SIGHUP).unwrap());
+    assert!(!signal::is_ignored(libc::SIGCHLD).unwrap());
     let open = descriptors();
     assert!(!open.contains_key(&number), "{open:?}");
     assert!(open.contains_key(&careful.as_raw_fd()), "{open:?}");
@@ -303,6 +316,86 @@ fn start_programs_with_ignored_signals() {
     standard.wait().unwrap();
 }
 
+fn a_child_ignores_what_its_command_says_and_nothing_else() {
+    let mut command = reexec::command("childProcess");
+    command.stdin(reexec::Stdio::piped());
+    command.die_with_parent(libc::SIGKILL);
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGTERM] {
+        command.ignore_signal(signal);
+    }
+    command.ignore_signal(libc::SIGRTMAX());
+    let child = command.spawn().unwrap();
+    let status = status_of(child.id());
+    let ignored = [Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGTERM];
+    assert_eq!(signals(&status, "SigIgn"), ignored);
+    assert_eq!(signals(&status, "SigBlk"), []);
+    for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGRTMAX()] {
+        child.signal(signal).unwrap();
+    }
+    drop(child.take_stdin());
+    assert!(child.wait().unwrap().success());
+}
+
+fn what_a_child_ignores_is_ignored_by_what_it_executes_and_not_by_its_children() {
+    let mut command = reexec::command("startOthers");
+    command.ignore_signal(libc::SIGUSR1);
+    assert!(command.status().unwrap().success());
+}
+
+fn start_others() {
+    let ignores = |pid| signals(&status_of(pid), "SigIgn").contains(&Signal::SIGUSR1);
+    assert!(ignores(process::id()));
+    let mut standard = standard_child();
+    assert!(ignores(standard.id()));
+    drop(standard.stdin.take());
+    standard.wait().unwrap();
+    assert!(!ignores(child().id()));
+    match reexec::fork().unwrap() {
+        reexec::Fork::Child => reexec::exit_now(ignores(process::id()).into()),
+        reexec::Fork::Parent(copy) => assert!(copy.wait().unwrap().success()),
+    }
+}
+
+const UNDER_FIRE: usize = 100;
+
+fn no_signal_is_too_early_for_a_child_that_ignores_it() {
+    let line = run_under_fire("start_ignoring_children_under_fire");
+    assert_eq!(line, "0 ended by it");
+}
+
+/// The twin: the signals do come.
+fn other_children_are_ended_by_it() {
+    let line = run_under_fire("start_ordinary_children_under_fire");
+    assert_ne!(line, "0 ended by it");
+}
+
+fn start_ignoring_children_under_fire() {
+    let mut command = reexec::command("endAfterAWhile");
+    start_under_fire(command.ignore_signal(libc::SIGTERM));
+}
+
+fn start_ordinary_children_under_fire() {
+    start_under_fire(&mut reexec::command("endAfterAWhile"));
+}
+
+fn start_under_fire(command: &mut reexec::Command) {
+    signal::ignore(libc::SIGTERM).unwrap();
+    println!("ready");
+    command.die_with_parent(libc::SIGKILL);
+    let ended_by_it = (0..UNDER_FIRE).filter(|_| {
+        let child = command.spawn_unconfirmed().unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success() || status.signal() == Some(libc::SIGTERM));
+        !status.success()
+    });
+    println!("{} ended by it", ended_by_it.count());
+}
+
+/// So that a signal that comes at any time of its life comes in time.
+fn end_after_a_while() {
+    thread::sleep(Duration::from_millis(1));
+}
+
 fn without_child_wait_there_is_no_zombie() {
     stdout_of(&mut support::program("let_children_go"));
 }
@@ -376,6 +469,9 @@ fn what_cannot_be_changed_is_refused() {
         refused(signal::ignore(wrong));
         refused(signal::default(wrong));
         refused(signal::note(wrong));
+    }
+    for wrong in [0, -1, 32, 33, libc::SIGRTMAX() + 1] {
+        refused(signal::is_ignored(wrong).map(drop));
     }
     refused(signal::note(libc::SIGSEGV));
     assert_eq!(signal::noted(4711), 0);

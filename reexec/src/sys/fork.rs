@@ -3,17 +3,19 @@
 use std::io;
 use std::ptr;
 
-use libc::pid_t;
+use libc::{c_int, pid_t};
 
-use super::signal::{empty_set, full_set, set_default};
+use super::signal::{Disposition, empty_set, full_set, set_default, set_disposition};
 
 /// Which process we are in after [`fork`].
 pub(crate) enum Forked {
     Parent(pid_t),
-    Child,
+    /// With an error, the child does not ignore what it has to.
+    Child(io::Result<()>),
 }
 
-/// `fork(2)`; the child starts with an empty signal mask and no handlers of its parent.
+/// `fork(2)`; the child starts with an empty signal mask and no handlers of its parent, and ignores
+/// the signals `ignored`.
 ///
 /// Signals are held back over the fork. Otherwise: the parent has a handler that writes to its
 /// self-pipe; a signal meets the child before it has reset anything; the child's copy of the
@@ -23,9 +25,10 @@ pub(crate) enum Forked {
 /// come for the group of its parent by then is forgotten: it is the parent's to act on.
 ///
 /// The caller must have made sure that the process has one thread.
-pub(crate) fn fork(new_group: bool) -> io::Result<Forked> {
+pub(crate) fn fork(new_group: bool, ignored: &[c_int]) -> io::Result<Forked> {
     let all = full_set();
     let mut before = empty_set();
+    let mut dispositions = Ok(());
     // SAFETY: the sets are initialised and outlive the calls. With one thread, the child is a
     // complete copy: no lock is held by a thread that it does not have.
     unsafe {
@@ -36,14 +39,14 @@ pub(crate) fn fork(new_group: bool) -> io::Result<Forked> {
                 libc::setpgid(0, 0);
                 forget_pending();
             }
-            remove_handlers();
+            dispositions = reset_dispositions(ignored);
             before = empty_set();
         }
         let error = io::Error::last_os_error();
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
         match pid {
             -1 => Err(error),
-            0 => Ok(Forked::Child),
+            0 => Ok(Forked::Child(dispositions)),
             pid => Ok(Forked::Parent(pid)),
         }
     }
@@ -65,14 +68,18 @@ fn forget_pending() {
 }
 
 /// Resets to default what the parent had handled or ignored. Except `SIGPIPE`, which Rust programs
-/// ignore from birth, and so does this copy of one; and those by which std tells of a stack
-/// overflow, which it will tell of in the copy, too.
-fn remove_handlers() {
+/// ignore from birth, and so does this copy of one; those by which std tells of a stack overflow,
+/// which it will tell of in the copy, too; and the signals `ignored`, which the copy ignores. What has
+/// come of these and is held back is discarded by that.
+fn reset_dispositions(ignored: &[c_int]) -> io::Result<()> {
     for signal in 1..=libc::SIGRTMAX() {
-        if ![libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS].contains(&signal) {
+        if ignored.contains(&signal) {
+            set_disposition(signal, Disposition::Ignored)?;
+        } else if ![libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS].contains(&signal) {
             set_default(signal);
         }
     }
+    Ok(())
 }
 
 /// Ends this process without running what the parent's code has registered for its own end.

@@ -23,8 +23,8 @@ pub(crate) use fork::{Forked, exit_now, fork};
 pub(crate) use pidfd::{kill, pidfd_open, pidfd_send_signal};
 pub(crate) use process::{nice, path_executed_by, set_umask};
 pub(crate) use signal::{
-    Disposition, add_flag, check_signal, noted, set_disposition, signal_self, stop_ignoring,
-    unblock_signals, without_signals,
+    Disposition, add_flag, check_ignorable, check_signal, is_ignored, noted, set_disposition,
+    signal_self, stop_ignoring, unblock_signal, unblock_signals, without_signals,
 };
 pub(crate) use spawn::{SpawnError, SpawnSpec, can_close_from, spawn};
 pub(crate) use strings::{CStrings, ContainsNul};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{pid_t, sigset_t};
 
-use super::{checked, kill};
+use super::{check, checked, kill};
 
 /// Checks that a program may send, handle or ask for this signal. The only place that knows.
 ///
@@ -27,16 +27,30 @@ pub(crate) fn check_signal(signal: c_int) -> io::Result<()> {
     }
 }
 
+/// Checks that a program may ignore this signal.
+///
+/// # Errors
+///
+/// `EINVAL` as of [`check_signal`], and for the two that nobody can ignore.
+pub(crate) fn check_ignorable(signal: c_int) -> io::Result<()> {
+    match signal {
+        libc::SIGKILL | libc::SIGSTOP => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        signal => check_signal(signal),
+    }
+}
+
 /// Sends `signal` to this process. Unlike raise(3) to the process, not to the thread, as the
 /// signal of a lifeline would be.
 pub(crate) fn signal_self(signal: c_int) -> io::Result<()> {
     kill(std::process::id() as pid_t, signal)
 }
 
-/// Resets to default what the launcher of this program had ignored, except `SIGPIPE`.
+/// Resets to default what the launcher of this program had ignored, except `SIGPIPE`, which Rust's
+/// start-up code ignores, and `SIGHUP`, which nobody ignores by accident.
 pub(crate) fn stop_ignoring() {
-    for signal in (1..=libc::SIGRTMAX()).filter(|signal| *signal != libc::SIGPIPE) {
-        if is_ignored(signal) {
+    for signal in 1..=libc::SIGRTMAX() {
+        let is_meant = [libc::SIGPIPE, libc::SIGHUP].contains(&signal);
+        if !is_meant && matches!(is_ignored(signal), Ok(true)) {
             set_default(signal);
         }
     }
@@ -48,12 +62,13 @@ pub(super) fn set_default(signal: c_int) {
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
-fn is_ignored(signal: c_int) -> bool {
+/// Whether the signal is thrown away when it comes. `EINVAL` for what is no signal.
+pub(crate) fn is_ignored(signal: c_int) -> io::Result<bool> {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: `action` is valid for writes; it is plain data, for which all-zero is a value.
     unsafe {
-        let asked = libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0;
-        asked && action.assume_init().sa_sigaction == libc::SIG_IGN
+        checked(libc::sigaction(signal, ptr::null(), action.as_mut_ptr()).into())?;
+        Ok(action.assume_init().sa_sigaction == libc::SIG_IGN)
     }
 }
 
@@ -129,6 +144,23 @@ pub(crate) fn unblock_signals() {
     let none = empty_set();
     // SAFETY: the set is initialised and outlives the call, which cannot fail with these arguments.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
+}
+
+/// Lets this signal through in this thread.
+pub(crate) fn unblock_signal(signal: c_int) -> io::Result<()> {
+    let set = set_of(&[signal]);
+    // SAFETY: the set is initialised and outlives the call.
+    check(unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut()) })
+}
+
+/// The caller must have checked the numbers.
+pub(super) fn set_of(signals: &[c_int]) -> sigset_t {
+    let mut set = empty_set();
+    for signal in signals {
+        // SAFETY: the set is initialised.
+        unsafe { libc::sigaddset(&raw mut set, *signal) };
+    }
+    set
 }
 
 pub(super) fn empty_set() -> sigset_t {

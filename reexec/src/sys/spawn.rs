@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use libc::{pid_t, sigset_t};
 
 use super::descriptor::open_descriptors;
-use super::signal::{empty_set, full_set};
+use super::signal::{full_set, set_of};
 use super::{CStrings, check, is};
 
 /// What [`spawn`] executes, and what the child gets.
@@ -23,6 +23,8 @@ pub(crate) struct SpawnSpec<'a> {
     pub(crate) close_from: Option<RawFd>,
     /// The process group to join, 0 for one of its own; `None` stays in ours.
     pub(crate) process_group: Option<pid_t>,
+    /// Signals that are blocked in the child.
+    pub(crate) blocked: &'a [c_int],
 }
 
 /// The step of a spawn that failed, and why.
@@ -38,7 +40,7 @@ pub(crate) enum SpawnError {
     Exec(io::Error),
 }
 
-/// Starts a process with an empty signal mask and default dispositions, by `posix_spawn(3)`.
+/// Starts a process with default dispositions and no more than the given signals blocked, by `posix_spawn(3)`.
 ///
 /// glibc and musl both implement it as `clone` with `CLONE_VM | CLONE_VFORK`: no page table is
 /// copied, so the time does not grow with the memory of the caller.
@@ -47,7 +49,7 @@ pub(crate) enum SpawnError {
 /// them: a descriptor above the soft limit would silently not be passed on.
 pub(crate) fn spawn(spec: &SpawnSpec<'_>) -> Result<pid_t, SpawnError> {
     let mut actions = file_actions(spec).map_err(SpawnError::Descriptors)?;
-    let attributes = attributes(spec.process_group).map_err(SpawnError::Process)?;
+    let attributes = attributes(spec.process_group, spec.blocked).map_err(SpawnError::Process)?;
     let pid = posix_spawn(spec.program, spec.argv, spec.env, &actions, &attributes);
     pid.map_err(|error| blame(error, spec, &mut actions, &attributes))
 }
@@ -68,7 +70,9 @@ fn blame(
             || actions.open_nothing().is_ok() && ends_with_enoent(actions, attributes)
     };
     let makes_process = || {
-        let nothing = FileActions::new().ok().zip(self::attributes(None).ok());
+        let nothing = FileActions::new()
+            .ok()
+            .zip(self::attributes(None, &[]).ok());
         nothing.is_some_and(|(mut none, plain)| get_through(&mut none, &plain))
     };
     if is(&error, libc::EAGAIN) || !makes_process() {
@@ -131,9 +135,9 @@ fn file_actions(spec: &SpawnSpec<'_>) -> io::Result<FileActions> {
     Ok(actions)
 }
 
-fn attributes(process_group: Option<pid_t>) -> io::Result<Attributes> {
+fn attributes(process_group: Option<pid_t>, blocked: &[c_int]) -> io::Result<Attributes> {
     let mut attributes = Attributes::new()?;
-    attributes.signal_mask(&empty_set())?;
+    attributes.signal_mask(&set_of(blocked))?;
     attributes.default_signals(&full_set())?;
     let mut flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
     if let Some(group) = process_group {

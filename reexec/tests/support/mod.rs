@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
@@ -22,8 +23,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Completion, Trial};
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Gid, Pid, Uid, alarm, geteuid, setgroups, setresgid, setresuid};
 
 /// How long a state may take to come about; it is there within milliseconds on an idle machine.
@@ -340,6 +341,22 @@ pub(crate) fn stdout_of(command: &mut Command) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {stderr}", output.status);
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a program of this test in a process group whose members get `SIGTERM` again and again, from
+/// the line `ready` until the program's end. Returns the next line.
+pub(crate) fn run_under_fire(name: &str) -> String {
+    let mut running = Running::start(program(name).process_group(0));
+    let pid = Pid::from_raw(running.id() as i32);
+    assert_eq!(running.line(), "ready");
+    // It is not reaped meanwhile, so its number stays its own.
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while waitid(Id::Pid(pid), flags).unwrap() == WaitStatus::StillAlive {
+        killpg(pid, Signal::SIGTERM).unwrap();
+    }
+    let line = running.line();
+    assert!(running.wait().success(), "{line}");
+    line
 }
 
 /// In a child or a program: lives until whoever holds the other end of its stdin closes it.
