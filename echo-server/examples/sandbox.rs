@@ -17,6 +17,9 @@ mod options;
 )]
 #[path = "../src/sandbox.rs"]
 mod sandbox;
+#[allow(dead_code, reason = "the server's; the sandbox forks a probe with it")]
+#[path = "../src/signals.rs"]
+mod signals;
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Instant;
 
 use nix::unistd::close;
+use reexec::{Fork, ForkOptions};
 
 use crate::backoff::Backoff;
 use crate::dispatch::{Counts, Dispatch, Ended, Job, Slot, Watch, Workers};
@@ -17,12 +18,15 @@ use crate::listener::{Accepted, Listener};
 use crate::log::{log, session};
 use crate::models::reexec::Starter;
 use crate::options::Options;
+use crate::signals;
 
 pub(crate) struct AcceptLoop {
     /// `None` once we drain.
     listener: Option<Listener>,
     /// Only with `reexec`.
     starter: Option<Starter>,
+    /// How workers are forked, otherwise.
+    fork: ForkOptions,
     /// A client for which there is no worker yet, because there was no room for another process.
     /// Until there is, the others wait in the kernel's queue.
     waiting: Option<(TcpStream, IpAddr)>,
@@ -49,6 +53,7 @@ impl AcceptLoop {
         Self {
             listener: Some(listener),
             starter,
+            fork: signals::of_a_worker(),
             waiting: None,
             max_children: options.max_children(),
             max_per_source: options.max_per_source(),
@@ -113,10 +118,9 @@ impl AcceptLoop {
                 Err(error) => return self.keep_waiting(connection, source, &error),
             }
         } else {
-            // Not in the terminal's foreground group: Ctrl-C is for us, who let it finish.
-            match reexec::fork_in_group() {
-                Ok(reexec::Fork::Child) => return Some(connection),
-                Ok(reexec::Fork::Parent(worker)) => worker,
+            match self.fork.fork() {
+                Ok(Fork::Child) => return Some(connection),
+                Ok(Fork::Parent(worker)) => worker,
                 Err(error) => return self.keep_waiting(connection, source, &error),
             }
         };

@@ -19,6 +19,7 @@ mod sandbox;
 mod scoreboard;
 mod service_manager;
 mod session;
+mod signals;
 mod supervisor;
 mod upgrade;
 
@@ -35,6 +36,7 @@ use options::{Mode, Model, Options};
 use pool::Pool;
 use sandbox::{Identity, Sandbox, TriedOut};
 use sd_notify::NotifyState;
+use signals::Hangup;
 use supervisor::{Role, Supervisor};
 use upgrade::{Predecessor, Program};
 
@@ -81,6 +83,7 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
     let inherited = listener::inherited(predecessor.as_ref()).map_err(unavailable)?;
     // Whatever else we were started with, workers are to have nothing but stdio and a connection.
     reexec::clean_start().map_err(cannot("close what was left open by who has started us"))?;
+    let hangup = Hangup::at_start().map_err(cannot("find out what SIGHUP means"))?;
     let listener = match inherited {
         Some(listener) => listener,
         None => listener::open(&options.address, options.backlog).map_err(unavailable)?,
@@ -100,7 +103,7 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
                 .for_each(|line| log::log(format_args!("sandbox: {line}"))),
         }
     }
-    serve(options, listener, sandbox, program, predecessor)
+    serve(options, listener, sandbox, program, predecessor, hangup)
 }
 
 /// Bad input is the user's to mend; what this machine refuses is not.
@@ -118,6 +121,7 @@ fn serve(
     sandbox: Sandbox,
     program: io::Result<Program>,
     predecessor: Option<Predecessor>,
+    hangup: Hangup,
 ) -> Result<ExitCode, Failure> {
     let address = listener
         .address()
@@ -133,7 +137,7 @@ fn serve(
             Box::new(Pool::new(listener, options)?)
         }
     };
-    let supervisor = Supervisor::new(model, dispatch, program, options.drain_timeout())
+    let supervisor = Supervisor::new(model, dispatch, program, options.drain_timeout(), hangup)
         .map_err(cannot("get ready for signals and the ends of workers"))?;
     announce(&format!(
         "listening on {address} ({model}, pid {})",
@@ -148,7 +152,9 @@ fn serve(
 
     match supervisor.run()? {
         Role::Worker(job) => end_forked(models::work(job, options, &sandbox)),
-        Role::Successor(handover) => end_forked(Err(handover.execute())),
+        Role::Successor(handover) => {
+            end_forked(hangup.pass_on().and_then(|()| Err(handover.execute())))
+        }
         Role::Supervisor { drained: true } => {}
         Role::Supervisor { drained: false } => return Ok(ExitCode::from(EXIT_CUT_OFF)),
     }
@@ -163,7 +169,7 @@ fn end_forked(result: io::Result<()>) -> ! {
     reexec::exit_now(if result.is_ok() { 0 } else { EXIT_INTERNAL })
 }
 
-/// After this line a client can connect, and TERM is taken.
+/// After this line a client can connect, and signals are taken.
 fn announce(line: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
         .and_then(|()| io::stdout().flush())

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
-use reexec::Fork;
+use reexec::{Fork, ForkOptions};
 
 use crate::backoff::Backoff;
 use crate::dispatch::{Counts, Dispatch, Ended, Job, Slot, Watch, Workers};
@@ -15,6 +15,7 @@ use crate::listener::Listener;
 use crate::log::{cannot, log};
 use crate::options::{Model, Options};
 use crate::scoreboard::{Score, Scoreboard};
+use crate::signals;
 
 /// What a worker of the pool has.
 pub(crate) struct Seat {
@@ -37,6 +38,8 @@ enum Place {
 pub(crate) struct Pool {
     /// `None` once we drain.
     listener: Option<Listener>,
+    /// How workers are forked.
+    fork: ForkOptions,
     places: Vec<Place>,
     size: usize,
     can_grow: bool,
@@ -56,6 +59,7 @@ impl Pool {
         let is_prefork = options.model == Model::Prefork;
         Ok(Self {
             listener: Some(listener),
+            fork: signals::of_a_worker(),
             places: Vec::new(),
             size: if is_prefork { options.workers.get() } else { 1 },
             can_grow: is_prefork,
@@ -71,8 +75,7 @@ impl Pool {
     /// In the new process, what it needs is taken out of our copy.
     fn start(&mut self, workers: &mut Workers, row: usize) -> io::Result<Option<Seat>> {
         let (orders, ours) = pipe2(OFlag::O_CLOEXEC)?;
-        // Not in the terminal's foreground group: Ctrl-C is for us, who let it finish.
-        match reexec::fork_in_group()? {
+        match self.fork.fork()? {
             Fork::Child => {
                 let (listener, board) = (self.listener.take(), self.board.take());
                 Ok(listener.zip(board).map(|(listener, board)| Seat {

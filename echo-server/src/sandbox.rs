@@ -28,6 +28,7 @@ use seccompiler::{
 
 use crate::log::cannot;
 use crate::options::{Mode, Model};
+use crate::signals;
 
 /// What workers give up, made ready before there are any.
 pub(crate) struct Sandbox {
@@ -143,7 +144,9 @@ impl Sandbox {
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(cannot(PIPE));
         let (said, mut say) = pipe().map(|(a, b)| (File::from(a), File::from(b)))?;
         let (wait, hold) = pipe().map(|(a, b)| (File::from(a), b))?;
-        match reexec::fork().map_err(cannot("make a process that tries out the sandbox"))? {
+        // As a worker: what is sent to every process of ours must not end it, and us with it.
+        let probe = signals::of_a_worker().fork();
+        match probe.map_err(cannot("make a process that tries out the sandbox"))? {
             Fork::Child => {
                 drop((said, hold));
                 let report: String = match self.enter() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use reexec::Reaper;
 use sd_notify::NotifyState;
@@ -17,6 +17,7 @@ use sd_notify::NotifyState;
 use crate::dispatch::{Dispatch, Ended, Job, Watch, Workers};
 use crate::log::{failure, log};
 use crate::service_manager;
+use crate::signals::Hangup;
 use crate::upgrade::{Handover, News, Program, Successor};
 
 /// Which process comes out of [`Supervisor::run`], and with what.
@@ -29,17 +30,6 @@ pub(crate) enum Role {
     Supervisor { drained: bool },
 }
 
-/// Taken in the loop, where nothing can be interrupted half-way; no handler runs at any time.
-const SIGNALS: [Signal; 7] = [
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGTTIN,
-    Signal::SIGTTOU,
-];
-
 /// The main process of the server. Whatever it holds, a forked worker has copies of; they go when
 /// the worker's copy of this struct does, which is before it serves.
 pub(crate) struct Supervisor {
@@ -47,13 +37,17 @@ pub(crate) struct Supervisor {
     /// Which holds the listener.
     dispatch: Box<dyn Dispatch>,
     workers: Workers,
-    /// They are blocked, and read here.
+    /// They are blocked, and read here, in the loop, where nothing can be interrupted half-way. No
+    /// handler runs at any time.
     signals: SignalFd,
+    hangup: Hangup,
     /// An error if it cannot be found, which is nobody's concern before USR2.
     program: io::Result<Program>,
     /// From USR2 on.
     successor: Option<Successor>,
     drain_timeout: Option<Duration>,
+    /// Whether TERM or INT has come: the next one ends every session.
+    was_told_to_stop: bool,
     /// Whether a session was cut off since we drain, by the end of its worker.
     cut_off: bool,
     /// Once we drain: when the sessions that are left will be cut off.
@@ -86,8 +80,9 @@ impl Supervisor {
         dispatch: Box<dyn Dispatch>,
         program: io::Result<Program>,
         drain_timeout: Option<Duration>,
+        hangup: Hangup,
     ) -> io::Result<Self> {
-        let signals = SigSet::from_iter(SIGNALS);
+        let signals = hangup.taken();
         signals.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         // Process 1 of a container inherits the orphans of all others, and nobody else reaps them.
@@ -101,9 +96,11 @@ impl Supervisor {
             dispatch,
             workers,
             signals: SignalFd::with_flags(&signals, flags)?,
+            hangup,
             program,
             successor: None,
             drain_timeout,
+            was_told_to_stop: false,
             cut_off: false,
             deadline: None,
             reaped: 0,
@@ -120,20 +117,23 @@ impl Supervisor {
                 return Ok(Role::Supervisor { drained });
             }
             let ready = self.wait()?;
-            if ready.worker {
-                self.reap()?;
-            }
+            // 1. TERM comes.
+            // 2. A worker is killed in its session.
+            // Whichever of the two we notice first, that session was cut off while we drained. So
+            // ends are collected before signals are read, and judged after that.
+            let ended = if ready.worker { self.reap()? } else { vec![] };
             if ready.successor {
                 self.hear_from_successor(ready.successor_has_ended);
             }
-            match self.take_signals(ready.signal)? {
-                Request::Fork(handover) => {
-                    self.leave();
-                    return Ok(Role::Successor(handover));
-                }
-                Request::EndNow => return Ok(self.cut_off_the_rest()),
-                Request::GoOn if self.is_too_late() => return Ok(self.cut_off_the_rest()),
-                Request::GoOn => {}
+            let request = self.take_signals(ready.signal || ready.worker)?;
+            if let Request::Fork(handover) = request {
+                self.leave();
+                return Ok(Role::Successor(handover));
+            }
+            let is_ending = matches!(request, Request::EndNow);
+            self.judge(&ended, is_ending || self.is_draining());
+            if is_ending || self.is_too_late() {
+                return Ok(self.cut_off_the_rest());
             }
             let job = self
                 .dispatch
@@ -194,8 +194,9 @@ impl Supervisor {
         })
     }
 
-    /// Reaps every worker that has ended, and as process 1 whoever else has.
-    fn reap(&mut self) -> io::Result<()> {
+    /// Reaps every worker that has ended, and as process 1 whoever else has. Returns the workers.
+    fn reap(&mut self) -> io::Result<Vec<Ended>> {
+        let mut ended = Vec::new();
         for exit in self.workers.wait(Some(Duration::ZERO))? {
             let Some(slot) = exit.owner else { continue };
             self.reaped += 1;
@@ -207,23 +208,37 @@ impl Supervisor {
                 }
                 Err(error) => Some(error.to_string()),
             };
-            let is_draining = self.is_draining();
             let id = exit.id;
-            let ended = Ended { slot, id, problem };
-            self.cut_off |= self.dispatch.has_ended(&ended) && is_draining;
+            ended.push(Ended { slot, id, problem });
         }
-        Ok(())
+        Ok(ended)
     }
 
-    fn take_signals(&mut self, are_there: bool) -> io::Result<Request> {
-        while are_there && let Some(signal) = self.signals.read_signal()? {
+    /// Tells the dispatch which workers have ended. Their unfinished sessions count as cut off if we
+    /// drain, or are about to end.
+    fn judge(&mut self, ended: &[Ended], counts: bool) {
+        for ended in ended {
+            self.cut_off |= self.dispatch.has_ended(ended) && counts;
+        }
+    }
+
+    fn take_signals(&mut self, may_be_there: bool) -> io::Result<Request> {
+        while may_be_there && let Some(signal) = self.signals.read_signal()? {
             let signal = Signal::try_from(signal.ssi_signo as i32);
             match signal {
                 Ok(Signal::SIGQUIT) => return Ok(Request::EndNow),
-                Ok(Signal::SIGTERM | Signal::SIGINT) if self.is_draining() => {
+                Ok(Signal::SIGTERM | Signal::SIGINT) if self.was_told_to_stop => {
                     return Ok(Request::EndNow);
                 }
-                Ok(Signal::SIGTERM | Signal::SIGINT) => self.stop(),
+                Ok(Signal::SIGTERM | Signal::SIGINT) => {
+                    self.was_told_to_stop = true;
+                    self.stop();
+                }
+                // Never a second TERM: the kernel and the shell each send one when a terminal goes.
+                Ok(Signal::SIGHUP) if self.hangup == Hangup::Stops => self.stop(),
+                Ok(Signal::SIGHUP) => log(format_args!(
+                    "HUP ignored: there is nothing to reload; USR2 upgrades"
+                )),
                 Ok(Signal::SIGUSR1) => self.print_status(),
                 Ok(Signal::SIGTTIN) => self.dispatch.resize(1),
                 Ok(Signal::SIGTTOU) => self.dispatch.resize(-1),
@@ -238,8 +253,16 @@ impl Supervisor {
         Ok(Request::GoOn)
     }
 
-    /// No new clients, for good.
+    /// No new clients, for good. Where another server has taken over, there are none already: a manager
+    /// that stops both servers is no reason to cut off the sessions here.
     fn stop(&mut self) {
+        if self.is_draining() {
+            let left = sessions(self.unfinished());
+            log(format_args!(
+                "no new clients already; {left} left to finish"
+            ));
+            return;
+        }
         service_manager::tell(&[NotifyState::Stopping]);
         if let Some(successor) = self.successor.take() {
             successor.kill();

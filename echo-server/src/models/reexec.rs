@@ -16,6 +16,7 @@ use crate::log::{self, Level};
 use crate::options::{Mode, Model, Options};
 use crate::sandbox::{Identity, Sandbox};
 use crate::session::{self, Patience};
+use crate::signals::IGNORED_BY_WORKERS;
 
 /// The entry's name, which `ps` shows.
 pub(crate) const ENTRY: &str = "echo-worker";
@@ -51,7 +52,11 @@ impl Starter {
     // is one to be copied for each client.
     #[inline(never)]
     pub(crate) fn start(&self, connection: &TcpStream) -> Result<Child, Box<dyn Error>> {
-        let worker = command(ENTRY)
+        let mut command = command(ENTRY);
+        for signal in IGNORED_BY_WORKERS {
+            command.ignore_signal(signal);
+        }
+        let worker = command
             .args(&self.args)
             .fd(CONNECTION, connection.try_clone()?)
             .die_with_parent(libc::SIGKILL)

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
 
-use crate::processes::{reap, state, until};
-use crate::server::{BINARY, Model, Server, stop};
+use crate::processes::{assert_zombie, reap, state, until};
+use crate::server::{BINARY, Client, Model, Server, stop};
 
 models!(an_idle_server_ends_at_once);
 fn an_idle_server_ends_at_once(model: Model) {
@@ -82,6 +83,122 @@ fn sessions_may_finish_after_ctrl_c(model: Model) {
     );
     client.assert_echo(b"not disturbed");
     drop(client);
+    assert_eq!(server.program.exit_code(), 0);
+}
+
+models!(sessions_may_finish_when_every_process_is_told_to_stop);
+/// As systemd does by default, which kills by control group: nothing tells it the server from a worker.
+fn sessions_may_finish_when_every_process_is_told_to_stop(model: Model) {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        for workers_first in [true, false] {
+            let mut server = model.start(&["--drain-timeout", "0"]);
+            let (mut client, _) = server.connect_and_see_worker();
+            tell_every_process(&server, signal, workers_first);
+            server.program.stderr.next_with("no new clients; 1 session");
+            client.assert_echo(b"still served");
+            assert!(client.session(b"the end").unwrap() == b"the end");
+            assert_eq!(server.program.exit_code(), 0);
+        }
+    }
+}
+
+models!(a_worker_killed_when_every_process_is_told_to_stop_is_a_session_cut_off);
+fn a_worker_killed_when_every_process_is_told_to_stop_is_a_session_cut_off(model: Model) {
+    let mut server = model.start(&["--drain-timeout", "0"]);
+    let (mut client, worker) = server.connect_and_see_worker();
+    tell_every_process(&server, Signal::SIGTERM, true);
+    server.program.stderr.next_with("no new clients; 1 session");
+    client.assert_echo(b"still served");
+    kill(worker, Signal::SIGKILL).unwrap();
+    client.assert_is_cut_off();
+    assert_eq!(server.program.exit_code(), 1);
+}
+
+fn tell_every_process(server: &Server, signal: Signal, workers_first: bool) {
+    let mut processes = server.workers();
+    let position = if workers_first { processes.len() } else { 0 };
+    processes.insert(position, server.program.pid());
+    for process in processes {
+        // A worker of a pool without a client may have ended because the server was told before.
+        let _ = kill(process, signal);
+    }
+}
+
+/// Happens while the server looks the other way, so that it sees all of it at once.
+#[track_caller]
+fn at_once(model: Model, what: impl Fn(&Server, Pid)) -> (Server, Client, Pid) {
+    let server = model.start(&["--drain-timeout", "0"]);
+    let (client, worker) = server.connect_and_see_worker();
+    stop(server.program.pid());
+    what(&server, worker);
+    (server, client, worker)
+}
+
+fn killed(worker: Pid) {
+    kill(worker, Signal::SIGKILL).unwrap();
+    assert_zombie(worker);
+}
+
+models!(the_exit_code_does_not_depend_on_what_is_seen_first);
+/// A session was cut off when the server was told to end, or shortly before.
+fn the_exit_code_does_not_depend_on_what_is_seen_first(model: Model) {
+    let ways_to_end: [&[Signal]; 4] = [
+        &[Signal::SIGTERM],
+        &[Signal::SIGINT],
+        &[Signal::SIGQUIT],
+        &[Signal::SIGTERM, Signal::SIGINT], // the second one ends it at once
+    ];
+    for signals in ways_to_end {
+        for signals_first in [true, false] {
+            let (server, mut client, _) = at_once(model, |server, worker| {
+                if !signals_first {
+                    killed(worker);
+                }
+                for signal in signals {
+                    server.program.signal(*signal);
+                }
+                if signals_first {
+                    killed(worker);
+                }
+                server.program.signal(Signal::SIGCONT);
+            });
+            assert_eq!(server.program.exit_code(), 1, "{signals:?} {signals_first}");
+            client.assert_is_cut_off();
+        }
+    }
+}
+
+models!(
+    a_session_that_has_finished_is_not_cut_off_whatever_is_seen_first,
+    fork,
+    reexec
+);
+fn a_session_that_has_finished_is_not_cut_off_whatever_is_seen_first(model: Model) {
+    let ways_to_end: [&[Signal]; 3] = [
+        &[Signal::SIGTERM],
+        &[Signal::SIGQUIT],
+        &[Signal::SIGTERM, Signal::SIGINT],
+    ];
+    for signals in ways_to_end {
+        let (server, client, worker) = at_once(model, |_, _| {});
+        assert!(client.session(b"the end").unwrap() == b"the end");
+        assert_zombie(worker);
+        for signal in signals {
+            server.program.signal(*signal);
+        }
+        server.program.signal(Signal::SIGCONT);
+        assert_eq!(server.program.exit_code(), 0, "{signals:?}");
+    }
+}
+
+models!(a_worker_that_was_killed_before_is_no_session_cut_off);
+/// The twin: what the server has seen before it was told to end is another matter.
+fn a_worker_that_was_killed_before_is_no_session_cut_off(model: Model) {
+    let mut server = model.start(&[]);
+    let (_client, worker) = server.connect_and_see_worker();
+    kill(worker, Signal::SIGKILL).unwrap();
+    server.program.stderr.next_with("failed: signal: 9");
+    server.program.signal(Signal::SIGTERM);
     assert_eq!(server.program.exit_code(), 0);
 }
 

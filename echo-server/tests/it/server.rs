@@ -410,12 +410,15 @@ pub(crate) fn stop(pid: Pid) {
     until("T", || state(pid), |state| *state == Some('T'));
 }
 
-/// Whether the process holds back this signal, by its number.
-pub(crate) fn blocks(pid: Pid, signal: u32) -> bool {
+/// The signals in one of the sets of a /proc/PID/status, such as `SigBlk`.
+pub(crate) fn signals(pid: Pid, set: &str) -> Vec<Signal> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
-    let mask = u64::from_str_radix(mask.unwrap().trim(), 16).unwrap();
-    mask & (1 << (signal - 1)) != 0
+    let line = status.lines().find_map(|line| line.strip_prefix(set));
+    let mask = line.unwrap().trim_start_matches(':').trim();
+    let mask = u64::from_str_radix(mask, 16).unwrap();
+    Signal::iterator()
+        .filter(|signal| mask & (1 << (*signal as i32 - 1)) != 0)
+        .collect()
 }
 
 pub(crate) fn is_root() -> bool {

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use crate::processes::{
     Program, assert_sleeps, assert_zombie, closed_pipe, full_device, state, until,
 };
-use crate::server::{Model, Server, blocks, descriptors, flood, random_bytes, stop};
+use crate::server::{Model, Server, descriptors, flood, random_bytes, signals, stop};
 
 models!(a_process_for_each_client, fork, reexec);
 fn a_process_for_each_client(model: Model) {
@@ -183,15 +183,66 @@ fn a_worker_has_nothing_that_was_leaked_into_the_server(model: Model) {
     }
 }
 
-models!(a_worker_is_not_deaf_to_signals);
-fn a_worker_is_not_deaf_to_signals(model: Model) {
+models!(a_worker_ignores_what_the_server_takes);
+fn a_worker_ignores_what_the_server_takes(model: Model) {
     let server = model.start(&[]);
     let (_client, worker) = server.connect_and_see_worker();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
-        assert!(!blocks(worker, signal as u32), "{signal}");
-    }
+    let mut ignored = FOR_THE_SERVER.to_vec();
+    ignored.push(Signal::SIGPIPE); // as in every Rust program
+    ignored.sort();
+    assert_eq!(signals(worker, "SigIgn"), ignored);
+    assert_eq!(signals(worker, "SigBlk"), []);
     // Whereas the server takes them in its loop.
-    assert!(blocks(server.program.pid(), Signal::SIGTERM as u32));
+    let blocked = signals(server.program.pid(), "SigBlk");
+    for signal in FOR_THE_SERVER {
+        let is_ignored = signal == Signal::SIGHUP && nohup();
+        assert!(blocked.contains(&signal) || is_ignored, "{signal}");
+    }
+}
+
+/// Whether the tests were started with it.
+fn nohup() -> bool {
+    signals(Pid::this(), "SigIgn").contains(&Signal::SIGHUP)
+}
+
+/// What a service manager may send to every process of the server.
+const FOR_THE_SERVER: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
+
+models!(no_signal_is_too_early_for_a_worker);
+/// Whenever one is born, there is somebody who sends it all that is for the server, and no client
+/// notices.
+fn no_signal_is_too_early_for_a_worker(model: Model) {
+    let server = model.start(&["--workers", "4"]);
+    let address = server.address;
+    let clients = thread::spawn(move || flood(address, 300, 8));
+    while !clients.is_finished() {
+        for worker in server.workers() {
+            for signal in FOR_THE_SERVER {
+                // It may have ended since we looked.
+                let _ = kill(worker, signal);
+            }
+        }
+        if model.0 == "prefork" {
+            // Another one is born.
+            server.program.signal(Signal::SIGTTOU);
+            server.program.signal(Signal::SIGTTIN);
+        }
+    }
+    assert_eq!(clients.join().unwrap(), [""; 0]);
+    server.program.signal(Signal::SIGTERM);
+    let output = server.program.output();
+    assert_eq!(output.code, 0);
+    let mut failed = output.stderr;
+    failed.retain(|line| line.contains("failed"));
+    assert_eq!(failed, [""; 0]);
 }
 
 models!(
@@ -203,7 +254,7 @@ models!(
 fn a_worker_that_is_killed_costs_only_its_client(model: Model) {
     let mut server = model.start(&[]);
     let (mut other, _) = server.connect_and_see_worker();
-    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+    for signal in [Signal::SIGKILL, Signal::SIGALRM] {
         assert_kills_one(&mut server, signal);
         other.assert_echo(b"not disturbed");
     }
@@ -218,7 +269,7 @@ models!(
 );
 fn a_worker_that_is_killed_costs_all_clients_but_not_the_next(model: Model) {
     let mut server = model.start(&[]);
-    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+    for signal in [Signal::SIGKILL, Signal::SIGALRM] {
         let (mut other, _) = server.connect_and_see_worker();
         assert_kills_one(&mut server, signal);
         other.assert_is_cut_off();
