@@ -35,6 +35,7 @@ mod client;
 mod container;
 mod ending;
 mod errors;
+mod hangup;
 mod ipv6;
 mod limits;
 mod models;

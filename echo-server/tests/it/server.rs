@@ -118,6 +118,12 @@ impl Server {
     #[track_caller]
     pub(crate) fn of(mut program: Program) -> Self {
         let line = program.stdout.next();
+        Self::at(program, &line)
+    }
+
+    /// The server that has said so.
+    #[track_caller]
+    pub(crate) fn at(program: Program, line: &str) -> Self {
         let address = line.strip_prefix("listening on ");
         let address = address.and_then(|rest| rest.split_once(" (")?.0.parse().ok());
         let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
