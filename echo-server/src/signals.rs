@@ -1,4 +1,5 @@
-//! Which signals the supervisor takes, which of them its workers ignore, and what SIGHUP means.
+//! The signals that the supervisor takes, the signals that its workers ignore, and the meaning of
+//! SIGHUP.
 
 use std::ffi::c_int;
 use std::fs::File;
@@ -8,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::sys::signal::{SigSet, Signal};
 use reexec::ForkOptions;
 
-/// What the supervisor takes, besides SIGHUP.
+/// The signals that the supervisor takes, besides SIGHUP.
 const TAKEN: [Signal; 7] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -19,9 +20,9 @@ const TAKEN: [Signal; 7] = [
     Signal::SIGTTOU,
 ];
 
-/// What workers ignore, from birth on. A service manager sends a signal to every process of the
-/// server, but acting on it is up to the supervisor. QUIT is not among them, as it ends every session
-/// anyway; nor is KILL, which cannot be ignored: to end one worker, use that.
+/// The signals that workers ignore, from birth on. A service manager may send a signal to every process
+/// of the server, but only the supervisor acts on it. QUIT is missing, because it ends every session
+/// anyway. KILL still ends a single worker.
 pub(crate) const IGNORED_BY_WORKERS: [c_int; 7] = [
     libc::SIGTERM,
     libc::SIGINT,
@@ -32,7 +33,7 @@ pub(crate) const IGNORED_BY_WORKERS: [c_int; 7] = [
     libc::SIGTTOU,
 ];
 
-/// How to fork a worker, and what tries out in its place what a worker will find.
+/// The options for forking a worker, and the process that tries out the sandbox.
 pub(crate) fn of_a_worker() -> ForkOptions {
     let mut options = ForkOptions::new();
     options.new_process_group();
@@ -42,19 +43,20 @@ pub(crate) fn of_a_worker() -> ForkOptions {
     options
 }
 
-/// What SIGHUP does. Decided at the start: after a hang-up there is no terminal left to look for.
+/// The meaning of SIGHUP. It is decided at the start, because after a hang-up the process has no
+/// terminal any more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hangup {
-    /// Nothing, as our launcher wants it: nohup(1).
+    /// Our launcher ignores it, as nohup(1) does, and so do we.
     Ignored,
-    /// The terminal that we were started from is gone: no new clients.
+    /// Our terminal is gone. We stop as by TERM.
     Stops,
-    /// Without a terminal, somebody takes us for a server that reloads something.
+    /// We have no terminal. The sender expects us to reload something, so the log says that we do not.
     Logged,
 }
 
 impl Hangup {
-    /// To be called when every signal is unblocked.
+    /// Decides. Must be called after [`reexec::clean_start`], which unblocks every signal.
     pub(crate) fn at_start() -> io::Result<Self> {
         if reexec::signal::is_ignored(libc::SIGHUP)? {
             return Ok(Self::Ignored);
@@ -62,13 +64,13 @@ impl Hangup {
         if has_terminal() {
             return Ok(Self::Stops);
         }
-        // It must not end us before there is a supervisor to log it.
+        // Until the supervisor can log it, it must not end us.
         SigSet::from(Signal::SIGHUP).thread_block()?;
         Ok(Self::Logged)
     }
 
-    /// In a copy of the supervisor that is about to execute the next server: lets that find SIGHUP as
-    /// we found it.
+    /// Ignores SIGHUP again in a copy of the supervisor that is about to execute the next server, if
+    /// we found it ignored. The fork has reset it.
     pub(crate) fn pass_on(self) -> io::Result<()> {
         match self {
             Self::Ignored => reexec::signal::ignore(libc::SIGHUP),
@@ -76,8 +78,8 @@ impl Hangup {
         }
     }
 
-    /// What the supervisor blocks, and reads from its signalfd. Not a SIGHUP that is ignored: while
-    /// blocked, that would be kept for us all the same.
+    /// The signals that the supervisor blocks, and reads from its signalfd. An ignored SIGHUP must not
+    /// be blocked: the kernel would keep it for us.
     pub(crate) fn taken(self) -> SigSet {
         let mut taken = SigSet::from_iter(TAKEN);
         if self != Self::Ignored {

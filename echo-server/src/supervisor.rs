@@ -234,7 +234,8 @@ impl Supervisor {
                     self.was_told_to_stop = true;
                     self.stop();
                 }
-                // Never a second TERM: the kernel and the shell each send one when a terminal goes.
+                // It never counts as a second TERM: when a terminal goes, the kernel and the shell each
+                // send one.
                 Ok(Signal::SIGHUP) if self.hangup == Hangup::Stops => self.stop(),
                 Ok(Signal::SIGHUP) => log(format_args!(
                     "HUP ignored: there is nothing to reload; USR2 upgrades"
@@ -253,8 +254,8 @@ impl Supervisor {
         Ok(Request::GoOn)
     }
 
-    /// No new clients, for good. Where another server has taken over, there are none already: a manager
-    /// that stops both servers is no reason to cut off the sessions here.
+    /// Stops accepting, for good. After an upgrade we have stopped already, and only log the signal: a
+    /// manager may stop both servers at once, and our sessions may still finish.
     fn stop(&mut self) {
         if self.is_draining() {
             let left = sessions(self.unfinished());

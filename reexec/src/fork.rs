@@ -13,7 +13,7 @@ use crate::handle::PendingHandle;
 use crate::layout::Pipes;
 use crate::{Child, EXIT_SETUP_FAILED, descriptors, sys, threads};
 
-/// What a forked copy is to differ in from one that [`fork`] makes.
+/// A builder for a [`fork`] into a process group of its own, or with ignored signals.
 ///
 /// ```
 /// use reexec::{Fork, ForkOptions, exit_now};
