@@ -13,11 +13,12 @@ use crate::log::Level;
 /// The first line on stdout says where it listens; events go to stderr, one a line. A listener
 /// that a service manager hands over (LISTEN_FDS) is used instead of ADDRESS.
 ///
-/// Signals: TERM or INT: no new clients, sessions may finish; a second one, or QUIT: at once. HUP: as
-/// the first TERM if the server was started from a terminal, otherwise a line; nothing if it was
-/// ignored at the start (nohup). USR1: a line of figures. USR2: hands the listener to a new process of the program's file, and
-/// then as TERM. TTIN, TTOU: one worker more, or less, in the pool of prefork. Workers ignore all of
-/// these but QUIT, so they may be sent to every process of the server; KILL ends one worker.
+/// Signals: TERM or INT: no new clients, sessions may finish; a second one, or QUIT: at once. HUP: if
+/// the server was started from a terminal, as the first TERM; otherwise it is logged and ignored; if
+/// it was ignored at the start (nohup), it stays so. USR1: a line of figures. USR2: hands the listener
+/// to a new process of the program's file, and then as TERM. TTIN, TTOU: one worker more, or less, in
+/// the pool of prefork. Workers ignore all of these but QUIT, so they may be sent to every process of
+/// the server; KILL ends one worker.
 ///
 /// Exit codes: 0 every session finished, 1 some were cut off: at the deadline, by the second signal,
 /// or by the end of their process meanwhile; 2 usage, 69 cannot listen, or cannot have workers of

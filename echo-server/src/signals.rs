@@ -33,7 +33,8 @@ pub(crate) const IGNORED_BY_WORKERS: [c_int; 7] = [
     libc::SIGTTOU,
 ];
 
-/// The options for forking a worker, and the process that tries out the sandbox.
+/// The options for forking a worker, and the process that tries out the sandbox. Each has a process
+/// group of its own: QUIT from a terminal (Ctrl-\) is for the supervisor.
 pub(crate) fn of_a_worker() -> ForkOptions {
     let mut options = ForkOptions::new();
     options.new_process_group();
@@ -92,6 +93,8 @@ impl Hangup {
 /// Whether this process has a controlling terminal, which sends SIGHUP when it goes.
 fn has_terminal() -> bool {
     let mut options = File::options();
-    options.read(true).custom_flags(libc::O_NOCTTY);
+    options
+        .read(true)
+        .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
     options.open("/dev/tty").is_ok()
 }

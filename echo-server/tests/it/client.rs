@@ -486,6 +486,34 @@ fn ctrl_c_ends_both() {
     server.assert_no_worker_is_left();
 }
 
+/// As a terminal sends it when it goes, to the same group.
+#[test]
+fn a_hang_up_ends_both_but_not_under_nohup() {
+    let server = Server::start(&[]);
+    let start = |launcher: &str| {
+        let (reader, stdin) = io::pipe().unwrap();
+        let script = format!("exec {launcher} \"$0\" \"$1\" <\"$2\"");
+        let program = Program::start(&mut shell(&script, server.address, &path_of(&reader)));
+        let mut client = Piped { program, stdin };
+        client.stdin.write_all(b"hello\n").unwrap();
+        assert_eq!(client.program.stdout.next(), "hello");
+        killpg(client.program.pid(), Signal::SIGHUP).unwrap();
+        client
+    };
+    let client = start("env --default-signal=HUP");
+    let end = WaitStatus::Signaled(client.program.pid(), Signal::SIGHUP, false);
+    assert_eq!(client.program.end(), end);
+    drop(client);
+
+    let mut client = start("nohup");
+    client.stdin.write_all(b"not disturbed\n").unwrap();
+    assert_eq!(client.program.stdout.next(), "not disturbed");
+    let Piped { program, stdin } = client;
+    drop(stdin);
+    assert_eq!(program.exit_code(), 0);
+    server.assert_no_worker_is_left();
+}
+
 /// We could not wait for the child then.
 #[test]
 fn the_launcher_ignores_sigchld() {

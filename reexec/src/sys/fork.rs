@@ -69,17 +69,18 @@ fn forget_pending() {
 
 /// Resets to default what the parent had handled or ignored. Except `SIGPIPE`, which Rust programs
 /// ignore from birth, and so does this copy of one; those by which std tells of a stack overflow,
-/// which it will tell of in the copy, too; and the signals `ignored`, which the copy ignores. What has
-/// come of these and is held back is discarded by that.
+/// which it will tell of in the copy, too; and the signals `ignored`, which the copy ignores: one that
+/// is pending is discarded by that. After an error, the others are reset all the same.
 fn reset_dispositions(ignored: &[c_int]) -> io::Result<()> {
+    let mut result = Ok(());
     for signal in 1..=libc::SIGRTMAX() {
         if ignored.contains(&signal) {
-            set_disposition(signal, Disposition::Ignored)?;
+            result = result.and(set_disposition(signal, Disposition::Ignored));
         } else if ![libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS].contains(&signal) {
             set_default(signal);
         }
     }
-    Ok(())
+    result
 }
 
 /// Ends this process without running what the parent's code has registered for its own end.

@@ -40,7 +40,8 @@ pub(crate) enum SpawnError {
     Exec(io::Error),
 }
 
-/// Starts a process with default dispositions and no more than the given signals blocked, by `posix_spawn(3)`.
+/// Starts a process with default dispositions, and no signals blocked but those of the spec, by
+/// `posix_spawn(3)`.
 ///
 /// glibc and musl both implement it as `clone` with `CLONE_VM | CLONE_VFORK`: no page table is
 /// copied, so the time does not grow with the memory of the caller.

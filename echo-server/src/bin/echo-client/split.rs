@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 
 use nix::poll::PollTimeout;
-use reexec::Fork;
+use reexec::{Fork, ForkOptions};
 
 use crate::blocking::readable;
 use crate::failure::{EXIT_INCOMPLETE, Failure, cannot};
@@ -18,7 +18,7 @@ const SIZE: usize = 64 * 1024;
 
 pub(crate) fn run(connection: &TcpStream, input: Input, screen: Screen) -> Result<(), Failure> {
     let (reports, to_parent) = io::pipe().map_err(cannot("make a pipe"))?;
-    match reexec::fork().map_err(cannot("make a process that sends"))? {
+    match fork().map_err(cannot("make a process that sends"))? {
         Fork::Child => {
             drop(reports); // the parent's end
             send(connection, input, to_parent, &screen)
@@ -28,6 +28,15 @@ pub(crate) fn run(connection: &TcpStream, input: Input, screen: Screen) -> Resul
             receive(connection, Sender::new(child, reports), screen)
         }
     }
+}
+
+/// Under nohup(1), a hang-up must not end one of the two processes, and so the session.
+fn fork() -> io::Result<Fork> {
+    let mut options = ForkOptions::new();
+    if reexec::signal::is_ignored(libc::SIGHUP)? {
+        options.ignore_signal(libc::SIGHUP);
+    }
+    options.fork()
 }
 
 /// The child: sends the input and ends the stream, and tells the parent how far it is.
