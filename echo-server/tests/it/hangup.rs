@@ -1,7 +1,8 @@
 //! SIGHUP: of a terminal that goes, of somebody who takes the server for one that reloads
 //! something, and under nohup.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::iter;
 use std::net::TcpStream;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
@@ -118,6 +119,36 @@ fn without_a_terminal_it_is_a_line_in_the_log(model: Model) {
     server.server.program.stderr.next_with("no new clients");
     assert!(client.session(b"the end").unwrap() == b"the end");
     assert_eq!(server.server.program.exit_code(), 0);
+}
+
+models!(
+    without_a_terminal_it_may_come_during_the_start,
+    fork,
+    reexec
+);
+/// These models have no children before the first client, but the process that tries out the sandbox.
+fn without_a_terminal_it_may_come_during_the_start(model: Model) {
+    let launcher = [&["setsid", "--wait"], &ORDINARY[..]].concat();
+    let start = || {
+        let program = Program::start(&mut model.command(&launcher, &[]));
+        let pid = program.child();
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let is_starting = || !signals(pid, "SigBlk").contains(&Signal::SIGTERM);
+        while is_starting() {
+            if fs::read_to_string(&children).is_ok_and(|text| !text.is_empty()) {
+                return Some((program, pid));
+            }
+        }
+        None // that process has come and gone while we were not looking
+    };
+    for _ in 0..3 {
+        let mut starts = iter::repeat_with(start).take(200);
+        let (mut program, pid) = starts.find_map(|seen| seen).unwrap();
+        kill(pid, Signal::SIGHUP).unwrap();
+        assert_eq!(program.stderr.next_with("HUP"), LINE);
+        let line = program.stdout.next();
+        Server::at(program, &line).assert_serves();
+    }
 }
 
 models!(the_end_of_the_terminal_lets_sessions_finish);
