@@ -46,7 +46,8 @@ pub fn command(name: &str) -> Command {
 ///
 /// The child executes this program's own file once more and runs the registered function instead
 /// of the rest of `main`. It starts with an empty signal mask and default dispositions (but for
-/// `SIGPIPE`, which every Rust program ignores, and [`Command::ignore_signal`]), and ends when this process ends.
+/// `SIGPIPE`, which every Rust program ignores, and for [`Command::ignore_signal`]), and ends when
+/// this process ends.
 ///
 /// A command may be spawned repeatedly. Descriptors are the exception: each is handed over by the
 /// first spawn that succeeds, and this process keeps no copy, so that an end of file arrives when
