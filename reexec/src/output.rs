@@ -193,11 +193,9 @@ impl Stream {
             return Ok(());
         };
         let mut buffer = [0; 16 * 1024];
-        match source.read(&mut buffer) {
-            Ok(0) => self.source = None,
-            Ok(length) => self.bytes.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match sys::retry(|| source.read(&mut buffer))? {
+            0 => self.source = None,
+            length => self.bytes.extend_from_slice(&buffer[..length]),
         }
         Ok(())
     }

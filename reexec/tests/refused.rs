@@ -1505,6 +1505,8 @@ const WAYS_TO_WATCH: [fn(Child); 3] = [
     |child| {
         let pid = child.id();
         child.detach().unwrap();
+        thread::sleep(LIFE / 4);
+        assert!(!is_gone(pid), "it has been looked at, and goes on");
         while !is_gone(pid) {
             thread::sleep(LIFE / 8);
         }
