@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::background::END_GRACE;
 use crate::readiness::wait_readable;
-use crate::{Child, Error};
+use crate::{Child, Error, sys};
 
 /// Why the output of a child could not be collected whole, and what there is of it.
 ///
