@@ -19,12 +19,12 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::WaitStatus;
-use nix::unistd::{Pid, getpgrp};
+use nix::unistd::{Pid, getpgid, getpgrp, setsid};
 use reexec::{Fork, ForkOptions, Stdio, fork};
 use support::{
-    Running, Skipped, children, descriptors, is_gone, is_zombie, needs, program, reap,
+    Running, Skipped, children, children_of, descriptors, is_gone, is_zombie, needs, program, reap,
     run_under_fire, signals, stat, stdout_of, until_stdin_ends, wait_until, without_proc,
 };
 
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
             fork_beside_a_sibling,
             fork_a_copy_that_holds_a_lifeline,
             fork_with_options,
+            fork_out_of_a_group,
             fork_ignoring_copies_under_fire,
             fork_ordinary_copies_under_fire,
         ],
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
             what_other_writers_had_buffered_is_written_twice,
             a_copy_has_no_blocked_signals_and_no_handlers,
             a_copy_ignores_what_its_options_say_and_nothing_else,
+            what_came_to_its_parents_group_does_nothing_to_a_copy,
             no_signal_is_too_early_for_a_copy_that_ignores_it,
             other_copies_are_ended_by_it,
             signals_that_cannot_be_ignored_are_refused,
@@ -293,6 +295,46 @@ fn fork_with_options() {
             assert!(child.wait().unwrap().success());
             assert!(!reexec::signal::is_ignored(libc::SIGTERM).unwrap());
         }
+    }
+}
+
+/// 1. The copy is born into its parent's group.
+/// 2. A signal comes to the group.
+/// 3. The copy leaves the group, and lets signals through.
+///
+/// strace makes the time between the first step and the last one long.
+fn what_came_to_its_parents_group_does_nothing_to_a_copy() -> Result<(), Skipped> {
+    let late = "inject=setpgid:delay_enter=500000";
+    let options = ["strace", "-f", "-qq", "-e", "trace=setpgid", "-e", late];
+    needs(&[&options[..], &["true"]].concat())?;
+    let program = program("fork_out_of_a_group");
+    let mut strace = process::Command::new(options[0]);
+    strace.args(&options[1..]).stderr(process::Stdio::null());
+    strace.arg(program.get_program()).args(program.get_args());
+    let mut strace = Running::start(&mut strace);
+    assert_eq!(strace.line(), "ready");
+    let [parent] = children_of(strace.id())[..] else {
+        panic!("{:?}", children_of(strace.id()));
+    };
+    wait_until("there is a copy", || !children_of(parent).is_empty());
+    let parent = Pid::from_raw(parent as i32);
+    let copy = Pid::from_raw(children_of(parent.as_raw() as u32)[0] as i32);
+    if getpgid(Some(copy)).unwrap() != parent {
+        return Err(Skipped::because("half a second was too little to see it"));
+    }
+    killpg(parent, Signal::SIGTERM).unwrap();
+    assert_eq!(strace.line(), "exit status: 7");
+    strace.wait();
+    Ok(())
+}
+
+fn fork_out_of_a_group() {
+    setsid().unwrap(); // not that of strace
+    reexec::signal::note(libc::SIGTERM).unwrap();
+    println!("ready");
+    match ForkOptions::new().new_process_group().fork().unwrap() {
+        Fork::Child => reexec::exit_now(7),
+        Fork::Parent(copy) => println!("{}", copy.wait().unwrap()),
     }
 }
 
