@@ -51,7 +51,14 @@ use support::{
 /// a line, and does not run these tests, in which it would start children like itself.
 const PROBED: &str = "PROBED";
 
+/// Set for a child that does not come to `init`: it ends, and leaves a process that holds what it held.
+const LEAVES: &str = "LEAVES";
+
 fn main() -> ExitCode {
+    if env::var_os(LEAVES).is_some() {
+        leave_holder();
+        return ExitCode::from(3);
+    }
     reexec::register("childProcess", || {
         until_stdin_ends();
         println!("the entry");
@@ -119,6 +126,7 @@ fn main() -> ExitCode {
             the_end_of_a_child_is_noticed_while_its_copy_holds_the_pipe,
             to_wait_without_a_pidfd_takes_no_processor_time,
             a_stream_that_is_held_is_noticed_without_a_pidfd,
+            a_child_that_ends_early_is_noticed_without_a_pidfd,
         ],
     )
 }
@@ -1552,6 +1560,28 @@ fn a_stream_that_is_held_is_noticed_without_a_pidfd() -> Result<(), Skipped> {
     drop(gate);
     let holder = String::from_utf8(error.stdout).unwrap();
     reap(holder.trim().parse().unwrap());
+    Ok(())
+}
+
+/// The channel of the child does not end, and there is no pidfd either.
+fn a_child_that_ends_early_is_noticed_without_a_pidfd() -> Result<(), Skipped> {
+    needs_filters()?;
+    let (stdin, gate) = io::pipe().unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    let error = refusing(&["pidfd_open"], libc::EPERM, || {
+        let mut command = reexec::command("childProcess");
+        command.env(LEAVES, "").stdin(stdin).stdout(writer);
+        command.ready_timeout(LIMIT).spawn().unwrap_err()
+    });
+    let Stage::BeforeInit {
+        status: Some(status),
+    } = error.stage()
+    else {
+        panic!("{error:?}");
+    };
+    assert_eq!(status.code(), Some(3));
+    drop(gate);
+    reap(read_all(reader).trim().parse().unwrap());
     Ok(())
 }
 
