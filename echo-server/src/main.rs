@@ -137,24 +137,38 @@ fn serve(
             Box::new(Pool::new(listener, options)?)
         }
     };
-    let supervisor = Supervisor::new(model, dispatch, program, options.drain_timeout(), hangup)
-        .map_err(cannot("get ready for signals and the ends of workers"))?;
+    // A server that has taken over once is in the same position as the one before it: whoever has
+    // not lost that one will not lose the next.
+    let upgrade_anyway = options.upgrade_anyway || predecessor.is_some();
+    let supervisor = Supervisor::new(
+        model,
+        dispatch,
+        program,
+        options.drain_timeout(),
+        upgrade_anyway,
+        hangup,
+    )
+    .map_err(cannot("get ready for signals and the ends of workers"))?;
     announce(&format!(
         "listening on {address} ({model}, pid {})",
         process::id()
     ))?;
-    service_manager::tell(&[NotifyState::Ready]);
-    if let Some(predecessor) = predecessor {
-        predecessor
-            .tell()
-            .map_err(cannot("take the place of the server before this one"))?;
-    }
-
-    match supervisor.run()? {
-        Role::Worker(job) => end_forked(models::work(job, options, &sandbox)),
-        Role::Successor(handover) => {
-            end_forked(hangup.pass_on().and_then(|()| Err(handover.execute())))
+    let predecessor = match predecessor {
+        // It tells the service manager.
+        Some(predecessor) => Some(
+            predecessor
+                .take_over()
+                .map_err(cannot("take the place of the server before this one"))?,
+        ),
+        None => {
+            service_manager::tell(&[NotifyState::Ready]);
+            None
         }
+    };
+
+    match supervisor.run(predecessor)? {
+        Role::Worker(job) => end_forked(models::work(job, options, &sandbox)),
+        Role::Guardian(handover) => end_forked(handover.guard(|| hangup.pass_on())),
         Role::Supervisor { drained: true } => {}
         Role::Supervisor { drained: false } => return Ok(ExitCode::from(EXIT_CUT_OFF)),
     }

@@ -77,6 +77,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 
+    /// Obey USR2 also where the parent waits for this one process, and so would lose the new server:
+    /// runsv, s6-supervise, supervisord, tini and the like
+    #[arg(long)]
+    pub(crate) upgrade_anyway: bool,
+
     /// No lines about events
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,

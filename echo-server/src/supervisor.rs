@@ -3,6 +3,7 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process;
 use std::time::{Duration, Instant};
@@ -18,14 +19,14 @@ use crate::dispatch::{Dispatch, Ended, Job, Watch, Workers};
 use crate::log::{failure, log};
 use crate::service_manager;
 use crate::signals::Hangup;
-use crate::upgrade::{Handover, News, Program, Successor};
+use crate::upgrade::{self, Handover, News, Program, Successor};
 
 /// Which process comes out of [`Supervisor::run`], and with what.
 pub(crate) enum Role {
     /// A new process, which has nothing of the supervisor's but this.
     Worker(Job),
-    /// A new process, to become the server that takes our place.
-    Successor(Handover),
+    /// A new process, to start the server that takes our place.
+    Guardian(Handover),
     /// The main process, at its end. Whether every session came to its own end.
     Supervisor { drained: bool },
 }
@@ -43,8 +44,13 @@ pub(crate) struct Supervisor {
     hangup: Hangup,
     /// An error if it cannot be found, which is nobody's concern before USR2.
     program: io::Result<Program>,
+    /// Whether USR2 is obeyed although our parent would lose the new server.
+    upgrade_anyway: bool,
     /// From USR2 on.
     successor: Option<Successor>,
+    /// The server that we have replaced, until it has ended: readable then. We do not end before it:
+    /// a service manager that sees the end of its main process kills the sessions of all others.
+    predecessor: Option<UnixStream>,
     drain_timeout: Option<Duration>,
     /// Whether TERM or INT has come: the next one ends every session.
     was_told_to_stop: bool,
@@ -62,8 +68,7 @@ struct Ready {
     signal: bool,
     worker: bool,
     successor: bool,
-    /// As its handle says.
-    successor_has_ended: bool,
+    predecessor: bool,
     client: bool,
 }
 
@@ -80,6 +85,7 @@ impl Supervisor {
         dispatch: Box<dyn Dispatch>,
         program: io::Result<Program>,
         drain_timeout: Option<Duration>,
+        upgrade_anyway: bool,
         hangup: Hangup,
     ) -> io::Result<Self> {
         let signals = hangup.taken();
@@ -98,7 +104,9 @@ impl Supervisor {
             signals: SignalFd::with_flags(&signals, flags)?,
             hangup,
             program,
+            upgrade_anyway,
             successor: None,
+            predecessor: None,
             drain_timeout,
             was_told_to_stop: false,
             cut_off: false,
@@ -109,10 +117,12 @@ impl Supervisor {
     }
 
     /// Serves until a signal comes and the last session has ended. Returns once in the main
-    /// process, and once in each process that it forks.
-    pub(crate) fn run(mut self) -> io::Result<Role> {
+    /// process, and once in each process that it forks. `predecessor` is readable when the server
+    /// that we have replaced, if any, has ended.
+    pub(crate) fn run(mut self, predecessor: Option<UnixStream>) -> io::Result<Role> {
+        self.predecessor = predecessor;
         loop {
-            if self.is_draining() && self.workers.is_empty() && !self.dispatch.has_waiting() {
+            if self.is_finished() {
                 let drained = !self.cut_off;
                 return Ok(Role::Supervisor { drained });
             }
@@ -123,12 +133,15 @@ impl Supervisor {
             // ends are collected before signals are read, and judged after that.
             let ended = if ready.worker { self.reap()? } else { vec![] };
             if ready.successor {
-                self.hear_from_successor(ready.successor_has_ended);
+                self.hear_from_successor();
+            }
+            if ready.predecessor {
+                self.predecessor = None;
             }
             let request = self.take_signals(ready.signal || ready.worker)?;
             if let Request::Fork(handover) = request {
                 self.leave();
-                return Ok(Role::Successor(handover));
+                return Ok(Role::Guardian(handover));
             }
             let is_ending = matches!(request, Request::EndNow);
             self.judge(&ended, is_ending || self.is_draining());
@@ -155,9 +168,10 @@ impl Supervisor {
             signals,
             program,
             successor,
+            predecessor,
             ..
         } = self;
-        drop((workers, signals, successor.map(Successor::kill)));
+        drop((workers, signals, successor, predecessor));
         dispatch.leave();
         mem::forget(program);
     }
@@ -165,7 +179,7 @@ impl Supervisor {
     /// Sleeps until there is something to do.
     fn wait(&mut self) -> io::Result<Ready> {
         let successor = self.successor.as_ref();
-        let [end, news] = successor.map_or([None, None], Successor::watched);
+        let [reports, stream] = successor.map_or([None, None], Successor::watched);
         let mut until = self
             .deadline
             .into_iter()
@@ -180,16 +194,17 @@ impl Supervisor {
         let watched = [
             Some(self.signals.as_fd()),
             Some(self.workers.as_fd()),
-            end,
-            news,
+            reports,
+            stream,
+            self.predecessor.as_ref().map(AsFd::as_fd),
             client,
         ];
-        let [signal, worker, end, news, client] = poll_readable(watched, until)?;
+        let [signal, worker, reports, stream, predecessor, client] = poll_readable(watched, until)?;
         Ok(Ready {
             signal,
             worker,
-            successor: end || news || successor.is_some_and(Successor::is_due),
-            successor_has_ended: end,
+            successor: reports || stream || successor.is_some_and(Successor::is_due),
+            predecessor,
             client,
         })
     }
@@ -266,7 +281,7 @@ impl Supervisor {
         }
         service_manager::tell(&[NotifyState::Stopping]);
         if let Some(successor) = self.successor.take() {
-            successor.kill();
+            successor.give_up();
         }
         if let Some(listener) = self.dispatch.take_listener() {
             listener.end();
@@ -277,13 +292,24 @@ impl Supervisor {
     fn drain(&mut self, why: &str) {
         let left = self.unfinished();
         log(format_args!("{why}; {} left to finish", sessions(left)));
+        if self.predecessor.is_some() {
+            log(format_args!(
+                "waiting for the server before this one to finish its sessions"
+            ));
+        }
         self.deadline = self
             .drain_timeout
             .and_then(|time| Instant::now().checked_add(time));
     }
 
-    /// `Some` in the new process that is to become the next server.
+    /// `Some` in the new process that is to start the next server.
     fn begin_upgrade(&mut self) -> Option<Handover> {
+        let Some(listener) = self.dispatch.listener() else {
+            log(format_args!(
+                "no upgrade any more: there is no listener to hand over"
+            ));
+            return None;
+        };
         if self.successor.is_some() {
             log(format_args!("an upgrade is going on already"));
             return None;
@@ -294,12 +320,16 @@ impl Supervisor {
             ));
             return None;
         }
-        let Some(listener) = self.dispatch.listener() else {
+        // Looked at now: a parent can end, and another one adopt us.
+        if let Some(obstacle) = upgrade::obstacle()
+            && !self.upgrade_anyway
+        {
             log(format_args!(
-                "no upgrade any more: there is no listener to hand over"
+                "no upgrade: {obstacle}; start another server and then stop this one, or have the \
+                 parent restart it; --upgrade-anyway overrides this; still serving"
             ));
             return None;
-        };
+        }
         let program = match &self.program {
             Ok(program) => program,
             Err(error) => {
@@ -309,42 +339,40 @@ impl Supervisor {
         };
         match Successor::fork(listener, program) {
             Ok(Ok(handover)) => return Some(handover),
-            Ok(Err(successor)) => {
-                log(format_args!(
-                    "starting {program} as process {}",
-                    successor.id()
-                ));
-                self.successor = Some(successor);
-            }
+            Ok(Err(successor)) => self.successor = Some(successor),
             Err(error) => log(format_args!("cannot upgrade: {error}; still serving")),
         }
         None
     }
 
     /// Our place is taken only by a server that is known to serve.
-    fn hear_from_successor(&mut self, seems_to_have_ended: bool) {
+    fn hear_from_successor(&mut self) {
         let Some(successor) = &mut self.successor else {
             return;
         };
-        match successor.news(seems_to_have_ended) {
+        match successor.news() {
             News::None => {}
-            News::Ready => {
-                let id = successor.id();
+            News::Started(id) => {
+                if let Ok(program) = &self.program {
+                    log(format_args!("starting {program} as process {id}"));
+                }
+            }
+            News::TakenOver(id) => {
                 service_manager::tell(&[NotifyState::MainPid(id)]);
                 // Not ended: it is the successor's as well.
                 drop(self.dispatch.take_listener());
                 self.drain(&format!("process {id} has taken over"));
             }
             News::Failed(reason) => {
+                if let Some(successor) = self.successor.take() {
+                    successor.give_up();
+                }
                 failure(format_args!(
                     "the upgrade has failed: {reason}; still serving"
                 ));
-                if let Some(successor) = self.successor.take() {
-                    successor.kill();
-                }
             }
-            News::Ended(what) => {
-                failure(format_args!("the server that has taken over {what}"));
+            News::Ended => {
+                failure(format_args!("the server that has taken over has ended"));
                 self.successor = None;
             }
         }
@@ -364,8 +392,11 @@ impl Supervisor {
     /// The workers are killed and reaped when we are dropped; so is, here, a new server that has not
     /// taken over. It would find us gone, and serve.
     fn cut_off_the_rest(&mut self) -> Role {
-        if let Some(successor) = self.successor.take_if(|successor| !successor.serves()) {
-            successor.kill();
+        if let Some(successor) = self
+            .successor
+            .take_if(|successor| !successor.has_taken_over())
+        {
+            successor.give_up();
         }
         let left = self.unfinished();
         if left > 0 {
@@ -380,6 +411,13 @@ impl Supervisor {
     fn unfinished(&self) -> u64 {
         let active = self.dispatch.counts(&self.workers).active;
         active.saturating_add(self.dispatch.has_waiting().into())
+    }
+
+    fn is_finished(&self) -> bool {
+        self.is_draining()
+            && self.workers.is_empty()
+            && !self.dispatch.has_waiting()
+            && self.predecessor.is_none()
     }
 
     fn is_draining(&self) -> bool {

@@ -2,9 +2,6 @@
 
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
-use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::models::{command, in_every_model, served};
 use crate::processes::{Program, assert_zombie, processes, stat, state, until};
-use crate::server::{BINARY, Server, is_root};
+use crate::server::{Server, is_root};
 
 /// A server in a process namespace of its own.
 struct Container {
@@ -116,27 +113,70 @@ fn its_number_is_1() {
     });
 }
 
-/// Whoever is outside has the number 0 inside: who has made a socket, and our parent. With the
-/// variable left from further up, that looked like a server that we are to replace.
+/// The new server would be adopted by process 1 of the container.
 #[test]
-fn a_socket_from_outside_is_no_predecessors() {
+fn a_parent_outside_would_lose_it() {
+    in_a_container(&[], |container, model| {
+        let start = |options: &[&str]| {
+            let server = command(model, options);
+            let mut inside = nsenter(container.init);
+            inside.arg(server.get_program()).args(server.get_args());
+            let server = Server::run(&mut inside);
+            let pid = server.program.child();
+            (server, pid)
+        };
+        let (mut server, pid) = start(&[]);
+        kill(pid, Signal::SIGUSR2).unwrap();
+        let line = server.program.stderr.next_with("no upgrade: ");
+        assert!(
+            line.contains("our parent is outside this container"),
+            "{line}"
+        );
+        server.assert_serves();
+
+        let (mut server, pid) = start(&["--upgrade-anyway"]);
+        kill(pid, Signal::SIGUSR2).unwrap();
+        server.program.stderr.next_with("has taken over");
+        server.assert_serves();
+    });
+}
+
+/// Process 1 that is no service manager may end the container with the process that it waits for.
+#[test]
+fn process_1_would_lose_it() {
     if !containers_work() {
         return;
     }
-    let (mut ours, servers) = UnixStream::pair().unwrap();
-    let mut container = unshare();
-    container
-        .args([BINARY, "0"])
-        .env("ECHO_SERVER_PREDECESSOR", "own")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let program = Program::try_start_from(OwnedFd::from(servers), &mut container).unwrap();
-    // It tells a predecessor before it serves.
-    Server::of(program).assert_serves();
-    ours.set_nonblocking(true).unwrap();
-    let heard = ours.read(&mut [0]).map_err(|error| error.kind());
-    assert_ne!(heard, Ok(1), "it has told a stranger that it serves");
-    assert!(matches!(heard, Ok(0) | Err(io::ErrorKind::WouldBlock)));
+    in_every_model(|model| {
+        let start = |options: &[&str]| {
+            let server = command(model, options);
+            let mut container = unshare();
+            container.args(["sh", "-c", "\"$0\" \"$@\"; exit $?"]);
+            container.arg(server.get_program()).args(server.get_args());
+            container
+        };
+        let child = |server: &Server| {
+            let init = server.program.child();
+            until(
+                "the server",
+                || processes(|it| it.parent == init),
+                |all| all.len() == 1,
+            )[0]
+        };
+        let mut server = Server::run(&mut start(&[]));
+        kill(child(&server), Signal::SIGUSR2).unwrap();
+        let line = server.program.stderr.next_with("no upgrade: ");
+        assert!(line.contains("our parent, process 1 (sh)"), "{line}");
+        server.assert_serves();
+
+        // A manager is told of the new process, whatever its name.
+        let mut told = start(&[]);
+        let mut server = Server::run(told.env("NOTIFY_SOCKET", "/nonexistent/notify"));
+        let _session = served(&server);
+        kill(child(&server), Signal::SIGUSR2).unwrap();
+        server.program.stderr.next_with("has taken over");
+        server.assert_serves();
+    });
 }
 
 /// The sandbox is looked at in /proc, which may be missing, or be that of other processes.

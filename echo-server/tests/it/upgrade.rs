@@ -4,12 +4,14 @@
 
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::net::TcpStream;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -19,7 +21,9 @@ use nix::unistd::Pid;
 
 use crate::errors::strace_works;
 use crate::models::{command, in_every_model, served, start};
-use crate::processes::{number, reap, stat, state, until};
+use crate::processes::{
+    Program, Stat, assert_sleeps, assert_zombie, number, processes, reap, stat, state, until,
+};
 use crate::server::{BINARY, Model, Server, flood, is_root};
 use crate::shortage::assert_rest;
 
@@ -73,8 +77,8 @@ impl Drop for Versions {
     }
 }
 
-/// The server that has taken over. Dropped, it ends, and the workers with it. To be dropped after
-/// the server before it, whose child it may be: then it is ours.
+/// The server that has taken over, and that we have adopted. Dropped, it ends, and the workers with
+/// it.
 struct Successor(Pid);
 
 impl Successor {
@@ -90,13 +94,14 @@ impl Successor {
         let pid = number(pid.trim_end_matches(')'), "");
         let line = server.program.stderr.next_with("has taken over");
         assert!(line.contains(&format!(" {pid} ")), "{line}");
+        // It is the child of whoever had started the first server, so that one can wait for it.
+        assert_eq!(stat(pid).unwrap().parent, Pid::this());
         Self(pid)
     }
 
     /// Ends it as an operator does, when the one before it has ended.
     #[track_caller]
     fn terminate(self) {
-        assert_eq!(stat(self.0).unwrap().parent, Pid::this(), "an orphan");
         kill(self.0, Signal::SIGTERM).unwrap();
         assert_eq!(reap(self.0), WaitStatus::Exited(self.0, 0));
     }
@@ -240,24 +245,23 @@ fn without_proc_it_finds_its_file() {
     successor.terminate();
 }
 
-models!(without_pidfds_the_new_one_is_watched_at_rest);
-/// The handle of the new server is a pipe then, which ends when it executes its file: the old one
-/// would look at it again and again, without a pause, until its last session has ended.
-fn without_pidfds_the_new_one_is_watched_at_rest(model: Model) {
-    const STRACE: [&str; 8] = [
-        "strace",
-        "-Dfqq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=pidfd_open",
-        "-e",
-        "inject=pidfd_open:error=ENOSYS",
-    ];
+const WITHOUT_PIDFDS: [&str; 8] = [
+    "strace",
+    "-Dfqq",
+    "-o",
+    "/dev/null",
+    "-e",
+    "trace=pidfd_open",
+    "-e",
+    "inject=pidfd_open:error=ENOSYS",
+];
+
+models!(without_pidfds_the_new_one_takes_over);
+fn without_pidfds_the_new_one_takes_over(model: Model) {
     if !strace_works() {
         return;
     }
-    let mut server = model.start_by(&STRACE, &["--workers", "1"]);
+    let mut server = model.start_by(&WITHOUT_PIDFDS, &["--workers", "1"]);
     let mut session = served(&server);
     server.program.signal(Signal::SIGUSR2);
     let successor = Successor::of(&mut server);
@@ -265,11 +269,65 @@ fn without_pidfds_the_new_one_is_watched_at_rest(model: Model) {
     session.assert_echo(b"not disturbed");
 
     kill(successor.0, Signal::SIGKILL).unwrap();
-    let line = server.program.stderr.next_with("has taken over has ended");
-    assert!(line.ends_with("signal: 9 (SIGKILL)"), "{line}");
+    server.program.stderr.next_with("has taken over has ended");
     assert_rest(&[server.program.pid()]);
     drop(session);
     assert_eq!(server.program.exit_code(), 0);
+}
+
+/// The handle of the new process is a pipe then, which ends when it executes its file: the guardian
+/// would look at it again and again, without a pause, until it serves.
+#[test]
+fn without_pidfds_the_new_one_is_watched_at_rest() {
+    if !strace_works() {
+        return;
+    }
+    let versions = Versions::new();
+    versions.install_server("server");
+    let mut command = Command::new(WITHOUT_PIDFDS[0]);
+    command.args(&WITHOUT_PIDFDS[1..]);
+    let mut server = Server::run(command.arg(versions.path("server")).arg("0"));
+    let (guardian, hanging) = hang(&versions, &mut server);
+    assert_rest(&[server.program.pid(), guardian]);
+    kill(hanging, Signal::SIGKILL).unwrap();
+    let line = server.program.stderr.next_with("still serving");
+    assert!(line.contains("it has ended: signal: 9 (SIGKILL)"), "{line}");
+    server.assert_serves();
+}
+
+/// Asks for an upgrade to a version that does nothing. Returns its parent and itself.
+#[track_caller]
+fn hang(versions: &Versions, server: &mut Server) -> (Pid, Pid) {
+    versions.install_script("server", "exec sleep 100");
+    server.program.signal(Signal::SIGUSR2);
+    let line = server.program.stderr.next_with("starting ");
+    let (_, pid) = line.rsplit_once(' ').unwrap();
+    let hanging = number(pid, "");
+    let guardian = stat(hanging).unwrap().parent;
+    let named = |guardian: &Option<Stat>| {
+        guardian
+            .as_ref()
+            .is_some_and(|it| it.name == "echo-upgrade")
+    };
+    let guardian_stat = until("the guardian's name", || stat(guardian), named).unwrap();
+    assert_eq!(guardian_stat.parent, server.program.pid());
+    (guardian, hanging)
+}
+
+/// Asks for an upgrade, and stops the old server meanwhile: the new one cannot know whether it is to
+/// take over. Returns it.
+#[track_caller]
+fn upgrade_that_stands_still(versions: &Versions, server: &mut Server) -> Pid {
+    let old = server.program.pid();
+    let script = format!("kill -STOP {old}; exec {BINARY} \"$@\"");
+    versions.install_script("server", &script);
+    server.program.signal(Signal::SIGUSR2);
+    let line = server.program.stdout.next_with("listening on ");
+    let (_, pid) = line.rsplit_once("pid ").unwrap();
+    let new = number(pid.trim_end_matches(')'), "");
+    // It has nothing left to do but to wait for an answer.
+    assert_sleeps(new);
+    new
 }
 
 /// The old server goes on as if nothing had happened, and says why.
@@ -317,11 +375,7 @@ fn a_new_version_that_hangs_can_be_killed() {
     let versions = Versions::new();
     versions.install_server("server");
     let mut server = versions.start("server", "fork", &[]);
-    versions.install_script("server", "exec sleep 100");
-    server.program.signal(Signal::SIGUSR2);
-    let line = server.program.stderr.next_with("starting ");
-    let (_, pid) = line.rsplit_once(' ').unwrap();
-    let hanging = number(pid, "");
+    let (guardian, hanging) = hang(&versions, &mut server);
     server.program.signal(Signal::SIGUSR2);
     let line = server.program.stderr.next_with("upgrade");
     assert!(line.ends_with("an upgrade is going on already"), "{line}");
@@ -333,10 +387,148 @@ fn a_new_version_that_hangs_can_be_killed() {
         line.contains("it has ended: signal: 15 (SIGTERM)"),
         "{line}"
     );
-    assert_eq!(state(hanging), None);
+    assert_eq!([state(hanging), state(guardian)], [None; 2]);
     versions.install_server("server");
     server.program.signal(Signal::SIGUSR2);
     Successor::of(&mut server);
+}
+
+/// Nobody else would end the new one, and it would serve.
+#[test]
+fn the_end_of_the_old_one_during_an_upgrade_ends_the_new_one() {
+    in_every_model(|model| {
+        let versions = Versions::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &[]);
+        let (guardian, hanging) = hang(&versions, &mut server);
+        server.program.signal(Signal::SIGKILL);
+        assert_eq!(reap(guardian), WaitStatus::Exited(guardian, 0));
+        assert_eq!(state(hanging), None);
+    });
+}
+
+/// The new one would have lost its guardian, and the old one all knowledge of it.
+#[test]
+fn the_end_of_the_guardian_ends_the_new_one() {
+    in_every_model(|model| {
+        let versions = Versions::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &[]);
+        let (guardian, hanging) = hang(&versions, &mut server);
+        kill(guardian, Signal::SIGKILL).unwrap();
+        let line = server.program.stderr.next_with("still serving");
+        let reason = "the process that starts it has ended: signal: 9 (SIGKILL)";
+        assert!(line.contains(reason), "{line}");
+        let killed = WaitStatus::Signaled(hanging, Signal::SIGKILL, false);
+        assert_eq!(reap(hanging), killed);
+        assert_eq!(state(guardian), None);
+        server.assert_serves();
+    });
+}
+
+/// Clients wait for whoever will serve them.
+#[test]
+fn the_new_one_serves_nobody_before_it_takes_over() {
+    in_every_model(|model| {
+        let versions = Versions::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &["--workers", "1"]);
+        // The only worker of prefork would take the client.
+        let session = served(&server);
+        let new = Successor(upgrade_that_stands_still(&versions, &mut server));
+        let (mut client, workers) = (server.connect(), || processes(|it| it.parent == new.0));
+        if model == "prefork" {
+            client.assert_hears_nothing();
+        }
+        assert_eq!(workers(), []);
+        server.program.signal(Signal::SIGCONT);
+        server.program.stderr.next_with("has taken over");
+        client.assert_echo(b"patience");
+        drop((client, session));
+        assert_eq!(server.program.exit_code(), 0);
+        new.terminate();
+    });
+}
+
+/// It is taken as soon as it can be.
+#[test]
+fn term_to_the_new_one_before_it_takes_over_is_not_lost() {
+    in_every_model(|model| {
+        let versions = Versions::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &[]);
+        let new = Successor(upgrade_that_stands_still(&versions, &mut server));
+        kill(new.0, Signal::SIGTERM).unwrap();
+        server.program.signal(Signal::SIGCONT);
+        server.program.stderr.next_with("has taken over");
+        assert_eq!(server.program.exit_code(), 0);
+        assert_eq!(reap(new.0), WaitStatus::Exited(new.0, 0));
+        assert_refused(&server);
+    });
+}
+
+/// Only a server that is told to take over does.
+#[test]
+fn the_new_one_ends_if_nobody_tells_it_to_take_over() {
+    in_every_model(|model| {
+        let versions = Versions::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &[]);
+        let new = upgrade_that_stands_still(&versions, &mut server);
+        let guardian = stat(new).unwrap().parent;
+        // Otherwise it is the guardian that ends it.
+        kill(guardian, Signal::SIGKILL).unwrap();
+        assert_zombie(guardian);
+        assert_sleeps(new);
+        server.program.signal(Signal::SIGKILL);
+        let line = server.program.stderr.next_with("cannot take the place");
+        assert!(
+            line.ends_with("it has ended, or has given us up; it may still serve"),
+            "{line}"
+        );
+        assert_eq!(reap(new), WaitStatus::Exited(new, 70));
+    });
+}
+
+models!(the_new_one_ends_after_the_old_one);
+/// systemd kills whoever is left of the service when the main process has ended.
+fn the_new_one_ends_after_the_old_one(model: Model) {
+    let mut server = model.start(&[]);
+    let mut session = served(&server);
+    server.program.signal(Signal::SIGUSR2);
+    let successor = Successor::of(&mut server);
+    kill(successor.0, Signal::SIGTERM).unwrap();
+    server
+        .program
+        .stderr
+        .next_with("waiting for the server before this one");
+    assert_refused(&server);
+    session.assert_echo(b"not disturbed");
+    assert_rest(&[successor.0]);
+    assert!(session.session(b"the end").unwrap() == b"the end");
+    assert_eq!(server.program.exit_code(), 0);
+    assert_eq!(reap(successor.0), WaitStatus::Exited(successor.0, 0));
+}
+
+models!(the_first_term_after_an_upgrade_cuts_nobody_off);
+/// A service manager stops both servers, and the old one has not been asked to end before.
+fn the_first_term_after_an_upgrade_cuts_nobody_off(model: Model) {
+    let mut server = model.start(&[]);
+    let mut session = served(&server);
+    server.program.signal(Signal::SIGUSR2);
+    let successor = Successor::of(&mut server);
+    server.program.signal(Signal::SIGTERM);
+    let line = server
+        .program
+        .stderr
+        .next_with("no new clients already");
+    assert!(line.ends_with("1 session left to finish"), "{line}");
+    session.assert_echo(b"not disturbed");
+    server.program.signal(Signal::SIGTERM);
+    session.assert_is_cut_off();
+    assert_eq!(server.program.exit_code(), 1);
+    server.assert_serves();
+    successor.terminate();
 }
 
 #[test]
@@ -424,8 +616,7 @@ fn the_end_of_the_new_one_is_worth_a_line() {
     server.program.signal(Signal::SIGUSR2);
     let successor = Successor::of(&mut server);
     kill(successor.0, Signal::SIGKILL).unwrap();
-    let line = server.program.stderr.next_with("has taken over has ended");
-    assert!(line.ends_with("signal: 9 (SIGKILL)"), "{line}");
+    server.program.stderr.next_with("has taken over has ended");
     assert_refused(&server);
 }
 
@@ -436,7 +627,7 @@ fn an_ordinary_start_in_a_misleading_environment() {
     let predecessor = |value: &str| ("ECHO_SERVER_PREDECESSOR", value.to_owned());
     let environments = [
         vec![predecessor("own")],
-        vec![predecessor(&format!("{parent} own"))],
+        vec![predecessor(&format!("own:{parent}:1:1"))],
         vec![("LISTEN_FDS", "1".to_owned())],
         vec![
             ("LISTEN_FDS", "1".to_owned()),
@@ -463,6 +654,34 @@ fn an_ordinary_start_in_a_misleading_environment() {
             assert_eq!(server.program.exit_code(), 0, "{environment:?}");
         }
     });
+}
+
+/// Of the process and the stdin that the variable names, the server has one.
+#[test]
+fn a_variable_that_was_meant_for_another_process() {
+    let (mut ours, stdin) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let socket = fs::File::from(stdin.as_fd().try_clone_to_owned().unwrap());
+    let socket = socket.metadata().unwrap();
+    let (device, inode) = (socket.dev(), socket.ino());
+    for proof in [
+        format!("{}:{device}:{inode}", process::id()),
+        format!("$$:{device}:{}", inode + 1),
+        format!("$$:{}:{inode}", device + 1),
+        format!("$$:{device}:{inode}:"),
+    ] {
+        let script = format!("ECHO_SERVER_PREDECESSOR=own:{proof} exec \"$0\" 0");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &script, BINARY])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let stdin = stdin.as_fd().try_clone_to_owned().unwrap();
+        let server = Server::of(Program::try_start_from(stdin, &mut command).unwrap());
+        server.assert_serves();
+        let heard = ours.read(&mut [0]).unwrap_err();
+        assert_eq!(heard.kind(), io::ErrorKind::WouldBlock, "{proof}");
+    }
 }
 
 #[track_caller]
