@@ -20,7 +20,7 @@ struct Container {
 }
 
 /// What makes namespaces: root may, and perhaps others, as the root of one of users.
-fn unshare() -> Command {
+pub(crate) fn unshare() -> Command {
     let mut command = Command::new("unshare");
     if !is_root() {
         command.args(["--user", "--map-root-user"]);
@@ -39,7 +39,7 @@ fn nsenter(init: Pid) -> Command {
     command
 }
 
-fn containers_work() -> bool {
+pub(crate) fn containers_work() -> bool {
     let mut probe = unshare();
     probe
         .arg("true")

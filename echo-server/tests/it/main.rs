@@ -38,6 +38,7 @@ mod errors;
 mod hangup;
 mod ipv6;
 mod limits;
+mod managers;
 mod models;
 mod pool;
 mod sandbox;

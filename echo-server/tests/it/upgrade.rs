@@ -28,10 +28,10 @@ use crate::server::{BINARY, Model, Server, flood, is_root};
 use crate::shortage::assert_rest;
 
 /// A directory for files of the program, which goes when the test ends.
-struct Versions(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
-impl Versions {
-    fn new() -> Self {
+impl Directory {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("versions-{}-{number}", process::id());
@@ -40,14 +40,14 @@ impl Versions {
         Self(path)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// A new file, in one step in the place of what had the name. It is never open for writing in
     /// this process: a program that another test starts meanwhile would have it open, too, and
     /// nobody could execute it.
-    fn install(&self, name: &str, write: impl Fn(&mut Command) -> &mut Command) {
+    pub(crate) fn install(&self, name: &str, write: impl Fn(&mut Command) -> &mut Command) {
         let new = self.path("new");
         let status = write(Command::new("sh").arg("-c")).arg(&new).status();
         assert!(status.unwrap().success());
@@ -59,7 +59,7 @@ impl Versions {
         self.install(name, |sh| sh.args(["cp \"$0\" \"$1\"", BINARY]));
     }
 
-    fn install_script(&self, name: &str, script: &str) {
+    pub(crate) fn install_script(&self, name: &str, script: &str) {
         let text = format!("#!/bin/sh\n{script}\n");
         self.install(name, |sh| sh.args(["printf %s \"$0\" >\"$1\"", &text]));
     }
@@ -71,7 +71,7 @@ impl Versions {
     }
 }
 
-impl Drop for Versions {
+impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -129,7 +129,7 @@ impl Drop for Stop<'_> {
 #[test]
 fn nobody_is_refused_in_a_flood() {
     in_every_model(|model| {
-        let versions = Versions::new();
+        let versions = Directory::new();
         versions.install_server("server");
         let mut server = versions.start("server", model, &["--workers", "4"]);
         let address = server.address;
@@ -180,7 +180,7 @@ fn nobody_is_refused_in_a_flood() {
 fn a_symbolic_link_leads_to_the_next_version() {
     let path = env::var_os("PATH").unwrap_or_default();
     for is_in_path in [false, true] {
-        let versions = Versions::new();
+        let versions = Directory::new();
         versions.install_server("one");
         versions.install_server("two");
         symlink("one", versions.path("current")).unwrap();
@@ -282,7 +282,7 @@ fn without_pidfds_the_new_one_is_watched_at_rest() {
     if !strace_works() {
         return;
     }
-    let versions = Versions::new();
+    let versions = Directory::new();
     versions.install_server("server");
     let mut command = Command::new(WITHOUT_PIDFDS[0]);
     command.args(&WITHOUT_PIDFDS[1..]);
@@ -297,7 +297,7 @@ fn without_pidfds_the_new_one_is_watched_at_rest() {
 
 /// Asks for an upgrade to a version that does nothing. Returns its parent and itself.
 #[track_caller]
-fn hang(versions: &Versions, server: &mut Server) -> (Pid, Pid) {
+fn hang(versions: &Directory, server: &mut Server) -> (Pid, Pid) {
     versions.install_script("server", "exec sleep 100");
     server.program.signal(Signal::SIGUSR2);
     let line = server.program.stderr.next_with("starting ");
@@ -317,7 +317,7 @@ fn hang(versions: &Versions, server: &mut Server) -> (Pid, Pid) {
 /// Asks for an upgrade, and stops the old server meanwhile: the new one cannot know whether it is to
 /// take over. Returns it.
 #[track_caller]
-fn upgrade_that_stands_still(versions: &Versions, server: &mut Server) -> Pid {
+fn upgrade_that_stands_still(versions: &Directory, server: &mut Server) -> Pid {
     let old = server.program.pid();
     let script = format!("kill -STOP {old}; exec {BINARY} \"$@\"");
     versions.install_script("server", &script);
@@ -334,7 +334,7 @@ fn upgrade_that_stands_still(versions: &Versions, server: &mut Server) -> Pid {
 #[test]
 fn a_new_version_that_does_not_work_is_not_taken() {
     in_every_model(|model| {
-        let versions = Versions::new();
+        let versions = Directory::new();
         versions.install_server("server");
         let mut server = versions.start("server", model, &[]);
         let mut session = served(&server);
@@ -372,7 +372,7 @@ fn a_new_version_that_does_not_work_is_not_taken() {
 /// server that does.
 #[test]
 fn a_new_version_that_hangs_can_be_killed() {
-    let versions = Versions::new();
+    let versions = Directory::new();
     versions.install_server("server");
     let mut server = versions.start("server", "fork", &[]);
     let (guardian, hanging) = hang(&versions, &mut server);
@@ -397,7 +397,7 @@ fn a_new_version_that_hangs_can_be_killed() {
 #[test]
 fn the_end_of_the_old_one_during_an_upgrade_ends_the_new_one() {
     in_every_model(|model| {
-        let versions = Versions::new();
+        let versions = Directory::new();
         versions.install_server("server");
         let mut server = versions.start("server", model, &[]);
         let (guardian, hanging) = hang(&versions, &mut server);
@@ -411,7 +411,7 @@ fn the_end_of_the_old_one_during_an_upgrade_ends_the_new_one() {
 #[test]
 fn the_end_of_the_guardian_ends_the_new_one() {
     in_every_model(|model| {
-        let versions = Versions::new();
+        let versions = Directory::new();
         versions.install_server("server");
         let mut server = versions.start("server", model, &[]);
         let (guardian, hanging) = hang(&versions, &mut server);
@@ -430,7 +430,7 @@ fn the_end_of_the_guardian_ends_the_new_one() {
 #[test]
 fn the_new_one_serves_nobody_before_it_takes_over() {
     in_every_model(|model| {
-        let versions = Versions::new();
+        let versions = Directory::new();
         versions.install_server("server");
         let mut server = versions.start("server", model, &["--workers", "1"]);
         // The only worker of prefork would take the client.
@@ -454,7 +454,7 @@ fn the_new_one_serves_nobody_before_it_takes_over() {
 #[test]
 fn term_to_the_new_one_before_it_takes_over_is_not_lost() {
     in_every_model(|model| {
-        let versions = Versions::new();
+        let versions = Directory::new();
         versions.install_server("server");
         let mut server = versions.start("server", model, &[]);
         let new = Successor(upgrade_that_stands_still(&versions, &mut server));
@@ -471,7 +471,7 @@ fn term_to_the_new_one_before_it_takes_over_is_not_lost() {
 #[test]
 fn the_new_one_ends_if_nobody_tells_it_to_take_over() {
     in_every_model(|model| {
-        let versions = Versions::new();
+        let versions = Directory::new();
         versions.install_server("server");
         let mut server = versions.start("server", model, &[]);
         let new = upgrade_that_stands_still(&versions, &mut server);
@@ -534,7 +534,7 @@ fn the_first_term_after_an_upgrade_cuts_nobody_off(model: Model) {
 #[test]
 fn term_during_an_upgrade_ends_both() {
     in_every_model(|model| {
-        let versions = Versions::new();
+        let versions = Directory::new();
         versions.install_server("server");
         let mut server = versions.start("server", model, &[]);
         let session = served(&server);
@@ -554,7 +554,7 @@ fn term_during_an_upgrade_ends_both() {
 #[test]
 fn quit_during_an_upgrade_ends_both() {
     in_every_model(|model| {
-        let versions = Versions::new();
+        let versions = Directory::new();
         versions.install_server("server");
         let mut server = versions.start("server", model, &[]);
         versions.install_script("server", "exec sleep 100");
