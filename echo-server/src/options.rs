@@ -77,8 +77,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 
-    /// Obey USR2 also where the parent waits for this one process, and so would lose the new server:
-    /// runsv, s6-supervise, supervisord, tini and the like
+    /// Obey USR2 also where our parent would lose the new server: under runsv, s6-supervise,
+    /// supervisord, tini and the like, and under systemd without NOTIFY_SOCKET
     #[arg(long)]
     pub(crate) upgrade_anyway: bool,
 

@@ -119,7 +119,7 @@ impl Systemd {
     /// systemd sees it.
     #[track_caller]
     fn upgrade(&mut self) -> String {
-        self.systemctl("kill --kill-who=main --signal=USR2 echo.service");
+        self.systemctl("reload echo.service");
         let line = self.server.program.stderr.next_with("has taken over");
         let pid = line.split(' ').find(|word| word.parse::<u32>().is_ok());
         pid.unwrap().to_owned()
@@ -250,6 +250,7 @@ fn service(model: Model, options: &str, settings: &str) -> String {
         DefaultDependencies=no
         [Service]
         ExecStart={BINARY} 127.0.0.1:9190 --model {} {options}
+        ExecReload=/bin/kill -USR2 $MAINPID
         StandardOutput=file:/run/stdout
         StandardError=file:/run/stderr
         {settings}",
@@ -349,7 +350,7 @@ fn systemd_that_cannot_be_told() {
         return;
     };
     let before = systemd.show("MainPID");
-    systemd.systemctl("kill --kill-who=main --signal=USR2 echo.service");
+    systemd.systemctl("reload echo.service");
     let line = systemd.server.program.stderr.next_with("no upgrade: ");
     assert!(line.contains("our parent, process 1 (systemd)"), "{line}");
     systemd.served();

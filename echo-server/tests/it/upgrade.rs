@@ -518,10 +518,7 @@ fn the_first_term_after_an_upgrade_cuts_nobody_off(model: Model) {
     server.program.signal(Signal::SIGUSR2);
     let successor = Successor::of(&mut server);
     server.program.signal(Signal::SIGTERM);
-    let line = server
-        .program
-        .stderr
-        .next_with("no new clients already");
+    let line = server.program.stderr.next_with("no new clients already");
     assert!(line.ends_with("1 session left to finish"), "{line}");
     session.assert_echo(b"not disturbed");
     server.program.signal(Signal::SIGTERM);
