@@ -33,7 +33,6 @@ impl Handover {
     /// dead and reaped. Returns also in the new process, if that cannot execute the program, or not
     /// `prepare` for it.
     pub(crate) fn guard(self, prepare: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let reports = self.reports.try_clone()?;
         let ends = SigSet::from(Signal::SIGCHLD);
         let start = || {
             prctl::set_name(c"echo-upgrade").map_err(cannot("name this process"))?;
@@ -48,12 +47,8 @@ impl Handover {
         };
         match start() {
             Ok((_, Fork::Child)) => prepare().and_then(|()| Err(self.become_new_server())),
-            Ok((ends, Fork::Parent(child))) => {
-                // The new server's end must be seen by the old one, so only it may have these.
-                drop(self);
-                watch(&child, &ends, &reports)
-            }
-            Err(error) => reports.send(&Report::Failed(error.to_string())),
+            Ok((ends, Fork::Parent(child))) => watch(&child, &ends, &self.reports),
+            Err(error) => self.reports.send(&Report::Failed(error.to_string())),
         }
     }
 
@@ -144,10 +139,6 @@ impl ReportSender {
         send(self.0.as_raw_fd(), text.as_bytes(), MsgFlags::MSG_NOSIGNAL)
             .map(drop)
             .map_err(cannot("report to the server"))
-    }
-
-    fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self(self.0.try_clone()?))
     }
 }
 

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::container::{containers_work, unshare};
 use crate::models::served;
-use crate::processes::{Program, processes, until};
+use crate::processes::{Program, processes, stat, until};
 use crate::server::{BINARY, Client, Model, Server, is_root};
 use crate::upgrade::Directory;
 
@@ -413,18 +413,9 @@ fn an_upgrade_is_refused_under(name: &str, fault: &Fault) {
         println!("skipped: needs namespaces and {name}");
         return;
     }
-    let child_of_manager = |server: &Server| {
-        let is_inside = |pid: &Pid| namespace(*pid) == namespace(server.program.child());
-        let find = || {
-            let mut all = processes(|it| it.name == "echo-server");
-            all.retain(is_inside);
-            all
-        };
-        until("the server", find, |all| all.len() == 1)[0]
-    };
     let directory = Directory::new();
     let mut server = Server::run(&mut under(name, &directory, ""));
-    kill(child_of_manager(&server), Signal::SIGUSR2).unwrap();
+    kill(inside(&server), Signal::SIGUSR2).unwrap();
     let line = server.program.stderr.next_with("no upgrade: ");
     assert!(line.contains(&format!(" ({name})")), "{line}");
     assert!(
@@ -436,7 +427,7 @@ fn an_upgrade_is_refused_under(name: &str, fault: &Fault) {
 
     let directory = Directory::new();
     let mut server = Server::run(&mut under(name, &directory, "--upgrade-anyway"));
-    kill(child_of_manager(&server), Signal::SIGUSR2).unwrap();
+    kill(inside(&server), Signal::SIGUSR2).unwrap();
     server.program.stderr.next_with("has taken over");
     match fault {
         Fault::StartsAnother => {
@@ -453,9 +444,40 @@ fn an_upgrade_is_refused_under(name: &str, fault: &Fault) {
     }
 }
 
-/// Which process namespace it is in.
-fn namespace(pid: Pid) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+/// The only server in the process namespace that this program has made.
+#[track_caller]
+fn inside(server: &Server) -> Pid {
+    let namespace = |pid: Pid| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(server.program.child());
+    let find = || {
+        let mut all = processes(|it| it.name == "echo-server");
+        all.retain(|pid| namespace(*pid) == own);
+        all
+    };
+    until("the server", find, |all| all.len() == 1)[0]
+}
+
+/// Its parent is the process that has adopted it, and never knew the one before it.
+#[test]
+fn a_server_that_has_taken_over_can_be_replaced_as_well() {
+    if !containers_work() {
+        return;
+    }
+    let script = r#"sh -c '"$0" 0; exit $?' "$0" & sleep 1000"#;
+    let mut server = Server::run(unshare().args(["sh", "-c", script, BINARY]));
+    for _ in 0..3 {
+        let before = inside(&server);
+        kill(before, Signal::SIGUSR2).unwrap();
+        server.program.stderr.next_with("has taken over");
+        until(
+            "its end",
+            || processes(|it| it.name == "echo-server"),
+            |all| !all.contains(&before),
+        );
+        server.assert_serves();
+    }
+    let parent = stat(inside(&server)).unwrap().parent;
+    assert_eq!(parent, server.program.child(), "process 1");
 }
 
 #[test]

@@ -505,6 +505,7 @@ fn the_new_one_ends_after_the_old_one(model: Model) {
     assert_refused(&server);
     session.assert_echo(b"not disturbed");
     assert_rest(&[successor.0]);
+    assert_eq!(state(successor.0), Some('S'));
     assert!(session.session(b"the end").unwrap() == b"the end");
     assert_eq!(server.program.exit_code(), 0);
     assert_eq!(reap(successor.0), WaitStatus::Exited(successor.0, 0));
