@@ -112,8 +112,8 @@ impl Successor {
 
     /// Never blocks for long.
     pub(crate) fn news(&mut self) -> News {
-        // The new process reports its number before it executes the program, and is ready after.
-        // So we look in the other order: whoever is ready here has a number below.
+        // The new process reports its number first, and later that it is ready. We look in the other
+        // order: if we have seen that it is ready, its number is there.
         self.listen();
         let Some(guardian) = &mut self.guardian else {
             return match self.stream {
@@ -139,21 +139,22 @@ impl Successor {
         }
     }
 
-    /// Takes in what the new server says, or that it has closed its stdin.
+    /// Takes in that the new server is ready, or has ended.
     fn listen(&mut self) {
         use io::ErrorKind::Interrupted;
 
         match self.stream.as_mut().map(|stream| stream.read(&mut [0])) {
             Some(Ok(1..)) => self.is_ready = true,
             Some(Err(error)) if is_not_now(&error) || error.kind() == Interrupted => {}
-            // It has most likely ended. If it has not taken over, the guardian will report how.
+            // It has ended. Before it takes over, the guardian has a copy, and reports how.
             Some(_) | None => self.stream = None,
         }
     }
 
     /// Makes the new server an orphan, and then the server.
     fn let_go(&mut self, id: u32) -> News {
-        // Killed, so that the guardian kills nobody. The new server does not end with it any more.
+        // Dropped, the guardian is killed, and has no time to kill the new server. That has untied
+        // itself from the guardian before it was ready.
         drop(self.guardian.take());
         match self.stream.as_mut().map(|stream| stream.write_all(GO)) {
             Some(Ok(())) => News::TakenOver(id),

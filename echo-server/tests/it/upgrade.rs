@@ -24,7 +24,7 @@ use crate::models::{command, in_every_model, served, start};
 use crate::processes::{
     Program, Stat, assert_sleeps, assert_zombie, number, processes, reap, stat, state, until,
 };
-use crate::server::{BINARY, Model, Server, flood, is_root};
+use crate::server::{BINARY, Model, Server, flood, is_root, stop};
 use crate::shortage::assert_rest;
 
 /// A directory for files of the program, which goes when the test ends.
@@ -487,6 +487,26 @@ fn the_new_one_ends_if_nobody_tells_it_to_take_over() {
             "{line}"
         );
         assert_eq!(reap(new), WaitStatus::Exited(new, 70));
+    });
+}
+
+/// The guardian has no time to report it.
+#[test]
+fn a_new_version_that_ends_when_it_is_ready_is_not_taken() {
+    in_every_model(|model| {
+        let versions = Directory::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &[]);
+        let new = upgrade_that_stands_still(&versions, &mut server);
+        stop(stat(new).unwrap().parent);
+        kill(new, Signal::SIGKILL).unwrap();
+        assert_zombie(new);
+        server.program.signal(Signal::SIGCONT);
+        let line = server.program.stderr.next_with("still serving");
+        let reason = format!("failed: process {new} ended just when it was ready");
+        assert!(line.contains(&reason), "{line}");
+        server.assert_serves();
+        reap(new);
     });
 }
 
