@@ -262,10 +262,19 @@ fn service(model: Model, options: &str, settings: &str) -> String {
 const ALIEN: &str = "which is not our child";
 
 models!(systemd_follows_every_upgrade);
+/// By default systemd asks all processes to end.
 fn systemd_follows_every_upgrade(model: Model) {
-    // mixed: only the main process is asked to end.
-    let settings = "Type=notify\nNotifyAccess=main\nRestart=always\nKillMode=mixed";
-    let Some(mut systemd) = Systemd::start(&service(model, "", settings)) else {
+    follows_every_upgrade(model, "control-group");
+}
+
+models!(systemd_that_asks_only_the_main_process_to_end_follows_every_upgrade);
+fn systemd_that_asks_only_the_main_process_to_end_follows_every_upgrade(model: Model) {
+    follows_every_upgrade(model, "mixed");
+}
+
+fn follows_every_upgrade(model: Model, kill_mode: &str) {
+    let settings = format!("Type=notify\nNotifyAccess=main\nRestart=always\nKillMode={kill_mode}");
+    let Some(mut systemd) = Systemd::start(&service(model, "", &settings)) else {
         return;
     };
     let mut sessions = vec![systemd.served()];
