@@ -221,13 +221,15 @@ fn assert_goes_no_further(command: &mut Command) {
 
 /// The twin is [`the_standard_library_passes_on_what_the_launcher_leaked`].
 fn what_cannot_be_closed_goes_no_further() -> Result<(), Skipped> {
+    let refused = "spawn_one_that_starts_another_where_close_range_is_refused";
     if !closes_undeclared() {
         let program = "spawn_one_that_starts_another";
         assert_goes_no_further(&mut program_after(LEAK, program));
         assert_goes_no_further(&mut without_proc(&program_after(LEAK, program))?);
+        assert_goes_no_further(&mut program_after(LEAK, refused));
     }
     // glibc closes by the one or by the other.
-    let program = "spawn_one_that_starts_another_where_close_range_is_refused";
+    let program = refused;
     assert_goes_no_further(&mut without_proc(&program_after(LEAK, program))?);
     // An ordinary directory under that name does not tell which are open.
     let leak = format!("{LEAK}; mkdir -p /proc/self/fd");
