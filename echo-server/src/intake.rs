@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -86,6 +86,16 @@ impl Intake {
         self.waiting.is_some()
     }
 
+    /// What is readable once the supervisor says that there are to be no more clients; then
+    /// [`close`](Self::close) has to be called. [`next`](Self::next) does both on its own.
+    pub(crate) fn watched(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(|_| self.orders.as_fd())
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.listener.is_none()
+    }
+
     /// What was accepted last is being served, so there is no shortage.
     pub(crate) fn is_served(&mut self) {
         if self.backoff.leave() {
@@ -105,7 +115,10 @@ impl Intake {
                 return self.wait(deadline).map(|()| Event::Nothing);
             };
             match event.data() {
-                ORDERS => return self.close(),
+                ORDERS => {
+                    self.close()?;
+                    return Ok(Event::Closed);
+                }
                 LISTENER => {
                     if let Some(event) = self.accept(event) {
                         return Ok(event);
@@ -182,7 +195,11 @@ impl Intake {
                 Some(Event::Client(connection, source))
             }
             Accepted::Nobody => None,
-            Accepted::Closed => Some(self.close().unwrap_or(Event::Closed)),
+            Accepted::Closed => {
+                // It has nothing else to do: if epoll refuses, the listener is closed all the same.
+                let _ = self.close();
+                Some(Event::Closed)
+            }
             Accepted::Shortage(error) => {
                 self.pause(&format!("cannot accept: {error}"));
                 None
@@ -190,14 +207,15 @@ impl Intake {
         }
     }
 
-    fn close(&mut self) -> io::Result<Event> {
+    /// Lets go of the listener: no more clients.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
         if let Some(listener) = self.listener.take() {
             if self.is_watching {
                 self.epoll.delete(listener.as_fd())?;
             }
             self.epoll.delete(self.orders.as_fd())?;
         }
-        Ok(Event::Closed)
+        Ok(())
     }
 
     fn pause(&mut self, problem: &str) {
@@ -208,7 +226,7 @@ impl Intake {
 }
 
 /// Rounded up to whole milliseconds, or the loop would be busy for the last one.
-fn timeout(until: Option<Instant>) -> EpollTimeout {
+pub(crate) fn timeout(until: Option<Instant>) -> EpollTimeout {
     let Some(until) = until else {
         return EpollTimeout::NONE;
     };

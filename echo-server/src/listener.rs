@@ -13,6 +13,7 @@ use nix::sys::socket::{
     listen, setsockopt, shutdown, socket, sockopt,
 };
 
+use crate::session;
 use crate::upgrade::Predecessor;
 
 /// Where clients come from if no host is given: this machine only.
@@ -46,10 +47,14 @@ impl Listener {
         self.is_ours
     }
 
-    /// The next client and where it comes from, one address whether under IPv4 or IPv6.
+    /// The next client and where it comes from, one address whether under IPv4 or IPv6. Wherever the
+    /// connection goes from here, it is [prepared](session::prepare) for that.
     pub(crate) fn accept(&self) -> Accepted {
         match self.socket.accept() {
-            Ok((connection, source)) => Accepted::Client(connection, source.ip().to_canonical()),
+            Ok((connection, source)) => match session::prepare(&connection) {
+                Ok(()) => Accepted::Client(connection, source.ip().to_canonical()),
+                Err(error) => Accepted::Shortage(error),
+            },
             Err(error) if is_the_clients(&error) => Accepted::Nobody,
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Accepted::Closed,
             Err(error) => Accepted::Shortage(error),

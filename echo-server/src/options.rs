@@ -59,6 +59,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     write_timeout: Duration,
 
+    /// How long a session may last, whatever the client does, 0 for as long as it likes
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    session_timeout: Duration,
+
     /// How long sessions may go on after TERM or INT, 0 for as long as they like
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     drain_timeout: Duration,
@@ -150,6 +154,10 @@ impl Options {
 
     pub(crate) fn write_timeout(&self) -> Option<Duration> {
         Some(self.write_timeout).filter(|time| !time.is_zero())
+    }
+
+    pub(crate) fn session_timeout(&self) -> Option<Duration> {
+        Some(self.session_timeout).filter(|time| !time.is_zero())
     }
 
     pub(crate) fn drain_timeout(&self) -> Option<Duration> {

@@ -1,30 +1,39 @@
 //! One client's session, the same in every model.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
+
+use crate::intake::{Intake, timeout};
 use crate::log;
 use crate::options::Options;
 
 /// How much is read at a time.
 pub(crate) const BUFFER: usize = 16 * 1024;
 
-/// How long a client may keep us waiting; `None` is as long as it likes.
+/// How long a session may take; `None` is without a limit.
 #[derive(Clone, Copy)]
-pub(crate) struct Patience {
-    /// For its next byte.
+pub(crate) struct Timeouts {
+    /// How long the client may send nothing.
     pub(crate) idle: Option<Duration>,
-    /// For it to take a byte of ours.
+    /// How long the client may take nothing of what we have for it.
     pub(crate) write: Option<Duration>,
+    /// How long the whole session may last, whatever the client does.
+    pub(crate) session: Option<Duration>,
 }
 
-impl Patience {
+impl Timeouts {
     pub(crate) fn of(options: &Options) -> Self {
         Self {
             idle: options.idle_timeout(),
             write: options.write_timeout(),
+            session: options.session_timeout(),
         }
     }
 }
@@ -40,6 +49,8 @@ pub(crate) enum End {
     Silent,
     /// It took nothing for too long.
     Stuck,
+    /// It was here for too long, whatever it did.
+    Expired,
 }
 
 impl End {
@@ -49,28 +60,58 @@ impl End {
             End::Gone => "has gone away",
             End::Silent => "was silent for too long, disconnected",
             End::Stuck => "took nothing for too long, disconnected",
+            End::Expired => "was connected for too long, disconnected",
         }
     }
 }
 
-/// Serves one client to its end, in a process or a thread of its own.
+/// Prepares a connection that has just been accepted, before anybody can lose a byte of it.
+///
+/// A close(2) ends the connection with a reset from here on, also the one that the kernel does for
+/// a process that is killed. Otherwise the client would see the regular end of the stream, and not
+/// that bytes are missing which the worker had read and not yet sent.
+///
+/// Keepalive finds out that a client has vanished without a word, such as by a power failure.
+pub(crate) fn prepare(connection: &TcpStream) -> io::Result<()> {
+    set_reset_on_close(connection, true)
+        .and_then(|()| Ok(setsockopt(connection, sockopt::KeepAlive, &true)?))
+        .map_err(log::cannot("set SO_LINGER and SO_KEEPALIVE"))
+}
+
+/// Sets both halves of SO_LINGER: a listener that was handed to us may have had other values, which
+/// an accepted connection inherits.
+fn set_reset_on_close(connection: &TcpStream, is_on: bool) -> io::Result<()> {
+    let linger = libc::linger {
+        l_onoff: is_on.into(),
+        l_linger: 0,
+    };
+    Ok(setsockopt(connection, sockopt::Linger, &linger)?)
+}
+
+/// Serves one client to its end, in a process or a thread of its own. A worker of a pool passes its
+/// `intake`, which stops meanwhile if the supervisor says so.
 pub(crate) fn serve(
     connection: TcpStream,
-    patience: Patience,
+    timeouts: Timeouts,
     buffer: &mut [u8; BUFFER],
+    intake: Option<&mut Intake>,
 ) -> io::Result<()> {
     let name = Name::of(&connection);
-    name.log(echo(connection, patience, buffer)?);
+    name.log(echo(connection, timeouts, buffer, intake)?);
     Ok(())
 }
 
 /// The same in a process that has one session at a time.
-pub(crate) fn serve_in_process(connection: TcpStream, patience: Patience) -> io::Result<()> {
+pub(crate) fn serve_in_process(
+    connection: TcpStream,
+    timeouts: Timeouts,
+    intake: Option<&mut Intake>,
+) -> io::Result<()> {
     // Not on the stack, where it would have to be cleared first: here, a page of it exists once
     // something is read into it.
     static PROCESS: Mutex<[u8; BUFFER]> = Mutex::new([0; BUFFER]);
     let mut buffer = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-    serve(connection, patience, &mut buffer)
+    serve(connection, timeouts, &mut buffer, intake)
 }
 
 /// What the log calls a client, once it may be gone.
@@ -92,43 +133,79 @@ impl Name {
     }
 }
 
-fn echo(connection: TcpStream, patience: Patience, buffer: &mut [u8; BUFFER]) -> io::Result<End> {
-    connection.set_read_timeout(patience.idle)?;
-    connection.set_write_timeout(patience.write)?;
-    let mut session = Session::new(connection);
+fn echo(
+    connection: TcpStream,
+    timeouts: Timeouts,
+    buffer: &mut [u8; BUFFER],
+    mut intake: Option<&mut Intake>,
+) -> io::Result<End> {
+    let mut session = Session::new(connection, timeouts);
     loop {
-        match session.turn(buffer) {
-            Ok(Turn::Done) => {}
-            Ok(Turn::Ended(end)) => return Ok(end),
-            Err(error) if is_not_now(&error) => return Ok(session.is_late()),
-            Err(error) => return Err(error),
+        if let Some(end) = session.end_if_late(Instant::now())? {
+            return Ok(end);
+        }
+        if wait(&session, intake.as_deref_mut())?
+            && let Some(end) = session.turn(buffer)?
+        {
+            return Ok(end);
         }
     }
 }
 
-/// A session between two turns.
+/// Waits until the session can go on, and returns true; or for its deadline. Closes the intake
+/// meanwhile when the supervisor says so: until then the port belongs to this worker, too, however
+/// long the session is.
+fn wait(session: &Session, intake: Option<&mut Intake>) -> io::Result<bool> {
+    let connection = session.connection.as_fd();
+    let stop = intake.as_ref().and_then(|intake| intake.watched());
+    let flags = if session.has_unsent() {
+        PollFlags::POLLOUT
+    } else {
+        PollFlags::POLLIN
+    };
+    let mut fds = [
+        PollFd::new(connection, flags),
+        PollFd::new(stop.unwrap_or(connection), PollFlags::POLLIN),
+    ];
+    let count = if stop.is_some() { 2 } else { 1 };
+    match poll(&mut fds[..count], timeout(session.deadline())) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    let [is_ready, is_to_stop] = fds.map(|fd| fd.any() == Some(true));
+    if is_to_stop && let Some(intake) = intake {
+        intake.close()?;
+    }
+    Ok(is_ready)
+}
+
+/// A session between two turns. It never blocks, whatever the connection does on its own.
+///
+/// Dropped before its end, it resets the connection, see [`prepare`].
 pub(crate) struct Session {
     connection: TcpStream,
     /// What has been read and did not fit into the connection; empty almost always.
     unsent: Vec<u8>,
     /// How much of `unsent` has gone since.
     sent: usize,
-}
-
-/// What a turn has come to.
-pub(crate) enum Turn {
-    /// Some bytes went on.
-    Done,
-    /// The session is over.
-    Ended(End),
+    timeouts: Timeouts,
+    /// When a byte has last come or gone.
+    last_progress: Instant,
+    /// When the session ends whatever the client does.
+    expires: Option<Instant>,
 }
 
 impl Session {
-    pub(crate) fn new(connection: TcpStream) -> Self {
+    pub(crate) fn new(connection: TcpStream, timeouts: Timeouts) -> Self {
+        let now = Instant::now();
         Self {
             connection,
             unsent: Vec::new(),
             sent: 0,
+            timeouts,
+            last_progress: now,
+            expires: timeouts.session.and_then(|time| now.checked_add(time)),
         }
     }
 
@@ -141,50 +218,92 @@ impl Session {
         !self.unsent.is_empty()
     }
 
-    /// What it means that nothing could be done for too long.
-    pub(crate) fn is_late(&self) -> End {
-        if self.has_unsent() {
+    /// When the session ends if no byte comes or goes until then.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let time = if self.has_unsent() {
+            self.timeouts.write
+        } else {
+            self.timeouts.idle
+        };
+        let of_progress = time.and_then(|time| self.last_progress.checked_add(time));
+        of_progress.into_iter().chain(self.expires).min()
+    }
+
+    /// A time not later than the earliest deadline that the session can get, also by turning from
+    /// reading to writing after `now`.
+    pub(crate) fn earliest_deadline(&self, now: Instant) -> Option<Instant> {
+        let times = [self.timeouts.idle, self.timeouts.write];
+        let shortest = times.into_iter().flatten().min();
+        let after_progress = shortest.and_then(|time| now.checked_add(time));
+        self.deadline().into_iter().chain(after_progress).min()
+    }
+
+    /// Ends the session if its deadline has come: with the end of our stream if the client has been
+    /// sent all that was read, and otherwise with a reset, as soon as it is dropped.
+    pub(crate) fn end_if_late(&mut self, now: Instant) -> io::Result<Option<End>> {
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|time| time <= now);
+        if !is_over(self.deadline()) {
+            return Ok(None);
+        }
+        if !self.has_unsent() {
+            set_reset_on_close(&self.connection, false)?;
+        }
+        Ok(Some(if is_over(self.expires) {
+            End::Expired
+        } else if self.has_unsent() {
             End::Stuck
         } else {
             End::Silent
-        }
+        }))
     }
 
-    /// Sends what is left, or else reads once and sends that back. When the client has ended its
-    /// stream, ends ours: one that has shut down its writing side has got every byte by then.
+    /// Sends what is left, or else reads once and sends that back, as far as it can be done now.
+    /// When the client has ended its stream, ends ours: one that has shut down its writing side has
+    /// got every byte by then.
     ///
     /// # Errors
     ///
-    /// Those of read(2) and write(2) but what a client that has gone away leads to.
-    /// [`io::ErrorKind::WouldBlock`] if nothing can be done now, or, of a socket that blocks,
-    /// within its timeout.
-    pub(crate) fn turn(&mut self, buffer: &mut [u8]) -> io::Result<Turn> {
+    /// Those of recv(2), send(2) and what ends the stream, but not what a client that has gone away
+    /// leads to.
+    pub(crate) fn turn(&mut self, buffer: &mut [u8]) -> io::Result<Option<End>> {
         match self.try_turn(buffer) {
-            Err(error) if is_gone(&error) => Ok(Turn::Ended(End::Gone)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Turn::Done),
+            Err(error) if is_gone(&error) => Ok(Some(End::Gone)),
+            Err(error) if is_not_now(&error) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
             result => result,
         }
     }
 
-    fn try_turn(&mut self, buffer: &mut [u8]) -> io::Result<Turn> {
+    fn try_turn(&mut self, buffer: &mut [u8]) -> io::Result<Option<End>> {
         if self.has_unsent() {
-            self.sent += self.connection.write(&self.unsent[self.sent..])?;
+            self.sent += self.send(&self.unsent[self.sent..])?;
+            self.last_progress = Instant::now();
             if self.sent == self.unsent.len() {
                 // With its memory: most sessions never need it again.
                 self.unsent = Vec::new();
                 self.sent = 0;
             }
-            return Ok(Turn::Done);
+            return Ok(None);
         }
-        let length = self.connection.read(buffer)?;
+        let fd = self.connection.as_raw_fd();
+        let length = recv(fd, buffer, MsgFlags::MSG_DONTWAIT)?;
         if length == 0 {
+            // Killed between the two, this process ends the connection in the same way.
+            set_reset_on_close(&self.connection, false)?;
             self.connection.shutdown(Shutdown::Write)?;
-            return Ok(Turn::Ended(End::Finished));
+            return Ok(Some(End::Finished));
         }
-        let result = self.connection.write(&buffer[..length]);
+        self.last_progress = Instant::now();
+        let result = self.send(&buffer[..length]);
         let sent = *result.as_ref().unwrap_or(&0);
         self.unsent.extend_from_slice(&buffer[sent..length]);
-        result.map(|_| Turn::Done)
+        result.map(|_| None)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        // To a client that has gone away: an error, and no SIGPIPE.
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        Ok(send(self.connection.as_raw_fd(), bytes, flags)?)
     }
 }
 

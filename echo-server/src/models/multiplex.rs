@@ -13,16 +13,16 @@ use crate::log::failure;
 use crate::options::Options;
 use crate::pool::Seat;
 use crate::record::Record;
-use crate::session::{BUFFER, End, Name, Patience, Session, Turn, is_not_now};
+use crate::session::{BUFFER, End, Name, Session, Timeouts};
 
-pub(crate) fn serve(seat: Seat, options: &Options, patience: Patience) -> io::Result<()> {
+pub(crate) fn serve(seat: Seat, options: &Options, timeouts: Timeouts) -> io::Result<()> {
     let mut server = Multiplex {
         record: Record::new(seat.board, seat.row, options.max_per_source()),
         intake: Intake::new(seat.listener, seat.orders, true)?,
         clients: HashMap::new(),
         next_key: 0,
         looks: BinaryHeap::new(),
-        patience,
+        timeouts,
         buffer: vec![0; BUFFER],
     };
     let mut is_closed = false;
@@ -52,7 +52,7 @@ struct Multiplex {
     /// One for each client that can have a deadline at all: when to look whether it is late. So
     /// bytes that come and go do not have to be booked here.
     looks: BinaryHeap<Reverse<(Instant, u64)>>,
-    patience: Patience,
+    timeouts: Timeouts,
     /// For all sessions: what is in it has gone, or is kept by the session, after each turn.
     buffer: Vec<u8>,
 }
@@ -61,27 +61,6 @@ struct Client {
     session: Session,
     source: IpAddr,
     name: Name,
-    /// What the loop waits for: room to write, or else bytes to read.
-    is_writing: bool,
-    last_progress: Instant,
-}
-
-impl Client {
-    fn deadline(&self, patience: Patience) -> Option<Instant> {
-        let time = if self.is_writing {
-            patience.write
-        } else {
-            patience.idle
-        };
-        self.last_progress.checked_add(time?)
-    }
-
-    /// Not after any deadline that it can have by then, as it may turn from reading to writing.
-    fn next_look(&self, patience: Patience, now: Instant) -> Option<Instant> {
-        let soonest = [patience.idle, patience.write].into_iter().flatten().min();
-        let any = soonest.and_then(|time| now.checked_add(time));
-        self.deadline(patience).into_iter().chain(any).min()
-    }
 }
 
 impl Multiplex {
@@ -89,7 +68,6 @@ impl Multiplex {
         if !self.record.admits(source)? {
             return Ok(());
         }
-        connection.set_nonblocking(true)?;
         let key = self.next_key;
         let readable = EpollEvent::new(EpollFlags::EPOLLIN, key);
         if let Err(error) = self.intake.epoll().add(&connection, readable) {
@@ -102,12 +80,10 @@ impl Multiplex {
         self.next_key += 1;
         let client = Client {
             name: Name::of(&connection),
-            session: Session::new(connection),
+            session: Session::new(connection, self.timeouts),
             source,
-            is_writing: false,
-            last_progress: Instant::now(),
         };
-        let look = client.next_look(self.patience, client.last_progress);
+        let look = client.session.earliest_deadline(Instant::now());
         self.looks.extend(look.map(|time| Reverse((time, key))));
         self.clients.insert(key, client);
         Ok(())
@@ -117,18 +93,15 @@ impl Multiplex {
         let Some(client) = self.clients.get_mut(&key) else {
             return Ok(());
         };
-        match client.session.turn(&mut self.buffer) {
-            Ok(Turn::Done) => client.last_progress = Instant::now(),
-            Ok(Turn::Ended(end)) => return self.take_leave(key, end),
-            Err(error) if is_not_now(&error) => {}
-            Err(error) => {
-                failure(format_args!("a session has failed: {error}"));
-                return self.take_leave(key, End::Gone);
-            }
+        let was_writing = client.session.has_unsent();
+        let result = client.session.turn(&mut self.buffer);
+        if let Some(end) = end_of(result) {
+            return self.take_leave(key, end);
         }
-        if client.is_writing != client.session.has_unsent() {
-            client.is_writing = !client.is_writing;
-            let flags = if client.is_writing {
+        // What the loop waits for: room to write, or else bytes to read.
+        let is_writing = client.session.has_unsent();
+        if is_writing != was_writing {
+            let flags = if is_writing {
                 EpollFlags::EPOLLOUT
             } else {
                 EpollFlags::EPOLLIN
@@ -147,17 +120,14 @@ impl Multiplex {
             && time <= now
         {
             self.looks.pop();
-            let Some(client) = self.clients.get(&key) else {
+            let Some(client) = self.clients.get_mut(&key) else {
                 continue;
             };
-            match client.deadline(self.patience) {
-                Some(deadline) if deadline <= now => {
-                    self.take_leave(key, client.session.is_late())?
-                }
-                _ => {
-                    let look = client.next_look(self.patience, now);
-                    self.looks.extend(look.map(|time| Reverse((time, key))));
-                }
+            if let Some(end) = end_of(client.session.end_if_late(now)) {
+                self.take_leave(key, end)?;
+            } else {
+                let look = client.session.earliest_deadline(now);
+                self.looks.extend(look.map(|time| Reverse((time, key))));
             }
         }
         Ok(())
@@ -172,4 +142,12 @@ impl Multiplex {
         }
         Ok(())
     }
+}
+
+/// A session that fails costs nobody else anything.
+fn end_of(result: io::Result<Option<End>>) -> Option<End> {
+    result.unwrap_or_else(|error| {
+        failure(format_args!("a session has failed: {error}"));
+        Some(End::Gone)
+    })
 }

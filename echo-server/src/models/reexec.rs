@@ -15,7 +15,7 @@ use reexec::{Child, command, inherited_fd};
 use crate::log::{self, Level};
 use crate::options::{Mode, Model, Options};
 use crate::sandbox::{Identity, Sandbox};
-use crate::session::{self, Patience};
+use crate::session::{self, Timeouts};
 use crate::signals::IGNORED_BY_WORKERS;
 
 /// The entry's name, which `ps` shows.
@@ -33,11 +33,12 @@ pub(crate) struct Starter {
 impl Starter {
     pub(crate) fn new(options: &Options, sandbox: &Sandbox) -> Self {
         let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64().to_string();
-        let patience = Patience::of(options);
+        let timeouts = Timeouts::of(options);
         let mode = options.sandbox.to_possible_value();
         let mut args = vec![
-            seconds(patience.idle),
-            seconds(patience.write),
+            seconds(timeouts.idle),
+            seconds(timeouts.write),
+            seconds(timeouts.session),
             (options.level() as u8).to_string(),
             mode.map_or_else(String::new, |mode| mode.get_name().to_owned()),
             sandbox.may_miss().to_string(),
@@ -86,12 +87,12 @@ fn serve() -> io::Result<()> {
     log::set_level(terms.level);
     let sandbox = Sandbox::new(terms.mode, Model::Reexec, terms.identity)?;
     sandbox.of_child(terms.may_miss).enter()?;
-    session::serve_in_process(connection, terms.patience)
+    session::serve_in_process(connection, terms.timeouts, None)
 }
 
 /// What the supervisor has said, in the order of [`Starter::new`].
 struct Terms {
-    patience: Patience,
+    timeouts: Timeouts,
     level: Level,
     mode: Mode,
     /// See [`Sandbox::of_child`].
@@ -106,9 +107,10 @@ impl Terms {
             Some(Some(time).filter(|time| !time.is_zero()))
         };
         Some(Self {
-            patience: Patience {
+            timeouts: Timeouts {
                 idle: seconds()?,
                 write: seconds()?,
+                session: seconds()?,
             },
             level: Level::from_u8(args.next()?.parse().ok()?)?,
             mode: Mode::from_str(&args.next()?, false).ok()?,

@@ -16,12 +16,12 @@ use crate::log::failure;
 use crate::options::Options;
 use crate::pool::Seat;
 use crate::record::Record;
-use crate::session::{self, BUFFER, Patience};
+use crate::session::{self, BUFFER, Timeouts};
 
 /// The key of [`Ends`] in the intake.
 const ENDS: u64 = 0;
 
-pub(crate) fn serve(seat: Seat, options: &Options, patience: Patience) -> io::Result<()> {
+pub(crate) fn serve(seat: Seat, options: &Options, timeouts: Timeouts) -> io::Result<()> {
     let mut record = Record::new(seat.board, seat.row, options.max_per_source());
     let mut intake = Intake::new(seat.listener, seat.orders, false)?;
     let ends = Ends::new()?;
@@ -37,7 +37,7 @@ pub(crate) fn serve(seat: Seat, options: &Options, patience: Patience) -> io::Re
                 if !record.admits(source)? {
                     continue;
                 }
-                match start(connection, source, patience, &ends) {
+                match start(connection, source, timeouts, &ends) {
                     Ok(()) => {
                         intake.is_served();
                         active += 1;
@@ -102,7 +102,7 @@ impl Drop for Ending {
 fn start(
     connection: TcpStream,
     source: IpAddr,
-    patience: Patience,
+    timeouts: Timeouts,
     ends: &Ends,
 ) -> Result<(), (TcpStream, io::Error)> {
     // A thread that cannot be started takes with it what was moved into it.
@@ -112,7 +112,7 @@ fn start(
     let started = thread::Builder::new().spawn(move || {
         let _ending = Ending { bell, end, source };
         if let Some(connection) = take(&threads)
-            && let Err(error) = session::serve(connection, patience, &mut [0; BUFFER])
+            && let Err(error) = session::serve(connection, timeouts, &mut [0; BUFFER], None)
         {
             failure(format_args!("a session has failed: {error}"));
         }
