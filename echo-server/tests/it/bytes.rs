@@ -2,10 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::process::Command;
 
 use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
 
+use crate::processes::Program;
 use crate::server::{Model, random_bytes};
 
 /// Around the size of the server's buffer, and around what the kernel buffers.
@@ -82,6 +84,35 @@ fn a_client_that_never_reads_disturbs_nobody(model: Model) {
     server.assert_serves();
     // Nothing is lost by that, if it reads in the end.
     assert!(client.session(b"").unwrap() == sent);
+}
+
+models!(ordinary_clients_get_every_byte);
+/// Those that are installed here, each with what makes it end its stream at the end of its input.
+fn ordinary_clients_get_every_byte(model: Model) {
+    const SCRIPT: &str = "set -o pipefail; command -v \"$1\" || exit 127
+        seq 200000 | \"$@\" | cmp - <(seq 200000)";
+    let server = model.start(&[]);
+    let port = server.address.port().to_string();
+    let socat = format!("TCP:127.0.0.1:{port}");
+    let address = ["127.0.0.1", &port];
+    let clients: [(&str, &[&str]); 4] = [
+        ("nc.openbsd", &["-N"]),
+        ("busybox", &["nc"]),
+        ("ncat", &[]),
+        ("socat", &["-t", "10", "-", &socat]),
+    ];
+    for (name, options) in clients {
+        let mut client = Command::new("bash");
+        client.args(["-c", SCRIPT, "bash", name]).args(options);
+        if name != "socat" {
+            client.args(address);
+        }
+        let output = Program::start(&mut client).output();
+        match output.code {
+            127 => println!("skipped: no {name} here"),
+            code => assert_eq!(code, 0, "{output:?}"),
+        }
+    }
 }
 
 models!(five_clients_at_once);

@@ -12,6 +12,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
 
+use crate::cut_off::{Queues, Stuck, queues, with_small_buffers};
 use crate::models::{in_every_model, in_models, served, start};
 use crate::processes::{LIMIT, until};
 use crate::server::{BINARY, Client, Server, random_bytes};
@@ -153,6 +154,70 @@ fn a_client_may_be_silent_for_ever() {
     });
 }
 
+/// All places are taken by clients that send a byte now and then, which is no reason to disconnect
+/// them but that they have been there for too long.
+#[test]
+fn clients_that_dawdle_lose_their_places() {
+    in_every_model(|model| {
+        let four = ["--workers=4", "--max-children=4"];
+        let server = start(model, &[&four[..], &["--session-timeout=0.8"]].concat());
+        let start = Instant::now();
+        let mut dawdlers = server.connect_many(4);
+        let mut next = server.connect();
+        next.stream().write_all(b"patience").unwrap();
+        thread::scope(|scope| {
+            for client in &mut dawdlers {
+                scope.spawn(|| {
+                    while is_served(client.stream()) {
+                        thread::sleep(Duration::from_millis(50));
+                    }
+                });
+            }
+            next.assert_reads(b"patience");
+        });
+        assert!(start.elapsed() >= Duration::from_millis(800));
+    });
+}
+
+/// The twin of the one above: without the option, a session may last.
+#[test]
+fn clients_that_dawdle_keep_their_places() {
+    in_every_model(|model| {
+        let server = start(model, &["--workers=1", "--max-children=1"]);
+        let start = Instant::now();
+        let mut dawdler = served(&server);
+        let mut next = server.connect();
+        next.stream().write_all(b"patience").unwrap();
+        while start.elapsed() < Duration::from_millis(1600) {
+            dawdler.assert_echo(b"x");
+            thread::sleep(Duration::from_millis(50));
+        }
+        next.assert_hears_nothing();
+        drop(dawdler);
+        next.assert_reads(b"patience");
+    });
+}
+
+/// One whose machine has lost its power says nothing. The kernel asks on its own, after two hours
+/// unless it is told otherwise.
+#[test]
+fn a_client_that_has_vanished_is_found_out() {
+    const KEEPALIVE: u8 = 2;
+    in_every_model(|model| {
+        let server = start(model, &[]);
+        let mut client = served(&server);
+        let own = client.stream().local_addr().unwrap();
+        let timer = |queues: &Option<Queues>| queues.map(|queues| queues.timer);
+        until(
+            "keepalive is what the connection waits for",
+            || queues(server.address, own),
+            |servers| timer(servers) == Some(KEEPALIVE),
+        );
+        // As nobody has asked for it there, the same look shows nothing of the kind.
+        assert_eq!(timer(&queues(own, server.address)), Some(0));
+    });
+}
+
 /// Sends and does not read. `None` if that could go on for `time`.
 fn is_cut_off_while_it_sends(client: &mut Client, time: Duration) -> Option<ErrorKind> {
     let stream = client.stream();
@@ -181,6 +246,24 @@ fn a_client_that_never_reads_is_disconnected() {
         assert!(error.is_some_and(is_end), "{error:?}");
         assert!(start.elapsed() >= Duration::from_millis(400));
         other.assert_echo(b"not disturbed");
+    });
+}
+
+/// Its last byte has been taken when the last of these was sent, or later. A timeout for each call
+/// to the kernel would give it twice as long: once for the part of them that fits, and once more.
+#[test]
+fn a_client_that_never_reads_is_disconnected_in_time() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    with_small_buffers(|| {
+        in_every_model(|model| {
+            let options = ["--write-timeout=2", "--idle-timeout=0", "--workers=1", "-v"];
+            let mut server = start(model, &options);
+            let stuck = Stuck::new(&server);
+            let line = server.program.stderr.next_with("disconnected");
+            let time = stuck.last_sent.elapsed();
+            assert!(line.contains("took nothing for too long"), "{line}");
+            assert!(time >= TIMEOUT && time < 2 * TIMEOUT, "{time:?}");
+        });
     });
 }
 

@@ -1,6 +1,8 @@
 //! A pool that loses its workers, or cannot have them.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::processes::{Program, until};
-use crate::server::{Model, stop};
+use crate::processes::{Program, state, until};
+use crate::server::{BINARY, Model, Server, descriptors, stop};
+use crate::upgrade::Successor;
 
 models!(a_crash_loop_slows_down, prefork, thread, multiplex);
 /// Workers that end before their first client are started less and less often.
@@ -132,4 +135,61 @@ fn a_worker_that_leaves_takes_the_client_that_woke_it_up(model: Model) {
     let mut client = server.connect();
     server.program.signal(Signal::SIGTTOU);
     client.assert_echo(b"served");
+}
+
+models!(a_worker_in_a_session_lets_go_of_the_listener, prefork);
+/// Both workers have a client when one of them is told to leave. Whoever has the listener keeps the
+/// port, long after everybody else has done with it.
+fn a_worker_in_a_session_lets_go_of_the_listener(model: Model) {
+    let server = model.start(&["--workers", "2"]);
+    let mut clients = server.connect_many(2);
+    let workers = server.assert_workers(2);
+    let shared = || {
+        let servers = descriptors(server.program.pid()).into_iter();
+        let mut listeners = servers.filter(|link| link.starts_with("socket:"));
+        let is_held = |link: &String, pid| descriptors(pid).contains(link);
+        let listener = listeners.find(|link| workers.iter().any(|pid| is_held(link, *pid)));
+        listener.map_or(0, |link| {
+            workers.iter().filter(|pid| is_held(&link, **pid)).count()
+        })
+    };
+    assert_eq!(shared(), 2);
+    server.program.signal(Signal::SIGTTOU);
+    until("one worker with the listener", shared, |count| *count == 1);
+    for client in &mut clients {
+        client.assert_echo(b"not disturbed");
+    }
+    drop(clients);
+    server.assert_serves();
+    until("one worker", || server.workers(), |all| all.len() == 1);
+}
+
+models!(a_port_is_free_when_nobody_accepts_there);
+/// 1. A new server takes over from one that has a session.
+/// 2. It is killed. Now nobody accepts, and clients must not wait for somebody who does.
+fn a_port_is_free_when_nobody_accepts_there(model: Model) {
+    let mut server = model.start(&["--workers", "1"]);
+    let (mut session, worker) = server.connect_and_see_worker();
+    server.program.signal(Signal::SIGUSR2);
+    let successor = Successor::of(&mut server);
+    kill(successor.id(), Signal::SIGKILL).unwrap();
+    until(
+        "refused",
+        || {
+            TcpStream::connect(server.address)
+                .err()
+                .map(|error| error.kind())
+        },
+        |error| *error == Some(ErrorKind::ConnectionRefused),
+    );
+    session.assert_echo(b"not disturbed");
+
+    let port = server.address.port().to_string();
+    let third = Server::run(Command::new(BINARY).args([&port, "--model", model.0]));
+    assert_eq!(third.address, server.address);
+    third.assert_serves();
+    session.assert_echo(b"not disturbed");
+    assert_ne!(state(worker), None);
+    assert!(session.session(b"the end").unwrap() == b"the end");
+    assert_eq!(server.program.exit_code(), 0);
 }

@@ -403,7 +403,7 @@ fn sockets(pid: Pid) -> BTreeSet<String> {
 }
 
 /// The state of each thread; that of the process is only its first one's.
-fn threads(pid: Pid) -> Vec<Option<char>> {
+pub(crate) fn threads(pid: Pid) -> Vec<Option<char>> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter();
     let names = entries.flatten().flatten().map(|entry| entry.file_name());
     let numbers = names.map(|name| name.to_str().unwrap().parse().unwrap());

@@ -2,21 +2,22 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::ErrorKind;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{self, getsockopt, setsockopt, shutdown, sockopt};
 use nix::unistd::Pid;
 
 use crate::models::{command, in_every_model, served};
 use crate::processes::{LIMIT, Program, number, reap, stat};
-use crate::server::{BINARY, Server, reserved_address};
+use crate::server::{BINARY, Model, Server, random_bytes, reserved_address};
 use crate::shortage::assert_rest;
 
 /// Starts the server as sd_listen_fds(3) says, with `sockets` times this socket.
@@ -80,6 +81,33 @@ fn a_listener_that_was_handed_over_outlives_the_server() {
     });
 }
 
+models!(a_listener_that_lingers_is_served_as_any_other);
+/// A connection inherits SO_LINGER from its listener: with a time of 0, a client that has not read
+/// everything would lose the rest at the end, and with any other, the server would wait for it.
+fn a_listener_that_lingers_is_served_as_any_other(model: Model) {
+    for time in [0, 60] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let linger = libc::linger {
+            l_onoff: 1,
+            l_linger: time,
+        };
+        setsockopt(&listener, sockopt::Linger, &linger).unwrap();
+        let server = Server::of(hand_over(listener.try_clone().unwrap(), 1, model.0));
+        let sent = random_bytes(64 << 10);
+        let mut client = server.connect();
+        client.stream().write_all(&sent).unwrap();
+        client.stream().shutdown(Shutdown::Write).unwrap();
+        server.assert_serves();
+        server.assert_is_at_rest(model);
+        let mut received = Vec::new();
+        client.stream().read_to_end(&mut received).unwrap();
+        assert!(received == sent);
+        // It is its owner's.
+        let after = getsockopt(&listener, sockopt::Linger).unwrap();
+        assert_eq!((after.l_onoff, after.l_linger), (1, time));
+    }
+}
+
 /// It is readable all the time then.
 #[test]
 fn a_listener_that_its_owner_shuts_down_costs_nothing() {
@@ -87,7 +115,7 @@ fn a_listener_that_its_owner_shuts_down_costs_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Server::of(hand_over(listener.try_clone().unwrap(), 1, model));
         server.assert_serves();
-        shutdown(listener.as_raw_fd(), Shutdown::Both).unwrap();
+        shutdown(listener.as_raw_fd(), socket::Shutdown::Both).unwrap();
         assert_rest(&[server.program.pid()]);
         server.program.signal(Signal::SIGTERM);
         assert_eq!(server.program.exit_code(), 0);

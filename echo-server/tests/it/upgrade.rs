@@ -79,12 +79,12 @@ impl Drop for Directory {
 
 /// The server that has taken over, and that we have adopted. Dropped, it ends, and the workers with
 /// it.
-struct Successor(Pid);
+pub(crate) struct Successor(Pid);
 
 impl Successor {
     /// Waits until it has taken over.
     #[track_caller]
-    fn of(server: &mut Server) -> Self {
+    pub(crate) fn of(server: &mut Server) -> Self {
         let line = server.program.stdout.next();
         let (start, pid) = line.rsplit_once("pid ").unwrap();
         assert!(
@@ -97,6 +97,10 @@ impl Successor {
         // It is the child of whoever had started the first server, so that one can wait for it.
         assert_eq!(stat(pid).unwrap().parent, Pid::this());
         Self(pid)
+    }
+
+    pub(crate) fn id(&self) -> Pid {
+        self.0
     }
 
     /// Ends it as an operator does, when the one before it has ended.

@@ -1,0 +1,330 @@
+//! How sessions end that do not come to their own end. One that is cut off while its worker has
+//! bytes that it has read and not sent ends in an error: the regular end of the stream would tell
+//! the client that it has got everything.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::panic;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
+};
+use nix::unistd::Pid;
+
+use crate::errors::strace_works;
+use crate::processes::{LIMIT, Program, reap, until};
+use crate::server::{Model, Server, random_bytes, threads};
+
+/// Why a session is cut off.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Cause {
+    WriteTimeout,
+    SessionTimeout,
+    DrainTimeout,
+    Quit,
+    WorkerKilled,
+    SupervisorKilled,
+}
+
+const CAUSES: [Cause; 6] = [
+    Cause::WriteTimeout,
+    Cause::SessionTimeout,
+    Cause::DrainTimeout,
+    Cause::Quit,
+    Cause::WorkerKilled,
+    Cause::SupervisorKilled,
+];
+
+models!(a_session_that_is_cut_off_ends_in_an_error);
+fn a_session_that_is_cut_off_ends_in_an_error(model: Model) {
+    with_small_buffers(|| {
+        for_each_cause(|cause| {
+            let (sent, received, end) = cut_off(model, &[], cause);
+            assert!(sent.starts_with(&received), "{cause:?}");
+            let error = end.map_err(|error| error.kind());
+            assert_eq!(error, Err(ErrorKind::ConnectionReset), "{cause:?}");
+        });
+    });
+}
+
+models!(without_linger_bytes_are_lost_in_silence);
+/// The twin of the one above: setsockopt(2) says that it has set SO_LINGER, and has not.
+fn without_linger_bytes_are_lost_in_silence(model: Model) {
+    const STRACE: [&str; 8] = [
+        "strace",
+        "-Dfqq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=setsockopt",
+        "-e",
+        "inject=setsockopt:retval=0",
+    ];
+    if !strace_works() {
+        return;
+    }
+    with_small_buffers(|| {
+        for_each_cause(|cause| {
+            let (sent, received, end) = cut_off(model, &STRACE, cause);
+            assert!(sent.starts_with(&received), "{cause:?}");
+            assert!(received.len() < sent.len(), "{cause:?}");
+            end.unwrap_or_else(|error| panic!("{cause:?}: {error}"));
+        });
+    });
+}
+
+models!(with_small_buffers_a_slow_reader_gets_every_byte);
+/// It ends its stream long before it has got everything, and that is in one buffer or another when
+/// its worker has done with it.
+fn with_small_buffers_a_slow_reader_gets_every_byte(model: Model) {
+    with_small_buffers(|| {
+        let server = model.start(&["--workers", "1"]);
+        let mut client = connect_with_small_buffers(server.address);
+        let sent = random_bytes(400_000);
+        let mut received = Vec::new();
+        thread::scope(|scope| {
+            let mut writer = client.try_clone().unwrap();
+            let sent = &sent;
+            scope.spawn(move || {
+                writer.write_all(sent).unwrap();
+                writer.shutdown(Shutdown::Write).unwrap();
+            });
+            let mut piece = [0; 4096];
+            loop {
+                match client.read(&mut piece).unwrap() {
+                    0 => break,
+                    length => received.extend_from_slice(&piece[..length]),
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        assert_eq!(received.len(), sent.len());
+        assert!(received == sent);
+    });
+}
+
+models!(an_idle_timeout_is_a_proper_end);
+/// Everything has been sent, though the client has not read it yet.
+fn an_idle_timeout_is_a_proper_end(model: Model) {
+    assert_ends_properly(model, "--idle-timeout=0.3", "was silent for too long");
+}
+
+models!(a_session_timeout_is_a_proper_end_when_nothing_is_unsent);
+fn a_session_timeout_is_a_proper_end_when_nothing_is_unsent(model: Model) {
+    assert_ends_properly(model, "--session-timeout=0.5", "was connected for too long");
+}
+
+fn assert_ends_properly(model: Model, timeout: &str, reason: &str) {
+    let mut server = model.start(&["--verbose", timeout]);
+    let mut client = server.connect();
+    let sent = random_bytes(10_000);
+    client.stream().write_all(&sent).unwrap();
+    server.program.stderr.next_with(reason);
+    let mut received = Vec::new();
+    client.stream().read_to_end(&mut received).unwrap();
+    assert!(received == sent);
+}
+
+models!(a_client_that_is_refused_sees_an_error);
+/// It may have sent something by then that nobody has read.
+fn a_client_that_is_refused_sees_an_error(model: Model) {
+    let server = model.start(&["--max-per-source", "1", "--workers", "2"]);
+    let _served = server.connect_many(1);
+    let mut refused = server.connect();
+    let error = refused.stream().read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+/// All of them at the same time, as they wait most of the time.
+fn for_each_cause(check: impl Fn(Cause) + Sync) {
+    thread::scope(|scope| {
+        for cause in CAUSES {
+            let check = &check;
+            scope.spawn(move || check(cause));
+        }
+    });
+}
+
+/// What a client has sent and received, and how its stream has ended, when its worker was stuck
+/// with bytes of it and then this happened.
+fn cut_off(model: Model, launcher: &[&str], cause: Cause) -> (Vec<u8>, Vec<u8>, io::Result<usize>) {
+    let timeout = match cause {
+        Cause::WriteTimeout => "--write-timeout=1",
+        Cause::SessionTimeout => "--session-timeout=3",
+        _ => "--drain-timeout=0.1",
+    };
+    let options = ["--workers=1", "--verbose", timeout];
+    let mut server = model.start_by(launcher, &options);
+    let mut stuck = Stuck::new(&server);
+    let worker = stuck.worker;
+    match cause {
+        Cause::WriteTimeout => {
+            server.program.stderr.next_with("took nothing for too long");
+        }
+        Cause::SessionTimeout => {
+            let line = server.program.stderr.next_with("for too long");
+            let end = " was connected for too long, disconnected";
+            assert!(line.ends_with(end), "{line}");
+        }
+        Cause::DrainTimeout => {
+            server.program.signal(Signal::SIGTERM);
+            assert_eq!(server.program.exit_code(), 1);
+        }
+        Cause::Quit => {
+            server.program.signal(Signal::SIGQUIT);
+            assert_eq!(server.program.exit_code(), 1);
+        }
+        Cause::WorkerKilled => {
+            kill(worker, Signal::SIGKILL).unwrap();
+            server.program.stderr.next_with("failed: signal: 9");
+        }
+        Cause::SupervisorKilled => {
+            server.program.signal(Signal::SIGKILL);
+            reap(worker);
+        }
+    }
+    // The log tells of the end a moment before the connection has ended. To read earlier would be
+    // to make room for the worker.
+    let connection = || queues(stuck.server, stuck.client);
+    until("the end of the connection", connection, |queues| {
+        queues.is_none_or(|queues| !queues.is_open)
+    });
+    let mut received = Vec::new();
+    let end = stuck.stream.read_to_end(&mut received);
+    (stuck.sent, received, end)
+}
+
+/// A client that reads nothing. Its worker has read bytes that it cannot send, and there is nothing
+/// more for the worker to read.
+pub(crate) struct Stuck {
+    pub(crate) stream: TcpStream,
+    pub(crate) sent: Vec<u8>,
+    /// Before the last of it was.
+    pub(crate) last_sent: Instant,
+    client: SocketAddr,
+    server: SocketAddr,
+    worker: Pid,
+}
+
+impl Stuck {
+    /// Of a server with one worker.
+    #[track_caller]
+    pub(crate) fn new(server: &Server) -> Self {
+        let stream = connect_with_small_buffers(server.address);
+        let mut stuck = Self {
+            client: stream.local_addr().unwrap(),
+            server: server.address,
+            worker: server.program.child(),
+            stream,
+            sent: Vec::new(),
+            last_sent: Instant::now(),
+        };
+        // Each is less than the worker reads at a time.
+        while !stuck.is_stuck_after(8_000) {}
+        stuck
+    }
+
+    /// Sends so many bytes, and waits until they are back here, or with the worker.
+    #[track_caller]
+    fn is_stuck_after(&mut self, length: usize) -> bool {
+        let piece = random_bytes(length);
+        self.last_sent = Instant::now();
+        self.stream.write_all(&piece).unwrap();
+        self.sent.extend(piece);
+        // The kernel shows one thing after the other, and a byte may move in between: only what it
+        // shows twice is so.
+        let mut before = None;
+        let look = || {
+            let is_asleep = threads(self.worker).iter().all(|it| *it == Some('S'));
+            let ours = queues(self.client, self.server)?;
+            let servers = queues(self.server, self.client)?;
+            let now = Some((ours, servers));
+            let is_same = now == std::mem::replace(&mut before, now);
+            let has_arrived = ours.to_send == 0 && servers.to_read == 0;
+            now.filter(|_| is_same && is_asleep && has_arrived)
+        };
+        let (ours, servers) = until("bytes at rest", look, Option::is_some).unwrap();
+        // Those that have arrived and are not acknowledged yet are counted twice.
+        self.sent.len() > ours.to_read + servers.to_send
+    }
+}
+
+/// What the kernel says of one end of a connection.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Queues {
+    to_send: usize,
+    to_read: usize,
+    /// Whether a process has it.
+    is_open: bool,
+    /// 2: the next one that expires is that of keepalive.
+    pub(crate) timer: u8,
+}
+
+/// `None` if there is no such socket in the network of this thread. See `proc_net_tcp` among the
+/// kernel's documents.
+pub(crate) fn queues(own: SocketAddr, others: SocketAddr) -> Option<Queues> {
+    let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+    let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
+    let port = |address: &str| address.rsplit_once(':').map(|(_, port)| number(port));
+    let mut sockets = table.lines().skip(1).map(|line| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        fields
+    });
+    let ports = [own, others].map(|address| Some(address.port().into()));
+    let fields = sockets.find(|fields| [port(fields[1]), port(fields[2])] == ports)?;
+    let (to_send, to_read) = fields[4].split_once(':').unwrap();
+    let (timer, _) = fields[5].split_once(':').unwrap();
+    Some(Queues {
+        to_send: number(to_send),
+        to_read: number(to_read),
+        is_open: fields[9] != "0",
+        timer: number(timer).try_into().unwrap(),
+    })
+}
+
+/// Few bytes fit between this client and its worker.
+fn connect_with_small_buffers(address: SocketAddr) -> TcpStream {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
+    setsockopt(&socket, sockopt::RcvBuf, &4096).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(address)).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.set_write_timeout(Some(LIMIT)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Runs a test in a network of its own, in which the kernel buffers little of what is sent.
+pub(crate) fn with_small_buffers(test: impl FnOnce() + Send) {
+    // The namespace is that of one thread, and of the processes and threads that it starts.
+    let in_namespace = || {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+            println!("skipped: needs the right to make a network namespace: {error}");
+            return;
+        }
+        let mut up = Command::new("ip");
+        up.args(["link", "set", "lo", "up"]);
+        match Program::try_start(&mut up).map(|up| up.exit_code()) {
+            Ok(0) => {}
+            result => {
+                println!("skipped: needs ip(8): {result:?}");
+                return;
+            }
+        }
+        fs::write("/proc/sys/net/ipv4/tcp_wmem", "4096 16384 65536").unwrap();
+        test();
+    };
+    thread::scope(|scope| {
+        if let Err(failure) = scope.spawn(in_namespace).join() {
+            panic::resume_unwind(failure);
+        }
+    });
+}
