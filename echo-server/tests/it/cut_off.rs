@@ -289,8 +289,8 @@ pub(crate) fn queues(own: SocketAddr, others: SocketAddr) -> Option<Queues> {
     })
 }
 
-/// Few bytes fit between this client and its worker.
-fn connect_with_small_buffers(address: SocketAddr) -> TcpStream {
+/// A client for whom few bytes fit into the buffer that it reads from.
+pub(crate) fn connect_with_small_buffers(address: SocketAddr) -> TcpStream {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None).unwrap();
     setsockopt(&socket, sockopt::RcvBuf, &4096).unwrap();
