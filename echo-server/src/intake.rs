@@ -86,9 +86,9 @@ impl Intake {
         self.waiting.is_some()
     }
 
-    /// What is readable once the supervisor says that there are to be no more clients; then
-    /// [`close`](Self::close) has to be called. [`next`](Self::next) does both on its own.
-    pub(crate) fn watched(&self) -> Option<BorrowedFd<'_>> {
+    /// The pipe that becomes readable when the supervisor wants no more clients accepted here; `None`
+    /// after [`close`](Self::close), which is then due. [`next`](Self::next) does both on its own.
+    pub(crate) fn stop_pipe(&self) -> Option<BorrowedFd<'_>> {
         self.listener.as_ref().map(|_| self.orders.as_fd())
     }
 
@@ -196,7 +196,7 @@ impl Intake {
             }
             Accepted::Nobody => None,
             Accepted::Closed => {
-                // It has nothing else to do: if epoll refuses, the listener is closed all the same.
+                // If epoll refuses, the listener is closed all the same.
                 let _ = self.close();
                 Some(Event::Closed)
             }

@@ -47,8 +47,8 @@ impl Listener {
         self.is_ours
     }
 
-    /// The next client and where it comes from, one address whether under IPv4 or IPv6. Wherever the
-    /// connection goes from here, it is [prepared](session::prepare) for that.
+    /// The next client and where it comes from, one address whether under IPv4 or IPv6. The connection
+    /// is [prepared](session::prepare), so it is safe to drop it wherever something fails.
     pub(crate) fn accept(&self) -> Accepted {
         match self.socket.accept() {
             Ok((connection, source)) => match session::prepare(&connection) {

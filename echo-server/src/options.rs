@@ -59,7 +59,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     write_timeout: Duration,
 
-    /// How long a session may last, whatever the client does, 0 for as long as it likes
+    /// How long a whole session may last, whatever the client does, 0 for any time
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     session_timeout: Duration,
 

@@ -233,8 +233,8 @@ impl Sandbox {
             setrlimit(Resource::RLIMIT_NPROC, 0, 0)?;
         }
         if matches!(self.model, Model::Fork | Model::Reexec) {
-            // Not 0, as poll(2) refuses more descriptors than this at a time. The only number that
-            // it allows is taken by stdin.
+            // Not 0, because poll(2) refuses to watch more descriptors than this limit. It still
+            // allows no new one: the only number below it is stdin's.
             setrlimit(Resource::RLIMIT_NOFILE, 1, 1)?;
         }
         Ok(())

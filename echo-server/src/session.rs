@@ -49,7 +49,7 @@ pub(crate) enum End {
     Silent,
     /// It took nothing for too long.
     Stuck,
-    /// It was here for too long, whatever it did.
+    /// The session has lasted too long, whatever the client did.
     Expired,
 }
 
@@ -65,21 +65,27 @@ impl End {
     }
 }
 
-/// Prepares a connection that has just been accepted, before anybody can lose a byte of it.
+/// Prepares a connection that has just been accepted.
 ///
-/// A close(2) ends the connection with a reset from here on, also the one that the kernel does for
-/// a process that is killed. Otherwise the client would see the regular end of the stream, and not
-/// that bytes are missing which the worker had read and not yet sent.
+/// SO_LINGER makes every close(2) reset the connection, also the close that the kernel does for a
+/// killed process. Without it:
 ///
-/// Keepalive finds out that a client has vanished without a word, such as by a power failure.
+/// 1. A worker reads bytes, and cannot send them yet.
+/// 2. The worker is killed, and the kernel closes the connection.
+/// 3. The client sees a regular end of the stream, and misses these bytes without an error.
+///
+/// A session that ends regularly takes SO_LINGER back.
+///
+/// With SO_KEEPALIVE, the kernel notices a client that vanished without a word, for example because
+/// its machine lost power.
 pub(crate) fn prepare(connection: &TcpStream) -> io::Result<()> {
     set_reset_on_close(connection, true)
         .and_then(|()| Ok(setsockopt(connection, sockopt::KeepAlive, &true)?))
         .map_err(log::cannot("set SO_LINGER and SO_KEEPALIVE"))
 }
 
-/// Sets both halves of SO_LINGER: a listener that was handed to us may have had other values, which
-/// an accepted connection inherits.
+/// Sets both fields of SO_LINGER: an accepted connection inherits them from the listener, and we may
+/// have got that from somebody else.
 fn set_reset_on_close(connection: &TcpStream, is_on: bool) -> io::Result<()> {
     let linger = libc::linger {
         l_onoff: is_on.into(),
@@ -88,8 +94,8 @@ fn set_reset_on_close(connection: &TcpStream, is_on: bool) -> io::Result<()> {
     Ok(setsockopt(connection, sockopt::Linger, &linger)?)
 }
 
-/// Serves one client to its end, in a process or a thread of its own. A worker of a pool passes its
-/// `intake`, which stops meanwhile if the supervisor says so.
+/// Serves one client to its end, in a process or a thread of its own. If the caller also accepts
+/// clients, it passes its `intake`, so that the supervisor can stop it during the session.
 pub(crate) fn serve(
     connection: TcpStream,
     timeouts: Timeouts,
@@ -152,12 +158,16 @@ fn echo(
     }
 }
 
-/// Waits until the session can go on, and returns true; or for its deadline. Closes the intake
-/// meanwhile when the supervisor says so: until then the port belongs to this worker, too, however
-/// long the session is.
+/// Waits until the session can go on (returns true), or until its deadline at the latest.
+///
+/// Closes the intake as soon as the supervisor says so. Kept open until the end of the session, the
+/// listener would keep the port, and clients would connect to it that nobody accepts:
+///
+/// 1. A new server takes over, and tells this worker to stop.
+/// 2. The new server dies. Only this worker still has the listener.
 fn wait(session: &Session, intake: Option<&mut Intake>) -> io::Result<bool> {
     let connection = session.connection.as_fd();
-    let stop = intake.as_ref().and_then(|intake| intake.watched());
+    let stop = intake.as_ref().and_then(|intake| intake.stop_pipe());
     let flags = if session.has_unsent() {
         PollFlags::POLLOUT
     } else {
@@ -180,9 +190,8 @@ fn wait(session: &Session, intake: Option<&mut Intake>) -> io::Result<bool> {
     Ok(is_ready)
 }
 
-/// A session between two turns. It never blocks, whatever the connection does on its own.
-///
-/// Dropped before its end, it resets the connection, see [`prepare`].
+/// A session between two turns. It never blocks. Dropping it before its end resets the connection,
+/// see [`prepare`].
 pub(crate) struct Session {
     connection: TcpStream,
     /// What has been read and did not fit into the connection; empty almost always.
@@ -190,7 +199,7 @@ pub(crate) struct Session {
     /// How much of `unsent` has gone since.
     sent: usize,
     timeouts: Timeouts,
-    /// When a byte has last come or gone.
+    /// When we last read or sent a byte.
     last_progress: Instant,
     /// When the session ends whatever the client does.
     expires: Option<Instant>,
@@ -218,7 +227,7 @@ impl Session {
         !self.unsent.is_empty()
     }
 
-    /// When the session ends if no byte comes or goes until then.
+    /// When the session ends, unless we read or send a byte before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let time = if self.has_unsent() {
             self.timeouts.write
@@ -229,8 +238,8 @@ impl Session {
         of_progress.into_iter().chain(self.expires).min()
     }
 
-    /// A time not later than the earliest deadline that the session can get, also by turning from
-    /// reading to writing after `now`.
+    /// No later than the earliest deadline that the session could get after `now`, if it switches
+    /// between reading and writing.
     pub(crate) fn earliest_deadline(&self, now: Instant) -> Option<Instant> {
         let times = [self.timeouts.idle, self.timeouts.write];
         let shortest = times.into_iter().flatten().min();
@@ -238,8 +247,8 @@ impl Session {
         self.deadline().into_iter().chain(after_progress).min()
     }
 
-    /// Ends the session if its deadline has come: with the end of our stream if the client has been
-    /// sent all that was read, and otherwise with a reset, as soon as it is dropped.
+    /// Ends the session if its deadline has come. It must be dropped then, which ends our stream
+    /// regularly if nothing is left to send, and otherwise resets the connection.
     pub(crate) fn end_if_late(&mut self, now: Instant) -> io::Result<Option<End>> {
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|time| time <= now);
         if !is_over(self.deadline()) {
@@ -288,7 +297,8 @@ impl Session {
         let fd = self.connection.as_raw_fd();
         let length = recv(fd, buffer, MsgFlags::MSG_DONTWAIT)?;
         if length == 0 {
-            // Killed between the two, this process ends the connection in the same way.
+            // Nothing is left to send. If we are killed between the two calls, the kernel's close
+            // ends the stream regularly, too.
             set_reset_on_close(&self.connection, false)?;
             self.connection.shutdown(Shutdown::Write)?;
             return Ok(Some(End::Finished));
@@ -301,7 +311,7 @@ impl Session {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        // To a client that has gone away: an error, and no SIGPIPE.
+        // If the client has gone away, we want the error and no SIGPIPE.
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         Ok(send(self.connection.as_raw_fd(), bytes, flags)?)
     }
