@@ -145,6 +145,15 @@ impl Server {
         Client::connect(self.address).unwrap()
     }
 
+    /// Whoever connects is disconnected at once. A reset may come before connect(2) has returned.
+    #[track_caller]
+    pub(crate) fn assert_disconnects(&self) {
+        match Client::connect(self.address) {
+            Ok(mut client) => client.assert_is_cut_off(),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
+    }
+
     /// So many clients that are being served.
     #[track_caller]
     pub(crate) fn connect_many(&self, number: usize) -> Vec<Client> {
