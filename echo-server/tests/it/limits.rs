@@ -36,7 +36,7 @@ pub(crate) fn client_of(source: Ipv4Addr, server: &Server) -> (TcpStream, bool) 
     let address = |address| SockaddrStorage::from(SocketAddr::V4(address));
     bind(socket.as_raw_fd(), &address(SocketAddrV4::new(source, 0))).unwrap();
     match connect(socket.as_raw_fd(), &address(to)) {
-        // Of one that is disconnected at once, the reset may have come already.
+        // A client that is disconnected at once may get the reset already.
         Ok(()) | Err(Errno::ECONNRESET) => {}
         Err(error) => panic!("{error}"),
     }
@@ -159,8 +159,7 @@ fn a_client_may_be_silent_for_ever() {
     });
 }
 
-/// All places are taken by clients that send a byte now and then, which is no reason to disconnect
-/// them but that they have been there for too long.
+/// Clients that send a byte now and then have all places. No other timeout disconnects them.
 #[test]
 fn clients_that_dawdle_lose_their_places() {
     in_every_model(|model| {
@@ -203,8 +202,8 @@ fn clients_that_dawdle_keep_their_places() {
     });
 }
 
-/// One whose machine has lost its power says nothing. The kernel asks on its own, after two hours
-/// unless it is told otherwise.
+/// A client whose machine has lost power sends no end of its stream. With keepalive, the kernel asks
+/// it from time to time.
 #[test]
 fn a_client_that_has_vanished_is_found_out() {
     const KEEPALIVE: u8 = 2;
@@ -218,7 +217,7 @@ fn a_client_that_has_vanished_is_found_out() {
             || queues(server.address, own),
             |servers| timer(servers) == Some(KEEPALIVE),
         );
-        // As nobody has asked for it there, the same look shows nothing of the kind.
+        // The client has not set keepalive, so its end of the connection waits for nothing.
         assert_eq!(timer(&queues(own, server.address)), Some(0));
     });
 }
@@ -254,8 +253,8 @@ fn a_client_that_never_reads_is_disconnected() {
     });
 }
 
-/// Its last byte has been taken when the last of these was sent, or later. A timeout for each call
-/// to the kernel would give it twice as long: once for the part of them that fits, and once more.
+/// A part of what it sent last still fits into the buffers. If each system call had the timeout, the
+/// one that sends this part would wait as long, and the next one once more.
 #[test]
 fn a_client_that_never_reads_is_disconnected_in_time() {
     const TIMEOUT: Duration = Duration::from_secs(2);

@@ -138,8 +138,7 @@ fn a_worker_that_leaves_takes_the_client_that_woke_it_up(model: Model) {
 }
 
 models!(a_worker_in_a_session_lets_go_of_the_listener, prefork);
-/// Both workers have a client when one of them is told to leave. Whoever has the listener keeps the
-/// port, long after everybody else has done with it.
+/// Both workers have a client when one of them is told to leave.
 fn a_worker_in_a_session_lets_go_of_the_listener(model: Model) {
     let server = model.start(&["--workers", "2"]);
     let mut clients = server.connect_many(2);
@@ -166,7 +165,8 @@ fn a_worker_in_a_session_lets_go_of_the_listener(model: Model) {
 
 models!(a_port_is_free_when_nobody_accepts_there);
 /// 1. A new server takes over from one that has a session.
-/// 2. It is killed. Now nobody accepts, and clients must not wait for somebody who does.
+/// 2. The new server is killed. Nobody accepts now, so clients must be refused, and a third server can
+///    have the port, although the session goes on.
 fn a_port_is_free_when_nobody_accepts_there(model: Model) {
     let mut server = model.start(&["--workers", "1"]);
     let (mut session, worker) = server.connect_and_see_worker();

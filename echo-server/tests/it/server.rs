@@ -145,7 +145,7 @@ impl Server {
         Client::connect(self.address).unwrap()
     }
 
-    /// Whoever connects is disconnected at once. A reset may come before connect(2) has returned.
+    /// The next client is disconnected at once. The reset may come before connect(2) has returned.
     #[track_caller]
     pub(crate) fn assert_disconnects(&self) {
         match Client::connect(self.address) {

@@ -83,8 +83,8 @@ fn a_listener_that_was_handed_over_outlives_the_server() {
 }
 
 models!(a_listener_that_lingers_is_served_as_any_other);
-/// A connection inherits SO_LINGER from its listener: with a time of 0, a client that has not read
-/// everything would lose the rest at the end, and with any other, the server would wait for it.
+/// An accepted connection inherits SO_LINGER from its listener. With a time of 0, a client that has not
+/// read everything would lose the rest at the end. With another time, the worker would wait for it.
 fn a_listener_that_lingers_is_served_as_any_other(model: Model) {
     for time in [0, 60] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -104,7 +104,7 @@ fn a_listener_that_lingers_is_served_as_any_other(model: Model) {
         let mut received = Vec::new();
         client.read_to_end(&mut received).unwrap();
         assert!(received == sent);
-        // It is its owner's.
+        // The listener is its owner's, so it keeps its setting.
         let after = getsockopt(&listener, sockopt::Linger).unwrap();
         assert_eq!((after.l_onoff, after.l_linger), (1, time));
     }
