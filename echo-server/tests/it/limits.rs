@@ -173,6 +173,7 @@ fn clients_that_dawdle_lose_their_places() {
             for client in &mut dawdlers {
                 scope.spawn(|| {
                     while is_served(client.stream()) {
+                        assert!(start.elapsed() < LIMIT, "it keeps its place");
                         thread::sleep(Duration::from_millis(50));
                     }
                 });
