@@ -8,6 +8,9 @@
 #[allow(dead_code, reason = "the server's; here it has nothing to log")]
 #[path = "../src/log.rs"]
 mod log;
+#[allow(dead_code, reason = "the server's; here nothing is logged")]
+#[path = "../src/nonblocking.rs"]
+mod nonblocking;
 #[allow(dead_code, reason = "the server's, of which two are ours")]
 #[path = "../src/options.rs"]
 mod options;

@@ -12,6 +12,7 @@ mod intake;
 mod listener;
 mod log;
 mod models;
+mod nonblocking;
 mod options;
 mod pool;
 mod record;
@@ -23,7 +24,7 @@ mod signals;
 mod supervisor;
 mod upgrade;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::{self, ExitCode};
 
 use accept_loop::AcceptLoop;
@@ -32,6 +33,7 @@ use dispatch::Dispatch;
 use listener::Listener;
 use log::cannot;
 use models::reexec::Starter;
+use nonblocking::Stream;
 use options::{Mode, Model, Options};
 use pool::Pool;
 use sandbox::{Identity, Sandbox, TriedOut};
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
     }
     let options = Options::parse();
     log::set_level(options.level());
+    log::open();
     match run(&options) {
         Ok(code) => code,
         Err(Failure { code, error }) => {
@@ -97,7 +100,7 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
         Sandbox::new(options.sandbox, options.model, identity).map_err(unavailable)?;
     if options.sandbox != Mode::Off {
         match sandbox.try_out().map_err(unavailable)? {
-            TriedOut::Probe => end_forked(Ok(())),
+            TriedOut::Probe => reexec::exit_now(0),
             TriedOut::Report(lines) => lines
                 .iter()
                 .for_each(|line| log::log(format_args!("sandbox: {line}"))),
@@ -180,12 +183,25 @@ fn end_forked(result: io::Result<()>) -> ! {
     if let Err(error) = &result {
         log::failure(format_args!("{error}"));
     }
-    reexec::exit_now(if result.is_ok() { 0 } else { EXIT_INTERNAL })
+    reexec::exit_now(if result.is_ok() {
+        log::exit_code()
+    } else {
+        EXIT_INTERNAL
+    })
 }
 
-/// After this line a client can connect, and signals are taken.
+/// After this line a client can connect, and signals are taken. So it must not wait for its reader:
+/// signals would have to wait, too.
 fn announce(line: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{line}")
-        .and_then(|()| io::stdout().flush())
-        .map_err(cannot("write to stdout"))
+    let text = format!("{line}\n");
+    match Stream::of(io::stdout()).write(text.as_bytes()) {
+        Ok(length) if length == text.len() => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+            Err(cannot("write to stdout")(error))
+        }
+        _ => {
+            log::log(format_args!("{line}; stdout has no room for this line"));
+            Ok(())
+        }
+    }
 }

@@ -16,7 +16,7 @@ use reexec::Reaper;
 use sd_notify::NotifyState;
 
 use crate::dispatch::{Dispatch, Ended, Job, Watch, Workers};
-use crate::log::{failure, log};
+use crate::log::{self, failure, log};
 use crate::service_manager;
 use crate::signals::Hangup;
 use crate::upgrade::{self, Handover, News, Program, Successor};
@@ -30,6 +30,9 @@ pub(crate) enum Role {
     /// The main process, at its end. Whether every session came to its own end.
     Supervisor { drained: bool },
 }
+
+/// How often to look whether there is room again to log how many lines were lost.
+const LOOK_AT_THE_LOG: Duration = Duration::from_secs(1);
 
 /// The main process of the server. Whatever it holds, a forked worker has copies of; they go when
 /// the worker's copy of this struct does, which is before it serves.
@@ -122,6 +125,7 @@ impl Supervisor {
     pub(crate) fn run(mut self, predecessor: Option<UnixStream>) -> io::Result<Role> {
         self.predecessor = predecessor;
         loop {
+            log::report_lost();
             if self.is_finished() {
                 let drained = !self.cut_off;
                 return Ok(Role::Supervisor { drained });
@@ -184,6 +188,7 @@ impl Supervisor {
             .deadline
             .into_iter()
             .chain(successor.and_then(Successor::deadline))
+            .chain(log::has_lost().then(|| Instant::now() + LOOK_AT_THE_LOG))
             .min();
         let mut client = None;
         match self.dispatch.watch(&self.workers) {
@@ -216,7 +221,7 @@ impl Supervisor {
             let Some(slot) = exit.owner else { continue };
             self.reaped += 1;
             let problem: Option<String> = match exit.status {
-                Ok(status) if status.success() => None,
+                Ok(status) if log::count_lost_by_worker(status) => None,
                 Ok(status) => {
                     self.killed += u64::from(status.signal().is_some());
                     Some(status.to_string())

@@ -10,12 +10,14 @@ use std::io;
 use nix::sys::prctl;
 
 use crate::dispatch::Job;
+use crate::log;
 use crate::options::{Model, Options};
 use crate::sandbox::Sandbox;
 use crate::session::{self, Timeouts};
 
 /// A forked worker's life: from its first step in a new process to its end.
 pub(crate) fn work(job: Job, options: &Options, sandbox: &Sandbox) -> io::Result<()> {
+    log::forget_lost();
     // For ps.
     prctl::set_name(c"echo-worker")?;
     sandbox.enter()?;

@@ -69,8 +69,9 @@ impl Starter {
 
 /// In the worker: its whole life.
 pub(crate) fn worker() -> ExitCode {
+    log::open();
     match serve() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(log::exit_code()),
         Err(error) => {
             log::failure(format_args!("{error}"));
             ExitCode::from(crate::EXIT_INTERNAL)

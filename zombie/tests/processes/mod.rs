@@ -225,7 +225,7 @@ impl Lines {
             thread::spawn(move || {
                 for line in BufReader::new(stream).split(b'\n') {
                     let line = String::from_utf8_lossy(&line.unwrap()).into_owned();
-                    if sender.send(line).is_err() {
+                    if sender.send(without_stamp(&line).to_owned()).is_err() {
                         break; // the test has ended
                     }
                 }
@@ -269,6 +269,19 @@ impl Lines {
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end in {LIMIT:?}"),
         }
+    }
+}
+
+/// The line without the time before it, such as `2026-11-28T04:05:06.789Z `, if it has one.
+pub(crate) fn without_stamp(line: &str) -> &str {
+    const STAMP: &str = "0000-00-00T00:00:00.000Z ";
+    let as_in_stamp = |(byte, wanted): (u8, u8)| match wanted {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte == wanted,
+    };
+    match line.split_at_checked(STAMP.len()) {
+        Some((start, rest)) if start.bytes().zip(STAMP.bytes()).all(as_in_stamp) => rest,
+        _ => line,
     }
 }
 
