@@ -28,19 +28,21 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::tcgetattr;
-use nix::unistd::{Pid, pause};
+use nix::unistd::{Pid, close, pause};
 use options::{Mode, Model};
 use reexec::Fork;
 use sandbox::Sandbox;
 
 /// Tries what a worker of the echo server has no need of: to open a file, to make a socket, to
-/// start a program, to signal a process beside it, to reach into the terminal.
+/// start a program, to signal a process beside it, to reach into the terminal, to make the
+/// supervisor wait when it logs.
 ///
 /// Exit codes: 0 tried, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -76,10 +78,14 @@ fn run(options: &Options) -> io::Result<ExitCode> {
     };
     match reexec::fork()? {
         Fork::Child => {
+            // A descriptor gets the lowest number that is free: this socket is our stderr now.
+            close(libc::STDERR_FILENO)?;
+            let (stderr, _reader) = UnixStream::pair()?;
             for missing in sandbox.enter()? {
                 say(&format!("without {missing}"))?;
             }
             try_everything(Pid::from_raw(sibling.id().cast_signed()), &terminal.slave)?;
+            report("make writes to stderr wait", stderr.set_nonblocking(false))?;
             Ok(ExitCode::SUCCESS)
         }
         // Only we are outside of the sandbox, and can wait for processes and end them.

@@ -39,6 +39,7 @@ mod errors;
 mod hangup;
 mod ipv6;
 mod limits;
+mod log;
 mod managers;
 mod models;
 mod pool;

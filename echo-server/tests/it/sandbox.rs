@@ -28,12 +28,13 @@ fn example(model: &str, sandbox: &str) -> Output {
     Program::start(&mut command).output()
 }
 
-const ATTEMPTS: [&str; 5] = [
+const ATTEMPTS: [&str; 6] = [
     "open a file",
     "make a socket",
     "start a program",
     "signal a sibling",
     "ask a terminal",
+    "make writes to stderr wait",
 ];
 
 #[test]
