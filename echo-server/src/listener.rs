@@ -9,8 +9,8 @@ use std::process;
 use listenfd::ListenFd;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, getsockopt,
-    listen, setsockopt, shutdown, socket, sockopt,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, bind,
+    getpeername, getsockname, getsockopt, listen, setsockopt, shutdown, socket, sockopt,
 };
 
 use crate::session;
@@ -89,10 +89,29 @@ impl AsRawFd for Listener {
 /// `clean_start`, which closes what nobody has taken.
 pub(crate) fn inherited(predecessor: Option<&Predecessor>) -> io::Result<Option<Listener>> {
     let is_ours = predecessor.is_some_and(|predecessor| predecessor.made_the_listener);
-    take_inherited(is_ours).map_err(|error| {
+    let inherited = take_inherited(is_ours).map_err(|error| {
         let message = format!("cannot use what LISTEN_FDS announces: {error}");
         io::Error::new(io::ErrorKind::Unsupported, message)
-    })
+    })?;
+    if inherited.is_none() {
+        refuse_inetd()?;
+    }
+    Ok(inherited)
+}
+
+/// Started once for each client, we would fail to listen for all but the first. A Unix socket is no
+/// sign of that: sshd and others start programs with one as their stdin.
+fn refuse_inetd() -> io::Result<()> {
+    let stdin = getsockname::<SockaddrStorage>(io::stdin().as_raw_fd());
+    match stdin.ok().and_then(|address| address.family()) {
+        Some(AddressFamily::Inet | AddressFamily::Inet6) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "cannot serve a client or a listener on stdin, which is a network socket, as inetd has \
+             it, and systemd with Accept=yes: run this server on its own, or with Accept=no; if it \
+             is on its own, start it with </dev/null",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn take_inherited(is_ours: bool) -> io::Result<Option<Listener>> {
@@ -108,14 +127,43 @@ fn take_inherited(is_ours: bool) -> io::Result<Option<Listener>> {
         let message = format!("there are {count} sockets, and one can be served");
         return Err(io::Error::other(message));
     }
-    let Some(socket) = ListenFd::from_env().take_tcp_listener(0)? else {
-        return Ok(None);
+    let mut announced = ListenFd::from_env();
+    let socket = match announced.take_tcp_listener(0) {
+        Ok(Some(socket)) => socket,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            return Err(what_it_is(&mut announced).map_or(error, |it| {
+                io::Error::other(format!(
+                    "it is a {it}, and only TCP is served; have the service manager listen on a \
+                     port, such as ListenStream=9190"
+                ))
+            }));
+        }
     };
     if !getsockopt(&socket, sockopt::AcceptConn)? {
-        return Err(io::Error::other("the socket does not listen"));
+        let is_connected = getpeername::<SockaddrStorage>(socket.as_raw_fd()).is_ok();
+        return Err(io::Error::other(if is_connected {
+            "it is a connection to one client, and not a listener; have the service manager hand \
+             over the listener, with Accept=no"
+        } else {
+            "it does not listen; whoever hands it over has to call listen(2) before"
+        }));
     }
     socket.set_nonblocking(true)?;
     Ok(Some(Listener { socket, is_ours }))
+}
+
+/// The kind of the socket, if it is one that service managers have.
+fn what_it_is(announced: &mut ListenFd) -> Option<&'static str> {
+    if announced.take_unix_listener(0).is_ok() {
+        Some("Unix stream socket")
+    } else if announced.take_unix_datagram(0).is_ok() {
+        Some("Unix datagram socket")
+    } else if announced.take_udp_socket(0).is_ok() {
+        Some("UDP socket")
+    } else {
+        None
+    }
 }
 
 /// Listens on `PORT`, `:PORT` or `HOST:PORT`. `backlog` 0 is the longest queue that there can be.

@@ -10,7 +10,8 @@ use crate::log::Level;
 
 /// An echo server (RFC 862): everything a client sends comes back, until it ends its stream.
 ///
-/// The first line on stdout says where it listens; events go to stderr, one a line. A listener
+/// The first line on stdout says where it listens; events go to stderr, one a line, after the time
+/// unless systemd's journal stamps them. Lines that nobody reads are lost, and counted. A listener
 /// that a service manager hands over (LISTEN_FDS) is used instead of ADDRESS.
 ///
 /// Signals: TERM or INT: no new clients, sessions may finish; a second one, or QUIT: at once. HUP: if
@@ -21,8 +22,9 @@ use crate::log::Level;
 /// the server; KILL ends one worker.
 ///
 /// Exit codes: 0 every session finished, 1 some were cut off: at the deadline, by the second signal,
-/// or by the end of their process meanwhile; 2 usage, 69 cannot listen, or cannot have workers of
-/// the user, or in the sandbox, that is asked for, 70 any other failure.
+/// or by the end of their process meanwhile; 2 usage, 69 cannot listen, or got a socket that cannot
+/// be served, or cannot have workers of the user, or in the sandbox, that is asked for, 70 any other
+/// failure.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Options {
@@ -77,8 +79,9 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Mode::Try)]
     pub(crate) sandbox: Mode,
 
-    /// Whom workers become, if the server is run by root, with CAP_SETUID, CAP_SETGID and CAP_KILL
-    #[arg(long, value_name = "NAME")]
+    /// Whom workers become, if the server is run by root, with CAP_SETUID, CAP_SETGID and CAP_KILL:
+    /// NAME, UID, or UID:GID, which needs no passwd file
+    #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
 
     /// Obey USR2 also where our parent would lose the new server: under runsv, s6-supervise,

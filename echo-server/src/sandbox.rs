@@ -258,21 +258,22 @@ impl Identity {
     /// [`io::ErrorKind::InvalidInput`] if there is no such user, or if we are not root. Others if
     /// it cannot be found out, and if we are root without a right that this takes.
     pub(crate) fn of_user(name: &str) -> io::Result<Self> {
-        let refuse = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
         if !Uid::effective().is_root() {
             return Err(refuse(format!(
                 "cannot become user {name}: that takes root"
             )));
         }
-        let identity = match User::from_name(name) {
-            Ok(Some(User { uid, gid, .. })) => Self { uid, gid },
-            Ok(None) => return Err(refuse(format!("there is no user {name}"))),
-            // Not with its kind, which may be that of bad input.
-            Err(error) => {
-                let message = format!("cannot look up user {name}: {error}");
-                return Err(io::Error::other(message));
-            }
+        let identity = match name.split_once(':') {
+            Some((uid, gid)) => Self::of_numbers(name, uid, gid)?,
+            None => Self::look_up(name)?,
         };
+        // setuid(2) and its like take it for "no change", and report no error.
+        if [identity.uid.as_raw(), identity.gid.as_raw()].contains(&u32::MAX) {
+            return Err(refuse(format!(
+                "cannot become user {name}: {} is the number of no user and no group",
+                u32::MAX
+            )));
+        }
         for right in RIGHTS {
             let has = caps::has_cap(None, CapSet::Effective, right).map_err(|error| {
                 io::Error::other(format!("cannot look for the right {right}: {error}"))
@@ -286,6 +287,55 @@ impl Identity {
         }
         Ok(identity)
     }
+
+    /// Needs no passwd file, which a small container does not have.
+    fn of_numbers(name: &str, uid: &str, gid: &str) -> io::Result<Self> {
+        let number = |text: &str| {
+            text.parse().map_err(|_| {
+                refuse(format!(
+                    "cannot become user {name}: {text:?} is no number; say NAME, UID or UID:GID"
+                ))
+            })
+        };
+        Ok(Self {
+            uid: Uid::from_raw(number(uid)?),
+            gid: Gid::from_raw(number(gid)?),
+        })
+    }
+
+    /// By its name or, if nobody has that name, by its number.
+    fn look_up(name: &str) -> io::Result<Self> {
+        let number = name.parse().ok().map(Uid::from_raw);
+        let mut found = not_found_is_none(User::from_name(name));
+        if let (Ok(None), Some(uid)) = (&found, number) {
+            found = not_found_is_none(User::from_uid(uid));
+        }
+        match (found, number) {
+            (Ok(Some(User { uid, gid, .. })), _) => Ok(Self { uid, gid }),
+            (Ok(None), None) => Err(refuse(format!("there is no user {name}"))),
+            (Ok(None), Some(_)) => Err(refuse(format!(
+                "there is no user {name} whose group could be looked up; say which: {name}:GID"
+            ))),
+            // Not with its kind, which may be that of bad input.
+            (Err(error), _) => {
+                let message = format!("cannot look up user {name}: {error}");
+                Err(io::Error::other(message))
+            }
+        }
+    }
+}
+
+/// The numbers that getpwnam(3) lists for "not found"; the first is that of a missing passwd file.
+fn not_found_is_none(found: nix::Result<Option<User>>) -> nix::Result<Option<User>> {
+    match found {
+        Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
+        found => found,
+    }
+}
+
+/// An error of usage: what was asked for cannot be done.
+fn refuse(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, reason)
 }
 
 /// What it takes to become another user, and to end a process that has: without the last, workers

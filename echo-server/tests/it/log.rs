@@ -255,6 +255,22 @@ fn a_pipe_that_is_full_from_the_start(model: Model) {
     assert_eq!(failing.exit_code(), 2);
 }
 
+models!(a_lost_line_is_reported_although_nothing_happens);
+fn a_lost_line_is_reported_although_nothing_happens(model: Model) {
+    let mut channel = Channel::pipe(PAGE);
+    let server = channel.start(&mut model.command(&[], &["--workers", "1"]));
+    server.assert_serves();
+    server.assert_is_at_rest(model);
+    channel.fill();
+    server.program.signal(Signal::SIGUSR1);
+    assert_sleeps(server.program.pid());
+    until(
+        "the number of lost lines",
+        || channel.read().to_owned(),
+        |text| text.contains(" 1 line was lost: "),
+    );
+}
+
 models!(a_first_line_for_which_there_is_no_room);
 /// On stdout. Before it was written, TERM could not end the server.
 fn a_first_line_for_which_there_is_no_room(model: Model) {

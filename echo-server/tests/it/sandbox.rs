@@ -168,6 +168,17 @@ fn users_that_nobody_can_become() {
         }
         let reason = "there is no user no-such-user";
         refused(&mut command(model, &["--user", "no-such-user"]), reason);
+        for user in ["4294967295:0", "0:4294967295"] {
+            let reason = "4294967295 is the number of no user and no group";
+            let reason = format!("cannot become user {user}: {reason}");
+            refused(&mut command(model, &["--user", user]), &reason);
+        }
+        for (user, part) in [("nobody:1", "nobody"), ("1:", ""), ("1:-1", "-1")] {
+            let reason = format!(
+                "cannot become user {user}: {part:?} is no number; say NAME, UID or UID:GID"
+            );
+            refused(&mut command(model, &["--user", user]), &reason);
+        }
         let mut probe = Command::new(BINARY);
         probe.arg("--help").uid(65534).stdout(Stdio::null());
         match Program::try_start(&mut probe) {
@@ -179,6 +190,58 @@ fn users_that_nobody_can_become() {
             Err(error) => println!("skipped: user 65534 cannot run {BINARY}: {error}"),
         }
     });
+}
+
+/// Its numbers, where it has no name.
+#[test]
+fn a_worker_is_somebody_without_a_name() {
+    const HIDE: &str = "mount -t tmpfs none /etc && exec \"$0\" \"$@\"";
+    let without_passwd = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", HIDE]).args(words);
+        command
+    };
+    let probe = Program::try_start(&mut without_passwd(&["true"]));
+    if !is_root() || !probe.is_ok_and(|probe| probe.exit_code() == 0) {
+        println!("skipped: needs root, and the right to make namespaces");
+        return;
+    }
+    in_every_model(|model| {
+        let words = |user| [BINARY, "0", "--workers=1", "--model", model, "--user", user];
+        let server = Server::run(&mut without_passwd(&words("65532:65531")));
+        let mut client = served(&server);
+        let worker = server.program.child();
+        assert_eq!(status(worker, "Uid"), "65532");
+        assert_eq!(status(worker, "Gid"), "65531");
+        assert_eq!(status(worker, "Groups"), "");
+        client.assert_echo(b"and it serves");
+
+        for (user, reason) in [
+            (
+                "65532",
+                "there is no user 65532 whose group could be looked up; say which: 65532:GID",
+            ),
+            ("nobody", "there is no user nobody"),
+        ] {
+            let output = Program::start(&mut without_passwd(&words(user))).output();
+            assert_eq!(output.code, 2, "{output:?}");
+            assert_eq!(output.stderr, [format!("echo-server: {reason}")]);
+        }
+    });
+}
+
+#[test]
+fn the_number_of_a_user_with_a_name() {
+    if !is_root() {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    let nobody = User::from_name("nobody").unwrap().unwrap();
+    let server = start("fork", &["--user", &nobody.uid.to_string()]);
+    let _client = served(&server);
+    let worker = server.program.child();
+    assert_eq!(status(worker, "Uid"), nobody.uid.to_string());
+    assert_eq!(status(worker, "Gid"), nobody.gid.to_string());
 }
 
 /// A server run by root with these rights only; `None` if that cannot be had here.

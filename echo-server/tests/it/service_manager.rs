@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -127,7 +127,6 @@ fn a_listener_that_its_owner_shuts_down_costs_nothing() {
 #[test]
 fn what_cannot_be_served_is_refused() {
     let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
-    let connection = || TcpStream::connect(listener().local_addr().unwrap());
     let refused = |program: Program, reason: &str| {
         let output = program.output();
         let start = "echo-server: cannot use what LISTEN_FDS announces: ";
@@ -141,15 +140,67 @@ fn what_cannot_be_served_is_refused() {
         let reason = "there are 2147483647 sockets"; // no list of them all fits into memory
         refused(hand_over(listener(), i32::MAX, model), reason);
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        refused(hand_over(udp, 1, model), "not a valid tcp socket");
+        refused(hand_over(udp, 1, model), "it is a UDP socket, and only TCP");
         let file = File::open("/dev/null").unwrap();
         refused(hand_over(file, 1, model), "not a socket");
-        let unbound = UnixDatagram::unbound().unwrap();
-        refused(hand_over(unbound, 1, model), "not a valid tcp socket");
-        if let Ok(connection) = connection() {
-            refused(hand_over(connection, 1, model), "does not listen");
-        }
+        let (datagrams, _other) = UnixDatagram::pair().unwrap();
+        let reason = "it is a Unix datagram socket, and only TCP is served; ";
+        refused(hand_over(datagrams, 1, model), reason);
+        let (stream, _other) = UnixStream::pair().unwrap();
+        let reason = "it is a Unix stream socket, and only TCP is served; ";
+        refused(hand_over(stream, 1, model), reason);
+        let kept = listener(); // or it would reset the connection
+        let connection = TcpStream::connect(kept.local_addr().unwrap()).unwrap();
+        let reason = "it is a connection to one client, and not a listener; ";
+        refused(hand_over(connection, 1, model), reason);
+        let (unused, _) = reserved_address();
+        refused(hand_over(unused, 1, model), "it does not listen; ");
     });
+}
+
+/// As by inetd for each client, or with `wait`, or by systemd with `Accept=yes`.
+#[test]
+fn a_network_socket_as_stdin_is_refused() {
+    let start = |stdin: OwnedFd, model: &str| {
+        let mut command = command(model, &[]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Program::try_start_from(stdin, &mut command).unwrap()
+    };
+    in_every_model(|model| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let mut sockets = vec![listener.into(), accepted.into()];
+        if let Ok(listener) = TcpListener::bind("[::1]:0") {
+            sockets.push(listener.into());
+        }
+        sockets.push(UdpSocket::bind("127.0.0.1:0").unwrap().into());
+        for socket in sockets {
+            let output = start(socket, model).output();
+            let reason = "echo-server: cannot serve a client or a listener on stdin, ";
+            assert_eq!(output.code, 69, "{output:?}");
+            assert_eq!(output.stderr.len(), 1, "{output:?}");
+            assert!(output.stderr[0].starts_with(reason), "{output:?}");
+            assert_eq!(output.stdout, [""; 0]);
+        }
+        drop(client);
+
+        // Of a Unix socket, as sshd has them, nothing follows.
+        let (stdin, _other) = UnixStream::pair().unwrap();
+        Server::of(start(stdin.into(), model)).assert_serves();
+    });
+}
+
+/// With StandardInput=socket, systemd hands over the listener twice.
+#[test]
+fn a_listener_that_is_stdin_as_well_is_served() {
+    const SCRIPT: &str = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" 3<&0";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", SCRIPT, BINARY]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let program = Program::try_start_from(OwnedFd::from(listener), &mut command).unwrap();
+    Server::of(program).assert_serves();
 }
 
 /// Where a service manager listens to its services: a file that goes when the test ends.
