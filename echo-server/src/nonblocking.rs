@@ -11,6 +11,9 @@
 //! A pipe or a terminal cannot be opened again without /proc, or if it belongs to another user. Then
 //! we ask whether there is room, and write only if there is. Between the two calls another process
 //! may take the room, and our write waits for the reader after all.
+//!
+//! After `stty tostop`, a terminal stops processes outside its foreground group that write to it, as
+//! all workers are. They ignore SIGTTOU, and so are not stopped; the supervisor has it blocked.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
@@ -18,7 +21,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::unistd::{dup2_stderr, write};
@@ -30,7 +32,6 @@ pub(crate) const ATOMIC: usize = libc::PIPE_BUF;
 pub(crate) struct Stream<S> {
     stream: S,
     way: Way,
-    is_terminal: bool,
 }
 
 enum Way {
@@ -57,18 +58,13 @@ impl Stream<io::Stderr> {
 impl<S: AsFd + IsTerminal> Stream<S> {
     /// Leaves the stream as it is.
     pub(crate) fn of(stream: S) -> Self {
-        let is_terminal = stream.is_terminal();
         let way = match fstat(&stream).map(|stat| kind(&stat)) {
             Ok(SFlag::S_IFSOCK) => Way::Send,
             Ok(SFlag::S_IFIFO) => Way::Look,
-            _ if is_terminal => Way::Look,
+            _ if stream.is_terminal() => Way::Look,
             _ => Way::Write,
         };
-        Self {
-            stream,
-            way,
-            is_terminal,
-        }
+        Self { stream, way }
     }
 
     /// Writes at most [`ATOMIC`] bytes, in one call. A terminal, or a socket, may take a part.
@@ -78,9 +74,6 @@ impl<S: AsFd + IsTerminal> Stream<S> {
     /// [`io::ErrorKind::WouldBlock`] if there is no room.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let bytes = &bytes[..bytes.len().min(ATOMIC)];
-        // After `stty tostop`, a terminal stops processes outside its foreground group that write
-        // to it, which all our workers are; unless they block this signal.
-        let _held = self.is_terminal.then(HeldSignal::hold);
         match self.way {
             Way::Send => {
                 let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
@@ -113,26 +106,4 @@ fn replace_stderr() -> io::Result<()> {
 fn has_room(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
     Ok(poll(&mut fds, PollTimeout::ZERO)? > 0)
-}
-
-/// SIGTTOU is blocked in this thread while this lives.
-struct HeldSignal {
-    before: Option<SigSet>,
-}
-
-impl HeldSignal {
-    fn hold() -> Self {
-        let ttou = SigSet::from(Signal::SIGTTOU);
-        Self {
-            before: ttou.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok(),
-        }
-    }
-}
-
-impl Drop for HeldSignal {
-    fn drop(&mut self) {
-        if let Some(before) = self.before {
-            let _ = before.thread_set_mask();
-        }
-    }
 }
