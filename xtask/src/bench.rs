@@ -1,7 +1,4 @@
 //! `cargo xtask bench`: times, measured beside those of rivals in the same run.
-//!
-//! It takes three processes. The first takes signals. The last measures, and starts everything that
-//! is measured. The one between is there to clear up after it, also if the first is killed.
 
 mod bars;
 mod echo;
@@ -13,156 +10,25 @@ mod spawn;
 use std::env;
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::{Command, Stdio};
 
-use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl;
 use serde::Serialize;
 
-use crate::options::{Bench, Options, Task};
-use crate::outcome::{self, EXIT_INTERRUPTED, EXIT_MISSING, EXIT_NOT_HELD, EXIT_OUTPUT};
+use crate::guarded::{Failure, become_subreaper};
+use crate::options::Bench;
 use crate::programs::{self, cargo_build};
-use crate::{interrupt, procfs, stage};
 
-/// The names of the entries.
-pub(crate) const GUARD: &str = "xtask-guard";
-pub(crate) const MEASURE: &str = "xtask-measure";
-
-/// Why there is no result, or not a good one.
-pub(crate) enum Failure {
-    /// Something is missing that it takes.
-    Missing(String),
-    /// What came out cannot be written.
-    Output(String),
-    /// What was measured does not work.
-    Failed(String),
-}
-
-impl Failure {
-    fn writing(to: impl fmt::Display, error: &io::Error) -> Self {
-        Failure::Output(format!("cannot write to {to}: {error}"))
-    }
-}
-
-/// Has it measured by others, and takes the signals. Returns the exit code.
-pub(crate) fn run() -> ExitCode {
-    if let Err(why) = procfs::check() {
-        say(&format!("xtask: {why}; what helps: {}", procfs::REMEDY));
-        return ExitCode::from(EXIT_MISSING);
-    }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let status = guarded(&interrupted);
-    let left = outcome::clear_up(); // if the guard was killed, what it had started is ours now
-    let (code, sentence) = match status {
-        Err(error) => (EXIT_MISSING, format!("cannot measure: {error}")),
-        Ok(_) if interrupted.load(Ordering::SeqCst) => (
-            EXIT_INTERRUPTED,
-            format!("interrupted; {left} processes left"),
-        ),
-        Ok(status) => match status.code().and_then(|code| u8::try_from(code).ok()) {
-            Some(0) if left > 0 => return ExitCode::from(EXIT_NOT_HELD),
-            Some(code) => return ExitCode::from(code), // which has been explained there
-            None => (EXIT_MISSING, format!("{GUARD} has ended: {status}")),
-        },
-    };
-    say(&format!("xtask: {sentence}"));
-    ExitCode::from(code)
-}
-
-fn guarded(interrupted: &Arc<AtomicBool>) -> io::Result<std::process::ExitStatus> {
-    prctl::set_child_subreaper(true)?;
-    let guard = reexec::command(GUARD)
-        .args(env::args_os().skip(1))
-        .stdin(reexec::Stdio::piped())
-        // Out of the terminal's foreground group: Ctrl-C is for us, who then close its stdin.
-        .process_group(0)
-        .outlive_parent()
-        .spawn()
-        .map_err(io::Error::other)?; // the whole sentence, not only the error number
-    let orders = Mutex::new(guard.take_stdin());
-    let interrupted = Arc::clone(interrupted);
-    interrupt::take_signals(move || {
-        interrupted.store(true, Ordering::SeqCst);
-        let _ = orders.lock().unwrap_or_else(PoisonError::into_inner).take();
-    })?;
-    guard.wait()
-}
-
-/// The entry of the guard: lets the other measure until the end of stdin, which comes with the end
-/// of xtask, too, and leaves no process.
-pub(crate) fn guard() -> ExitCode {
-    let result = watch();
-    let _ = stage::kill_and_reap_all(); // what is left comes to xtask, which tells of it
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            say(&format!("xtask: cannot measure: {error}"));
-            ExitCode::from(EXIT_MISSING)
+/// Measures what was asked for.
+pub(crate) fn run(options: &Bench) -> Result<(), Failure> {
+    match options {
+        Bench::Spawn(options) => spawn::run(options),
+        Bench::Echo(options) => {
+            become_subreaper()?;
+            echo::run(options)
         }
     }
-}
-
-fn watch() -> io::Result<u8> {
-    prctl::set_child_subreaper(true)?;
-    let child = reexec::command(MEASURE)
-        .args(env::args_os().skip(1))
-        .stdin(reexec::Stdio::null())
-        .spawn()
-        .map_err(io::Error::other)?;
-    let stdin = io::stdin();
-    loop {
-        let mut fds = [
-            PollFd::new(child.as_fd(), PollFlags::POLLIN),
-            PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if fds[1].any() == Some(true) {
-            return Ok(EXIT_INTERRUPTED); // the child is killed when its handle is dropped
-        }
-        if let Some(status) = child.try_wait()? {
-            let code = status.code().and_then(|code| u8::try_from(code).ok());
-            return code.ok_or_else(|| io::Error::other(format!("{MEASURE} has ended: {status}")));
-        }
-    }
-}
-
-/// The entry of the process that measures what was asked for.
-pub(crate) fn measure() -> ExitCode {
-    let result = match Options::parse().task {
-        Task::Bench(Bench::Spawn(options)) => spawn::run(&options),
-        Task::Bench(Bench::Echo(options)) => become_subreaper().and_then(|()| echo::run(&options)),
-        _ => Ok(()),
-    };
-    let (code, sentence) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Missing(what)) => (EXIT_MISSING, what),
-        Err(Failure::Output(what)) => (EXIT_OUTPUT, what),
-        Err(Failure::Failed(what)) => (EXIT_NOT_HELD, what),
-    };
-    say(&format!("xtask: {sentence}"));
-    ExitCode::from(code)
-}
-
-/// What a server leaves behind comes to us, and is ended with it.
-fn become_subreaper() -> Result<(), Failure> {
-    prctl::set_child_subreaper(true)
-        .map_err(|error| Failure::Missing(format!("cannot become a subreaper: {error}")))
-}
-
-/// How far it is; nobody waits for it.
-fn say(what: &str) {
-    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// A rival that is not here, and how to get it.
@@ -246,13 +112,18 @@ fn folder() -> PathBuf {
 
 /// How one of our programs is linked.
 #[derive(Clone, Copy, PartialEq)]
-enum Linking {
+pub(crate) enum Linking {
     Dynamic,
     Static,
 }
 
 /// Has cargo build one of our programs: `what` says which, up to its name.
-fn built(folder: &Path, what: &[&str], name: &str, linking: Linking) -> Result<PathBuf, String> {
+pub(crate) fn built(
+    folder: &Path,
+    what: &[&str],
+    name: &str,
+    linking: Linking,
+) -> Result<PathBuf, String> {
     // In a folder of its own, and for an explicit target: the flag is not for build scripts.
     let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let target_dir = folder.join("static").to_string_lossy().into_owned();

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod census;
 mod claims;
 mod company;
 mod completions;
@@ -10,10 +11,12 @@ mod demo;
 mod doctor;
 mod event;
 mod explain;
+mod guarded;
 mod hold;
 mod interrupt;
 mod lesson;
 mod list;
+mod loopback;
 mod options;
 mod outcome;
 mod output;
@@ -25,6 +28,7 @@ mod recheck;
 mod record;
 mod report;
 mod scenarios;
+mod soak;
 mod stage;
 mod threads;
 mod tree;
@@ -39,11 +43,12 @@ use options::{Options, Task};
 fn main() -> ExitCode {
     reexec::register(performance::ENTRY, performance::run);
     reexec::register(programs::BUILD, programs::print);
-    reexec::register(bench::GUARD, bench::guard);
-    reexec::register(bench::MEASURE, bench::measure);
+    reexec::register(guarded::GUARD, guarded::guard);
+    reexec::register(guarded::MEASURE, guarded::measure);
     reexec::register(doctor::ENTRY, || ExitCode::SUCCESS);
+    reexec::register(soak::CONTROL, soak::control);
     if let Some(code) = reexec::init() {
-        return code; // a process in which one run took place, the programs were built, or something was measured
+        return code; // a process in which one run took place, the programs were built, or something was measured or soaked
     }
     interrupt::hear_of_children();
     output::respect_dumb_terminals();
@@ -54,6 +59,6 @@ fn main() -> ExitCode {
         Task::Explain(options) => explain::run(&options),
         Task::Doctor => doctor::run(),
         Task::Completions { shell } => completions::run(shell),
-        Task::Bench(_) => bench::run(),
+        Task::Bench(_) | Task::Soak(_) => guarded::run(),
     }
 }

@@ -15,8 +15,10 @@ use serde::Serialize;
 
 use super::bars::{self, Bar, figure};
 use super::load::Load;
-use super::servers::{Census, OURS, ROWS, Row, Server};
-use super::{Failure, Machine, Missing, folder, median, say};
+use super::servers::{OURS, ROWS, Row, Server};
+use super::{Machine, Missing, folder, median};
+use crate::census::Census;
+use crate::guarded::{Failure, say};
 use crate::options::BenchEcho;
 
 /// Idle connections for whose memory we look.

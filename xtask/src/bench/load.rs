@@ -1,16 +1,15 @@
 //! Load for echo servers, by one thread that never waits for a single connection. Every byte that
 //! comes back is compared with the one that was sent.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
-use std::os::fd::AsRawFd;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::SockaddrIn;
+
+use crate::loopback::{self, CHUNK, Pattern, is_for_later};
 
 /// Bytes of a message.
 const MESSAGE: u64 = 24;
@@ -20,16 +19,6 @@ const AT_ONCE: usize = 32;
 
 /// Connections that play ping-pong.
 const PLAYERS: usize = 16;
-
-/// How much is written or read in one go, at most.
-const CHUNK: usize = 64 * 1024;
-
-/// A prime, so that the bytes of no two buffers of a server are the same.
-const PERIOD: usize = 65_521;
-
-/// A connection that is over is in TIME_WAIT for a minute, and its port is taken for as long. So
-/// they come from many addresses, 127.0.0.2 and on, each of which has all ports.
-const SOURCES: u64 = 250;
 
 /// When a server that says nothing is given up.
 const PATIENCE: u16 = 5_000; // milliseconds
@@ -45,7 +34,7 @@ pub(super) struct Rate {
 pub(super) struct Load {
     server: SockaddrIn,
     epoll: Epoll,
-    pattern: Vec<u8>,
+    pattern: Pattern,
     buffer: Vec<u8>,
     /// Connections made until now.
     made: u64,
@@ -87,7 +76,7 @@ impl Load {
         Ok(Self {
             server: server.into(),
             epoll: epoll.map_err(|error| format!("cannot make an epoll: {error}"))?,
-            pattern: pattern(),
+            pattern: Pattern::new(),
             buffer: vec![0; CHUNK],
             made: 0,
             compared: 0,
@@ -229,7 +218,7 @@ impl Load {
     fn open(&mut self, index: usize, goal: u64, ends: bool) -> Result<Connection, String> {
         let began = Instant::now();
         let number = self.made;
-        let stream = self.connect(number).map_err(|error| {
+        let stream = loopback::connect(&self.server, number).map_err(|error| {
             format!(
                 "cannot connect to {}, connection {number}: {error}",
                 self.server
@@ -254,21 +243,6 @@ impl Load {
             .add(&connection.stream, event)
             .map_err(|error| format!("cannot watch connection {number}: {error}"))?;
         Ok(connection)
-    }
-
-    fn connect(&self, number: u64) -> nix::Result<TcpStream> {
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
-        let source = Ipv4Addr::LOCALHOST.to_bits() + 1 + (number % SOURCES) as u32;
-        let source = SocketAddrV4::new(source.into(), 0);
-        // The port is chosen when it is known what we connect to, so that it may be in use towards
-        // another server.
-        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        bind(socket.as_raw_fd(), &SockaddrIn::from(source))?;
-        match connect(socket.as_raw_fd(), &self.server) {
-            Ok(()) | Err(Errno::EINPROGRESS) => Ok(socket.into()),
-            Err(error) => Err(error),
-        }
     }
 
     /// Which connections can go on.
@@ -327,8 +301,9 @@ impl Load {
             return Ok(());
         }
         let length = left.min(CHUNK as u64) as usize;
-        let from = place(connection.number, connection.sent);
-        let bytes = &self.pattern[from..from + length];
+        let bytes = self
+            .pattern
+            .bytes(connection.number, connection.sent, length);
         match connection.stream.write(bytes) {
             Ok(length) => connection.sent += length as u64,
             // NotConnected cannot be: a socket that is still connecting says EAGAIN.
@@ -349,8 +324,10 @@ impl Load {
             Err(error) if is_for_later(&error) => return Ok(false),
             Err(error) => return Err(connection.error("cannot receive", error)),
         };
-        let from = place(connection.number, connection.received);
-        let (came, sent) = (&self.buffer[..length], &self.pattern[from..from + length]);
+        let came = &self.buffer[..length];
+        let sent = self
+            .pattern
+            .bytes(connection.number, connection.received, length);
         self.compared += length as u64;
         if came != sent {
             let wrong = came.iter().zip(sent).filter(|(came, sent)| came != sent);
@@ -403,31 +380,6 @@ impl Held<'_> {
     }
 }
 
-fn is_for_later(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-}
-
-/// Bytes without an order, long enough for a chunk from any place in the period.
-fn pattern() -> Vec<u8> {
-    let mut state: u32 = 1;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    let period: Vec<u8> = (0..PERIOD).map(|_| next()).collect();
-    period
-        .iter()
-        .copied()
-        .cycle()
-        .take(PERIOD + CHUNK)
-        .collect()
-}
-
-/// Where in the pattern a connection's byte is.
-fn place(number: u64, offset: u64) -> usize {
-    ((number * 7_919 + offset) % PERIOD as u64) as usize
-}
-
 fn rate(times: Vec<Duration>, length: Duration) -> Rate {
     let mut times = times;
     times.sort_unstable();
@@ -446,7 +398,7 @@ fn rate(times: Vec<Duration>, length: Duration) -> Rate {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
     use std::thread::{self, JoinHandle};
 
     use super::*;
@@ -513,14 +465,5 @@ mod tests {
         let error = Load::new(address).unwrap().session().unwrap_err();
         assert!(error.contains("too early"), "{error}");
         server.join().unwrap();
-    }
-
-    #[test]
-    fn no_two_connections_send_the_same() {
-        let pattern = pattern();
-        let start = |number| &pattern[place(number, 0)..][..MESSAGE as usize];
-        for number in 1..2_000 {
-            assert_ne!(start(number), start(0));
-        }
     }
 }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Linking, Missing, built, compile};
-use crate::{procfs, stage};
+use crate::census::{self, Census};
+use crate::stage;
 
 /// Limits that no rival has, so that like is compared with like; and any free port.
 const NO_LIMITS: &str = "0 --max-children 0 --idle-timeout 0 --write-timeout 0";
@@ -229,15 +230,6 @@ pub(super) struct Server {
     _stdout: Option<BufReader<ChildStdout>>,
 }
 
-/// What there is of a server.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) struct Census {
-    pub(super) processes: usize,
-    pub(super) zombies: usize,
-    /// Of its main process.
-    pub(super) descriptors: usize,
-}
-
 impl Server {
     /// Starts it, and waits until it serves. What it says on stderr goes to `log`.
     pub(super) fn start(
@@ -349,36 +341,12 @@ impl Server {
         self.process.id() as i32
     }
 
-    fn tree(&self) -> Result<Vec<i32>, String> {
-        let mut tree = procfs::descendants(self.pid()).map_err(|error| error.to_string())?;
-        tree.push(self.pid());
-        Ok(tree)
-    }
-
-    fn census(&self) -> Result<Census, String> {
-        let folder = format!("/proc/{}/fd", self.pid());
-        let descriptors = fs::read_dir(&folder)
-            .map_err(|error| format!("cannot read {folder}: {error}"))?
-            .count();
-        let looks = self.tree()?.into_iter().map(procfs::look);
-        let stats = looks.filter_map(Result::transpose);
-        let stats: Vec<_> = stats
-            .collect::<io::Result<_>>()
-            .map_err(|error| error.to_string())?;
-        let zombies = stats.iter().filter(|stat| stat.state == 'Z').count();
-        Ok(Census {
-            processes: stats.len() - zombies,
-            zombies,
-            descriptors,
-        })
-    }
-
     /// What there is of it when nothing changes any more.
     pub(super) fn at_rest(&self) -> Result<Census, String> {
-        let mut last = self.census()?;
+        let mut last = census::of(self.pid())?;
         for _ in 0..REST_LIMIT {
             thread::sleep(TICK * 5);
-            let now = self.census()?;
+            let now = census::of(self.pid())?;
             if now == last {
                 break;
             }
@@ -389,32 +357,20 @@ impl Server {
 
     /// What there is of it when it is as it was `before`, or does not become so.
     pub(super) fn back_to(&self, before: Census) -> Result<Census, String> {
-        let mut now = self.census()?;
+        let mut now = census::of(self.pid())?;
         for _ in 0..REST_LIMIT {
             if now == before {
                 break;
             }
             thread::sleep(TICK * 5);
-            now = self.census()?;
+            now = census::of(self.pid())?;
         }
         Ok(now)
     }
 
-    /// The memory of all its processes, in KiB: their proportional set sizes, where a page that
-    /// several share is counted as one. Without what the kernel needs for them.
+    /// The memory of all its processes, in KiB.
     pub(super) fn memory_kib(&self) -> Result<u64, String> {
-        let mut sum = 0;
-        for pid in self.tree()? {
-            let file = format!("/proc/{pid}/smaps_rollup");
-            let text = match fs::read_to_string(&file) {
-                Ok(text) => text,
-                // It has ended meanwhile, or is a zombie.
-                Err(_) if has_ended(pid)? => continue,
-                Err(error) => return Err(format!("cannot read {file}: {error}")),
-            };
-            sum += pss_kib(&text).ok_or_else(|| format!("there is no Pss in {file}"))?;
-        }
-        Ok(sum)
+        census::memory_kib(self.pid())
     }
 }
 
@@ -434,27 +390,9 @@ fn free_port() -> io::Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-fn has_ended(pid: i32) -> Result<bool, String> {
-    let stat = procfs::look(pid).map_err(|error| error.to_string())?;
-    Ok(stat.is_none_or(|stat| stat.state == 'Z'))
-}
-
-fn pss_kib(rollup: &str) -> Option<u64> {
-    let value = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    value.trim().strip_suffix(" kB")?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_memory_of_a_process_is_found() {
-        let rollup =
-            "55f0-7ffd ---p 0 00:00 0 [rollup]\nRss:  952 kB\nPss:  123 kB\nPss_Dirty: 4 kB\n";
-        assert_eq!(pss_kib(rollup), Some(123));
-        assert_eq!(pss_kib(""), None);
-    }
 
     #[test]
     fn no_two_rows_have_the_same_key() {

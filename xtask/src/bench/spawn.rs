@@ -10,7 +10,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::Serialize;
 
 use super::plot::{self, Line};
-use super::{Failure, Linking, Machine, Missing, built, compile, folder, median, meminfo_mib, say};
+use super::{Linking, Machine, Missing, built, compile, folder, median, meminfo_mib};
+use crate::guarded::{Failure, say};
 use crate::options::BenchSpawn;
 
 /// How much the parents hold, in MiB.
