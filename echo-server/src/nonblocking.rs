@@ -19,6 +19,7 @@ use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
@@ -73,6 +74,21 @@ impl<S: AsFd + IsTerminal> Stream<S> {
     ///
     /// [`io::ErrorKind::WouldBlock`] if there is no room.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        // A terminal also has no room while another process is in the middle of a write to it,
+        // which is over in a moment, unless that one waits.
+        let mut tries = if self.is_terminal { 10 } else { 1 };
+        loop {
+            tries -= 1;
+            match self.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries > 0 => {
+                    thread::yield_now();
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let bytes = &bytes[..bytes.len().min(ATOMIC)];
         match self.way {
             Way::Send => {

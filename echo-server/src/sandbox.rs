@@ -417,6 +417,8 @@ const CALLS: &[i64] = &[
     libc::SYS_ppoll,
     libc::SYS_shutdown,
     libc::SYS_close,
+    // Before a terminal is tried again.
+    libc::SYS_sched_yield,
     libc::SYS_setsockopt,
     libc::SYS_getpeername,
     // Memory.

@@ -158,8 +158,8 @@ fn for_each_cause(causes: &[Cause], check: impl Fn(Cause) + Sync) {
 /// sent, what it has received, and how its stream has ended.
 fn cut_off(model: Model, launcher: &[&str], cause: Cause) -> (Vec<u8>, Vec<u8>, io::Result<usize>) {
     let timeout = match cause {
-        Cause::WriteTimeout => "--write-timeout=1",
-        Cause::SessionTimeout => "--session-timeout=3",
+        Cause::WriteTimeout => "--write-timeout=4",
+        Cause::SessionTimeout => "--session-timeout=8",
         _ => "--drain-timeout=0.1",
     };
     let options = ["--workers=1", "--verbose", timeout];

@@ -63,9 +63,10 @@ fn no_room_for_another_process(model: Model) {
                 "accepting again",
             ],
         };
+        // A worker that has been started may be faster than the server with its line about that.
+        let lines: Vec<_> = expected.iter().map(|_| server.event()).collect();
         for part in expected {
-            let line = server.event();
-            assert!(line.contains(part), "{line}");
+            assert!(lines.iter().any(|line| line.contains(part)), "{lines:?}");
         }
         assert_only_says_goodbye(server);
     });

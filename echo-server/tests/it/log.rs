@@ -157,7 +157,11 @@ fn assert_loses_lines_only(
     server.program.signal(Signal::SIGTERM);
     assert_eq!(server.program.exit_code(), 0);
     channel.assert_flags_are_the_same();
-    assert_eq!(told(channel.read()), sessions, "{}", channel.text);
+    let text = channel.read();
+    // A terminal has no room for a moment while another process writes to it, so that also this line
+    // may be among the lost ones.
+    let others = usize::from(!text.contains("no new clients"));
+    assert_eq!(told(text), sessions + others, "{text}");
 }
 
 /// Of a terminal: Ctrl-S, Ctrl-Q.
