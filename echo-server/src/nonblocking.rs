@@ -33,6 +33,7 @@ pub(crate) const ATOMIC: usize = libc::PIPE_BUF;
 pub(crate) struct Stream<S> {
     stream: S,
     way: Way,
+    is_terminal: bool,
 }
 
 enum Way {
@@ -59,13 +60,18 @@ impl Stream<io::Stderr> {
 impl<S: AsFd + IsTerminal> Stream<S> {
     /// Leaves the stream as it is.
     pub(crate) fn of(stream: S) -> Self {
+        let is_terminal = stream.is_terminal();
         let way = match fstat(&stream).map(|stat| kind(&stat)) {
             Ok(SFlag::S_IFSOCK) => Way::Send,
             Ok(SFlag::S_IFIFO) => Way::Look,
-            _ if stream.is_terminal() => Way::Look,
+            _ if is_terminal => Way::Look,
             _ => Way::Write,
         };
-        Self { stream, way }
+        Self {
+            stream,
+            way,
+            is_terminal,
+        }
     }
 
     /// Writes at most [`ATOMIC`] bytes, in one call. A terminal, or a socket, may take a part.
