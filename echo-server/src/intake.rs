@@ -3,12 +3,13 @@
 use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::backoff::Backoff;
+use crate::deadline::time_left;
 use crate::listener::{Accepted, Listener};
 use crate::log::log;
 
@@ -143,7 +144,7 @@ impl Intake {
         let mut count = self.look(&mut events, EpollTimeout::ZERO)?;
         let has_slept = count == 0;
         if has_slept {
-            count = self.look(&mut events, timeout(until))?;
+            count = self.look(&mut events, time_left(until))?;
         }
         self.events.extend(events[..count].iter().rev());
         if !has_slept {
@@ -223,13 +224,4 @@ impl Intake {
             log(format_args!("{problem}; clients wait until it works"));
         }
     }
-}
-
-/// Rounded up to whole milliseconds, or the loop would be busy for the last one.
-pub(crate) fn timeout(until: Option<Instant>) -> EpollTimeout {
-    let Some(until) = until else {
-        return EpollTimeout::NONE;
-    };
-    let left = until.saturating_duration_since(Instant::now()) + Duration::from_nanos(999_999);
-    EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
 }

@@ -13,7 +13,7 @@ use nix::sys::socket::{
     getpeername, getsockname, getsockopt, listen, setsockopt, shutdown, socket, sockopt,
 };
 
-use crate::session;
+use crate::connection;
 use crate::upgrade::Predecessor;
 
 /// Where clients come from if no host is given: this machine only.
@@ -48,11 +48,11 @@ impl Listener {
     }
 
     /// The next client and where it comes from, one address whether under IPv4 or IPv6. The connection
-    /// is [prepared](session::prepare), so it is safe to drop it wherever something fails.
+    /// is [prepared](connection::prepare), so it is safe to drop it wherever something fails.
     pub(crate) fn accept(&self) -> Accepted {
         match self.socket.accept() {
-            Ok((connection, source)) => match session::prepare(&connection) {
-                Ok(()) => Accepted::Client(connection, source.ip().to_canonical()),
+            Ok((client, source)) => match connection::prepare(&client) {
+                Ok(()) => Accepted::Client(client, source.ip().to_canonical()),
                 Err(error) => Accepted::Shortage(error),
             },
             Err(error) if is_the_clients(&error) => Accepted::Nobody,

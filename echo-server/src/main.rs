@@ -7,6 +7,8 @@
 
 mod accept_loop;
 mod backoff;
+mod connection;
+mod deadline;
 mod dispatch;
 mod intake;
 mod listener;

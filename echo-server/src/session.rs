@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::intake::{Intake, timeout};
+use crate::connection::set_reset_on_close;
+use crate::deadline::time_left;
+use crate::intake::Intake;
 use crate::log;
 use crate::options::Options;
 
@@ -63,35 +65,6 @@ impl End {
             End::Expired => "was connected for too long, disconnected",
         }
     }
-}
-
-/// Prepares a connection that has just been accepted.
-///
-/// SO_LINGER makes every close(2) reset the connection, also the close that the kernel does for a
-/// killed process. Without it:
-///
-/// 1. A worker reads bytes, and cannot send them yet.
-/// 2. The worker is killed, and the kernel closes the connection.
-/// 3. The client sees a regular end of the stream, and misses these bytes without an error.
-///
-/// A session that ends regularly takes SO_LINGER back.
-///
-/// With SO_KEEPALIVE, the kernel notices a client that vanished without a word, for example because
-/// its machine lost power.
-pub(crate) fn prepare(connection: &TcpStream) -> io::Result<()> {
-    set_reset_on_close(connection, true)
-        .and_then(|()| Ok(setsockopt(connection, sockopt::KeepAlive, &true)?))
-        .map_err(log::cannot("set SO_LINGER and SO_KEEPALIVE"))
-}
-
-/// Sets both fields of SO_LINGER: an accepted connection inherits them from the listener, and we may
-/// have got that from somebody else.
-fn set_reset_on_close(connection: &TcpStream, is_on: bool) -> io::Result<()> {
-    let linger = libc::linger {
-        l_onoff: is_on.into(),
-        l_linger: 0,
-    };
-    Ok(setsockopt(connection, sockopt::Linger, &linger)?)
 }
 
 /// Serves one client to its end, in a process or a thread of its own. If the caller also accepts
@@ -178,7 +151,7 @@ fn wait(session: &Session, intake: Option<&mut Intake>) -> io::Result<bool> {
         PollFd::new(stop.unwrap_or(connection), PollFlags::POLLIN),
     ];
     let count = if stop.is_some() { 2 } else { 1 };
-    match poll(&mut fds[..count], timeout(session.deadline())) {
+    match poll(&mut fds[..count], time_left(session.deadline())) {
         Ok(_) => {}
         Err(Errno::EINTR) => return Ok(false),
         Err(error) => return Err(error.into()),
@@ -191,7 +164,7 @@ fn wait(session: &Session, intake: Option<&mut Intake>) -> io::Result<bool> {
 }
 
 /// A session between two turns. It never blocks. Dropping it before its end resets the connection,
-/// see [`prepare`].
+/// see [`connection::prepare`](crate::connection::prepare).
 pub(crate) struct Session {
     connection: TcpStream,
     /// What has been read and did not fit into the connection; empty almost always.

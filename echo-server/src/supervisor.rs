@@ -9,12 +9,13 @@ use std::process;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use reexec::Reaper;
 use sd_notify::NotifyState;
 
+use crate::deadline::time_left;
 use crate::dispatch::{Dispatch, Ended, Job, Watch, Workers};
 use crate::log::{self, failure, log};
 use crate::service_manager;
@@ -460,19 +461,10 @@ fn poll_readable<const N: usize>(
         fds[count] = PollFd::new(*fd, PollFlags::POLLIN);
         count += 1;
     }
-    match poll(&mut fds[..count], timeout(until)) {
+    match poll(&mut fds[..count], time_left(until)) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
     let mut ready = fds.iter().map(|fd| fd.any() == Some(true));
     Ok(watched.map(|fd| fd.is_some() && ready.next() == Some(true)))
-}
-
-/// Rounded up to whole milliseconds, or the loop would be busy for the last one.
-fn timeout(until: Option<Instant>) -> PollTimeout {
-    let Some(until) = until else {
-        return PollTimeout::NONE;
-    };
-    let left = until.saturating_duration_since(Instant::now()) + Duration::from_nanos(999_999);
-    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
 }
