@@ -23,22 +23,18 @@ const TAKEN: [Signal; 7] = [
 /// The signals that workers ignore, from birth on. A service manager may send a signal to every process
 /// of the server, but only the supervisor acts on it. QUIT is missing, because it ends every session
 /// anyway. KILL still ends a single worker.
-pub(crate) const IGNORED_BY_WORKERS: [c_int; 7] = [
-    libc::SIGTERM,
-    libc::SIGINT,
-    libc::SIGHUP,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGTTIN,
-    libc::SIGTTOU,
-];
+pub(crate) fn ignored_by_workers() -> impl Iterator<Item = c_int> {
+    let taken = TAKEN.into_iter().chain([Signal::SIGHUP]);
+    let ignored = taken.filter(|signal| *signal != Signal::SIGQUIT);
+    ignored.map(|signal| signal as c_int)
+}
 
 /// The options for forking a worker, and the process that tries out the sandbox. Each has a process
 /// group of its own: QUIT from a terminal (Ctrl-\) is for the supervisor.
 pub(crate) fn of_a_worker() -> ForkOptions {
     let mut options = ForkOptions::new();
     options.new_process_group();
-    for signal in IGNORED_BY_WORKERS {
+    for signal in ignored_by_workers() {
         options.ignore_signal(signal);
     }
     options

@@ -16,7 +16,7 @@ use crate::log::{self, Level};
 use crate::options::{Mode, Model, Options};
 use crate::sandbox::{Identity, Sandbox};
 use crate::session::{self, Timeouts};
-use crate::signals::IGNORED_BY_WORKERS;
+use crate::signals;
 
 /// The entry's name, which `ps` shows.
 pub(crate) const ENTRY: &str = "echo-worker";
@@ -54,7 +54,7 @@ impl Starter {
     #[inline(never)]
     pub(crate) fn start(&self, connection: &TcpStream) -> Result<Child, Box<dyn Error>> {
         let mut command = command(ENTRY);
-        for signal in IGNORED_BY_WORKERS {
+        for signal in signals::ignored_by_workers() {
             command.ignore_signal(signal);
         }
         let worker = command
