@@ -22,10 +22,10 @@ mod predecessor;
 mod program;
 mod successor;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::MetadataExt;
+
+use nix::sys::stat::fstat;
 
 pub(crate) use guardian::Handover;
 pub(crate) use parent::obstacle;
@@ -50,6 +50,6 @@ const GO: &[u8] = b"g";
 /// means nothing to any other process that gets the variable: not to one that the new server
 /// starts, and not to one with another stdin that was given the same number later.
 fn proof(pid: u32, stdin: BorrowedFd<'_>) -> io::Result<String> {
-    let socket = File::from(stdin.try_clone_to_owned()?).metadata()?;
-    Ok(format!("{pid}:{}:{}", socket.dev(), socket.ino()))
+    let socket = fstat(stdin)?;
+    Ok(format!("{pid}:{}:{}", socket.st_dev, socket.st_ino))
 }
