@@ -8,7 +8,6 @@ use nix::libc;
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::procfs;
 use crate::threads::start_thread;
 
 /// How long it may take to end once that was told. Clearing up takes a fraction of it.
@@ -21,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) fn take_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     // Blocked, it would come to us though nohup has seen to it that it is ignored.
-    if !procfs::is_ignored_by_us(Signal::SIGHUP) {
+    if !reexec::signal::is_ignored(Signal::SIGHUP as i32)? {
         signals.add(Signal::SIGHUP);
     }
     signals.thread_block()?;

@@ -51,14 +51,6 @@ pub(crate) fn own_pid() -> i32 {
     std::process::id() as i32
 }
 
-/// Whether this process ignores a signal, as whoever has started it may have seen to.
-pub(crate) fn is_ignored_by_us(signal: Signal) -> bool {
-    let line = read("/proc/self/status", &["SigIgn:"]).unwrap_or_default();
-    let mask = line.split_ascii_whitespace().last();
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok());
-    mask.is_some_and(|mask| mask & (1 << (signal as u32 - 1)) != 0)
-}
-
 /// What /proc says of a process; `None` if there is none of that number.
 ///
 /// With hidepid, /proc refuses to tell of others' processes, or says that there are none. One of ours
