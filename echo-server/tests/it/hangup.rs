@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 
 use crate::processes::{Program, number, processes, state, until};
 use crate::server::{Client, Model, Server, signals};
-use crate::signals::Next;
+use crate::upgrade::Successor;
 
 /// A server in a session of its own.
 struct Detached {
@@ -95,9 +95,9 @@ impl Detached {
 
     /// Returns the server that takes over. This one ends, as it has no clients.
     #[track_caller]
-    fn upgrade(&mut self) -> Next {
+    fn upgrade(&mut self) -> Successor {
         kill(self.pid, Signal::SIGUSR2).unwrap();
-        let next = Next::of(&mut self.server);
+        let next = Successor::of(&mut self.server);
         until("the end", || state(self.pid), Option::is_none);
         next
     }
@@ -225,7 +225,7 @@ fn after_an_upgrade_it_is_still_a_line_in_the_log(model: Model) {
     let mut server = Detached::start(model, &ORDINARY);
     let next = server.upgrade();
     let mut client = server.served();
-    kill(next.pid(), Signal::SIGHUP).unwrap();
+    kill(next.id(), Signal::SIGHUP).unwrap();
     assert_eq!(server.server.program.stderr.next_with("HUP"), LINE);
     client.assert_echo(b"not disturbed");
     drop(client);
@@ -245,7 +245,7 @@ fn after_an_upgrade_the_end_of_the_terminal_still_lets_sessions_finish(model: Mo
         .next_with("no new clients; 1 session");
     client.assert_echo(b"still served");
     drop(client);
-    let pid = next.pid();
+    let pid = next.id();
     assert_eq!(next.end(), WaitStatus::Exited(pid, 0));
 }
 
@@ -254,8 +254,8 @@ fn after_an_upgrade_under_nohup_it_does_nothing_either(model: Model) {
     let mut server = Detached::start(model, &NOHUP);
     let next = server.upgrade();
     let mut client = server.served();
-    kill(next.pid(), Signal::SIGHUP).unwrap();
-    assert!(signals(next.pid(), "SigIgn").contains(&Signal::SIGHUP));
+    kill(next.id(), Signal::SIGHUP).unwrap();
+    assert!(signals(next.id(), "SigIgn").contains(&Signal::SIGHUP));
     client.assert_echo(b"not disturbed");
     drop(client);
     next.terminate();

@@ -3,52 +3,13 @@
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::sys::wait::WaitStatus;
 
 use crate::limits::{client_of, host};
 use crate::models::{in_every_model, in_models, served, start};
-use crate::processes::{number, reap, until};
+use crate::processes::until;
 use crate::server::{Model, Server, random_bytes};
-
-/// The server that has taken over. Dropped, it ends, and the workers with it.
-pub(crate) struct Next(Pid);
-
-impl Next {
-    /// Waits until it has taken over.
-    #[track_caller]
-    pub(crate) fn of(server: &mut Server) -> Self {
-        let line = server.program.stderr.next_with("has taken over");
-        let pid = line.split(' ').find(|word| word.parse::<i32>().is_ok());
-        Self(number(pid.unwrap(), ""))
-    }
-
-    pub(crate) fn pid(&self) -> Pid {
-        self.0
-    }
-
-    /// Waits for its end. The one before it must have ended: then it is ours.
-    #[track_caller]
-    pub(crate) fn end(self) -> WaitStatus {
-        reap(self.0)
-    }
-
-    #[track_caller]
-    pub(crate) fn terminate(self) {
-        kill(self.0, Signal::SIGTERM).unwrap();
-        assert_eq!(reap(self.0), WaitStatus::Exited(self.0, 0));
-    }
-}
-
-impl Drop for Next {
-    fn drop(&mut self) {
-        // Only one that is ours, and so has not been reaped, still has its number for certain.
-        if waitpid(self.0, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
-            let _ = kill(self.0, Signal::SIGKILL);
-            let _ = waitpid(self.0, None);
-        }
-    }
-}
+use crate::upgrade::Successor;
 
 models!(after_an_upgrade_one_term_to_both_servers_cuts_nobody_off);
 /// Of a manager that kills by control group, while the old server drains. For that one it is the first.
@@ -56,10 +17,10 @@ fn after_an_upgrade_one_term_to_both_servers_cuts_nobody_off(model: Model) {
     let mut server = model.start(&["--drain-timeout", "0"]);
     let (mut client, _) = server.connect_and_see_worker();
     server.program.signal(Signal::SIGUSR2);
-    let next = Next::of(&mut server);
+    let next = Successor::of(&mut server);
     let mut other = server.connect();
     other.assert_echo(b"served by the new one");
-    for pid in [server.program.pid(), next.pid()] {
+    for pid in [server.program.pid(), next.id()] {
         kill(pid, Signal::SIGTERM).unwrap();
     }
     let line = server.program.stderr.next_with("no new clients already");
@@ -69,7 +30,7 @@ fn after_an_upgrade_one_term_to_both_servers_cuts_nobody_off(model: Model) {
     assert!(client.session(b"the end").unwrap() == b"the end");
     assert_eq!(server.program.exit_code(), 0);
     drop(other);
-    let pid = next.pid();
+    let pid = next.id();
     assert_eq!(next.end(), WaitStatus::Exited(pid, 0));
 }
 
@@ -78,7 +39,7 @@ fn after_an_upgrade_a_second_term_ends_the_old_server_at_once(model: Model) {
     let mut server = model.start(&["--drain-timeout", "0"]);
     let (mut client, _) = server.connect_and_see_worker();
     server.program.signal(Signal::SIGUSR2);
-    let next = Next::of(&mut server);
+    let next = Successor::of(&mut server);
     server.program.signal(Signal::SIGTERM);
     server.program.stderr.next_with("no new clients already");
     client.assert_echo(b"still served");

@@ -103,9 +103,14 @@ impl Successor {
         self.0
     }
 
+    #[track_caller]
+    pub(crate) fn end(self) -> WaitStatus {
+        reap(self.0)
+    }
+
     /// Ends it as an operator does, when the one before it has ended.
     #[track_caller]
-    fn terminate(self) {
+    pub(crate) fn terminate(self) {
         kill(self.0, Signal::SIGTERM).unwrap();
         assert_eq!(reap(self.0), WaitStatus::Exited(self.0, 0));
     }
