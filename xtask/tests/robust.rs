@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -641,13 +641,9 @@ fn the_doctor_tells_a_lack_of_room_from_what_is_missing() {
     assert_told(&told, "a higher limit of processes (ulimit -u)");
 }
 
-/// A descriptor is what it takes to read in /proc. It is no sign that a process is gone.
-#[test]
-fn what_cannot_be_read_is_not_gone() {
-    let run = Run::new();
-    let mut words = run.demo(&["zombie"]);
-    words.extend(["--speed".to_owned(), "2".to_owned()]);
-    let mut command = run.shell(r#"exec "$@""#, &words);
+/// Starts a demo, and waits until it says which ps there is: then the scenarios begin. What it says
+/// later comes from the reader.
+fn start_and_hear(command: &mut Command) -> (Child, BufReader<ChildStderr>, String) {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -655,6 +651,17 @@ fn what_cannot_be_read_is_not_gone() {
     while !told.contains("ps: ") {
         assert_ne!(stderr.read_line(&mut told).unwrap(), 0, "{told}");
     }
+    (child, stderr, told)
+}
+
+/// A descriptor is what it takes to read in /proc. It is no sign that a process is gone.
+#[test]
+fn what_cannot_be_read_is_not_gone() {
+    let run = Run::new();
+    let mut words = run.demo(&["zombie"]);
+    words.extend(["--speed".to_owned(), "2".to_owned()]);
+    let mut command = run.shell(r#"exec "$@""#, &words);
+    let (child, mut stderr, mut told) = start_and_hear(&mut command);
     for pid in run.marked.processes() {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         if name == "xtask-stage\n" {
@@ -819,13 +826,7 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
 fn what_was_started_by_nohup_outlives_the_terminal() {
     let run = Run::new();
     let mut command = run.shell(r#"exec nohup "$@""#, &run.demo(&SCENARIOS));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut told = String::new();
-    while !told.contains("ps: ") {
-        assert_ne!(stderr.read_line(&mut told).unwrap(), 0, "{told}");
-    }
+    let (child, mut stderr, mut told) = start_and_hear(&mut command);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGHUP).unwrap();
     stderr.read_to_string(&mut told).unwrap();
     assert_all_held(&child.wait_with_output().unwrap());
