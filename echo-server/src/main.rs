@@ -142,8 +142,8 @@ fn serve(
             Box::new(Pool::new(listener, options)?)
         }
     };
-    // A server that has taken over once is in the same position as the one before it: whoever has
-    // not lost that one will not lose the next.
+    // A server that has taken over once has the same parent as the server before it had. That parent
+    // did not lose the last server, so it will not lose the next.
     let upgrade_anyway = options.upgrade_anyway || predecessor.is_some();
     let supervisor = Supervisor::new(
         model,

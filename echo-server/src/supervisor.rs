@@ -215,7 +215,7 @@ impl Supervisor {
         })
     }
 
-    /// Reaps every worker that has ended, and as process 1 whoever else has. Returns the workers.
+    /// Reaps every worker that has ended, and as process 1 every orphan that has. Returns the workers.
     fn reap(&mut self) -> io::Result<Vec<Ended>> {
         let mut ended = Vec::new();
         for exit in self.workers.wait(Some(Duration::ZERO))? {

@@ -757,7 +757,7 @@ fn refuse_to_wait() {
         let error = refusing(&["waitid", "wait4"], errno, wait).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(errno));
 
-        // The older call alone finds whoever has ended, too.
+        // The older call alone finds the child that has ended, too.
         drop(refusing(&["waitid"], errno, || all.wait(Some(Duration::ZERO))).unwrap());
         let mut stranger = process::Command::new("true").spawn().unwrap();
         let exits = refusing(&["waitid"], errno, || all.wait(Some(LIMIT))).unwrap();
@@ -1530,18 +1530,19 @@ fn refuse_pidfds_to_children_that_become_another_program() {
     let start = || reexec::command("becomeAnotherProgram").spawn().unwrap();
     let used = || {
         let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-        usage.user_time() + usage.system_time()
+        let time = usage.user_time() + usage.system_time();
+        Duration::from_micros(time.num_microseconds() as u64)
     };
     let child = start();
     let before = used();
     refusing(&["waitid"], libc::EPERM, || child.wait().unwrap());
-    let used_by_wait = Duration::from_micros((used() - before).num_microseconds() as u64);
+    let used_by_wait = used() - before;
     assert!(used_by_wait < LIFE / 2, "{used_by_wait:?}");
     for (number, way) in WAYS_TO_WATCH.into_iter().enumerate() {
         let child = refusing(&["pidfd_open"], libc::EPERM, start);
         let before = used();
         way(child);
-        let used = Duration::from_micros((used() - before).num_microseconds() as u64);
+        let used = used() - before;
         assert!(used < LIFE / 2, "{number}: {used:?}");
     }
 }

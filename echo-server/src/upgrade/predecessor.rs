@@ -19,8 +19,8 @@ pub(crate) struct Predecessor {
     pub(crate) made_the_listener: bool,
 }
 
-/// If we are started to replace a server. Whoever else has the variable has it from somewhere
-/// further up: it names another process, or another stdin.
+/// The server that we are started to replace, if any. Other processes inherit the variable, too, but
+/// there it names another process, or another stdin.
 pub(crate) fn predecessor() -> Option<Predecessor> {
     let value = env::var(PREDECESSOR).ok()?;
     let (owner, given) = value.split_once(':')?;

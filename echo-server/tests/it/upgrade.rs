@@ -94,7 +94,7 @@ impl Successor {
         let pid = number(pid.trim_end_matches(')'), "");
         let line = server.program.stderr.next_with("has taken over");
         assert!(line.contains(&format!(" {pid} ")), "{line}");
-        // It is the child of whoever had started the first server, so that one can wait for it.
+        // It is a child of the process that started the first server, which can so wait for it.
         assert_eq!(stat(pid).unwrap().parent, Pid::this());
         Self(pid)
     }
@@ -435,7 +435,7 @@ fn the_end_of_the_guardian_ends_the_new_one() {
     });
 }
 
-/// Clients wait for whoever will serve them.
+/// Clients wait in the queue until a server accepts them.
 #[test]
 fn the_new_one_serves_nobody_before_it_takes_over() {
     in_every_model(|model| {
@@ -520,7 +520,7 @@ fn a_new_version_that_ends_when_it_is_ready_is_not_taken() {
 }
 
 models!(the_new_one_ends_after_the_old_one);
-/// systemd kills whoever is left of the service when the main process has ended.
+/// systemd kills the rest of the service when the main process has ended.
 fn the_new_one_ends_after_the_old_one(model: Model) {
     let mut server = model.start(&[]);
     let mut session = served(&server);
