@@ -15,7 +15,7 @@ use std::time::Duration;
 use std::{env, mem};
 
 use clap::Parser;
-use common::{is_readable, report, say, seconds};
+use common::{await_end, report, say, seconds};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 
@@ -78,7 +78,7 @@ fn start(entry: &str, what: &str) -> Result<(), Box<dyn Error>> {
         .spawn()?;
     say(&format!("{what}: {}", child.id()))?;
     if entry == "shortLived" {
-        is_readable(&child, None)?;
+        await_end(child.id())?;
     }
     mem::forget(child); // dropped, our handle would kill and reap it
     Ok(())

@@ -14,7 +14,7 @@ use std::time::Duration;
 use std::{mem, process};
 
 use clap::{Parser, ValueEnum};
-use common::{is_readable, report, say, seconds};
+use common::{await_end, is_readable, report, say, seconds};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -52,7 +52,7 @@ fn parent(options: &Options) -> io::Result<()> {
     let child = reexec::command("childProcess")
         .spawn()
         .map_err(io::Error::other)?; // the whole sentence, not only the error number
-    is_readable(&child, None)?;
+    await_end(child.id())?;
     mem::forget(child); // a zombie from now on; its signal has come, and nobody was interested
 
     let sigchld = SigSet::from(Signal::SIGCHLD);

@@ -9,7 +9,10 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 
 /// The value of an option in seconds.
 pub(crate) fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
@@ -43,4 +46,16 @@ pub(crate) fn is_readable(file: impl AsFd, limit: Option<Duration>) -> io::Resul
     let timeout = limit.map_or(Ok(PollTimeout::NONE), PollTimeout::try_from);
     let mut watched = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
     Ok(poll(&mut watched, timeout.unwrap_or(PollTimeout::MAX))? > 0)
+}
+
+/// Waits until a child has ended, and its parent has been sent SIGCHLD. Leaves the zombie, if there is
+/// one. A pidfd is readable a moment before the signal is sent, so a parent that changes what SIGCHLD
+/// does would, now and then, change it for that signal, too.
+pub(crate) fn await_end(child: u32) -> io::Result<()> {
+    let child = Id::Pid(Pid::from_raw(child.cast_signed()));
+    match waitid(child, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+        // Where SIGCHLD is ignored, that is how the end shows.
+        Ok(_) | Err(Errno::ECHILD) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
