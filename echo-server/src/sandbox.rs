@@ -112,9 +112,11 @@ impl Sandbox {
     ///
     /// What could not, if the sandbox is required, or if it could when it was tried out: nobody
     /// would learn that this worker, for want of memory perhaps, has less than all others. The
-    /// change of user in any case: nobody who asks for it wants a worker that is still root.
+    /// change of user in any case: nobody who asks for it wants a worker that is still root. Also in
+    /// any case, the default dispositions of faults.
     pub(crate) fn enter(&self) -> io::Result<Vec<String>> {
         self.become_user()?;
+        let_faults_end_this_process()?;
         let mut missing = Vec::new();
         if self.mode == Mode::Off {
             return Ok(missing);
@@ -367,6 +369,23 @@ fn not_tried(status: &str) -> io::Error {
         "cannot try out the sandbox: the process that does it has ended: {status}; \
          --sandbox off does without"
     ))
+}
+
+/// Gives SIGSEGV and SIGBUS their default dispositions, which end the process.
+///
+/// std handles both, to report a stack overflow. In the sandbox a worker that crashes would never end:
+///
+/// 1. The worker reads where no memory is. The kernel calls std's handler.
+/// 2. The handler sees no stack overflow. It sets the default disposition, and returns.
+/// 3. The filter has refused to set it. The same instruction faults again, and so on.
+///
+/// abort(3) needs this, too: the filter refuses to send SIGABRT, so that libc runs an instruction that
+/// no program may run, and the kernel sends SIGSEGV or, on some processors, SIGTRAP.
+fn let_faults_end_this_process() -> io::Result<()> {
+    [libc::SIGSEGV, libc::SIGBUS]
+        .into_iter()
+        .try_for_each(reexec::signal::default)
+        .map_err(cannot("set SIGSEGV and SIGBUS to their defaults"))
 }
 
 /// Root without capabilities is a user who happens to own many files.

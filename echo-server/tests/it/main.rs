@@ -33,6 +33,7 @@ mod processes;
 mod bytes;
 mod client;
 mod container;
+mod crash;
 mod cut_off;
 mod ending;
 mod errors;
