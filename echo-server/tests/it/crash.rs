@@ -1,15 +1,16 @@
-//! Workers that really crash. A signal of the same number from kill(2) would show nothing: the sandbox
-//! has no say in what the kernel does then, and nothing is wrong with the next instruction.
+//! Workers that crash. A signal from kill(2) would not do: after the handler of the signal, the worker
+//! goes on with its next instruction, and there is nothing wrong with that.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::processes::until;
-use crate::server::{Model, signals};
+use crate::processes::{Program, until};
+use crate::server::{Client, Model, Server, signals};
 
 /// The names of faults, machine code that leads to them, and the signals that the kernel sends then.
 #[cfg(target_arch = "x86_64")]
@@ -61,8 +62,7 @@ fn a_worker_that_crashes_costs_the_clients_it_has(model: Model) {
             return println!("skipped: may not change the code of a worker: {error}");
         }
         client.stream().write_all(b"crash").unwrap();
-        let error = client.stream().read(&mut [0]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{fault}");
+        assert_is_reset(&mut client, fault);
         let number = *signal as i32;
         assert_eq!(
             server.event(),
@@ -70,8 +70,14 @@ fn a_worker_that_crashes_costs_the_clients_it_has(model: Model) {
             "{fault}"
         );
         server.assert_serves();
+        server.assert_is_at_rest(model);
     }
-    server.assert_is_at_rest(model);
+}
+
+#[track_caller]
+fn assert_is_reset(client: &mut Client, why: &str) {
+    let error = client.stream().read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{why}");
 }
 
 /// Writes `code` to the places where the threads of this process go on when they have waited.
@@ -99,4 +105,52 @@ fn a_worker_handles_no_signal(model: Model) {
     let server = model.start(&[]);
     let (_client, worker) = server.connect_and_see_worker();
     assert_eq!(signals(worker, "SigCgt"), []);
+}
+
+models!(a_worker_that_runs_out_of_memory_ends, multiplex);
+/// By abort(3), which in the sandbox may not send SIGABRT. A worker of the other models has nothing
+/// that grows with its clients, or, in `thread`, first has no room for another thread.
+fn a_worker_that_runs_out_of_memory_ends(model: Model) {
+    let mut server = model.start(&["--max-children", "0"]);
+    let (mut client, worker) = server.connect_and_see_worker();
+    if take_all_memory(&server, worker).is_none() {
+        return;
+    }
+    assert_is_reset(&mut client, "no memory");
+    server.program.stderr.next_with("memory allocation of ");
+    let line = server.program.stderr.next_with(" failed: ");
+    let start = format!("echo-server: worker {worker} failed: signal: ");
+    assert!(line.starts_with(&start), "{line}");
+    server.assert_serves();
+}
+
+/// The worker, which serves all clients, gets no more memory, and clients come until it is gone. `None`
+/// without prlimit(1).
+pub(crate) fn take_all_memory(server: &Server, worker: Pid) -> Option<()> {
+    let mut prlimit = Command::new("prlimit");
+    prlimit.args(["--as=0", "--pid", &worker.to_string()]);
+    match Program::try_start(&mut prlimit) {
+        Ok(prlimit) => assert_eq!(prlimit.exit_code(), 0),
+        Err(error) => {
+            println!("skipped: needs prlimit(1): {error}");
+            return None;
+        }
+    }
+    let served = || {
+        let mut client = Client::connect(server.address)?;
+        client.stream().write_all(b"x")?;
+        client.stream().read_exact(&mut [0])?;
+        Ok::<_, io::Error>(client)
+    };
+    let mut clients = Vec::new();
+    while clients.len() < 1000 {
+        match served() {
+            Ok(client) => clients.push(client),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                return Some(());
+            }
+        }
+    }
+    panic!("1000 clients, and the worker still has memory");
 }

@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::sys::termios::{FlowArg, LocalFlags, SetArg, tcflow, tcgetattr, tcsetattr};
 
+use crate::crash::take_all_memory;
 use crate::processes::{Program, assert_sleeps, until, without_stamp};
 use crate::server::{BINARY, Client, Model, Server, flood, is_root, reserved_address};
 
@@ -297,6 +298,21 @@ fn a_first_line_for_which_there_is_no_room(model: Model) {
     program.signal(Signal::SIGTERM);
     assert_eq!(program.exit_code(), 0);
     stdout.assert_flags_are_the_same();
+}
+
+models!(a_report_of_std_waits_for_no_reader, multiplex);
+/// std reports to stderr, and not to the log, that a worker has run out of memory. See
+/// `a_worker_that_runs_out_of_memory_ends`.
+fn a_report_of_std_waits_for_no_reader(model: Model) {
+    let channel = Channel::pipe(PAGE);
+    let server = channel.start(&mut model.command(&[], &["--max-children", "0"]));
+    let (mut client, worker) = server.connect_and_see_worker();
+    channel.fill();
+    if take_all_memory(&server, worker).is_some() {
+        client.assert_is_cut_off();
+        server.assert_serves();
+        channel.assert_flags_are_the_same();
+    }
 }
 
 models!(lines_of_many_workers_are_not_mixed);
