@@ -14,7 +14,8 @@
 //!    one socket that both had.
 //!
 //! If the new server ends before step 4, the guardian reports how. If the old server ends, or gives
-//! the new one up, the guardian kills it. If the guardian is killed, the kernel kills the new server.
+//! the new one up, the guardian kills it. In both cases it also kills what the new server has
+//! started. If the guardian is killed, the kernel kills the new server.
 
 mod guardian;
 mod parent;

@@ -24,7 +24,7 @@ use crate::models::{command, in_every_model, served, start};
 use crate::processes::{
     Program, Stat, assert_sleeps, assert_zombie, number, processes, reap, stat, state, until,
 };
-use crate::server::{BINARY, Model, Server, flood, is_root, stop};
+use crate::server::{BINARY, Model, Server, descriptors, flood, is_root, stop};
 use crate::shortage::assert_rest;
 
 /// A directory for files of the program, which goes when the test ends.
@@ -308,6 +308,12 @@ fn without_pidfds_the_new_one_is_watched_at_rest() {
 #[track_caller]
 fn hang(versions: &Directory, server: &mut Server) -> (Pid, Pid) {
     versions.install_script("server", "exec sleep 100");
+    upgrade_to_one_that_hangs(server)
+}
+
+/// Asks for an upgrade to the version that is installed. Returns its parent and itself.
+#[track_caller]
+fn upgrade_to_one_that_hangs(server: &mut Server) -> (Pid, Pid) {
     server.program.signal(Signal::SIGUSR2);
     let line = server.program.stderr.next_with("starting ");
     let (_, pid) = line.rsplit_once(' ').unwrap();
@@ -413,6 +419,74 @@ fn the_end_of_the_old_one_during_an_upgrade_ends_the_new_one() {
         server.program.signal(Signal::SIGKILL);
         assert_eq!(reap(guardian), WaitStatus::Exited(guardian, 0));
         assert_eq!(state(hanging), None);
+    });
+}
+
+/// Only the kernel can wake it then. Otherwise it would stay, and so would the new one, which has the
+/// listener.
+#[test]
+fn a_stopped_guardian_does_not_outlive_the_old_one() {
+    in_every_model(|model| {
+        let versions = Directory::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &[]);
+        let (guardian, hanging) = hang(&versions, &mut server);
+        stop(guardian);
+        server.program.signal(Signal::SIGKILL);
+        assert_eq!(reap(guardian), WaitStatus::Exited(guardian, 0));
+        assert_eq!(state(hanging), None);
+        // A worker of a pool has a listener, too, until it is killed as well.
+        let connect = || TcpStream::connect(server.address).is_err();
+        until("a free port", connect, |is_refused| *is_refused);
+    });
+}
+
+/// The new one has its own copy.
+#[test]
+fn the_guardian_does_not_keep_the_listener() {
+    let versions = Directory::new();
+    versions.install_server("server");
+    let mut server = versions.start("server", "fork", &[]);
+    let listener = descriptors(server.program.pid());
+    let (guardian, hanging) = hang(&versions, &mut server);
+    let shared = |pid| {
+        let mut shared = descriptors(pid);
+        shared.retain(|it| it.starts_with("socket:") && listener.contains(it));
+        shared
+    };
+    until("no copy", || shared(guardian), Vec::is_empty);
+    // The twin: this is how one would be seen.
+    assert_eq!(shared(hanging).len(), 1);
+}
+
+/// The guardian kills what the new version has started, however that has ended.
+#[test]
+fn nothing_is_left_of_a_new_version_that_is_not_taken() {
+    // The parent of the second process ends at once.
+    const SCRIPT: &str = "sleep 100 & (sleep 100 &); exec tail -f /dev/null";
+    in_every_model(|model| {
+        let versions = Directory::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &[]);
+        versions.install_script("server", SCRIPT);
+        let hang = |server: &mut Server| {
+            let (guardian, new) = upgrade_to_one_that_hangs(server);
+            let started =
+                || processes(|it| it.name == "sleep" && [guardian, new].contains(&it.parent));
+            let sleepers = until("two processes", started, |all| all.len() == 2);
+            (guardian, new, sleepers)
+        };
+        let states = |pids: &[Pid]| pids.iter().map(|pid| state(*pid)).collect::<Vec<_>>();
+
+        let (_, new, sleepers) = hang(&mut server);
+        kill(new, Signal::SIGTERM).unwrap();
+        server.program.stderr.next_with("still serving");
+        assert_eq!(states(&sleepers), [None; 2]);
+
+        let (guardian, _, sleepers) = hang(&mut server);
+        server.program.signal(Signal::SIGKILL);
+        assert_eq!(reap(guardian), WaitStatus::Exited(guardian, 0));
+        assert_eq!(states(&sleepers), [None; 2]);
     });
 }
 
