@@ -27,6 +27,7 @@ mod supervisor;
 mod upgrade;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::process::{self, ExitCode};
 
 use accept_loop::AcceptLoop;
@@ -42,7 +43,7 @@ use sandbox::{Identity, Sandbox, TriedOut};
 use sd_notify::NotifyState;
 use signals::Hangup;
 use supervisor::{Role, Supervisor};
-use upgrade::{Predecessor, Program};
+use upgrade::{Predecessor, Program, SocketIdentity};
 
 const EXIT_CUT_OFF: u8 = 1;
 const EXIT_USAGE: u8 = 2; // as clap
@@ -131,6 +132,7 @@ fn serve(
     let address = listener
         .address()
         .map_err(cannot("ask the listener for its address"))?;
+    let identity = SocketIdentity::of(listener.as_fd()).map_err(cannot("identify the listener"))?;
     let model = options.model.name();
     let dispatch: Box<dyn Dispatch> = match options.model {
         Model::Fork => Box::new(AcceptLoop::new(listener, options, None)),
@@ -162,7 +164,7 @@ fn serve(
         // It tells the service manager.
         Some(predecessor) => Some(
             predecessor
-                .take_over()
+                .take_over(&identity)
                 .map_err(cannot("take the place of the server before this one"))?,
         ),
         None => {

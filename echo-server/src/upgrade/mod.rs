@@ -5,7 +5,8 @@
 //! 1. USR2. The server forks the guardian, `echo-upgrade` in `ps`. The guardian forks the new
 //!    server, which executes the program's *file*, perhaps a newer one.
 //! 2. The new server gets the listener as from a service manager (LISTEN_FDS), and as its stdin a
-//!    socket that leads to the old server. When it is able to serve, it says so there, and waits.
+//!    socket that leads to the old server. When it is able to serve, it writes there which listener it
+//!    has, and waits. Another program would not know what to write.
 //! 3. The old server ends the guardian. So the new server loses its parent, and the kernel gives it
 //!    to the process that adopts our orphans: under systemd that is systemd itself, which accepts as
 //!    a new main process only a child of its own.
@@ -41,16 +42,22 @@ const PREDECESSOR: &str = "ECHO_SERVER_PREDECESSOR";
 const OWN: &str = "own";
 const LENT: &str = "lent";
 
-/// What the new server writes when it is able to serve.
-const READY: &[u8] = b"r";
-
-/// What the old server answers.
+/// What the old server answers when the new one has written the [identity](SocketIdentity) of its listener.
 const GO: &[u8] = b"g";
 
 /// The end of [`PREDECESSOR`]. It names the new server, and the socket that is its stdin, so that it
 /// means nothing to any other process that gets the variable: not to one that the new server
 /// starts, and not to one with another stdin that was given the same number later.
 fn proof(pid: u32, stdin: BorrowedFd<'_>) -> io::Result<String> {
-    let socket = fstat(stdin)?;
-    Ok(format!("{pid}:{}:{}", socket.st_dev, socket.st_ino))
+    Ok(format!("{pid}:{}", SocketIdentity::of(stdin)?.0))
+}
+
+/// `DEVICE:INODE`: the same for all copies of a socket, and for no other socket.
+pub(crate) struct SocketIdentity(String);
+
+impl SocketIdentity {
+    pub(crate) fn of(socket: BorrowedFd<'_>) -> io::Result<Self> {
+        let socket = fstat(socket)?;
+        Ok(Self(format!("{}:{}", socket.st_dev, socket.st_ino)))
+    }
 }

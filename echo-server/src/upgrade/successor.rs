@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use reexec::{Child, Fork};
 
 use super::guardian::{Handover, Report, ReportReceiver, report_channel};
-use super::{GO, Program};
+use super::{GO, Program, SocketIdentity};
 use crate::listener::Listener;
 use crate::log::cannot;
 use crate::session::is_not_now;
@@ -29,8 +29,9 @@ pub(crate) struct Successor {
     stream: Option<UnixStream>,
     /// Known as soon as the new process runs.
     id: Option<u32>,
-    /// Whether it has said that it is able to serve.
-    is_ready: bool,
+    /// What it has written. It is able to serve when this is the identity of the listener.
+    written: Vec<u8>,
+    listener: SocketIdentity,
     deadline: Instant,
 }
 
@@ -70,6 +71,7 @@ impl Successor {
             .as_fd()
             .try_clone_to_owned()
             .map_err(cannot("copy the listener"))?;
+        let identity = SocketIdentity::of(copy.as_fd()).map_err(cannot("identify the listener"))?;
         match reexec::fork().map_err(cannot("make a process"))? {
             Fork::Child => Ok(Ok(Handover {
                 program: program.clone(),
@@ -82,7 +84,8 @@ impl Successor {
                 guardian: Some(Guardian { child, reports }),
                 stream: Some(ours),
                 id: None,
-                is_ready: false,
+                written: Vec::new(),
+                listener: identity,
                 deadline: Instant::now() + PATIENCE,
             })),
         }
@@ -124,7 +127,7 @@ impl Successor {
         match guardian.reports.next() {
             Ok(Some(Report::Started(id))) => {
                 self.id = Some(id);
-                if !self.is_ready {
+                if self.written.is_empty() {
                     return News::Started(id);
                 }
             }
@@ -133,18 +136,27 @@ impl Successor {
             Err(error) => return News::Failed(guardian.why_it_has_ended(&error)),
         }
         match self.id {
-            Some(id) if self.is_ready => self.let_go(id),
+            Some(id) if self.is_ready() => self.let_go(id),
+            _ if !self.listener.0.as_bytes().starts_with(&self.written) => News::Failed(
+                "it does not answer as an echo server that has our listener".to_owned(),
+            ),
             _ if self.is_due() => News::Failed(format!("it does not serve after {PATIENCE:?}")),
             _ => News::None,
         }
     }
 
-    /// Takes in that the new server is ready, or has ended.
+    /// Whether the new server has said that it is able to serve our listener.
+    fn is_ready(&self) -> bool {
+        self.listener.0.as_bytes() == self.written
+    }
+
+    /// Takes in what the new server has written, or that it has ended.
     fn listen(&mut self) {
         use io::ErrorKind::Interrupted;
 
-        match self.stream.as_mut().map(|stream| stream.read(&mut [0])) {
-            Some(Ok(1..)) => self.is_ready = true,
+        let mut buffer = [0; 64];
+        match self.stream.as_mut().map(|stream| stream.read(&mut buffer)) {
+            Some(Ok(length @ 1..)) => self.written.extend_from_slice(&buffer[..length]),
             Some(Err(error)) if is_not_now(&error) || error.kind() == Interrupted => {}
             // It has ended. Before it takes over, the guardian has a copy, and reports how.
             Some(_) | None => self.stream = None,

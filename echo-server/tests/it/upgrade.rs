@@ -372,6 +372,15 @@ fn a_new_version_that_does_not_work_is_not_taken() {
         fs::create_dir(versions.path("server")).unwrap();
         assert_fails("it has ended: exit status: 70");
         fs::remove_dir(versions.path("server")).unwrap();
+        // It has the listener, and answers on its stdin, but it is no server.
+        for answer in ["r", "g", "8:1", "hello, who is there?"] {
+            let answers = format!("printf '{answer}' >&0");
+            versions.install_script("server", &format!("{answers}; exec sleep 100"));
+            assert_fails("it does not answer as an echo server that has our listener");
+            // We see its answer first, or its end.
+            versions.install_script("server", &answers);
+            assert_fails("the upgrade has failed: it ");
+        }
 
         versions.install_server("server");
         server.program.signal(Signal::SIGUSR2);
