@@ -204,9 +204,10 @@ fn open_any(address: &str, backlog: u16) -> io::Result<TcpListener> {
             result => Ok(result?),
         };
     }
-    if !address.contains(':') {
+    let Some((_, port)) = address.rsplit_once(':') else {
         return Ok(open_one((LOCAL, parse_port(address)?).into(), backlog)?);
-    }
+    };
+    parse_port(port)?;
     // A name may have several addresses; the first on which it works is taken. They come with the
     // likeliest first, so if there is none, what is wrong with that one is said.
     let mut failure = None;
@@ -221,7 +222,9 @@ fn open_any(address: &str, backlog: u16) -> io::Result<TcpListener> {
 }
 
 fn parse_port(text: &str) -> io::Result<u16> {
-    text.parse().map_err(|_| {
+    // Rust itself reads "+80" as 80.
+    let port = text.parse().ok().filter(|_| !text.starts_with('+'));
+    port.ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("{text:?} is not a port number"),

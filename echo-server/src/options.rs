@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::num::NonZero;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -38,18 +39,18 @@ pub(crate) struct Options {
     pub(crate) model: Model,
 
     /// How many processes are in the pool of prefork; TTIN and TTOU change it
-    #[arg(long, value_name = "N", default_value = "16")]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = number::<NonZero<usize>>)]
     pub(crate) workers: NonZero<usize>,
 
     /// How many clients to serve at once, 0 for any number; others wait in the kernel's queue.
     /// Prefork serves as many as it has workers [default: 256 with fork and reexec, 0 with thread
     /// and multiplex]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
     max_children: Option<usize>,
 
     /// How many clients of the same address to serve at once, 0 for any number; others are
     /// disconnected
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::<usize>)]
     max_per_source: usize,
 
     /// How long a client may be silent, 0 for as long as it likes
@@ -71,7 +72,7 @@ pub(crate) struct Options {
 
     /// How many clients may wait in the kernel's queue, 0 for as many as it allows (4096 at most,
     /// and net.core.somaxconn)
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::<u16>)]
     pub(crate) backlog: u16,
 
     /// Whether workers give up what serving does not need: files, sockets, programs, signals,
@@ -81,7 +82,7 @@ pub(crate) struct Options {
 
     /// Whom workers become, if the server is run by root, with CAP_SETUID, CAP_SETGID and CAP_KILL:
     /// NAME, UID, or UID:GID, which needs no passwd file
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = user)]
     pub(crate) user: Option<String>,
 
     /// Obey USR2 also where our parent would lose the new server: under runsv, s6-supervise,
@@ -178,8 +179,30 @@ impl Options {
     }
 }
 
+/// A number without a sign. Rust itself reads `+5` as 5.
+fn number<T>(text: &str) -> Result<T, Box<dyn Error + Send + Sync>>
+where
+    T: FromStr<Err: Into<Box<dyn Error + Send + Sync>>>,
+{
+    if text.starts_with('+') {
+        return Err("leave out the +".into());
+    }
+    text.parse().map_err(Into::into)
+}
+
+/// A user who may exist.
+fn user(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() {
+        return Err("say NAME, UID or UID:GID, or leave out --user");
+    }
+    if text.split(':').any(|part| part.starts_with('+')) {
+        return Err("leave out the +");
+    }
+    Ok(text.to_owned())
+}
+
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
-    let seconds = text.parse()?;
+    let seconds = number(text)?;
     let time = Duration::try_from_secs_f64(seconds)?;
     if time.is_zero() && seconds != 0.0 {
         return Err("it is too little to be told from 0, which is no limit".into());

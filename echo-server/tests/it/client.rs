@@ -401,6 +401,9 @@ fn addresses_that_are_none() {
         "127.0.0.1",
         "127.0.0.1:",
         ":",
+        "+1",
+        "127.0.0.1:+1",
+        " 1",
     ] {
         let output = Program::start(Command::new(CLIENT).arg(address)).output();
         let reason = format!("cannot connect to {address}: ");
@@ -414,7 +417,7 @@ fn usage() {
     output(&["--no-such-option"]).assert_usage("--no-such-option");
     output(&["1", "2"]).assert_usage("'2'");
     output(&["--stall-timeout", "1"]).assert_usage("--one-process");
-    for value in NOT_SECONDS {
+    for value in NOT_SECONDS.into_iter().chain(["+5", " 5"]) {
         let timeout = format!("--stall-timeout={value}");
         output(&["--one-process", &timeout]).assert_usage("--stall-timeout");
     }

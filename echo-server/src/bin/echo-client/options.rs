@@ -39,6 +39,9 @@ pub(crate) struct Options {
 }
 
 fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
+    if text.starts_with('+') {
+        return Err("leave out the +".into());
+    }
     let seconds = text.parse()?;
     let time = Duration::try_from_secs_f64(seconds)?;
     if time.is_zero() && seconds != 0.0 {
