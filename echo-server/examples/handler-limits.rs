@@ -5,16 +5,14 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{is_readable, report, say, seconds};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use program_support::{exit_code, seconds, stdout, wait_until_readable};
 
 /// Signals that merge, and one that is seen late.
 ///
@@ -32,7 +30,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    report(
+    exit_code(
         "handler-limits",
         merge().and_then(|()| look_and_wait(&options)),
     )
@@ -47,7 +45,7 @@ fn merge() -> io::Result<()> {
     }
     sigusr1.thread_unblock()?;
     let noted = reexec::signal::noted(libc::SIGUSR1);
-    say(&format!("Sent: 10, noted: {noted}"))
+    writeln!(stdout(), "Sent: 10, noted: {noted}")
 }
 
 /// 1. We look: nothing has been noted.
@@ -65,12 +63,12 @@ fn look_and_wait(options: &Options) -> io::Result<()> {
     let arrivals = SignalFd::with_flags(&sigusr2, SfdFlags::SFD_CLOEXEC)?;
     if reexec::signal::noted(libc::SIGUSR2) == 0 {
         raise(Signal::SIGUSR2)?;
-        say("The signal has come. Now we wait.")?;
-        if !is_readable(&arrivals, Some(options.wait))? {
+        writeln!(stdout(), "The signal has come. Now we wait.")?;
+        if !wait_until_readable(&arrivals, Some(options.wait))? {
             let noted = reexec::signal::noted(libc::SIGUSR2);
-            return say(&format!("The wait is over. Noted meanwhile: {noted}"));
+            return writeln!(stdout(), "The wait is over. Noted meanwhile: {noted}");
         }
     }
     arrivals.read_signal()?;
-    say("The signal has ended the wait.")
+    writeln!(stdout(), "The signal has ended the wait.")
 }

@@ -6,23 +6,20 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
 use std::env;
 use std::fs::{self, DirBuilder};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Child, Command, ExitCode, Stdio};
 
-use common::{report, say, wait_for_enter};
+use program_support::{exit_code, stdout, wait_for_enter};
 
 fn main() -> ExitCode {
     if env::args().any(|arg| arg == "child") {
         // Until our parent closes our stdin, or ends.
-        return report(
+        return exit_code(
             "path-and-args",
             io::copy(&mut io::stdin(), &mut io::sink()).map(drop),
         );
@@ -32,11 +29,11 @@ fn main() -> ExitCode {
     if let Err(error) = DirBuilder::new().mode(0o700).create(&folder) {
         let folder = folder.display();
         let why = format!("cannot make {folder}: {error}; TMPDIR takes another place for it");
-        return report("path-and-args", Err(why));
+        return exit_code("path-and-args", Err(why));
     }
     let result = parent(&folder);
     let removed = fs::remove_dir_all(&folder);
-    report("path-and-args", result.and(removed))
+    exit_code("path-and-args", result.and(removed))
 }
 
 fn parent(folder: &Path) -> io::Result<()> {
@@ -55,7 +52,7 @@ fn parent(folder: &Path) -> io::Result<()> {
         children.push(start(&folder.join(name), first_argument)?);
     }
     for child in &children {
-        say(&format!("Child: {}", child.id()))?;
+        writeln!(stdout(), "Child: {}", child.id())?;
     }
     wait_for_enter()?;
     for mut child in children {
