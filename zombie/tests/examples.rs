@@ -12,8 +12,11 @@ use std::io;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::geteuid;
-use processes::{NOT_SECONDS, Output, Program, closed_pipe, number};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, geteuid};
+use processes::{
+    NOT_SECONDS, Output, Program, assert_sleeps, assert_zombie, closed_pipe, number, reap, stat,
+};
 
 /// Cargo builds examples along with the tests, but has no variable for their place.
 fn example(name: &str, args: &[&str]) -> Command {
@@ -44,6 +47,20 @@ fn is_skipped(output: &Output) -> bool {
         println!("skipped: {:?}", output.stderr);
     }
     output.code == 77
+}
+
+/// Its twin is the crate `wait`, whose parent waits.
+#[test]
+fn plain_std_leaves_a_zombie_until_the_parent_ends() {
+    let mut program = Program::start(&mut example("plain-std", &[]));
+    let child = number(&program.stdout.next(), "The zombie's pid is: ");
+    assert_zombie(child);
+    assert_sleeps(program.pid());
+    assert_eq!(stat(child).map(|seen| seen.parent), Some(program.pid()));
+    program.signal(Signal::SIGKILL);
+    program.end();
+    assert_eq!(stat(child).map(|seen| seen.parent), Some(Pid::this()));
+    assert_eq!(reap(child), WaitStatus::Exited(child, 0));
 }
 
 #[test]
