@@ -3,23 +3,18 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-#[path = "../../zombie/tests/processes/mod.rs"]
-mod processes;
-
-use std::env;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::Command;
 use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
-use processes::{
-    LIMIT, NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, full_device, number,
-    reap, state, until,
+use test_support::{
+    LIMIT, NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, example, full_device,
+    number, reap, state, wait_until,
 };
 
 const ANY_PORT: &str = "127.0.0.1:0";
@@ -35,19 +30,6 @@ const ALL: [&str; 8] = [
     "sigchld",
     "signal",
 ];
-
-/// Cargo builds examples along with the tests, but has no variable for their place.
-fn example(name: &str, args: &[&str]) -> Command {
-    let tests = env::current_exe().unwrap_or_else(|error| panic!("{error}"));
-    let example = tests.with_file_name(format!("../examples/{name}"));
-    assert!(
-        example.exists(),
-        "first: cargo build -p echo-server --examples"
-    );
-    let mut command = Command::new(example);
-    command.args(args);
-    command
-}
 
 /// What the program prints when it is left alone, having succeeded without a complaint.
 #[track_caller]
@@ -126,7 +108,7 @@ fn sigchld_tells_of_stop_and_continue_unless_told_not_to() {
         let mut lines = Vec::new();
         for (signal, expected) in [(Signal::SIGSTOP, 'T'), (Signal::SIGCONT, 'S')] {
             kill(child, signal).unwrap();
-            until(
+            wait_until(
                 "it has changed",
                 || state(child),
                 |state| *state == Some(expected),
@@ -197,7 +179,7 @@ fn ignored_children_leave_nothing_and_the_zombie_from_before_stays() {
         program.stdout.next_with("SigIgn:");
         assert_zombie(before);
         if ignored {
-            until("it is gone", || state(since), Option::is_none);
+            wait_until("it is gone", || state(since), Option::is_none);
         } else {
             assert_zombie(since);
         }
@@ -374,7 +356,7 @@ fn echo_mpserv_serves_several_clients_at_once_each_in_a_process() {
     assert_eq!(children.len(), 5);
     for pid in [&[server.pid()], &children[..]].concat() {
         // The server has the listener alone, and each child its connection.
-        until("one socket", || sockets(pid), |sockets| *sockets == 1);
+        wait_until("one socket", || sockets(pid), |sockets| *sockets == 1);
     }
     for turn in 0..3 {
         for (client, number) in clients.iter().zip(0..) {
@@ -383,7 +365,7 @@ fn echo_mpserv_serves_several_clients_at_once_each_in_a_process() {
     }
 
     drop(clients);
-    until("all are reaped", || server.children(), Vec::is_empty);
+    wait_until("all are reaped", || server.children(), Vec::is_empty);
     let mut removed: Vec<_> = (0..5)
         .map(|_| number(&server.stdout.next_with("removed"), "removed proc id: "))
         .collect();
@@ -409,13 +391,13 @@ fn echo_mpserv_sends_back_every_byte_and_the_end() {
         for _ in 0..50 {
             client.take(100_000).read_to_end(&mut received).unwrap();
             kill(child, Signal::SIGSTOP).unwrap();
-            until("T", || state(child), |state| *state == Some('T'));
+            wait_until("T", || state(child), |state| *state == Some('T'));
             kill(child, Signal::SIGCONT).unwrap();
         }
         client.read_to_end(&mut received).unwrap();
         assert!(received == bytes, "{} of {}", received.len(), bytes.len());
     });
-    until("all are reaped", || server.children(), Vec::is_empty);
+    wait_until("all are reaped", || server.children(), Vec::is_empty);
 }
 
 /// Its twin is `remove-zombie --once`, which waits once for each signal.
@@ -427,7 +409,7 @@ fn echo_mpserv_reaps_all_children_that_one_signal_stands_for() {
     drop(clients);
     children.iter().for_each(|child| assert_zombie(*child));
     server.signal(Signal::SIGCONT);
-    until("all are reaped", || server.children(), Vec::is_empty);
+    wait_until("all are reaped", || server.children(), Vec::is_empty);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 use program_support::{exit_code, stdout};
 
 fn main() -> ExitCode {
-    let script = if env::args().any(|arg| arg == "--closed") {
+    let script = if env::args_os().any(|arg| arg == "--closed") {
         "sleep 60 >/dev/null & echo $!"
     } else {
         "sleep 60 & echo $!"

@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 use program_support::{exit_code, stdout};
 
 fn main() -> ExitCode {
-    let nothing = env::args().any(|arg| arg == "--nothing");
+    let nothing = env::args_os().any(|arg| arg == "--nothing");
     exit_code("inherited", parent(nothing))
 }
 

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use program_support::{exit_code, stdout, wait_for_enter};
 
 fn main() -> ExitCode {
-    let times = if env::args().any(|arg| arg == "--once") {
+    let times = if env::args_os().any(|arg| arg == "--once") {
         1
     } else {
         2

@@ -61,7 +61,7 @@ impl Run {
     }
 
     fn report(&self) -> PathBuf {
-        self.marked.folder.join("report")
+        self.marked.folder.path().join("report")
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -91,7 +91,7 @@ impl Run {
 
     /// A folder with all programs in it, to put others in their places.
     fn programs(&self) -> PathBuf {
-        let folder = self.marked.folder.join("programs");
+        let folder = self.marked.folder.path().join("programs");
         fs::create_dir_all(&folder).unwrap();
         let built = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap();
         built_once();
@@ -523,7 +523,7 @@ fn a_killed_xtask_leaves_nothing() {
 fn a_killed_stage_process_costs_its_scenario_only() {
     built_once();
     let run = Run::new();
-    let events = run.marked.folder.join("stdout");
+    let events = run.marked.folder.path().join("stdout");
     let mut command = run.command(&["demo", "zombie", "wait", "--json"]);
     command.stdout(fs::File::create(&events).unwrap());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();

@@ -12,12 +12,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use marked::{Marked, until};
+use marked::Marked;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
+use test_support::wait_until_within;
 
 /// Plenty, also on a busy machine that first has to build the programs.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -54,7 +55,7 @@ impl Terminal {
             .args(args)
             .env("TERM", "xterm");
         if args[0] == "demo" {
-            command.arg("--report").arg(&marked.folder);
+            command.arg("--report").arg(marked.folder.path());
         }
         let xtask = command
             .stdin(end())
@@ -153,9 +154,14 @@ impl Drop for Terminal {
 }
 
 fn state(pid: i32) -> char {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, rest) = stat.rsplit_once(") ").unwrap();
-    rest.chars().next().unwrap()
+    test_support::state(Pid::from_raw(pid)).unwrap()
+}
+
+/// Waits until the process is in this state.
+#[track_caller]
+fn wait_until_state(pid: i32, wanted: char) {
+    let what = format!("{pid} is {wanted}");
+    wait_until_within(LIMIT, &what, || state(pid), |state| *state == wanted);
 }
 
 const STOPS: &str = "Enter goes on, Ctrl-C ends.";
@@ -174,7 +180,7 @@ fn a_moment_lasts_until_enter() {
     ] {
         assert!(shown.contains(&command), "{command:?} is not in {shown}");
     }
-    until("the parent is held", LIMIT, || state(parent) == 'T');
+    wait_until_state(parent, 'T');
     thread::sleep(Duration::from_secs(2)); // longer than the parent would have slept
     assert_eq!((state(parent), state(child)), ('T', 'Z'));
 
@@ -216,12 +222,11 @@ fn otherwise_who_goes_on_sleeps_no_longer() {
     let signal = |pid, signal| kill(Pid::from_raw(pid), signal).unwrap();
     signal(parent, Signal::SIGSTOP);
     signal(child, Signal::SIGSTOP);
-    until("both are stopped", LIMIT, || {
-        state(parent) == 'T' && state(child) == 'T'
-    });
+    wait_until_state(parent, 'T');
+    wait_until_state(child, 'T');
     thread::sleep(Duration::from_secs(7));
     signal(child, Signal::SIGCONT);
-    until("the child has ended", LIMIT, || state(child) == 'Z');
+    wait_until_state(child, 'Z');
     assert_eq!(state(parent), 'T');
     signal(parent, Signal::SIGCONT);
     assert_eq!(terminal.until_ended().code(), Some(1)); // no orphan has lived
@@ -303,7 +308,7 @@ fn killed_at_a_moment_it_leaves_nothing() {
     let mut terminal = Terminal::with(&["demo", "zombie", "--pause"]);
     terminal.until_shown(STOPS);
     let parent = terminal.process("zombie --parent-sleep 3\x1b[0m \x1b[2m(pid ");
-    until("the parent is held", LIMIT, || state(parent) == 'T');
+    wait_until_state(parent, 'T');
     let xtask = terminal.process_called("xtask");
     kill(Pid::from_raw(xtask), Signal::SIGKILL).unwrap();
     assert!(!terminal.until_ended().success());

@@ -16,11 +16,13 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use marked::{Marked, quoted, until};
+use marked::{Marked, quoted};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use tempfile::TempDir;
+use test_support::wait_until_within;
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
@@ -47,7 +49,7 @@ impl Run {
         let marked = Marked::new();
         let run = Self { marked };
         fs::create_dir(run.temporary()).unwrap();
-        for folder in [&run.marked.folder, &run.temporary()] {
+        for folder in [run.marked.folder.path(), &run.temporary()] {
             // Nobody's, too; and what somebody has put there stays theirs.
             fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).unwrap();
         }
@@ -55,11 +57,11 @@ impl Run {
     }
 
     fn report(&self) -> PathBuf {
-        self.marked.folder.join("report")
+        self.marked.folder.path().join("report")
     }
 
     fn temporary(&self) -> PathBuf {
-        self.marked.folder.join("tmp")
+        self.marked.folder.path().join("tmp")
     }
 
     fn command(&self, program: &str) -> Command {
@@ -89,7 +91,7 @@ impl Run {
 
     /// A folder of all programs, with a shell that does this in the place of one of them.
     fn programs_with(&self, name: &str, script: &str) -> PathBuf {
-        let folder = self.marked.folder.join("programs");
+        let folder = self.marked.folder.path().join("programs");
         fs::create_dir(&folder).unwrap();
         for entry in fs::read_dir(programs()).unwrap().flatten() {
             if entry.file_name() != name {
@@ -144,11 +146,12 @@ impl Run {
 fn programs() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("xtask-robust-{}", std::process::id()));
+        let folder = TempDir::new().unwrap();
         let mut command = Command::new(XTASK);
-        command.args(["demo", "fork", "--report"]).arg(&folder);
+        command
+            .args(["demo", "fork", "--report"])
+            .arg(folder.path());
         let output = command.stdin(Stdio::null()).output().unwrap();
-        let _ = fs::remove_dir_all(&folder);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         Path::new(XTASK).parent().unwrap().to_owned()
     })
@@ -292,7 +295,7 @@ fn a_ps_that_is_another_is_not_believed() {
         return;
     }
     let run = Run::new();
-    let folder = run.marked.folder.join("bin");
+    let folder = run.marked.folder.path().join("bin");
     fs::create_dir(&folder).unwrap();
     symlink(busybox.trim(), folder.join("ps")).unwrap();
     let mut command = run.shell(r#"exec "$@""#, &run.demo(&SCENARIOS));
@@ -313,7 +316,7 @@ fn a_ps_that_is_another_is_not_believed() {
 #[test]
 fn a_ps_that_fails_later_proves_nothing() {
     let run = Run::new();
-    let folder = run.marked.folder.join("bin");
+    let folder = run.marked.folder.path().join("bin");
     fs::create_dir(&folder).unwrap();
     let path = std::env::var("PATH").unwrap();
     for (instead, why) in [
@@ -547,7 +550,7 @@ fn children_that_it_has_not_started_are_left_alone() {
     ] {
         let script = r#"sleep 1000 >&2 & echo "$!"; exec "$@""#;
         let mut command = run.shell(script, &words);
-        let errors = run.marked.folder.join("errors"); // a pipe would have no end before sleep has
+        let errors = run.marked.folder.path().join("errors"); // a pipe would have no end before sleep has
         command.stderr(fs::File::create(&errors).unwrap());
         let mut output = command.output().unwrap();
         output.stderr = fs::read(&errors).unwrap();
@@ -808,13 +811,14 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
         let mut writable = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
         poll(&mut writable, PollTimeout::ZERO).unwrap() == 0
     };
-    until("the pipe is full", LIMIT, is_full);
+    wait_until_within(LIMIT, "the pipe is full", is_full, |full| *full);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
-    let mut ended = None;
-    until("xtask has ended", LIMIT, || {
-        ended = child.try_wait().unwrap();
-        ended.is_some()
-    });
+    let ended = wait_until_within(
+        LIMIT,
+        "xtask has ended",
+        || child.try_wait().unwrap(),
+        Option::is_some,
+    );
     drop(reader);
     let ended = ended.unwrap();
     let by_signal = ended.signal() == Some(Signal::SIGINT as i32);

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    let wait = env::args().any(|arg| arg == "--wait");
+    let wait = env::args_os().any(|arg| arg == "--wait");
     exit_code("causes", parent(wait))
 }
 

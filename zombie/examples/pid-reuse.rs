@@ -62,7 +62,7 @@ fn first_of_namespace() -> ExitCode {
     if let Err(error) = count_from(1) {
         return not_possible(&format!("{LAST} cannot be written"), &error);
     }
-    let wait = env::args().any(|arg| arg == "--wait");
+    let wait = env::args_os().any(|arg| arg == "--wait");
     exit_code("pid-reuse", skip_and_use_again(wait))
 }
 

@@ -95,5 +95,5 @@ fn start() -> io::Result<Child> {
 }
 
 fn is_given(option: &str) -> bool {
-    env::args().any(|arg| arg == option)
+    env::args_os().any(|arg| arg == option)
 }

@@ -4,29 +4,17 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
-mod processes;
-
-use std::env;
 use std::fs;
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, geteuid};
-use processes::{
-    NOT_SECONDS, Output, Program, assert_sleeps, assert_zombie, closed_pipe, number, reap, stat,
+use test_support::{
+    NOT_SECONDS, Output, Program, assert_sleeps, assert_zombie, closed_pipe, example, number, reap,
+    stat,
 };
-
-/// Cargo builds examples along with the tests, but has no variable for their place.
-fn example(name: &str, args: &[&str]) -> Command {
-    let tests = env::current_exe().unwrap_or_else(|error| panic!("{error}"));
-    let example = tests.with_file_name(format!("../examples/{name}"));
-    assert!(example.exists(), "first: cargo build -p zombie --examples");
-    let mut command = Command::new(example);
-    command.args(args);
-    command
-}
 
 fn output(name: &str, args: &[&str]) -> Output {
     Program::start(&mut example(name, args)).output()

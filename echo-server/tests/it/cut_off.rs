@@ -17,10 +17,10 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
 };
 use nix::unistd::Pid;
+use test_support::{LIMIT, Program, reap, wait_until};
 
 use crate::errors::strace_works;
 use crate::models::in_every_model;
-use crate::processes::{LIMIT, Program, reap, until};
 use crate::server::{Client, Model, Server, random_bytes, threads};
 
 /// Why a session is cut off.
@@ -212,7 +212,7 @@ fn cut_off(model: Model, launcher: &[&str], cause: Cause) -> (Vec<u8>, Vec<u8>, 
     // The worker logs the end a moment before it closes the connection. If the client read now, the
     // worker might still send something.
     let connection = || queues(stuck.server, stuck.client);
-    until("the end of the connection", connection, |queues| {
+    wait_until("the end of the connection", connection, |queues| {
         queues.is_none_or(|queues| !queues.is_open)
     });
     let mut received = Vec::new();
@@ -269,7 +269,7 @@ impl Stuck {
             let has_arrived = ours.to_send == 0 && servers.to_read == 0;
             now.filter(|_| is_same && is_asleep && has_arrived)
         };
-        let (ours, servers) = until("bytes at rest", look, Option::is_some).unwrap();
+        let (ours, servers) = wait_until("bytes at rest", look, Option::is_some).unwrap();
         // Bytes that have arrived and are not acknowledged yet count twice, so this never claims too
         // much.
         self.sent.len() > ours.to_read + servers.to_send

@@ -27,9 +27,6 @@ macro_rules! models {
     };
 }
 
-#[path = "../../../zombie/tests/processes/mod.rs"]
-mod processes;
-
 mod bytes;
 mod client;
 mod container;

@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use test_support::{NOT_SECONDS, Output, Program, closed_pipe, full_device, wait_until};
 
-use crate::processes::{NOT_SECONDS, Output, Program, closed_pipe, full_device, until};
 use crate::server::{BINARY, Client, Model, Server, descriptors, is_root};
 
 fn server(args: &[&str]) -> Command {
@@ -207,7 +207,7 @@ fn without_standard_streams() {
     let program = Program::start(&mut command);
     // It takes signals from there, instead of being ended by them.
     let ready = |open: &Vec<String>| open.contains(&"anon_inode:[signalfd]".to_owned());
-    until("signalfd", || descriptors(program.pid()), ready);
+    wait_until("signalfd", || descriptors(program.pid()), ready);
     program.signal(Signal::SIGTERM);
     assert_eq!(program.exit_code(), 0);
 }

@@ -18,30 +18,26 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use tempfile::TempDir;
+use test_support::{
+    Program, Stat, assert_sleeps, assert_zombie, number, processes, reap, stat, state, wait_until,
+};
 
 use crate::errors::strace_works;
 use crate::models::{command, in_every_model, served, start};
-use crate::processes::{
-    Program, Stat, assert_sleeps, assert_zombie, number, processes, reap, stat, state, until,
-};
 use crate::server::{BINARY, Model, Server, descriptors, flood, is_root, stop};
 use crate::shortage::assert_rest;
 
 /// A directory for files of the program, which goes when the test ends.
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct Directory(TempDir);
 
 impl Directory {
     pub(crate) fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("versions-{}-{number}", process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.0.path().join(name)
     }
 
     /// A new file, in one step in the place of what had the name. It is never open for writing in
@@ -68,12 +64,6 @@ impl Directory {
         let mut command = Command::new(self.path(name));
         command.args(["0", "--model", model]).args(options);
         Server::run(&mut command)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -154,7 +144,7 @@ fn nobody_is_refused_in_a_flood() {
         let another_round = || {
             let before = rounds.load(Ordering::Relaxed);
             let now = || rounds.load(Ordering::Relaxed);
-            until("another round", now, |now| *now > before + 1);
+            wait_until("another round", now, |now| *now > before + 1);
         };
         let mut session = served(&server);
         let third = thread::scope(|scope| {
@@ -195,7 +185,7 @@ fn a_symbolic_link_leads_to_the_next_version() {
         symlink("one", versions.path("current")).unwrap();
         let mut server = if is_in_path {
             // The program has to find out which of these it was started from.
-            let places = [Path::new("/nonexistent"), &versions.0].map(Path::to_owned);
+            let places = [Path::new("/nonexistent"), versions.0.path()].map(Path::to_owned);
             let places = places.into_iter().chain(env::split_paths(&path));
             let mut command = Command::new("current");
             command
@@ -324,7 +314,7 @@ fn upgrade_to_one_that_hangs(server: &mut Server) -> (Pid, Pid) {
             .as_ref()
             .is_some_and(|it| it.name == "echo-upgrade")
     };
-    let guardian_stat = until("the guardian's name", || stat(guardian), named).unwrap();
+    let guardian_stat = wait_until("the guardian's name", || stat(guardian), named).unwrap();
     assert_eq!(guardian_stat.parent, server.program.pid());
     (guardian, hanging)
 }
@@ -446,7 +436,7 @@ fn a_stopped_guardian_does_not_outlive_the_old_one() {
         assert_eq!(state(hanging), None);
         // A worker of a pool has a listener, too, until it is killed as well.
         let connect = || TcpStream::connect(server.address).is_err();
-        until("a free port", connect, |is_refused| *is_refused);
+        wait_until("a free port", connect, |is_refused| *is_refused);
     });
 }
 
@@ -463,7 +453,7 @@ fn the_guardian_does_not_keep_the_listener() {
         shared.retain(|it| it.starts_with("socket:") && listener.contains(it));
         shared
     };
-    until("no copy", || shared(guardian), Vec::is_empty);
+    wait_until("no copy", || shared(guardian), Vec::is_empty);
     // The twin: this is how one would be seen.
     assert_eq!(shared(hanging).len(), 1);
 }
@@ -482,7 +472,7 @@ fn nothing_is_left_of_a_new_version_that_is_not_taken() {
             let (guardian, new) = upgrade_to_one_that_hangs(server);
             let started =
                 || processes(|it| it.name == "sleep" && [guardian, new].contains(&it.parent));
-            let sleepers = until("two processes", started, |all| all.len() == 2);
+            let sleepers = wait_until("two processes", started, |all| all.len() == 2);
             (guardian, new, sleepers)
         };
         let states = |pids: &[Pid]| pids.iter().map(|pid| state(*pid)).collect::<Vec<_>>();

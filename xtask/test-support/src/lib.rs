@@ -1,16 +1,18 @@
-//! Starting the real programs, and looking at them as a user does: at what they print, how they
-//! end, and what /proc says meanwhile. The tests of all the chapter's crates use this file.
+//! Starts the real programs for tests, and looks at them as a user does: at what they print, how they
+//! end, and what /proc shows meanwhile. Whatever a test has started ends with the test.
 
-#![allow(dead_code, reason = "each test crate uses its part of this file")]
+#![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test ends at the first surprise"
 )]
 
+use std::env;
 use std::fmt::Debug;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -22,15 +24,15 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
-/// After so long, what a test waits for is not coming.
-pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+/// How long a test waits for something before it fails.
+pub const LIMIT: Duration = Duration::from_secs(10);
 
-/// Values of an option in seconds that are none.
-pub(crate) const NOT_SECONDS: [&str; 6] = ["-1", "abc", "", "1e99", "nan", "inf"];
+/// Texts that an option in seconds must refuse.
+pub const NOT_SECONDS: [&str; 6] = ["-1", "abc", "", "1e99", "nan", "inf"];
 
-/// What may be set where the tests are run, and would make a program colour what it prints, or talk
-/// to a service manager.
-const OF_OTHERS: [&str; 5] = [
+/// Variables that may be set where the tests run, and would make a program colour what it prints, or
+/// talk to a service manager.
+const UNWANTED_VARIABLES: [&str; 5] = [
     "CLICOLOR_FORCE",
     "NOTIFY_SOCKET",
     "LISTEN_FDS",
@@ -38,9 +40,16 @@ const OF_OTHERS: [&str; 5] = [
     "LISTEN_PID",
 ];
 
-/// Looks again and again, until what it sees is good.
+/// Looks again and again until what it sees is good, and returns that. Fails after [`LIMIT`].
 #[track_caller]
-pub(crate) fn until<T: Debug>(
+pub fn wait_until<T: Debug>(what: &str, look: impl FnMut() -> T, good: impl Fn(&T) -> bool) -> T {
+    wait_until_within(LIMIT, what, look, good)
+}
+
+/// The same with another limit.
+#[track_caller]
+pub fn wait_until_within<T: Debug>(
+    limit: Duration,
     what: &str,
     mut look: impl FnMut() -> T,
     good: impl Fn(&T) -> bool,
@@ -52,55 +61,75 @@ pub(crate) fn until<T: Debug>(
             return seen;
         }
         assert!(
-            start.elapsed() < LIMIT,
-            "{what}: not within {LIMIT:?}; last seen: {seen:?}"
+            start.elapsed() < limit,
+            "{what}: not within {limit:?}; last seen: {seen:?}"
         );
         thread::sleep(Duration::from_millis(3));
     }
 }
 
-/// A program in a process group of its own.
+/// Returns a command for an example of the crate whose test this is. `cargo test` builds the examples
+/// unless it is told to build or run only some tests.
+#[track_caller]
+pub fn example(name: &str, args: &[&str]) -> Command {
+    let test = env::current_exe().unwrap();
+    // Cargo has no variable for the place of an example.
+    let example = test.with_file_name(format!("../examples/{name}"));
+    assert!(
+        example.exists(),
+        "{name} is not built; first: cargo build --workspace --examples"
+    );
+    let mut command = Command::new(example);
+    command.args(args);
+    command
+}
+
+/// A program that a test has started, in a process group of its own.
 ///
-/// Dropped, it kills whatever is left of the group, and reaps it: this process is a subreaper, so
-/// that the program's orphans come to it, and to no init that may or may not reap them.
-pub(crate) struct Program {
-    /// Not reaped before the drop: until then its number, which is the group's, is its own.
+/// Dropped, it kills what is left of the group, and reaps it. For that, this process is a subreaper:
+/// the program's orphans come to us, and to no init that may or may not reap them.
+#[derive(Debug)]
+pub struct Program {
+    /// Reaped in the drop, not before. Until then nobody else gets its number, which is the group's.
     child: Child,
-    pub(crate) stdout: Lines,
-    pub(crate) stderr: Lines,
+    /// Its lines, if its stdout is a pipe to us.
+    pub stdout: Lines,
+    /// The same for its stderr.
+    pub stderr: Lines,
 }
 
 impl Program {
     /// Starts `command` with both output streams captured.
-    pub(crate) fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         Self::start_to(Stdio::piped(), command)
     }
 
     /// Starts `command` with its stdout going to `stdout`.
-    pub(crate) fn start_to(stdout: impl Into<Stdio>, command: &mut Command) -> Self {
+    pub fn start_to(stdout: impl Into<Stdio>, command: &mut Command) -> Self {
         Self::try_start(command.stdout(stdout).stderr(Stdio::piped()))
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
     }
 
     /// Starts `command`, whose output streams have been set.
-    pub(crate) fn try_start(command: &mut Command) -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn try_start(command: &mut Command) -> io::Result<Self> {
         Self::try_start_from(Stdio::null(), command)
     }
 
     /// Starts `command`, whose output streams have been set, with its stdin coming from `stdin`.
-    pub(crate) fn try_start_from(
-        stdin: impl Into<Stdio>,
-        command: &mut Command,
-    ) -> std::io::Result<Self> {
-        use std::os::unix::process::CommandExt;
-
-        let is_told = |name: &&str| command.get_envs().any(|(told, _)| told == *name);
-        let untold: Vec<_> = OF_OTHERS
-            .into_iter()
-            .filter(|name| !is_told(name))
-            .collect();
-        for name in untold {
-            command.env_remove(name);
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn try_start_from(stdin: impl Into<Stdio>, command: &mut Command) -> io::Result<Self> {
+        for name in UNWANTED_VARIABLES {
+            let is_set_by_test = command.get_envs().any(|(set, _)| set == name);
+            if !is_set_by_test {
+                command.env_remove(name);
+            }
         }
         prctl::set_child_subreaper(true)?;
         let mut child = command.stdin(stdin).process_group(0).spawn()?;
@@ -111,53 +140,57 @@ impl Program {
         })
     }
 
-    pub(crate) fn pid(&self) -> Pid {
+    /// The number of its first process.
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Sends a signal to its first process.
+    pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Its children, living or zombies.
-    pub(crate) fn children(&self) -> Vec<Pid> {
+    /// The children of its first process, alive or zombies.
+    pub fn children(&self) -> Vec<Pid> {
         processes(|stat| stat.parent == self.pid())
     }
 
-    /// Its only child, as soon as there is one.
-    pub(crate) fn child(&self) -> Pid {
-        until("one child", || self.children(), |all| all.len() == 1)[0]
+    /// Waits until its first process has one child, and returns that.
+    #[track_caller]
+    pub fn child(&self) -> Pid {
+        wait_until("one child", || self.children(), |all| all.len() == 1)[0]
     }
 
-    /// What is left of the program, apart from its first process.
-    pub(crate) fn rest_of_group(&self) -> Vec<Pid> {
+    /// The other processes of its group, alive or zombies.
+    pub fn rest_of_group(&self) -> Vec<Pid> {
         let mut rest = processes(|stat| stat.group == self.pid());
         rest.retain(|pid| *pid != self.pid());
         rest
     }
 
-    /// Waits for the end of its first process, which stays a zombie until this is dropped.
+    /// Waits for the end of its first process, which stays a zombie until the drop.
     #[track_caller]
-    pub(crate) fn end(&self) -> WaitStatus {
+    pub fn end(&self) -> WaitStatus {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
-        until(
+        wait_until(
             "the end of the program",
             || waitid(Id::Pid(self.pid()), flags).unwrap(),
             |status| *status != WaitStatus::StillAlive,
         )
     }
 
+    /// Waits for the end of its first process, which must be an exit.
     #[track_caller]
-    pub(crate) fn exit_code(&self) -> i32 {
+    pub fn exit_code(&self) -> i32 {
         match self.end() {
             WaitStatus::Exited(_, code) => code,
             status => panic!("no exit code: {status:?}"),
         }
     }
 
-    /// Waits for its end, and that of all it has started.
+    /// Waits for the end of the program and of all that holds its output open.
     #[track_caller]
-    pub(crate) fn output(mut self) -> Output {
+    pub fn output(mut self) -> Output {
         let stdout = self.stdout.rest();
         let stderr = self.stderr.rest();
         let code = self.exit_code();
@@ -176,7 +209,7 @@ impl Drop for Program {
         let _ = killpg(self.pid(), Signal::SIGKILL);
         let group = Pid::from_raw(-self.pid().as_raw());
         while matches!(waitpid(group, None), Ok(_) | Err(Errno::EINTR)) {}
-        // Those in other groups have been adopted by us, so their numbers are still theirs.
+        // Children in other groups have been adopted by us, so nobody else has got their numbers.
         for child in children {
             if waitpid(child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
                 let _ = kill(child, Signal::SIGKILL);
@@ -186,19 +219,21 @@ impl Drop for Program {
     }
 }
 
-/// What a program has said when it has ended.
+/// How a program has ended, and what it has printed.
 #[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) code: i32,
-    pub(crate) stdout: Vec<String>,
-    pub(crate) stderr: Vec<String>,
+pub struct Output {
+    /// The exit code.
+    pub code: i32,
+    /// The lines on stdout.
+    pub stdout: Vec<String>,
+    /// The lines on stderr.
+    pub stderr: Vec<String>,
 }
 
 impl Output {
-    /// The program has ended with this exit code, after sentences on stderr that all contain
-    /// `reason`.
+    /// Asserts that it has ended with this exit code, and that every line on stderr contains `reason`.
     #[track_caller]
-    pub(crate) fn assert_failed(&self, code: i32, reason: &str) {
+    pub fn assert_failed(&self, code: i32, reason: &str) {
         assert_eq!(self.code, code, "{self:?}");
         assert!(!self.stderr.is_empty(), "{self:?}");
         for line in &self.stderr {
@@ -206,17 +241,18 @@ impl Output {
         }
     }
 
-    /// Exit code 2, and an explanation that has `subject` in it.
+    /// Asserts exit code 2, nothing on stdout, and `subject` on stderr.
     #[track_caller]
-    pub(crate) fn assert_usage(&self, subject: &str) {
+    pub fn assert_usage(&self, subject: &str) {
         assert_eq!(self.code, 2, "{self:?}");
         assert!(self.stderr.concat().contains(subject), "{self:?}");
         assert!(self.stdout.is_empty(), "{self:?}");
     }
 }
 
-/// One of a program's output streams, line by line as they come.
-pub(crate) struct Lines(Receiver<String>);
+/// The lines of an output stream, one by one as they come.
+#[derive(Debug)]
+pub struct Lines(Receiver<String>);
 
 impl Lines {
     fn of(stream: Option<impl Read + Send + 'static>) -> Self {
@@ -234,14 +270,19 @@ impl Lines {
         Self(lines)
     }
 
+    /// Waits for the next line. There must be one.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "not to be iterated: each line is asserted"
+    )]
     #[track_caller]
-    pub(crate) fn next(&mut self) -> String {
+    pub fn next(&mut self) -> String {
         self.try_next().expect("another line before the end")
     }
 
-    /// Goes on to the next line that contains `text`.
+    /// Waits for the next line that contains `text`, and passes over the lines before it.
     #[track_caller]
-    pub(crate) fn next_with(&mut self, text: &str) -> String {
+    pub fn next_with(&mut self, text: &str) -> String {
         let mut passed = Vec::new();
         while let Some(line) = self.try_next() {
             if line.contains(text) {
@@ -252,9 +293,9 @@ impl Lines {
         panic!("no line with {text:?} among {passed:?}");
     }
 
-    /// The lines that are left, when the stream has ended.
+    /// Waits for the end of the stream, and returns the lines that are left.
     #[track_caller]
-    pub(crate) fn rest(&mut self) -> Vec<String> {
+    pub fn rest(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         while let Some(line) = self.try_next() {
             lines.push(line);
@@ -272,8 +313,8 @@ impl Lines {
     }
 }
 
-/// The line without the time before it, such as `2026-11-28T04:05:06.789Z `, if it has one.
-pub(crate) fn without_stamp(line: &str) -> &str {
+/// Returns the line without the time before it, such as `2026-11-28T04:05:06.789Z `, if it has one.
+pub fn without_stamp(line: &str) -> &str {
     const STAMP: &str = "0000-00-00T00:00:00.000Z ";
     let as_in_stamp = |(byte, wanted): (u8, u8)| match wanted {
         b'0' => byte.is_ascii_digit(),
@@ -285,21 +326,22 @@ pub(crate) fn without_stamp(line: &str) -> &str {
     }
 }
 
-/// From /proc/PID/stat; see proc_pid_stat(5).
+/// A process in /proc/PID/stat; see proc_pid_stat(5).
 #[derive(Debug)]
-pub(crate) struct Stat {
-    /// What is left to `ps` of a zombie.
-    pub(crate) name: String,
+pub struct Stat {
+    /// The name of the program, which even a zombie keeps.
+    pub name: String,
     /// `S` sleeping, `Z` zombie, and so on.
-    pub(crate) state: char,
-    pub(crate) parent: Pid,
+    pub state: char,
+    /// The parent, or whoever has adopted it.
+    pub parent: Pid,
     group: Pid,
     /// Processor time used, in hundredths of a second.
-    pub(crate) ticks: u64,
+    pub ticks: u64,
 }
 
-/// `None` if there is no such process; a zombie is one.
-pub(crate) fn stat(pid: Pid) -> Option<Stat> {
+/// Reads /proc/PID/stat; `None` if there is no such process, not even as a zombie.
+pub fn stat(pid: Pid) -> Option<Stat> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
     // The name may contain anything, also `)`.
@@ -316,25 +358,25 @@ pub(crate) fn stat(pid: Pid) -> Option<Stat> {
     })
 }
 
-/// The letter that `ps` shows; `None` if there is no such process.
-pub(crate) fn state(pid: Pid) -> Option<char> {
+/// Returns the letter that `ps` shows; `None` if there is no such process.
+pub fn state(pid: Pid) -> Option<char> {
     stat(pid).map(|stat| stat.state)
 }
 
-/// Waits until the process sleeps, which it does after a moment of work.
+/// Waits until the process sleeps.
 #[track_caller]
-pub(crate) fn assert_sleeps(pid: Pid) {
-    until("S", || state(pid), |state| *state == Some('S'));
+pub fn assert_sleeps(pid: Pid) {
+    wait_until("S", || state(pid), |state| *state == Some('S'));
 }
 
 /// Waits until the process has ended and is not reaped.
 #[track_caller]
-pub(crate) fn assert_zombie(pid: Pid) {
-    until("Z", || state(pid), |state| *state == Some('Z'));
+pub fn assert_zombie(pid: Pid) {
+    wait_until("Z", || state(pid), |state| *state == Some('Z'));
 }
 
-/// Those processes of the whole machine that are `wanted`.
-pub(crate) fn processes(wanted: impl Fn(&Stat) -> bool) -> Vec<Pid> {
+/// Returns the `wanted` processes of the whole machine.
+pub fn processes(wanted: impl Fn(&Stat) -> bool) -> Vec<Pid> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw)
@@ -342,18 +384,18 @@ pub(crate) fn processes(wanted: impl Fn(&Stat) -> bool) -> Vec<Pid> {
         .collect()
 }
 
-/// The number at the end of a line such as `My pid is: 4711`. Others than those of processes, and
-/// that of process 1, would mean somebody else if they were signalled.
-pub(crate) fn number(line: &str, before: &str) -> Pid {
+/// Returns the process number at the end of a line such as `My pid is: 4711`. A signal to a number below
+/// 2 would hit other processes, so there must be no such number.
+pub fn number(line: &str, before: &str) -> Pid {
     let number = line.strip_prefix(before).and_then(|rest| rest.parse().ok());
     let number = number.filter(|number| *number > 1);
     Pid::from_raw(number.unwrap_or_else(|| panic!("{before:?} and a number, not {line:?}")))
 }
 
-/// Waits for the end of a process that has been adopted by this one, and reaps it.
+/// Waits for the end of a process that this one has adopted, and reaps it.
 #[track_caller]
-pub(crate) fn reap(adopted: Pid) -> WaitStatus {
-    until(
+pub fn reap(adopted: Pid) -> WaitStatus {
+    wait_until(
         "the end of an orphan that is ours now",
         || waitpid(adopted, Some(WaitPidFlag::WNOHANG)),
         |status| !matches!(status, Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD)),
@@ -361,15 +403,15 @@ pub(crate) fn reap(adopted: Pid) -> WaitStatus {
     .unwrap()
 }
 
-/// A pipe that nobody reads from any more, as after `| head -1`.
-pub(crate) fn closed_pipe() -> Stdio {
-    let (reader, writer) = std::io::pipe().unwrap();
+/// Returns a pipe that nobody reads any more, as after `| head -1`.
+pub fn closed_pipe() -> Stdio {
+    let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     writer.into()
 }
 
-/// A device that is always full.
-pub(crate) fn full_device() -> Stdio {
+/// Returns a device that is always full.
+pub fn full_device() -> Stdio {
     let device = fs::OpenOptions::new().write(true).open("/dev/full");
     device.unwrap().into()
 }
