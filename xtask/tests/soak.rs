@@ -46,7 +46,7 @@ fn a_model_holds() {
     assert_eq!(row["silent_losses"], 0, "{row}");
 }
 
-/// The twin.
+/// The control.
 #[test]
 fn a_server_that_loses_bytes_fails() {
     let (code, row) = soak(&["--control", "--seconds", "1"]);

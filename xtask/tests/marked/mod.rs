@@ -48,7 +48,7 @@ impl Marked {
     /// The same for a line of shell, with a terminal of its own.
     #[allow(
         dead_code,
-        reason = "not all take a terminal, and lesson keeps its own"
+        reason = "not all take a terminal, and practice keeps its own"
     )]
     pub(crate) fn on_terminal(&self, line: &str) -> Command {
         let mut command = self.command("script");
