@@ -37,14 +37,14 @@ fn main() -> ExitCode {
 }
 
 fn merge() -> io::Result<()> {
-    reexec::signal::note(libc::SIGUSR1)?;
+    reexec::chapter::count(libc::SIGUSR1)?;
     let sigusr1 = SigSet::from(Signal::SIGUSR1);
     sigusr1.thread_block()?; // as it is while its handler runs
     for _ in 0..10 {
         raise(Signal::SIGUSR1)?;
     }
     sigusr1.thread_unblock()?;
-    let noted = reexec::signal::noted(libc::SIGUSR1);
+    let noted = reexec::chapter::counted(libc::SIGUSR1);
     writeln!(stdout(), "Sent: 10, noted: {noted}")
 }
 
@@ -56,16 +56,16 @@ fn merge() -> io::Result<()> {
 /// the wait ends at once, for the signal is one of the things waited for.
 fn look_and_wait(options: &Options) -> io::Result<()> {
     let sigusr2 = SigSet::from(Signal::SIGUSR2);
-    reexec::signal::note(libc::SIGUSR2)?;
+    reexec::chapter::count(libc::SIGUSR2)?;
     if options.signalfd {
         sigusr2.thread_block()?;
     }
     let arrivals = SignalFd::with_flags(&sigusr2, SfdFlags::SFD_CLOEXEC)?;
-    if reexec::signal::noted(libc::SIGUSR2) == 0 {
+    if reexec::chapter::counted(libc::SIGUSR2) == 0 {
         raise(Signal::SIGUSR2)?;
         writeln!(stdout(), "The signal has come. Now we wait.")?;
         if !wait_until_readable(&arrivals, Some(options.wait))? {
-            let noted = reexec::signal::noted(libc::SIGUSR2);
+            let noted = reexec::chapter::counted(libc::SIGUSR2);
             return writeln!(stdout(), "The wait is over. Noted meanwhile: {noted}");
         }
     }

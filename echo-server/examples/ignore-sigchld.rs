@@ -53,7 +53,7 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
         Options {
             no_child_wait: true,
             ..
-        } => reexec::signal::no_child_wait()?,
+        } => reexec::chapter::set_no_child_wait()?,
         _ => reexec::signal::ignore(libc::SIGCHLD)?,
     }
     start("shortLived", "Ended since, pid")?;

@@ -37,8 +37,8 @@ fn main() -> ExitCode {
 }
 
 fn three_sleeps(options: &Options) -> io::Result<()> {
-    reexec::signal::note(libc::SIGALRM)?;
-    reexec::signal::note(libc::SIGINT)?;
+    reexec::chapter::count(libc::SIGALRM)?;
+    reexec::chapter::count(libc::SIGINT)?;
     alarm::set(options.alarm);
     let (mut alarms, mut interrupts) = (0, 0);
     for _ in 0..3 {
@@ -64,6 +64,6 @@ fn three_sleeps(options: &Options) -> io::Result<()> {
 /// Whether the signal has come since the last time. How often, nobody knows: signals merge.
 fn is_more(known: &mut usize, signal: i32) -> bool {
     let before = *known;
-    *known = reexec::signal::noted(signal);
+    *known = reexec::chapter::counted(signal);
     *known > before
 }

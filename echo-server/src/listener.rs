@@ -86,7 +86,7 @@ impl AsRawFd for Listener {
 /// The listener that a service manager, or the server that we are to replace, has handed to us:
 /// descriptor 3, with LISTEN_FDS and LISTEN_PID in the environment, see sd_listen_fds(3); or the
 /// one in LISTEN_FDS_FIRST_FD, which a server that we replace sets. To be called before
-/// `clean_start`, which closes what nobody has taken.
+/// `start_clean`, which closes what nobody has taken.
 pub(crate) fn inherited(predecessor: Option<&Predecessor>) -> io::Result<Option<Listener>> {
     let is_ours = predecessor.is_some_and(|predecessor| predecessor.made_the_listener);
     let inherited = take_inherited(is_ours).map_err(|error| {

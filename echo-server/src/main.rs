@@ -88,7 +88,7 @@ fn run(options: &Options) -> Result<ExitCode, Failure> {
     let predecessor = upgrade::predecessor();
     let inherited = listener::inherited(predecessor.as_ref()).map_err(unavailable)?;
     // Whatever else we were started with, workers are to have nothing but stdio and a connection.
-    reexec::clean_start().map_err(cannot("close what was left open by who has started us"))?;
+    reexec::start_clean().map_err(cannot("close what was left open by who has started us"))?;
     let hangup = Hangup::at_start().map_err(cannot("find out what SIGHUP means"))?;
     let listener = match inherited {
         Some(listener) => listener,

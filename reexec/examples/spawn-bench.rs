@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mib: usize = env::args().nth(1).ok_or("how many MiB?")?.parse()?;
-    reexec::clean_start()?; // what was leaked into us would cost our children time
+    reexec::start_clean()?; // what was leaked into us would cost our children time
     let held = vec![1_u8; mib << 20]; // not zeros: those would not be resident
     for line in io::stdin().lock().lines() {
         let line = line?;
@@ -80,9 +80,9 @@ fn reexec_with_everything() -> Result<()> {
         .rlimit(Resource::CoreSize, 0, 0)
         .nice(1)
         .no_new_privs()
-        .die_with_parent(15);
+        .parent_death_signal(15);
     if is_root() {
-        command.groups(&[65534]).group(65534).user(65534);
+        command.groups(&[65534]).gid(65534).uid(65534);
     }
     command.status()?;
     Ok(())

@@ -108,7 +108,7 @@ fn stop(mut children: Reaper<usize>) -> io::Result<()> {
 
 /// Which slot has ended, and how.
 fn tell(exit: &Exit<usize>) -> io::Result<Option<usize>> {
-    let Some(slot) = exit.owner else {
+    let Some(slot) = exit.token else {
         return Ok(None);
     };
     match &exit.status {

@@ -9,7 +9,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use marked::{Marked, until};
+use marked::Marked;
+use test_support::wait_until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -87,9 +88,8 @@ fn an_interrupt_ends_everything() {
     let is_worker = |pid: &i32| {
         fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "echo-worker\n")
     };
-    until("the server has workers", LIMIT, || {
-        marked.processes().iter().any(is_worker)
-    });
+    let has_workers = || marked.processes().iter().any(is_worker);
+    wait_until("workers of the server", has_workers, |has| *has);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);

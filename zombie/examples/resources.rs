@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         // The limit is for the processes of a user, and not for root: so for somebody who has none,
         // and who has nothing of root's group either.
         let nobody = 20_000 + process::id() % 40_000;
-        command.user(nobody).group(nobody);
+        command.uid(nobody).gid(nobody);
     } else {
         command.arg("--namespace");
     }

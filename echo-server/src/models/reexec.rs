@@ -60,7 +60,7 @@ impl Starter {
         let worker = command
             .args(&self.args)
             .fd(CONNECTION, connection.try_clone()?)
-            .die_with_parent(libc::SIGKILL)
+            .parent_death_signal(libc::SIGKILL)
             .process_group(0)
             .spawn_unconfirmed()?;
         Ok(worker)

@@ -32,7 +32,7 @@ pub(crate) fn take_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Res
             // themselves when we have ended. A script that starts us in the background makes us ignore
             // INT, so we take that back first.
             let signal = arrived.ssi_signo as i32;
-            let _ = reexec::signal::default(signal);
+            let _ = reexec::signal::reset(signal);
             let _ = signals.thread_unblock();
             let _ = Signal::try_from(signal).and_then(raise);
         }
@@ -45,5 +45,5 @@ pub(crate) fn take_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Res
 /// would fail.
 pub(crate) fn stop_ignoring_sigchld() {
     // It fails for no signal that can be ignored.
-    let _ = reexec::signal::default(libc::SIGCHLD);
+    let _ = reexec::signal::reset(libc::SIGCHLD);
 }

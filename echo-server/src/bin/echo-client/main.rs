@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 /// Returns in both processes, if there are two: the child's result becomes its exit status.
 fn run(options: &Options) -> Result<(), Failure> {
     // With SIGCHLD ignored, as a careless launcher leaves it, we would not learn how our child ends.
-    reexec::clean_start().map_err(cannot("close what was left open by who has started us"))?;
+    reexec::start_clean().map_err(cannot("close what was left open by who has started us"))?;
     let input = Input::of_stdin().map_err(cannot("use stdin"))?;
     let screen = Screen::on_stdout().map_err(cannot("use stdout"))?;
     let connection = connect::to(&options.address)?;
