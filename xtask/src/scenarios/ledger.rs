@@ -61,7 +61,7 @@ pub(crate) const ALL: &[Statement] = &[
         ruling: Ruling::Right,
         code: &[
             "reexec/examples/fork-with-threads.rs: lock_and_look",
-            "reexec/src/threads.rs: refuse",
+            "reexec/src/threads.rs: require_one",
         ],
     },
     Statement {
@@ -85,7 +85,7 @@ pub(crate) const ALL: &[Statement] = &[
         ruling: Ruling::Right,
         code: &[
             "exec-cmd/examples/reuse.rs: start",
-            "reexec/src/command.rs: spawn",
+            "reexec/src/spawn.rs: spawn",
         ],
     },
     Statement {
@@ -139,7 +139,7 @@ pub(crate) const ALL: &[Statement] = &[
         ruling: Ruling::Right,
         code: &[
             "reexec/examples/extra-descriptors.rs: become_cat",
-            "reexec/src/descriptors.rs: inherited_fd",
+            "reexec/src/inherited.rs: inherited_fd",
         ],
     },
     Statement {
