@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use marked::Marked;
-use test_support::wait_until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use test_support::wait_until_within;
 
 /// With the build of the server, should that be the first.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -89,7 +89,7 @@ fn an_interrupt_ends_everything() {
         fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "echo-worker\n")
     };
     let has_workers = || marked.processes().iter().any(is_worker);
-    wait_until("workers of the server", has_workers, |has| *has);
+    wait_until_within(LIMIT, "workers of the server", has_workers, |has| *has);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
