@@ -384,7 +384,7 @@ fn not_tried(status: &str) -> io::Error {
 fn let_faults_end_this_process() -> io::Result<()> {
     [libc::SIGSEGV, libc::SIGBUS]
         .into_iter()
-        .try_for_each(reexec::signal::default)
+        .try_for_each(reexec::signal::reset)
         .map_err(cannot("set SIGSEGV and SIGBUS to their defaults"))
 }
 
