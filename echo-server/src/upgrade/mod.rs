@@ -42,7 +42,8 @@ const PREDECESSOR: &str = "ECHO_SERVER_PREDECESSOR";
 const OWN: &str = "own";
 const LENT: &str = "lent";
 
-/// What the old server answers when the new one has written the [identity](SocketIdentity) of its listener.
+/// What the old server answers when the new one has written the [identity](SocketIdentity) of its
+/// listener.
 const GO: &[u8] = b"g";
 
 /// The end of [`PREDECESSOR`]. It names the new server, and the socket that is its stdin, so that it

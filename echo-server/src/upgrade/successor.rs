@@ -178,6 +178,8 @@ impl Successor {
     pub(crate) fn give_up(self) {
         if let Some(Guardian { child, reports }) = self.guardian {
             drop((reports, self.stream));
+            // Somebody may have stopped it. If this fails, it has ended.
+            let _ = child.signal(libc::SIGCONT);
             // It kills the new server, reaps it and ends. Dropped, it is killed.
             let _ = child.wait_timeout(GIVE_UP_GRACE);
         }

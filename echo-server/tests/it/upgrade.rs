@@ -458,34 +458,44 @@ fn the_guardian_does_not_keep_the_listener() {
     assert_eq!(shared(hanging).len(), 1);
 }
 
-/// The guardian kills what the new version has started, however that has ended.
+/// The guardian kills what the new version has started, even if the guardian was stopped.
 #[test]
 fn nothing_is_left_of_a_new_version_that_is_not_taken() {
     // The parent of the second process ends at once.
     const SCRIPT: &str = "sleep 100 & (sleep 100 &); exec tail -f /dev/null";
+    let hang = |server: &mut Server| {
+        let (guardian, new) = upgrade_to_one_that_hangs(server);
+        let parents = [guardian, new];
+        let started = || processes(|it| it.name == "sleep" && parents.contains(&it.parent));
+        let sleepers = wait_until("two processes", started, |all| all.len() == 2);
+        (guardian, new, sleepers)
+    };
+    let assert_ended = |pids: &[Pid]| {
+        let states: Vec<_> = pids.iter().map(|pid| state(*pid)).collect();
+        assert_eq!(states, [None; 2]);
+    };
     in_every_model(|model| {
-        let versions = Directory::new();
-        versions.install_server("server");
-        let mut server = versions.start("server", model, &[]);
-        versions.install_script("server", SCRIPT);
-        let hang = |server: &mut Server| {
-            let (guardian, new) = upgrade_to_one_that_hangs(server);
-            let started =
-                || processes(|it| it.name == "sleep" && [guardian, new].contains(&it.parent));
-            let sleepers = wait_until("two processes", started, |all| all.len() == 2);
-            (guardian, new, sleepers)
-        };
-        let states = |pids: &[Pid]| pids.iter().map(|pid| state(*pid)).collect::<Vec<_>>();
+        for end in [Signal::SIGKILL, Signal::SIGQUIT] {
+            let versions = Directory::new();
+            versions.install_server("server");
+            let mut server = versions.start("server", model, &[]);
+            versions.install_script("server", SCRIPT);
 
-        let (_, new, sleepers) = hang(&mut server);
-        kill(new, Signal::SIGTERM).unwrap();
-        server.program.stderr.next_with("still serving");
-        assert_eq!(states(&sleepers), [None; 2]);
+            let (_, new, sleepers) = hang(&mut server);
+            kill(new, Signal::SIGTERM).unwrap();
+            server.program.stderr.next_with("still serving");
+            assert_ended(&sleepers);
 
-        let (guardian, _, sleepers) = hang(&mut server);
-        server.program.signal(Signal::SIGKILL);
-        assert_eq!(reap(guardian), WaitStatus::Exited(guardian, 0));
-        assert_eq!(states(&sleepers), [None; 2]);
+            let (guardian, new, sleepers) = hang(&mut server);
+            stop(guardian);
+            server.program.signal(end);
+            server.program.end();
+            if end == Signal::SIGKILL {
+                assert_eq!(reap(guardian), WaitStatus::Exited(guardian, 0));
+            }
+            assert_ended(&[guardian, new]);
+            assert_ended(&sleepers);
+        }
     });
 }
 
