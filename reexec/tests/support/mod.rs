@@ -1,11 +1,13 @@
-//! What the tests share: a `main` that leaves no process behind, programs to be started from
-//! outside, and looking at processes through /proc.
+//! Helpers of the tests: a `main` that leaves no process behind, programs that are started from
+//! outside, and queries of processes through /proc.
 #![allow(
     dead_code,
     unused_imports,
     unused_macros,
     reason = "each test file uses its part"
 )]
+
+pub(crate) mod filters;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -14,7 +16,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::thread;
@@ -27,30 +29,33 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Gid, Pid, Uid, alarm, geteuid, setgroups, setresgid, setresuid};
 
-/// How long a state may take to come about; it is there within milliseconds on an idle machine.
+/// The limit of each wait. An idle machine needs milliseconds.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// After this many seconds a test hangs: `SIGALRM` then ends it, and its children with it.
-const HANGS: u32 = 60;
+/// The seconds after which `SIGALRM` ends a test that hangs, and its children with it.
+const TEST_TIMEOUT: u32 = 60;
 
-/// The tests, by the names of their functions.
+/// Makes tests of functions, with the names of the functions.
 macro_rules! trials {
     ($($test:ident),* $(,)?) => { vec![$($crate::support::trial(stringify!($test), $test)),*] };
 }
 pub(crate) use trials;
 
-/// Functions that [`program`] starts, by their names.
+/// Lists functions that [`program`] starts, with their names.
 macro_rules! programs {
     ($($function:ident),* $(,)?) => { &[$((stringify!($function), $function as fn())),*] };
 }
 pub(crate) use programs;
 
-/// The rest of `main`, after `init`: one of the programs if the arguments say so, or the tests.
-pub(crate) fn run(programs: &[(&str, fn())], trials: Vec<Trial>) -> ExitCode {
+/// Functions that [`program`] starts, with their names.
+type Programs = [(&'static str, fn())];
+
+/// Runs the rest of `main`, after `init`: one of the programs if the arguments name it, or the tests.
+pub(crate) fn run(programs: &Programs, trials: Vec<Trial>) -> ExitCode {
     if let Some(code) = run_program(programs) {
         return code;
     }
-    // What is orphaned comes to us, so that we see how it ended.
+    // We adopt orphans, so that we see how they end.
     prctl::set_child_subreaper(true).unwrap();
     let mut arguments = Arguments::from_args();
     // One at a time: the tests look at all children and descriptors of this process.
@@ -58,21 +63,38 @@ pub(crate) fn run(programs: &[(&str, fn())], trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// One of these programs, if this process was started by [`program`] as one of them.
-pub(crate) fn run_program(programs: &[(&str, fn())]) -> Option<ExitCode> {
+/// Does the same as [`run`], with tests that run in a process of their own each, if `needs` holds.
+pub(crate) fn run_in_programs(
+    needs: fn() -> Result<(), Skipped>,
+    tests: &Programs,
+    programs: &Programs,
+    mut trials: Vec<Trial>,
+) -> ExitCode {
+    for &(name, _) in tests {
+        trials.push(trial(name, move || {
+            needs()?;
+            stdout_of(&mut program(name));
+            Ok(())
+        }));
+    }
+    run(&[tests, programs].concat(), trials)
+}
+
+/// Runs one of these programs, if [`program`] has started this process for it.
+pub(crate) fn run_program(programs: &Programs) -> Option<ExitCode> {
     let mut args = env::args_os().skip(1);
     let name = (args.next()? == "as").then(|| args.next())??;
     let (_, program) = programs.iter().find(|(known, _)| name == *known)?;
-    alarm::set(HANGS);
+    alarm::set(TEST_TIMEOUT);
     program();
     Some(ExitCode::SUCCESS)
 }
 
-/// One test. It fails also if it leaves a process behind, which is then removed.
-pub(crate) fn trial<T: Verdict>(name: &str, test: fn() -> T) -> Trial {
+/// Makes a test. It also fails if it leaves a process behind, which is then removed.
+pub(crate) fn trial<T: Verdict>(name: &str, test: impl Fn() -> T + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || {
-        alarm::set(HANGS);
-        let result = panic::catch_unwind(test);
+        alarm::set(TEST_TIMEOUT);
+        let result = panic::catch_unwind(AssertUnwindSafe(test));
         let left = remove_children();
         alarm::cancel();
         match result {
@@ -83,7 +105,7 @@ pub(crate) fn trial<T: Verdict>(name: &str, test: fn() -> T) -> Trial {
     })
 }
 
-/// What a test may return.
+/// A type that a test can return.
 pub(crate) trait Verdict: 'static {
     fn completion(self) -> Completion;
 }
@@ -94,7 +116,7 @@ impl Verdict for () {
     }
 }
 
-/// Why a test could not be done here.
+/// The reason why a test was skipped.
 pub(crate) struct Skipped(String);
 
 impl Skipped {
@@ -112,7 +134,7 @@ impl Verdict for Result<(), Skipped> {
     }
 }
 
-/// Skips the test if this command line, which does nothing, does not succeed.
+/// Skips the test if this command line, which must do nothing, fails.
 pub(crate) fn needs(command: &[&str]) -> Result<(), Skipped> {
     let mut started = Command::new(command[0]);
     match started.args(&command[1..]).output() {
@@ -125,7 +147,7 @@ pub(crate) fn needs(command: &[&str]) -> Result<(), Skipped> {
     }
 }
 
-/// Some user and group that root is not.
+/// A user and group without privileges.
 pub(crate) const NOBODY: u32 = 65534;
 
 /// Skips the test unless it may change its user and groups.
@@ -136,19 +158,18 @@ pub(crate) fn needs_root() -> Result<(), Skipped> {
     Err(Skipped::because("only root can do this"))
 }
 
-/// In a program of root's, as a server that gives up its privileges does.
+/// Gives up root's privileges, as a server does.
 pub(crate) fn become_user(id: u32) {
     let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
     setgroups(&[]).unwrap();
     setresgid(group, group, group).unwrap();
     setresuid(user, user, user).unwrap();
-    // The change has taken this away, and with it the right to look at our own /proc/self/fd.
+    // The change has cleared this flag, and so the right to read our own /proc/self/fd.
     prctl::set_dumpable(true).unwrap();
 }
 
-/// Whether a spawn closes what nobody has declared, before the child's first instruction: glibc can
-/// since 2.34, in a program that is linked with it dynamically. Otherwise it stays open in the child,
-/// and goes no further.
+/// Whether a spawn closes undeclared descriptors before the child's first instruction. glibc can since
+/// 2.34, in a dynamically linked program. Otherwise they stay open in the child, close-on-exec.
 pub(crate) fn closes_undeclared() -> bool {
     if !cfg!(all(target_env = "gnu", not(target_feature = "crt-static"))) {
         return false;
@@ -162,23 +183,57 @@ pub(crate) fn closes_undeclared() -> bool {
     version >= vec![2, 34]
 }
 
-/// The same command where there is no /proc. From outside, it can be looked at through ours.
+/// Makes the same command without a /proc. Our own /proc still shows its processes.
 pub(crate) fn without_proc(command: &Command) -> Result<Command, Skipped> {
-    let mount = "mount -t tmpfs tmpfs /proc";
-    needs(&["unshare", "--mount", "sh", "-c", mount])?;
-    let mut without = Command::new("unshare");
-    without.args([
-        "--mount",
-        "sh",
-        "-c",
-        &format!("{mount} && exec \"$@\""),
-        "sh",
-    ]);
-    without.arg(command.get_program()).args(command.get_args());
-    Ok(without)
+    let script = "mount -t tmpfs tmpfs /proc && exec \"$@\"";
+    under(&["unshare", "--mount", "sh", "-c", script, "sh"], command)
 }
 
-/// A directory that goes, with what is in it, when the test ends.
+/// Makes a command line of `wrapper` and the command. Skips the test if the wrapper cannot run `true`.
+pub(crate) fn under(wrapper: &[&str], command: &Command) -> Result<Command, Skipped> {
+    needs(&[wrapper, &["true"]].concat())?;
+    let mut wrapped = Command::new(wrapper[0]);
+    wrapped.args(&wrapper[1..]).arg(command.get_program());
+    wrapped.args(command.get_args());
+    Ok(wrapped)
+}
+
+/// Runs the program under strace, which makes system calls fail as `inject` says. Returns the lines of
+/// its trace about calls that were interrupted.
+pub(crate) fn interrupted(inject: &[&str], name: &str) -> Result<Vec<String>, Skipped> {
+    let mut strace = vec!["strace", "-f", "-e", "signal=none"];
+    strace.extend(inject.iter().flat_map(|inject| ["-e", inject]));
+    let mut strace = under(&strace, &program(name))?;
+    let output = strace.stdin(Stdio::null()).output().unwrap();
+    let trace = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{trace}");
+    let interrupted = trace.lines().filter(|line| line.contains("EINTR"));
+    Ok(interrupted.map(str::to_owned).collect())
+}
+
+/// Makes a command of this entry with pipes as stdin and stdout.
+pub(crate) fn piped(entry: &str) -> reexec::Command {
+    let mut command = reexec::command(entry);
+    command
+        .stdin(reexec::Stdio::piped())
+        .stdout(reexec::Stdio::piped());
+    command
+}
+
+/// Reads the first line of the child's stdout, with its end.
+pub(crate) fn first_line(child: &reexec::Child) -> String {
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.take_stdout().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    line
+}
+
+/// Whether this process has one thread.
+pub(crate) fn has_one_thread() -> bool {
+    fs::read_dir("/proc/self/task").unwrap().count() == 1
+}
+
+/// A directory that is removed with its content when the test ends.
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
@@ -189,7 +244,7 @@ impl Scratch {
         Scratch(path)
     }
 
-    /// A second file with this program, for a test to do as it likes with.
+    /// Copies this program to a file that the test may change.
     pub(crate) fn copy_of_this_program(&self) -> PathBuf {
         let copy = self.0.join("copy");
         fs::copy(env::current_exe().unwrap(), &copy).unwrap();
@@ -203,7 +258,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Waits for a state to come about.
+/// Waits until the condition holds, and fails after [`LIMIT`].
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
     while !condition() {
@@ -212,7 +267,7 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A process as /proc/PID/stat shows it.
+/// The fields of /proc/PID/stat that the tests use.
 #[derive(Debug)]
 pub(crate) struct Stat {
     pub(crate) comm: String,
@@ -220,12 +275,12 @@ pub(crate) struct Stat {
     pub(crate) parent: u32,
 }
 
-/// `None` if there is no such process, not even as a zombie.
+/// Reads the stat of a process; `None` if there is no such process, not even a zombie.
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The state of one thread of this process.
+/// Returns the state of one thread of this process.
 pub(crate) fn thread_state(tid: i32) -> Option<char> {
     let text = fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?;
     Some(parse_stat(&text)?.state)
@@ -246,13 +301,13 @@ pub(crate) fn is_zombie(pid: u32) -> bool {
     stat(pid).is_some_and(|stat| stat.state == 'Z')
 }
 
-/// Asserted at once after a reap: no other process gets the number that soon, as the kernel hands
-/// them out in a circle.
+/// Whether there is no such process. No other process gets the number soon after a reap, because the
+/// kernel goes through all numbers first.
 pub(crate) fn is_gone(pid: u32) -> bool {
     stat(pid).is_none()
 }
 
-/// All children of a process, zombies too.
+/// Returns all children of a process, with zombies.
 pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     let pids = fs::read_dir("/proc").unwrap();
     pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -260,15 +315,15 @@ pub(crate) fn children_of(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// All children of this process, zombies and adopted ones too.
+/// Returns all children of this process, with zombies and adopted ones.
 pub(crate) fn children() -> Vec<u32> {
     children_of(process::id())
 }
 
-/// Kills and reaps every child, and says which there were.
+/// Kills and reaps every child, and describes them.
 fn remove_children() -> Vec<String> {
     let mut removed = Vec::new();
-    // Again, as their own children come to us when they are gone.
+    // Again and again, because we adopt their children when they have ended.
     loop {
         let left = children();
         if left.is_empty() {
@@ -283,13 +338,13 @@ fn remove_children() -> Vec<String> {
     }
 }
 
-/// Waits for an orphan to come to us and end, and reaps it.
+/// Waits until we have adopted this orphan and it has ended, and reaps it.
 pub(crate) fn reap(pid: u32) -> WaitStatus {
     let pid = Pid::from_raw(pid as i32);
     let mut status = WaitStatus::StillAlive;
     wait_until("an orphan has ended", || {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
-            Err(Errno::ECHILD) => return false, // its parent is not quite dead yet
+            Err(Errno::ECHILD) => return false, // its parent has not ended yet
             result => status = result.unwrap(),
         }
         status != WaitStatus::StillAlive
@@ -297,7 +352,7 @@ pub(crate) fn reap(pid: u32) -> WaitStatus {
     status
 }
 
-/// The open descriptors of this process, each with what it leads to, such as `pipe:[4711]`.
+/// Returns the open descriptors of this process, with their targets, such as `pipe:[4711]`.
 pub(crate) fn descriptors() -> BTreeMap<RawFd, PathBuf> {
     let own = PathBuf::from(format!("/proc/{}/fd", process::id()));
     let entries = fs::read_dir("/proc/self/fd").unwrap();
@@ -306,11 +361,11 @@ pub(crate) fn descriptors() -> BTreeMap<RawFd, PathBuf> {
         let number = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
         (number, fs::read_link(path).unwrap())
     });
-    // Without the one that is open for looking.
+    // Without the descriptor that this function has opened.
     entries.filter(|(_, target)| *target != own).collect()
 }
 
-/// The signals in one of the sets of a /proc/PID/status, such as `SigBlk`.
+/// Returns the signals in one of the sets of a /proc/PID/status, such as `SigBlk`.
 pub(crate) fn signals(status: &str, set: &str) -> Vec<Signal> {
     let line = status.lines().find_map(|line| line.strip_prefix(set));
     let bits = line.unwrap().trim_start_matches(':').trim();
@@ -320,14 +375,14 @@ pub(crate) fn signals(status: &str, set: &str) -> Vec<Signal> {
         .collect()
 }
 
-/// This test's own executable, started anew in an ordinary way to run one of its programs.
+/// Makes a command that starts this test's executable for one of its programs.
 pub(crate) fn program(name: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["as", name]);
     command
 }
 
-/// The same from a shell that does something first, such as leaving a descriptor open.
+/// Makes the same command in a shell that runs a script first, which may leave a descriptor open.
 pub(crate) fn program_after(script: &str, name: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{script}; exec \"$0\" as \"$1\"")]);
@@ -343,13 +398,13 @@ pub(crate) fn stdout_of(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a program of this test in a process group whose members get `SIGTERM` again and again, from
-/// the line `ready` until the program's end. Returns the next line.
+/// Runs a program of this test in a process group to which it sends `SIGTERM` again and again, from the
+/// line `ready` until the program's end. Returns the next line.
 pub(crate) fn run_under_fire(name: &str) -> String {
     let mut running = Running::start(program(name).process_group(0));
     let pid = Pid::from_raw(running.id() as i32);
     assert_eq!(running.line(), "ready");
-    // It is not reaped meanwhile, so its number stays its own.
+    // We do not reap it meanwhile, so no other process gets its number.
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     while waitid(Id::Pid(pid), flags).unwrap() == WaitStatus::StillAlive {
         killpg(pid, Signal::SIGTERM).unwrap();
@@ -359,12 +414,12 @@ pub(crate) fn run_under_fire(name: &str) -> String {
     line
 }
 
-/// In a child or a program: lives until whoever holds the other end of its stdin closes it.
+/// In a child or a program: waits until its stdin ends.
 pub(crate) fn until_stdin_ends() {
     io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
 }
 
-/// What a pipe or socket holds until its end.
+/// Reads a pipe or socket to its end.
 pub(crate) fn read_all(fd: impl Into<OwnedFd>) -> String {
     let mut text = String::new();
     let mut file = fs::File::from(fd.into());
@@ -372,7 +427,7 @@ pub(crate) fn read_all(fd: impl Into<OwnedFd>) -> String {
     text
 }
 
-/// A program with its stdin and stdout in our hands; killed and reaped at the latest with this.
+/// A running program whose stdin and stdout are pipes to us. Dropping this kills and reaps it.
 pub(crate) struct Running {
     child: process::Child,
     stdin: Option<ChildStdin>,
@@ -394,25 +449,25 @@ impl Running {
         self.child.id()
     }
 
-    /// The next line that it, or a child of it, writes.
+    /// Reads the next line that it, or a child of it, writes.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
-    /// The next line, a process id.
+    /// Reads the next line, which must be a process id.
     pub(crate) fn pid(&mut self) -> u32 {
         self.line().parse().unwrap()
     }
 
-    /// With `SIGKILL`; also reaped when this returns, so its children are ours then.
+    /// Kills and reaps it, so that we adopt its children.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Lets [`until_stdin_ends`] return, in the program and in children that share its stdin.
+    /// Closes its stdin, so that [`until_stdin_ends`] returns, also in children that share that stdin.
     pub(crate) fn close_stdin(&mut self) {
         drop(self.stdin.take());
     }
@@ -421,7 +476,7 @@ impl Running {
         self.child.wait().unwrap()
     }
 
-    /// All of its stderr, if that is a pipe, to the end.
+    /// Reads all of its stderr, which must be a pipe.
     pub(crate) fn stderr(&mut self) -> String {
         read_all(self.child.stderr.take().unwrap())
     }
