@@ -1,4 +1,4 @@
-//! Queries over the events of one run.
+//! Queries over the events of one run, and expectations that say what they have found instead.
 
 use crate::model::event::{Event, SKIPPED, Stream, What};
 use crate::model::process::Process;
@@ -7,29 +7,42 @@ use crate::probe::ps::{self, Row};
 /// Whether a claim held, or why not.
 pub(crate) type Check = Result<(), String>;
 
+pub(crate) fn check(holds: bool, why_not: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(why_not()) }
+}
+
+/// Names for the program that was started first, besides the role it may have been given.
+const FIRST: [&str; 3] = ["parent", "program", "server"];
+
 /// The events of one run.
+#[derive(Clone, Copy)]
 pub(crate) struct Evidence<'a>(pub(crate) &'a [Event]);
 
-impl Evidence<'_> {
-    /// The first program that was started.
-    pub(crate) fn parent(&self) -> Result<Process, String> {
-        let start = self.0.iter().find_map(|event| match event.what {
-            What::Start { process, .. } => Some(process),
-            _ => None,
-        });
-        start.ok_or_else(|| "no program was started".to_owned())
+impl<'a> Evidence<'a> {
+    fn find<T>(self, wanted: impl Fn(&'a What) -> Option<T>) -> Option<T> {
+        self.0.iter().find_map(|event| wanted(&event.what))
     }
 
-    pub(crate) fn role(&self, name: &str) -> Result<Process, String> {
-        let found = self.0.iter().find_map(|event| match &event.what {
-            What::Found { process, role } if role == name => Some(*process),
+    /// The process with this role.
+    pub(crate) fn process(self, who: &str) -> Result<Process, String> {
+        let found = self.find(|what| match what {
+            What::Found { process, role } if role == who => Some(*process),
             _ => None,
         });
-        found.ok_or_else(|| format!("the {name} was not found"))
+        let first = || {
+            self.find(|what| match what {
+                What::Start { process, .. } if FIRST.contains(&who) => Some(*process),
+                _ => None,
+            })
+        };
+        found
+            .or_else(first)
+            .ok_or_else(|| format!("the {who} was not found{}", self.interruption()))
     }
 
-    pub(crate) fn adopter(&self) -> Result<i32, String> {
-        let adopter = self.0.iter().find_map(|event| match event.what {
+    /// The worker, which adopts orphans.
+    fn adopter(self) -> Result<i32, String> {
+        let adopter = self.find(|what| match what {
             What::Worker { process } => Some(process.pid),
             _ => None,
         });
@@ -37,11 +50,11 @@ impl Evidence<'_> {
     }
 
     /// The lines on stdout, in order.
-    pub(crate) fn lines(&self) -> Vec<&str> {
+    pub(crate) fn lines(self) -> Vec<&'a str> {
         self.lines_of(Stream::Stdout)
     }
 
-    pub(crate) fn lines_of(&self, wanted: Stream) -> Vec<&str> {
+    pub(crate) fn lines_of(self, wanted: Stream) -> Vec<&'a str> {
         let lines = self.0.iter().filter_map(|event| match &event.what {
             What::Line { stream, text, .. } if *stream == wanted => Some(text.as_str()),
             _ => None,
@@ -49,94 +62,43 @@ impl Evidence<'_> {
         lines.collect()
     }
 
-    fn snapshot(&self, wanted: &str) -> Result<(&str, Option<i32>), String> {
-        let snapshot = self.0.iter().find_map(|event| match &event.what {
-            What::Snapshot {
-                title,
-                text,
-                exit_code,
-                ..
-            } if title == wanted => Some((text.as_str(), *exit_code)),
-            _ => None,
-        });
-        snapshot.ok_or_else(|| {
-            let reason = self.interruption().unwrap_or_default();
-            format!("there is no snapshot when {wanted:?}{reason}")
+    /// The lines on stdout that begin like this, without the beginning.
+    pub(crate) fn lines_with(self, beginning: &str) -> Vec<&'a str> {
+        let lines = self.lines().into_iter();
+        lines
+            .filter_map(|line| line.strip_prefix(beginning))
+            .collect()
+    }
+
+    /// The first of these.
+    pub(crate) fn line(self, beginning: &str) -> Result<&'a str, String> {
+        let first = self.lines_with(beginning).first().copied();
+        first.ok_or_else(|| format!("no line {beginning:?} was printed"))
+    }
+
+    /// Checks that the first line that begins like this ends with `expected`.
+    pub(crate) fn prints(self, beginning: &str, expected: &str) -> Check {
+        let line = self.line(beginning)?;
+        check(line == expected, || {
+            format!("{beginning}{line}, instead of {expected}")
         })
     }
 
-    pub(crate) fn rows(&self, title: &str) -> Result<Vec<Row>, String> {
-        Ok(ps::rows(self.snapshot(title)?.0))
-    }
-
-    /// The row of a process in that snapshot.
-    pub(crate) fn row(&self, title: &str, process: Process) -> Result<Row, String> {
-        let row = ps::row(self.snapshot(title)?.0, process.pid);
-        row.ok_or_else(|| format!("ps did not list process {} when {title}", process.pid))
-    }
-
-    /// Checks that `ps` did not list the process.
-    pub(crate) fn not_listed(&self, title: &str, process: Process) -> Check {
-        let row = ps::row(self.snapshot(title)?.0, process.pid);
-        let listed = |row: Row| format!("process {} was still {} when {title}", row.pid, row.stat);
-        row.map_or(Ok(()), |row| Err(listed(row)))
-    }
-
-    /// The proof of "gone": nothing listed, and 1 as the exit code of `ps`.
-    pub(crate) fn nothing_listed(&self, title: &str) -> Check {
-        let (text, exit_code) = self.snapshot(title)?;
-        check(ps::rows(text).is_empty() && exit_code == Some(1), || {
-            format!("ps still listed something when {title}")
+    /// Checks that the lines, with the number of a process replaced by N, are these, in this order.
+    pub(crate) fn prints_only(self, expected: &[&str]) -> Check {
+        let lines: Vec<String> = self.lines().into_iter().map(without_pid).collect();
+        check(lines == expected, || {
+            format!("printed {lines:?}, not {expected:?}")
         })
-    }
-
-    /// Why the run ended early.
-    fn interruption(&self) -> Option<String> {
-        self.0.iter().find_map(|event| match &event.what {
-            What::Missed { condition } => Some(format!(": it never came true that {condition}")),
-            What::Failed { why } => Some(format!(": {why}")),
-            _ => None,
-        })
-    }
-
-    /// Why this run proves nothing, if the worker failed, or ended too early.
-    pub(crate) fn broke_down(&self) -> Option<String> {
-        let failed = self.0.iter().find_map(|event| match &event.what {
-            What::Failed { why } => Some(why.clone()),
-            _ => None,
-        });
-        let ended = matches!(
-            self.0.last(),
-            Some(Event {
-                what: What::End { .. },
-                ..
-            })
-        );
-        failed.or_else(|| (!ended).then(|| "the run broke off".to_owned()))
-    }
-
-    /// Why the run could not take place, if the worker or a program has found that this machine lacks
-    /// what the run requires.
-    pub(crate) fn skipped(&self) -> Option<String> {
-        let by_worker = self.0.iter().find_map(|event| match &event.what {
-            What::Skipped { why } => Some(why.clone()),
-            _ => None,
-        });
-        by_worker.or_else(|| self.skipped_by_program())
-    }
-
-    fn skipped_by_program(&self) -> Option<String> {
-        let is_so =
-            |event: &Event| matches!(&event.what, What::Reaped { status, .. } if status == SKIPPED);
-        let reason = self.lines_of(Stream::Stderr).last().copied();
-        self.0
-            .iter()
-            .any(is_so)
-            .then(|| reason.unwrap_or("no reason was given").to_owned())
     }
 
     /// What was read of a process in this place of /proc, each time; the error, if that failed.
-    pub(crate) fn readings(&self, of: Process, place: &str) -> Vec<Result<&str, &str>> {
+    pub(crate) fn readings(
+        self,
+        who: &str,
+        place: &str,
+    ) -> Result<Vec<Result<&'a str, &'a str>>, String> {
+        let of = self.process(who)?;
         let wanted = format!("/proc/{}/{place}", of.pid);
         let readings = self.0.iter().filter_map(|event| match &event.what {
             What::Proc {
@@ -149,46 +111,51 @@ impl Evidence<'_> {
             }
             _ => None,
         });
-        readings.collect()
+        Ok(readings.collect())
     }
 
-    /// What was first read of a process in this place of /proc.
-    pub(crate) fn reading(&self, of: Process, place: &str) -> Result<&str, String> {
-        let path = format!("/proc/{}/{place}", of.pid);
-        match self.readings(of, place).first() {
+    /// The first of these.
+    pub(crate) fn reading(self, who: &str, place: &str) -> Result<&'a str, String> {
+        match self.readings(who, place)?.first() {
             Some(Ok(text)) => Ok(text),
-            Some(Err(error)) => Err(format!("{path} cannot be read: {error}")),
+            Some(Err(error)) => Err(format!("{place} of the {who} cannot be read: {error}")),
             None => {
-                let reason = self.interruption().unwrap_or_default();
-                Err(format!("{path} was not read{reason}"))
+                let why = self.interruption();
+                Err(format!("{place} of the {who} was not read{why}"))
             }
         }
     }
 
-    /// What a line on stdout says that begins like this.
-    pub(crate) fn line(&self, beginning: &str) -> Result<&str, String> {
-        let lines = self.lines();
-        let mut rests = lines.iter().filter_map(|line| line.strip_prefix(beginning));
-        rests
-            .next()
-            .ok_or_else(|| format!("no line {beginning:?} was printed"))
+    /// Checks the first of these.
+    pub(crate) fn reads(self, who: &str, place: &str, is_so: impl Fn(&str) -> bool) -> Check {
+        let reading = self.reading(who, place)?;
+        check(is_so(reading), || {
+            format!("{place} of the {who} was {reading:?}")
+        })
     }
 
-    /// The status that the worker, as parent or adopter, got for this process.
-    pub(crate) fn reaped(&self, process: Process) -> Result<&str, String> {
-        let status = self.0.iter().find_map(|event| match &event.what {
-            What::Reaped {
-                process: reaped,
-                status,
-            } if reaped.pid == process.pid => Some(status.as_str()),
+    /// Checks that the worker, as parent or adopter, has waited for the process. Returns the status.
+    pub(crate) fn reaped(self, who: &str) -> Result<&'a str, String> {
+        let wanted = self.process(who)?;
+        let status = self.find(|what| match what {
+            What::Reaped { process, status } if process.pid == wanted.pid => Some(status.as_str()),
             _ => None,
         });
-        status.ok_or_else(|| format!("process {} was never reaped by its adopter", process.pid))
+        status.ok_or_else(|| format!("the {who} was never reaped by its adopter"))
+    }
+
+    /// Checks that the program, a child of the worker, has ended with exit status 0.
+    pub(crate) fn succeeds(self, who: &str) -> Check {
+        let status = self.reaped(who)?;
+        check(status == "exit status: 0", || {
+            format!("the {who} ended with {status}")
+        })
     }
 
     /// Checks that the call that sent the signal succeeded.
-    pub(crate) fn signal_was_accepted(&self, to: Process) -> Check {
-        let error = self.0.iter().find_map(|event| match &event.what {
+    pub(crate) fn signal_accepted(self, who: &str) -> Check {
+        let to = self.process(who)?;
+        let error = self.find(|what| match what {
             What::Signal { process, error, .. } if *process == to => Some(error),
             _ => None,
         });
@@ -199,17 +166,212 @@ impl Evidence<'_> {
         }
     }
 
-    /// How many clients saw this.
-    pub(crate) fn clients_that_saw(&self, wanted: &str) -> usize {
+    /// Checks that so many clients saw this.
+    pub(crate) fn clients_saw(self, expected: usize, wanted: &str) -> Check {
         let saw = |event: &&Event| matches!(&event.what, What::Client { saw, .. } if saw == wanted);
-        self.0.iter().filter(saw).count()
+        let count = self.0.iter().filter(saw).count();
+        check(count == expected, || {
+            format!("{count} of {expected} clients saw {wanted}")
+        })
     }
 
-    /// Checks that the lines, with the number of a process replaced by N, are these, in this order.
-    pub(crate) fn lines_are(&self, expected: &[&str]) -> Check {
-        let lines: Vec<String> = self.lines().into_iter().map(without_pid).collect();
-        check(lines == expected, || {
-            format!("printed {lines:?}, not {expected:?}")
+    /// The snapshot with this title.
+    pub(crate) fn at(self, title: &'a str) -> Snapshot<'a> {
+        let evidence = self;
+        Snapshot { evidence, title }
+    }
+
+    /// Why the run ended early, if it did.
+    fn interruption(self) -> String {
+        let why = self.find(|what| match what {
+            What::Missed { condition } => Some(format!(": it never came true that {condition}")),
+            What::Failed { why } => Some(format!(": {why}")),
+            _ => None,
+        });
+        why.unwrap_or_default()
+    }
+
+    /// Why this run proves nothing, if the worker failed, or ended too early.
+    pub(crate) fn broke_down(self) -> Option<String> {
+        let failed = self.find(|what| match what {
+            What::Failed { why } => Some(why.clone()),
+            _ => None,
+        });
+        let last = self.0.last().map(|event| &event.what);
+        let ended = matches!(last, Some(What::End { .. }));
+        failed.or_else(|| (!ended).then(|| "the run broke off".to_owned()))
+    }
+
+    /// Why the run could not take place, if the worker or a program has found that this machine lacks
+    /// what the run requires.
+    pub(crate) fn skipped(self) -> Option<String> {
+        let by_worker = self.find(|what| match what {
+            What::Skipped { why } => Some(why.clone()),
+            _ => None,
+        });
+        let by_program = || {
+            let skipped =
+                |what: &What| matches!(what, What::Reaped { status, .. } if status == SKIPPED);
+            let reason = self.lines_of(Stream::Stderr).last().copied();
+            let reason = reason.unwrap_or("no reason was given").to_owned();
+            self.find(|what| skipped(what).then(|| reason.clone()))
+        };
+        by_worker.or_else(by_program)
+    }
+}
+
+/// A snapshot, to be checked. Each expectation returns it again, for the next one.
+#[derive(Clone, Copy)]
+pub(crate) struct Snapshot<'a> {
+    evidence: Evidence<'a>,
+    title: &'a str,
+}
+
+impl Snapshot<'_> {
+    fn table(self) -> Result<(String, Option<i32>), String> {
+        let table = self.evidence.find(|what| match what {
+            What::Snapshot {
+                title,
+                text,
+                exit_code,
+                ..
+            } if title == self.title => Some((text.clone(), *exit_code)),
+            _ => None,
+        });
+        table.ok_or_else(|| {
+            let why = self.evidence.interruption();
+            format!("there is no snapshot when {}{why}", self.title)
+        })
+    }
+
+    pub(crate) fn rows(self) -> Result<Vec<Row>, String> {
+        Ok(ps::rows(&self.table()?.0))
+    }
+
+    pub(crate) fn row(self, who: &str) -> Result<Row, String> {
+        let pid = self.evidence.process(who)?.pid;
+        let row = self.rows()?.into_iter().find(|row| row.pid == pid);
+        row.ok_or_else(|| {
+            format!(
+                "ps did not list the {who}, process {pid}, when {}",
+                self.title
+            )
+        })
+    }
+
+    /// Checks the row of a process; `what` is what it should be.
+    pub(crate) fn is(
+        self,
+        who: &str,
+        what: &str,
+        is_so: impl Fn(&Row) -> bool,
+    ) -> Result<Self, String> {
+        let row = self.row(who)?;
+        check(is_so(&row), || {
+            let Row {
+                pid,
+                ppid,
+                stat,
+                wchan,
+                rest,
+            } = row;
+            format!(
+                "the {who} was not {what} when {}: {pid} {ppid} {stat} {wchan} {rest}",
+                self.title
+            )
+        })?;
+        Ok(self)
+    }
+
+    pub(crate) fn alive(self, who: &str) -> Result<Self, String> {
+        self.is(who, "alive", Row::is_alive)
+    }
+
+    pub(crate) fn zombie(self, who: &str) -> Result<Self, String> {
+        self.is(who, "a zombie", Row::is_zombie)
+    }
+
+    pub(crate) fn stopped(self, who: &str) -> Result<Self, String> {
+        self.is(who, "stopped", Row::is_stopped)
+    }
+
+    pub(crate) fn child_of(self, who: &str, parent: &str) -> Result<Self, String> {
+        let ppid = self.evidence.process(parent)?.pid;
+        self.is(
+            who,
+            &format!("a child of the {parent}, process {ppid},"),
+            |row| row.ppid == ppid,
+        )
+    }
+
+    pub(crate) fn live_child(self, who: &str, parent: &str) -> Result<Self, String> {
+        self.alive(who)?.child_of(who, parent)
+    }
+
+    pub(crate) fn adopted(self, who: &str) -> Result<Self, String> {
+        let ppid = self.evidence.adopter()?;
+        self.is(who, "adopted by the scenario's own process", |row| {
+            row.ppid == ppid
+        })
+    }
+
+    /// Checks the function of the kernel that the process sleeps in. A kernel that hides it shows `-`.
+    pub(crate) fn sleeps_in(self, who: &str, part: &str) -> Result<Self, String> {
+        let is_so = |row: &Row| row.wchan == "-" || row.wchan.contains(part);
+        self.is(who, &format!("sleeping in {part}"), is_so)
+    }
+
+    /// Checks a part of the name or the arguments.
+    pub(crate) fn shows(self, who: &str, part: &str) -> Result<Self, String> {
+        self.is(who, &format!("shown as {part}"), |row| {
+            row.rest.contains(part)
+        })
+    }
+
+    /// Checks that `ps` did not list the process.
+    pub(crate) fn gone(self, who: &str) -> Result<Self, String> {
+        let pid = self.evidence.process(who)?.pid;
+        match self.rows()?.iter().find(|row| row.pid == pid) {
+            None => Ok(self),
+            Some(row) => Err(format!(
+                "the {who} was still {} when {}",
+                row.stat, self.title
+            )),
+        }
+    }
+
+    /// Checks how many of the processes that are listed are so.
+    pub(crate) fn count(
+        self,
+        expected: usize,
+        what: &str,
+        is_so: impl Fn(&Row) -> bool,
+    ) -> Result<Self, String> {
+        let count = self.rows()?.iter().filter(|row| is_so(row)).count();
+        check(count == expected, || {
+            format!(
+                "there were {count} {what}, not {expected}, when {}",
+                self.title
+            )
+        })?;
+        Ok(self)
+    }
+
+    pub(crate) fn zombies(self, expected: usize) -> Result<Self, String> {
+        self.count(expected, "zombies", Row::is_zombie)
+    }
+
+    pub(crate) fn live_children(self, expected: usize, parent: &str) -> Result<Self, String> {
+        let ppid = self.evidence.process(parent)?.pid;
+        let what = format!("live children of the {parent}");
+        self.count(expected, &what, |row| row.ppid == ppid && row.is_alive())
+    }
+
+    /// Checks that no process was listed: the proof that all are gone, with exit code 1 of `ps`.
+    pub(crate) fn nothing_listed(self) -> Check {
+        let (text, exit_code) = self.table()?;
+        check(ps::rows(&text).is_empty() && exit_code == Some(1), || {
+            format!("ps still listed something when {}", self.title)
         })
     }
 }
@@ -219,8 +381,4 @@ fn without_pid(line: &str) -> String {
         Some((text, pid)) if pid.parse::<i32>().is_ok() => format!("{text}: N"),
         _ => line.to_owned(),
     }
-}
-
-pub(crate) fn check(holds: bool, why_not: impl FnOnce() -> String) -> Check {
-    if holds { Ok(()) } else { Err(why_not()) }
 }

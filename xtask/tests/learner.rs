@@ -68,8 +68,9 @@ fn the_list_tells_of_durations_and_needs() {
         "{list}"
     );
     let needs = |what| list.matches(what).count();
-    assert_eq!(needs("needs: root, or user namespaces"), 3, "{list}");
+    assert_eq!(needs("needs: user and PID namespaces"), 2, "{list}");
     assert_eq!(needs("needs: strace"), 2, "{list}");
+    assert_eq!(needs("needs: the loopback network"), 5, "{list}");
     assert!(list.lines().all(|line| line.len() <= 80), "{list}");
 }
 

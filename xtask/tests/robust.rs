@@ -537,6 +537,26 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
     run.assert_nothing_is_left();
 }
 
+/// In a network namespace of its own, nobody has set up the loopback device.
+#[test]
+fn without_a_network_what_requires_it_is_skipped() {
+    let run = Run::new();
+    let demo = run.demo(&["echo-server", "one-close-too-few", "fork"]);
+    if let Some(mut command) = run.shell_in(&["--net"], r#"exec "$@""#, &demo) {
+        let output = command.output().unwrap();
+        let shown = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{shown}");
+        for part in [
+            "skipped  C1: missing the loopback network: ",
+            "; what helps: ip link set lo up\n",
+            "\nAll 3 claims held. 2 skipped. ",
+        ] {
+            assert!(shown.contains(part), "{part:?} is not in {shown}");
+        }
+        run.assert_nothing_is_left();
+    }
+}
+
 /// What a shell has started in the background is its child, and xtask's, if the shell becomes that.
 #[test]
 fn children_that_it_has_not_started_are_left_alone() {

@@ -13,7 +13,7 @@ use crate::cmd::{Pace, clear_up};
 use crate::model::event::{Event, What};
 use crate::model::failure::Failure;
 use crate::runner::{RunEvent, Runner, programs, recording};
-use crate::scenarios::{self, ALL, Scenario};
+use crate::scenarios::{self, Scenario};
 use crate::verdict::Verdict;
 use crate::verdict::result::ScenarioResult;
 use crate::view::output::{BAD, Color, GOOD, Output, styled};
@@ -75,7 +75,7 @@ impl Demo {
 fn scenario_names() -> PossibleValuesParser {
     ["all"]
         .into_iter()
-        .chain(ALL.iter().map(|scenario| scenario.name))
+        .chain(scenarios::all().map(|scenario| scenario.name))
         .collect::<Vec<_>>()
         .into()
 }
@@ -217,7 +217,7 @@ fn recheck(folder: &Path, options: &Demo, output: &Output) -> Result<bool, Failu
 /// The scenarios of these names, each once; with `all`, in the order of the chapter.
 fn chosen(names: &[String]) -> Vec<&'static Scenario> {
     if names.iter().any(|name| name == "all") {
-        return ALL.iter().collect();
+        return scenarios::all().collect();
     }
     let mut chosen: Vec<&Scenario> = Vec::new();
     for scenario in names.iter().filter_map(|name| scenarios::find(name)) {

@@ -1,19 +1,19 @@
-//! `cargo xtask doctor`: what the demo and the rest take, whether it is here, and how to get it.
+//! `cargo xtask doctor`: checks for what the demo and the rest require, and says how to get it.
 //!
-//! What can be tried is tried: that a program or a file is there says little about whether this
-//! user may use it here.
+//! Whatever can be tried is tried: that a program or a file is there does not mean that this user may
+//! use it here.
 
-use std::env;
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::sys::prctl;
 
 use crate::model::failure::Failure;
+use crate::probe::need::Finding::{self, Found, Missing, NoRoom, Unknown};
+use crate::probe::need::{self, Need, in_path, missing, version, with_proc};
 use crate::probe::{procfs, ps};
+use crate::scenarios;
 use crate::view::output::{self, BAD, BOLD, GOOD, MARK, styled, wrapped};
 
 /// The name of the entry that does nothing: starting it is the test.
@@ -24,227 +24,201 @@ const RUSTUP: &str = "https://rustup.rs, or demo --programs with what was built 
 /// More than enough for a process that ends at once, also on a busy machine.
 const TRY_LIMIT: Duration = Duration::from_secs(10);
 
-/// One thing, and who needs it.
-struct Check {
-    name: &'static str,
-    needed_for: For,
-    look: fn() -> Finding,
-    /// The command that gets it, or what else to do.
-    how_to_get_it: &'static str,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum For {
-    /// Without it, there is no demo.
-    Demo,
-    /// Without it, only this is missing.
-    Only(&'static str),
-}
-
-enum Finding {
-    /// It is here; of this kind, if that is worth saying.
-    Found(String),
-    Missing(String),
-    /// It may be here, but there is no room now to try it; and what helps.
-    NoRoom(String, &'static str),
-    /// It cannot be told.
-    Unknown(String),
-}
-
-use Finding::{Found, Missing, NoRoom, Unknown};
-
-/// Where a process could not be started or spoken with. That there is no room for it is another
-/// matter than that it is not here, or not allowed.
-fn missing(error: Option<i32>, why: String) -> Finding {
-    match error.map(Errno::from_raw) {
-        Some(Errno::EMFILE | Errno::ENFILE) => {
-            NoRoom(why, "a higher limit of open files (ulimit -n)")
-        }
-        Some(Errno::EAGAIN) => NoRoom(why, "a higher limit of processes (ulimit -u)"),
-        Some(Errno::ENOMEM) => NoRoom(why, "more memory, or a higher limit of it (ulimit -v)"),
-        _ => Missing(why),
-    }
-}
-
-const CHECKS: &[Check] = &[
-    Check {
+/// What there is no demo without.
+const DEMO: &[Need] = &[
+    Need {
         name: "Linux 5.4 or later",
-        needed_for: For::Demo,
-        look: linux,
-        how_to_get_it: "a newer kernel",
+        check: linux,
+        remedy: "a newer kernel",
     },
-    Check {
+    Need {
         name: "/proc",
-        needed_for: For::Demo,
-        look: proc,
-        how_to_get_it: procfs::REMEDY,
+        check: proc,
+        remedy: procfs::REMEDY,
     },
-    Check {
+    Need {
         name: "ps",
-        needed_for: For::Demo,
-        look: || with_proc(ps_of_procps),
-        how_to_get_it: ps::PACKAGE,
+        check: || with_proc(ps_of_procps),
+        remedy: ps::PACKAGE,
     },
-    Check {
+    Need {
         name: "cargo",
-        needed_for: For::Demo,
-        look: || version("cargo", "--version"),
-        how_to_get_it: RUSTUP,
+        check: || version("cargo", "--version"),
+        remedy: RUSTUP,
     },
-    Check {
+    Need {
         name: "rustc",
-        needed_for: For::Demo,
-        look: || version("rustc", "--version"),
-        how_to_get_it: RUSTUP,
+        check: || version("rustc", "--version"),
+        remedy: RUSTUP,
     },
-    Check {
+    Need {
         name: "a process started and waited for",
-        needed_for: For::Demo,
-        look: start,
-        how_to_get_it: "a sandbox or container that allows to start processes, and waitid",
+        check: start,
+        remedy: "a sandbox or container that allows to start processes, and waitid",
     },
-    Check {
+    Need {
         name: "child subreapers",
-        needed_for: For::Demo,
-        look: subreaper,
-        how_to_get_it: "a sandbox or container that allows prctl",
-    },
-    Check {
-        name: "processes of others visible",
-        needed_for: For::Only("looking around with ps by hand"),
-        look: || with_proc(others),
-        how_to_get_it: "mount -o remount,hidepid=0 /proc, which is for the whole machine",
-    },
-    Check {
-        name: "user and PID namespaces",
-        needed_for: For::Only("the scenarios pid-namespace, pid-reuse and resources"),
-        look: || with_proc(namespaces),
-        how_to_get_it: "root, or sysctl user.max_user_namespaces=1000",
-    },
-    Check {
-        name: "seccomp filters",
-        needed_for: For::Only("the echo server's sandbox"),
-        look: || with_proc(seccomp),
-        how_to_get_it: "a kernel with CONFIG_SECCOMP_FILTER",
-    },
-    Check {
-        name: "Landlock",
-        needed_for: For::Only("the echo server's sandbox"),
-        look: landlock,
-        how_to_get_it: "Linux 5.13 or later with landlock in its parameter lsm=",
-    },
-    Check {
-        name: "strace",
-        needed_for: For::Only("the scenarios fork-with-threads and system-calls, and tests"),
-        look: strace,
-        how_to_get_it: "apt-get install strace",
-    },
-    Check {
-        name: "Chromium",
-        needed_for: For::Only("the test of the report's page"),
-        look: || match in_path("chromium") {
-            Missing(_) => in_path("google-chrome"),
-            found => found,
-        },
-        how_to_get_it: "apt-get install chromium",
-    },
-    Check {
-        name: "busybox",
-        needed_for: For::Only("the test of a ps that is another"),
-        look: || in_path("busybox"),
-        how_to_get_it: "apt-get install busybox",
-    },
-    Check {
-        name: "cc",
-        needed_for: For::Only("bench: rivals in C"),
-        look: || version("cc", "--version"),
-        how_to_get_it: "apt-get install gcc libc6-dev",
-    },
-    Check {
-        name: "go",
-        needed_for: For::Only("bench: rivals in Go"),
-        look: || version("go", "version"),
-        how_to_get_it: "apt-get install golang-go",
-    },
-    Check {
-        name: "socat",
-        needed_for: For::Only("bench echo: a rival"),
-        look: || in_path("socat"),
-        how_to_get_it: "apt-get install socat",
-    },
-    Check {
-        name: "tcpserver",
-        needed_for: For::Only("bench echo: a rival"),
-        look: || in_path("tcpserver"),
-        how_to_get_it: "apt-get install ucspi-tcp",
-    },
-    Check {
-        name: "ncat",
-        needed_for: For::Only("bench echo: a rival"),
-        look: || in_path("ncat"),
-        how_to_get_it: "apt-get install ncat",
-    },
-    Check {
-        name: "a terminal",
-        needed_for: For::Only("demo --pause and --predict, the tree of watch, and colours"),
-        look: terminal,
-        how_to_get_it: "run it at a terminal, and not into a pipe",
+        check: subreaper,
+        remedy: "a sandbox or container that allows prctl",
     },
 ];
+
+/// What only something else needs, besides the needs of scenarios.
+const OTHERS: &[(&str, Need)] = &[
+    (
+        "looking around with ps by hand",
+        Need {
+            name: "processes of others visible",
+            check: || with_proc(others),
+            remedy: "mount -o remount,hidepid=0 /proc, which is for the whole machine",
+        },
+    ),
+    (
+        "the echo server's sandbox",
+        Need {
+            name: "seccomp filters",
+            check: || with_proc(seccomp),
+            remedy: "a kernel with CONFIG_SECCOMP_FILTER",
+        },
+    ),
+    (
+        "the echo server's sandbox",
+        Need {
+            name: "Landlock",
+            check: landlock,
+            remedy: "Linux 5.13 or later with landlock in its parameter lsm=",
+        },
+    ),
+    (
+        "the test of the report's page",
+        Need {
+            name: "Chromium",
+            check: || match in_path("chromium") {
+                Missing(_) => in_path("google-chrome"),
+                found => found,
+            },
+            remedy: "apt-get install chromium",
+        },
+    ),
+    (
+        "the test of a ps that is another",
+        Need {
+            name: "busybox",
+            check: || in_path("busybox"),
+            remedy: "apt-get install busybox",
+        },
+    ),
+    (
+        "bench: rivals in C",
+        Need {
+            name: "cc",
+            check: || version("cc", "--version"),
+            remedy: "apt-get install gcc libc6-dev",
+        },
+    ),
+    (
+        "bench: rivals in Go",
+        Need {
+            name: "go",
+            check: || version("go", "version"),
+            remedy: "apt-get install golang-go",
+        },
+    ),
+    (
+        "bench echo: a rival",
+        Need {
+            name: "socat",
+            check: || in_path("socat"),
+            remedy: "apt-get install socat",
+        },
+    ),
+    (
+        "bench echo: a rival",
+        Need {
+            name: "tcpserver",
+            check: || in_path("tcpserver"),
+            remedy: "apt-get install ucspi-tcp",
+        },
+    ),
+    (
+        "bench echo: a rival",
+        Need {
+            name: "ncat",
+            check: || in_path("ncat"),
+            remedy: "apt-get install ncat",
+        },
+    ),
+    (
+        "demo --pause and --predict, the tree of watch, and colours",
+        Need {
+            name: "a terminal",
+            check: terminal,
+            remedy: "run it at a terminal, and not into a pipe",
+        },
+    ),
+];
+
+fn checks() -> impl Iterator<Item = (&'static Need, Option<String>)> {
+    let demo = DEMO.iter().map(|need| (need, None));
+    let of_scenarios = need::ALL.into_iter().map(|need| {
+        let needs_it = |scenario: &&scenarios::Scenario| {
+            scenario.needs.iter().any(|other| other.name == need.name)
+        };
+        let names: Vec<&str> = scenarios::all()
+            .filter(needs_it)
+            .map(|it| it.name)
+            .collect();
+        (need, Some(format!("the scenarios {}", names.join(", "))))
+    });
+    let others = OTHERS
+        .iter()
+        .map(|(user, need)| (need, Some((*user).to_owned())));
+    demo.chain(of_scenarios).chain(others)
+}
 
 /// Returns whether the demo can run.
 pub(crate) fn run() -> Result<bool, Failure> {
     let width = output::width();
     let mut out = String::new();
     let mut blockers = Vec::new();
-    for check in CHECKS {
-        let finding = (check.look)();
-        if matches!(finding, Missing(_) | NoRoom(..)) && check.needed_for == For::Demo {
-            blockers.push(check.name);
+    for (need, only_for) in checks() {
+        let finding = (need.check)();
+        if matches!(finding, Missing(_) | NoRoom(..)) && only_for.is_none() {
+            blockers.push(need.name);
         }
-        out += &line(check, &finding, width);
+        out += &line(need, only_for.as_deref(), &finding, width);
     }
     if blockers.is_empty() {
         out += &format!("\n{}\n", styled(GOOD, "The demo can run."));
-        output::print(&out)?;
-        return Ok(true);
+    } else {
+        let missing = format!("The demo cannot run: missing {}.", blockers.join(", "));
+        out += &wrapped(&styled(BAD, missing), "\n", "", width);
     }
     output::print(&out)?;
-    let missing = format!("The demo cannot run: missing {}.", blockers.join(", "));
-    output::print(&wrapped(&styled(BAD, missing), "\n", "", width))?;
-    Ok(false)
+    Ok(blockers.is_empty())
 }
 
-fn line(check: &Check, finding: &Finding, width: usize) -> String {
+fn line(need: &Need, only_for: Option<&str>, finding: &Finding, width: usize) -> String {
     let (style, word, detail) = match finding {
         Found(detail) => (GOOD, "found   ", detail),
-        Missing(detail) | NoRoom(detail, _) if check.needed_for == For::Demo => {
-            (BAD, "missing ", detail)
-        }
+        Missing(detail) | NoRoom(detail, _) if only_for.is_none() => (BAD, "missing ", detail),
         Missing(detail) | NoRoom(detail, _) => (MARK, "missing ", detail),
         Unknown(detail) => (MARK, "unknown ", detail),
     };
-    let mut text = styled(BOLD, check.name);
+    let mut text = styled(BOLD, need.name);
     if !detail.is_empty() {
         text += &format!(": {detail}");
     }
     if !matches!(finding, Found(_)) {
-        let user = match check.needed_for {
-            For::Demo => "the demo",
-            For::Only(what) => what,
-        };
-        let how_to_get_it = match finding {
+        let user = only_for.unwrap_or("the demo");
+        let remedy = match finding {
             NoRoom(_, remedy) => remedy,
-            _ => check.how_to_get_it,
+            _ => need.remedy,
         };
-        text += &format!(". For {user}; to get it: {how_to_get_it}");
+        text += &format!(". For {user}; to get it: {remedy}");
     }
-    wrapped(
-        &text,
-        &format!("{} ", styled(style, word)),
-        "         ",
-        width,
-    )
+    let first = format!("{} ", styled(style, word));
+    wrapped(&text, &first, "         ", width)
 }
 
 fn linux() -> Finding {
@@ -265,14 +239,6 @@ fn proc() -> Finding {
     match procfs::check() {
         Ok(()) => Found(String::new()),
         Err(why) => Missing(why),
-    }
-}
-
-/// What cannot be told without a /proc that is ours is not what is missing.
-fn with_proc(look: impl FnOnce() -> Finding) -> Finding {
-    match procfs::check() {
-        Ok(()) => look(),
-        Err(_) => Unknown("it takes /proc to tell".to_owned()),
     }
 }
 
@@ -318,18 +284,6 @@ fn subreaper() -> Finding {
     }
 }
 
-fn namespaces() -> Finding {
-    let args = ["--user", "--map-root-user", "--pid", "--fork", "true"];
-    succeeds("unshare", &args)
-}
-
-fn strace() -> Finding {
-    match succeeds("strace", &["-f", "-o", "/dev/null", "true"]) {
-        Found(_) => version("strace", "-V"),
-        other => other,
-    }
-}
-
 fn seccomp() -> Finding {
     match fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail") {
         Ok(actions) if actions.split_whitespace().any(|it| it == "errno") => Found(String::new()),
@@ -358,51 +312,4 @@ fn terminal() -> Finding {
         _ => "colours",
     };
     Found(format!("{size}, {colours}"))
-}
-
-/// The first line that a program says of itself.
-fn version(program: &str, arg: &str) -> Finding {
-    match run_quietly(program, &[arg]) {
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stdout);
-            Found(text.lines().next().unwrap_or_default().to_owned())
-        }
-        Err(finding) => finding,
-    }
-}
-
-fn succeeds(program: &str, args: &[&str]) -> Finding {
-    match run_quietly(program, args) {
-        Ok(_) => Found(String::new()),
-        Err(finding) => finding,
-    }
-}
-
-/// Its output, if it succeeds; or a few words on why not.
-fn run_quietly(program: &str, args: &[&str]) -> Result<std::process::Output, Finding> {
-    let output = Command::new(program)
-        .args(args)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Missing(format!("{program} is not in PATH")),
-            _ => missing(error.raw_os_error(), error.to_string()),
-        })?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let said = stderr.lines().next().unwrap_or_default();
-    Err(Missing(format!("{}: {said}", output.status)))
-}
-
-fn in_path(program: &str) -> Finding {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    if found {
-        Found(String::new())
-    } else {
-        Missing(format!("{program} is not in PATH"))
-    }
 }

@@ -1,11 +1,12 @@
 //! `cargo xtask explain C29`: what the chapter says, what holds here, and where to look.
 
+use anstyle::Style;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use crate::model::failure::Failure;
-use crate::scenarios::ledger::{self, Ruling, Statement};
-use crate::scenarios::{ALL, Claim, Scenario};
+use crate::scenarios::ledger::{self, Claim, Ruling};
+use crate::scenarios::{self, Scenario};
 use crate::view::output::{self, BAD, BOLD, GOOD, MARK, styled, wrapped};
 
 #[derive(Args)]
@@ -17,62 +18,53 @@ pub(crate) struct Explain {
 }
 
 fn claim_ids() -> PossibleValuesParser {
-    let ids = ledger::ALL.iter().map(|statement| statement.id);
+    let ids = ledger::ALL.iter().map(|claim| claim.id);
     ids.chain(["all"]).collect::<Vec<_>>().into()
 }
 
 pub(crate) fn run(options: &Explain) -> Result<bool, Failure> {
     let width = output::width();
     let all = options.claims.iter().any(|id| id == "all");
-    let asked = options.claims.iter();
-    let asked = asked.filter_map(|id| ledger::find(&id.to_uppercase()));
-    let statements: Vec<&Statement> = match all {
-        true => ledger::ALL.iter().collect(),
-        false => asked.collect(),
+    let wanted = options.claims.iter();
+    let wanted = wanted.filter_map(|id| ledger::find(&id.to_uppercase()));
+    let claims: Vec<&Claim> = match all {
+        true => ledger::ALL.to_vec(),
+        false => wanted.collect(),
     };
-    let texts: Vec<_> = statements.iter().map(|&it| text(it, width)).collect();
+    let texts: Vec<_> = claims.iter().map(|claim| text(claim, width)).collect();
     output::print(&texts.join("\n")).map(|()| true)
 }
 
-fn text(statement: &Statement, width: usize) -> String {
-    let mut out = format!(
-        "{}  {}\n",
-        styled(BOLD, statement.id),
-        ruling(statement.ruling)
-    );
+fn text(claim: &Claim, width: usize) -> String {
+    let ruling = match claim.chapter.as_ref().map(|statement| statement.ruling) {
+        Some(ruling) => styled(style(ruling), ruling.word()),
+        None => "beyond the chapter".to_owned(),
+    };
+    let mut out = format!("{}  {ruling}\n", styled(BOLD, claim.id));
     let mut part = |name: &str, text: &str| {
         out += &wrapped(&format!("{name}: {text}"), "  ", "    ", width);
     };
-    part("the chapter says", statement.says);
-    let shown: Vec<_> = shown_by(statement.id).collect();
-    if shown.is_empty() {
-        part("here", "no scenario shows it yet");
+    if let Some(statement) = &claim.chapter {
+        part("the chapter says", statement.says);
     }
-    for (scenario, claim) in &shown {
-        part("here", claim.says);
-        part(
-            "shown by",
-            &format!("{}. {}", scenario.name, scenario.about),
-        );
-        part("run", &format!("cargo xtask demo {}", scenario.name));
+    part("here", claim.here);
+    let shows_it = |scenario: &&Scenario| scenario.claims().any(|it| it.id == claim.id);
+    for scenario in scenarios::all().filter(shows_it) {
+        let (name, about) = (scenario.name, scenario.about);
+        part("shown by", &format!("{name}. {about}"));
+        part("run", &format!("cargo xtask demo {name}"));
         part("by hand", scenario.by_hand);
     }
-    for code in statement.code {
+    for code in claim.code {
         part("read", code);
     }
     out
 }
 
-/// The scenarios that prove something about it, and what.
-fn shown_by(id: &str) -> impl Iterator<Item = (&'static Scenario, &'static Claim)> {
-    let claims = |scenario: &'static Scenario| scenario.claims.iter().map(move |it| (scenario, it));
-    ALL.iter().flat_map(claims).filter(move |it| it.1.id == id)
-}
-
-fn ruling(ruling: Ruling) -> String {
+fn style(ruling: Ruling) -> Style {
     match ruling {
-        Ruling::Right => styled(GOOD, "right"),
-        Ruling::Imprecise => styled(MARK, "imprecise"),
-        Ruling::Wrong => styled(BAD, "wrong"),
+        Ruling::Right => GOOD,
+        Ruling::Imprecise => MARK,
+        Ruling::Wrong => BAD,
     }
 }

@@ -9,7 +9,7 @@ use crate::cmd::{Pace, clear_up};
 use crate::model::event::{Event, What};
 use crate::model::failure::Failure;
 use crate::runner::{RunEvent, Runner};
-use crate::scenarios::{self, ALL, Scenario};
+use crate::scenarios::{self, Scenario};
 use crate::view::output::{BOLD, Color, Output, styled};
 use crate::view::tree::Tree;
 
@@ -23,7 +23,7 @@ use crate::view::tree::Tree;
 #[derive(Args)]
 pub(crate) struct Watch {
     /// Which scenario; `cargo xtask list` describes them
-    #[arg(value_parser = PossibleValuesParser::new(ALL.iter().map(|scenario| scenario.name)))]
+    #[arg(value_parser = PossibleValuesParser::new(scenarios::all().map(|scenario| scenario.name)))]
     pub(crate) scenario: String,
 
     /// Run its control instead: the same without what the claims are about

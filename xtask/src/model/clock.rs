@@ -13,16 +13,54 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A time of the chapter, as an argument.
-    pub(crate) fn seconds(self, chapters: f64) -> String {
-        (chapters / self.speed).to_string()
+    /// The words of a command line, with its times scaled: `5s` is a time of the chapter and becomes
+    /// `0.5` at speed 10. `5s+` is rounded up to whole seconds, as alarm(2) has no others. Words are
+    /// separated by blanks; single quotes hold several together.
+    pub(crate) fn words(self, line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for (index, part) in line.split('\'').enumerate() {
+            let scaled = part.split(' ').map(|word| self.scaled(word));
+            if index % 2 == 1 {
+                words.push(scaled.collect::<Vec<_>>().join(" "));
+            } else {
+                words.extend(scaled.filter(|word| !word.is_empty()));
+            }
+        }
+        words
     }
 
-    /// Limits the speed, for a state that is short already with the chapter's times, and in which
-    /// `ps` has to run while a busy machine does other things.
-    pub(crate) fn at_most(self, speed: f64) -> Self {
-        Self {
-            speed: self.speed.min(speed),
+    fn scaled(self, word: &str) -> String {
+        let (time, end) = match word.strip_suffix(';') {
+            Some(time) => (time, ";"), // in a script for a shell
+            None => (word, ""),
+        };
+        let seconds = |time: &str| Some(time.strip_suffix('s')?.parse::<f64>().ok()? / self.speed);
+        let whole = time.strip_suffix('+').and_then(seconds).map(f64::ceil);
+        match whole.or_else(|| seconds(time)) {
+            Some(seconds) => format!("{seconds}{end}"),
+            None => word.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_times_of_a_line_are_scaled_and_nothing_else() {
+        let words =
+            Clock { speed: 4.0 }.words("sh -c 'echo 5 a; sleep 5s; :' --sleep 10s --alarm 2s+ 0s");
+        let expected = [
+            "sh",
+            "-c",
+            "echo 5 a; sleep 1.25; :",
+            "--sleep",
+            "2.5",
+            "--alarm",
+            "1",
+            "0",
+        ];
+        assert_eq!(words, expected);
     }
 }

@@ -1,4 +1,5 @@
 //! Looks at processes from outside: through /proc, and through `ps`.
 
+pub(crate) mod need;
 pub(crate) mod procfs;
 pub(crate) mod ps;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Clock;
+use crate::model::failure::Failure;
 use crate::runner::programs;
 use crate::scenarios::{self, Scenario};
 use crate::worker::{Setup, Worker};
@@ -62,7 +63,11 @@ fn take_job() -> io::Result<()> {
                 io::Error::other(format!("there is no scenario {:?}", run.scenario))
             })?;
             let mut worker = worker(scenario, run)?;
-            let result = (scenario.act)(&mut worker);
+            let mut needs = scenario.needs.iter();
+            let result = needs
+                .try_for_each(|need| need.require())
+                .map_err(Failure::Missing)
+                .and_then(|()| (scenario.act)(&mut worker));
             worker.end(result);
             Ok(())
         }
@@ -70,19 +75,18 @@ fn take_job() -> io::Result<()> {
 }
 
 fn worker(scenario: &Scenario, run: Run) -> io::Result<Worker> {
-    let clock = Clock { speed: run.speed };
-    let (program, args) = match &scenario.control {
-        Some(control) if run.control => (control.program, control.args),
-        _ => (scenario.program, scenario.args),
+    let command = match &scenario.control {
+        Some(control) if run.control => control.command,
+        _ => scenario.command,
     };
+    let clock = scenario.clock(Clock { speed: run.speed });
     Worker::new(Setup {
         run: &run_name(&run.scenario, run.control),
         programs: run.programs,
-        program: program.to_owned(),
-        args: args(clock),
+        command,
         clock,
         // Twice the time it should take, and time for a busy machine.
-        limit: Duration::from_secs_f64(scenario.seconds / run.speed * 2.0 + 20.0),
+        limit: Duration::from_secs_f64(scenario.seconds / clock.speed * 2.0 + 20.0),
         pauses: run.pauses,
     })
 }

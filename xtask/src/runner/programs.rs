@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::scenarios::{ALL, Scenario};
+use crate::scenarios;
 
 /// Where each program is, or a sentence on why one is missing.
 pub(crate) type Programs = Result<BTreeMap<String, PathBuf>, String>;
@@ -27,13 +27,13 @@ pub(super) fn locate(folder: Option<&Path>) -> Programs {
     }
 }
 
+/// The programs of all scenarios and controls.
 fn names() -> impl Iterator<Item = &'static str> {
-    let of = |scenario: &'static Scenario| {
-        [scenario.program]
-            .into_iter()
-            .chain(scenario.control.as_ref().map(|control| control.program))
-    };
-    ALL.iter().flat_map(of)
+    let commands = scenarios::all().flat_map(|scenario| {
+        let control = scenario.control.as_ref().map(|control| control.command);
+        [scenario.command].into_iter().chain(control)
+    });
+    commands.filter_map(|command| command.split(' ').next())
 }
 
 /// As cargo lays them out: the examples in a folder within. Or all in one.

@@ -9,7 +9,7 @@ use crate::model::event::{Event, What};
 use crate::model::failure::Failure;
 use crate::probe::ps;
 use crate::runner::job::run_name;
-use crate::scenarios::{ALL, Scenario};
+use crate::scenarios::{self, Scenario};
 use crate::verdict::result::ScenarioResult;
 
 /// The file that verdicts and everything on the page are made from.
@@ -47,12 +47,12 @@ pub(crate) fn ndjson(values: &[impl serde::Serialize]) -> io::Result<String> {
 /// Reads the recordings of these scenarios in the folder, or of all that are there, and judges them.
 pub(crate) fn read(folder: &Path, names: &[String]) -> Result<Vec<ScenarioResult>, Failure> {
     let all = is_about_all(names);
-    let wanted = |scenario: &&Scenario| {
+    let wanted = |scenario: &&'static Scenario| {
         names.iter().any(|name| name == scenario.name)
             || (all && folder.join(scenario.name).is_dir())
     };
-    let scenarios = ALL.iter().filter(wanted);
-    let results: Vec<ScenarioResult> = scenarios
+    let results: Vec<ScenarioResult> = scenarios::all()
+        .filter(wanted)
         .map(|scenario| read_scenario(folder, scenario))
         .collect::<Result<_, _>>()?;
     if results.is_empty() {

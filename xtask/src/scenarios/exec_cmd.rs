@@ -1,15 +1,247 @@
-//! The three `exec.Cmd` programs.
+//! `exec.Cmd`: what a command is, what it has, and what comes of it, beside Rust's `Command`.
 
-use crate::evidence::check;
-use crate::model::clock::Clock;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::evidence::{Check, Evidence, check};
 use crate::model::event::Stream;
 use crate::model::failure::Failure;
-use crate::scenarios::{Claim, Control, Scenario, words};
+use crate::model::process::Process;
+use crate::scenarios::ledger::{C7, C8, C9, C10, C11, C12, C13, C15, C16, C17};
+use crate::scenarios::{DEFAULT, Scenario, control};
 use crate::worker::Worker;
 
-const OVER: &str = "the command has ended";
+pub(super) const ALL: &[Scenario] = &[
+    REUSE,
+    PATH_AND_ARGS,
+    INHERITED,
+    GRANDCHILD,
+    STATUS,
+    THREE_WAYS,
+    SEPARATE,
+];
 
-/// The commands that are run one after the other, and the pictures of them.
+const LIVE: &str = "the children live";
+const ENDED: &str = "all have ended";
+
+const REUSE: Scenario = Scenario {
+    name: "reuse",
+    about: "One command is started twice.",
+    by_hand: "cargo run -p exec-cmd --example reuse",
+    command: "reuse",
+    act: |w| {
+        let parent = w.start_with_stdin()?;
+        printed_children(w)?;
+        w.snapshot(LIVE)?;
+        w.press_enter(parent);
+        w.until_gone(parent)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[(C7, |e| {
+        e.at(LIVE)
+            .live_child("child 1", "parent")?
+            .live_child("child 2", "parent")?;
+        e.at(ENDED).nothing_listed()
+    })],
+    control: control("started once", "reuse --once"),
+    ..DEFAULT
+};
+
+/// All that the program has started when it waits for Enter.
+fn printed_children(w: &mut Worker) -> Result<Vec<Process>, Failure> {
+    w.line("Press Enter")?;
+    let pids = w.lines("Child: ");
+    let pids = pids
+        .iter()
+        .filter_map(|line| line.split(": ").nth(1)?.parse().ok());
+    let numbered = (1..).zip(pids);
+    Ok(numbered
+        .map(|(number, pid)| w.found(pid, &format!("child {number}")))
+        .collect())
+}
+
+const PATH_AND_ARGS: Scenario = Scenario {
+    name: "path-and-args",
+    about: "The same relative path in two directories; and a first argument that is no path.",
+    by_hand: "cargo run -p exec-cmd --example path-and-args, and ls -l /proc/N/exe",
+    command: "path-and-args",
+    act: |w| {
+        w.give_folder()?;
+        let parent = w.start_with_stdin()?;
+        for child in printed_children(w)? {
+            w.read(child, "exe", &[]);
+            w.read(child, "cmdline", &[""]);
+        }
+        w.snapshot(LIVE)?;
+        w.press_enter(parent);
+        w.until_gone(parent)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[
+        (C8, |e| {
+            e.reads("child 1", "exe", |exe| exe.ends_with("/one/program"))?;
+            e.reads("child 2", "exe", |exe| exe.ends_with("/two/program"))?;
+            e.at(ENDED).nothing_listed()
+        }),
+        (C9, |e| {
+            e.reads("child 1", "cmdline", |args| args == "./program\nchild")?;
+            e.reads("child 2", "cmdline", |args| args == "any text\nchild")?;
+            e.reads("child 1", "exe", |exe| exe.ends_with("/program"))?;
+            e.reads("child 2", "exe", |exe| exe.ends_with("/program"))
+        }),
+    ],
+    control: control(
+        "both in one directory, under the name of the path",
+        "path-and-args --same",
+    ),
+    ..DEFAULT
+};
+
+const STREAMS: [&str; 3] = ["fd/0", "fd/1", "fd/2"];
+const SPAWNED: &str = "the child of spawn reads its parent's stdin";
+const CAPTURED: &str = "the child of output sleeps";
+
+const INHERITED: Scenario = Scenario {
+    name: "inherited",
+    about: "Commands for which nothing is set: one is spawned, one is run for its output.",
+    by_hand: "cargo run -p exec-cmd --example inherited, and ls -l /proc/N/fd /proc/N/cwd",
+    command: "inherited",
+    act: |w| {
+        w.give_folder()?; // for a variable that we know
+        let parent = w.start_with_stdin()?;
+        let spawned = w.process_in_line("My pid is: ", "child of spawn")?;
+        for process in [parent, spawned] {
+            w.read(process, "environ", &["TMPDIR="]);
+            w.read(process, "cwd", &[]);
+            for stream in STREAMS {
+                w.read(process, stream, &[]);
+            }
+        }
+        w.snapshot(SPAWNED)?;
+        drop(w.take_stdin(parent));
+        w.line("The next one")?;
+        let captured = w.child_of(parent, "child of output")?;
+        for stream in STREAMS {
+            w.read(captured, stream, &[]);
+        }
+        w.snapshot(CAPTURED)?;
+        w.signal(captured, Signal::SIGTERM);
+        w.until_gone(parent)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[
+        (C10, |e| {
+            e.reads("child of spawn", "environ", |it| it.starts_with("TMPDIR="))?;
+            as_in_the_parent(e, &["environ", "cwd"])?;
+            e.at(ENDED).nothing_listed()
+        }),
+        (C11, |e| {
+            as_in_the_parent(e, &STREAMS[..1])?;
+            e.reads("child of output", STREAMS[0], |stdin| stdin == "/dev/null")
+        }),
+        (C13, |e| {
+            as_in_the_parent(e, &STREAMS[1..])?;
+            let [_, out, err] = STREAMS.map(|stream| e.reading("child of output", stream));
+            let (out, err) = (out?, err?);
+            let pipes = out.starts_with("pipe:") && err.starts_with("pipe:");
+            let own = e.reading("parent", STREAMS[1])?;
+            check(pipes && out != err && out != own, || {
+                format!("the streams of output() were {out} and {err}")
+            })
+        }),
+    ],
+    control: control(
+        "a cleared environment, another directory, and other streams",
+        "inherited --nothing",
+    ),
+    ..DEFAULT
+};
+
+fn as_in_the_parent(e: Evidence<'_>, places: &[&str]) -> Check {
+    for place in places {
+        let in_parent = e.reading("parent", place)?;
+        let in_child = e.reading("child of spawn", place)?;
+        check(in_parent == in_child, || {
+            format!("{place} was {in_parent} in the parent, {in_child} in the child")
+        })?;
+    }
+    Ok(())
+}
+
+const BLOCKED: &str = "the command has ended, its parent still waits for its output";
+
+const GRANDCHILD: Scenario = Scenario {
+    name: "grandchild-holds-pipe",
+    about: "A command ends, and leaves behind a process that holds the pipe of its output.",
+    by_hand: "cargo run -p exec-cmd --example grandchild-holds-pipe",
+    command: "grandchild-holds-pipe",
+    seconds: 1.0,
+    act: |w| {
+        let parent = w.start()?;
+        let grandchild = w.process_in_line("Grandchild: ", "grandchild")?;
+        w.line("Reading to the end")?;
+        // A parent that does not have to wait has ended by then.
+        w.give_time(Duration::from_millis(500), |w| w.is_gone(parent))?;
+        w.read(grandchild, "fd/1", &[]);
+        w.snapshot(BLOCKED)?;
+        w.signal(grandchild, Signal::SIGTERM);
+        w.until_gone(parent)?;
+        w.until_gone(grandchild)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[(C12, |e| {
+        e.at(BLOCKED)
+            .alive("parent")?
+            .alive("grandchild")?
+            .adopted("grandchild")?;
+        e.reads("grandchild", "fd/1", |stdout| stdout.starts_with("pipe:"))?;
+        e.prints_only(&[
+            "Grandchild: N",
+            "The command has ended: exit status: 0",
+            "Reading to the end of its output...",
+            "The output has ended.",
+        ])?;
+        e.at(ENDED).nothing_listed()
+    })],
+    control: control(
+        "a grandchild with another stdout",
+        "grandchild-holds-pipe --closed",
+    ),
+    ..DEFAULT
+};
+
+const STATUS: Scenario = Scenario {
+    name: "status",
+    about: "Three children, and what their parent knows of their ends, before and after.",
+    by_hand: "cargo run -p exec-cmd --example status",
+    command: "status",
+    act: |w| {
+        let parent = w.start_with_stdin()?;
+        w.line("Press Enter")?;
+        w.children(parent, "child")?;
+        w.snapshot(LIVE)?;
+        w.press_enter(parent);
+        w.until_gone(parent)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[(C15, |e| {
+        e.at(LIVE).live_children(3, "parent")?;
+        for (end, status) in [
+            ("exit 7", "exit status: 7"),
+            ("kill -9 $$", "signal: 9 (SIGKILL)"),
+            ("exit 300", "exit status: 44"),
+        ] {
+            e.prints(&format!("Before {end}: "), "None")?;
+            e.prints(&format!("After {end}: "), status)?;
+            e.prints(&format!("Once more, after {end}: "), status)?;
+        }
+        e.at(ENDED).nothing_listed()
+    })],
+    ..DEFAULT
+};
+
+/// The commands that are run one after the other, and the snapshots of them.
 const WAYS: [(&str, &str); 3] = [
     (
         "command whose output goes nowhere",
@@ -25,113 +257,67 @@ const WAYS: [(&str, &str); 3] = [
     ),
 ];
 
-pub(super) const THREE_WAYS: Scenario = Scenario {
+const THREE_WAYS: Scenario = Scenario {
     name: "exec-cmd",
     about: "A command is run without its output, with both streams in one, and with each apart.",
     by_hand: "cargo run -p exec-cmd",
-    program: "exec-cmd",
-    args: |clock| [words(&["--"]), talkative(clock)].concat(),
+    // It writes to both streams in turn, and then lives long enough to be seen.
+    command: "exec-cmd -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
     seconds: 15.0,
-    act: look_at_each,
-    claims: &[Claim {
-        id: "C16",
-        says: "three ways: nothing arrives; or the lines in the order of writing, as both streams \
-               share a pipe; or each stream by itself",
-        judge: |run| {
-            let parent = run.parent()?;
-            for (role, moment) in WAYS {
-                let row = run.row(moment, run.role(role)?)?;
-                check(row.is_alive() && row.ppid == parent.pid, || {
-                    format!("the {role} was {}", row.stat)
-                })?;
-            }
-            run.lines_are(&[
-                "combined out:",
-                "out 1",
-                "err 1",
-                "out 2",
-                "err 2",
-                "",
-                "out:",
-                "out 1",
-                "out 2",
-                "",
-                "err:",
-                "err 1",
-                "err 2",
-                "",
-            ])?;
-            let err = run.lines_of(Stream::Stderr);
-            check(err.is_empty(), || format!("on stderr were {err:?}"))?;
-            run.nothing_listed(OVER)
-        },
-    }],
-    control: Some(Control {
-        about: "one way only",
-        program: "exec-cmd",
-        args: |clock| [words(&["combined", "--"]), talkative(clock)].concat(),
-        refutes: &["C16"],
-    }),
+    max_speed: 4.0,
+    act: |w| {
+        let parent = w.start()?;
+        for (role, title) in WAYS {
+            let command = w.child_of(parent, role)?;
+            w.snapshot(title)?;
+            w.until_gone(command)?;
+        }
+        w.until_gone(parent)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[(C16, |e| {
+        for (role, title) in WAYS {
+            e.at(title).live_child(role, "parent")?;
+        }
+        let combined = ["combined out:", "out 1", "err 1", "out 2", "err 2", ""];
+        let apart = ["out:", "out 1", "out 2", "", "err:", "err 1", "err 2", ""];
+        e.prints_only(&[&combined[..], &apart].concat())?;
+        let err = e.lines_of(Stream::Stderr);
+        check(err.is_empty(), || format!("on stderr were {err:?}"))?;
+        e.at(ENDED).nothing_listed()
+    })],
+    control: control(
+        "one way only",
+        "exec-cmd combined -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
+    ),
+    ..DEFAULT
 };
 
-pub(super) const SEPARATE: Scenario = Scenario {
+const SEPARATE: Scenario = Scenario {
     name: "exec-separate",
     about: "A command is run, its output streams are captured apart, and no shell expands its *.",
     by_hand: "cargo run -p exec-cmd -- separate",
-    program: "exec-cmd",
-    args: |_| words(&["separate", "--", "ls", "/etc/host*"]),
-    seconds: 0.0,
-    act: |worker| {
-        let parent = worker.start()?;
-        worker.until_gone(parent)?;
-        worker.snapshot(OVER, &[parent])
+    command: "exec-cmd separate -- ls /etc/host*",
+    act: |w| {
+        let parent = w.start()?;
+        w.until_gone(parent)?;
+        w.snapshot(ENDED)
     },
-    claims: &[Claim {
-        id: "C17",
-        says: "no shell expands the *: the command gets it as it is, fails with exit status 2, \
-                   and says so on stderr",
-        judge: |run| {
-            let lines = run.lines();
-            let err = lines.iter().position(|line| *line == "err:").unwrap_or(0);
-            let (out, err) = lines.split_at(err);
-            check(
-                out == ["out:", ""] && err.iter().any(|line| line.contains("/etc/host*")),
-                || format!("stdout {out:?}, stderr {err:?}"),
-            )?;
-            run.nothing_listed(OVER)?;
-            let said = run.lines_of(Stream::Stderr);
-            check(
-                said.iter()
-                    .any(|line| line.ends_with("failed with exit status: 2")),
-                || format!("{said:?}"),
-            )
-        },
-    }],
-    control: Some(Control {
-        about: "with a shell",
-        program: "exec-cmd",
-        args: |_| words(&["separate", "--", "sh", "-c", "ls /etc/host*"]),
-        refutes: &["C17"],
-    }),
+    shows: &[(C17, |e| {
+        let lines = e.lines();
+        let err = lines.iter().position(|line| *line == "err:").unwrap_or(0);
+        let (out, err) = lines.split_at(err);
+        let complains = err.iter().any(|line| line.contains("/etc/host*"));
+        check(out == ["out:", ""] && complains, || {
+            format!("stdout {out:?}, stderr {err:?}")
+        })?;
+        e.at(ENDED).nothing_listed()?;
+        let said = e.lines_of(Stream::Stderr);
+        let failed = said
+            .iter()
+            .any(|line| line.ends_with("failed with exit status: 2"));
+        check(failed, || format!("{said:?}"))
+    })],
+    control: control("with a shell", "exec-cmd separate -- sh -c 'ls /etc/host*'"),
+    ..DEFAULT
 };
-
-/// A command that writes to both streams in turn, and then lives long enough to be seen.
-fn talkative(clock: Clock) -> Vec<String> {
-    let seconds = clock.at_most(4.0).seconds(5.0);
-    let script =
-        format!("echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep {seconds}; :");
-    words(&["sh", "-c", &script])
-}
-
-fn look_at_each(worker: &mut Worker) -> Result<(), Failure> {
-    let parent = worker.start()?;
-    let mut everybody = vec![parent];
-    for (role, moment) in WAYS {
-        let command = worker.child_of(parent, role)?;
-        worker.snapshot(moment, &[parent, command])?;
-        worker.until_gone(command)?;
-        everybody.push(command);
-    }
-    worker.until_gone(parent)?;
-    worker.snapshot(OVER, &everybody)
-}

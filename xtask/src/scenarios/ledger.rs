@@ -1,4 +1,5 @@
-//! The ledger: what the chapter states, whether that is right, and the code to read.
+//! The ledger: every claim, once. What the chapter states, whether that is right, what holds instead or
+//! more exactly, and the code to read. The scenarios name the claims that they show.
 
 use serde::Serialize;
 
@@ -12,416 +13,342 @@ pub(crate) enum Ruling {
     Wrong,
 }
 
-/// A statement of the chapter.
-pub(crate) struct Statement {
-    /// They are numbered in the chapter's order.
+impl Ruling {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Ruling::Right => "right",
+            Ruling::Imprecise => "imprecise",
+            Ruling::Wrong => "wrong",
+        }
+    }
+}
+
+pub(crate) struct Claim {
+    /// C1, C2, … are the chapter's, in its order; X1, X2, … go beyond it.
     pub(crate) id: &'static str,
     /// What the chapter says, in our own words.
-    pub(crate) says: &'static str,
-    pub(crate) ruling: Ruling,
+    pub(crate) chapter: Option<Statement>,
+    /// What holds on this machine, if the scenarios that show it succeed.
+    pub(crate) here: &'static str,
     /// What to read: "path: function".
     pub(crate) code: &'static [&'static str],
 }
 
-/// The statement with this number.
-pub(crate) fn find(id: &str) -> Option<&'static Statement> {
-    ALL.iter().find(|statement| statement.id == id)
+pub(crate) struct Statement {
+    pub(crate) says: &'static str,
+    pub(crate) ruling: Ruling,
 }
 
-pub(crate) const ALL: &[Statement] = &[
-    Statement {
-        id: "C1",
-        says: "A server that serves all of its clients at once satisfies them better on average, as \
-               most of the time goes into the network and not into computing.",
-        ruling: Ruling::Right,
-        code: &["echo-server/src/accept_loop.rs: start"],
-    },
-    Statement {
-        id: "C2",
-        says: "There are three models of such servers: many processes, multiplexing, and as many \
-               threads as clients.",
-        ruling: Ruling::Imprecise,
-        code: &[
-            "echo-server/src/models/prefork.rs: serve",
-            "echo-server/src/models/mod.rs: work",
-        ],
-    },
-    Statement {
-        id: "C3",
-        says: "The language hides processes and threads, and offers no plain fork.",
-        ruling: Ruling::Right,
-        code: &[
-            "reexec/examples/plain-fork.rs: parent",
-            "reexec/src/fork.rs: fork",
-        ],
-    },
-    Statement {
-        id: "C4",
-        says: "A raw fork in a program with several threads ends in chaos.",
-        ruling: Ruling::Right,
-        code: &[
-            "reexec/examples/fork-with-threads.rs: lock_and_look",
-            "reexec/src/threads.rs: require_one",
-        ],
-    },
-    Statement {
-        id: "C5",
-        says: "A process can be started in three ways only: ForkExec, StartProcess and exec.Cmd.",
-        ruling: Ruling::Imprecise,
-        code: &[
-            "reexec/examples/system-calls.rs: start",
-            "reexec/src/spawn.rs: spawn",
-        ],
-    },
-    Statement {
-        id: "C6",
-        says: "With those, one program cannot go two ways by what fork has returned, as it does in C.",
-        ruling: Ruling::Right,
-        code: &["reexec/examples/plain-fork.rs: parent"],
-    },
-    Statement {
-        id: "C7",
-        says: "A command can be used once: not again after Run, Output or CombinedOutput.",
-        ruling: Ruling::Right,
-        code: &[
-            "exec-cmd/examples/reuse.rs: start",
-            "reexec/src/spawn.rs: spawn",
-        ],
-    },
-    Statement {
-        id: "C8",
-        says: "The path is all that a command must have; if it is relative, it counts from the \
-               command's working directory.",
-        ruling: Ruling::Right,
-        code: &["exec-cmd/examples/path-and-args.rs: start"],
-    },
-    Statement {
-        id: "C9",
-        says: "The first argument is the command; without arguments, that is its path.",
-        ruling: Ruling::Right,
-        code: &["exec-cmd/examples/path-and-args.rs: start"],
-    },
-    Statement {
-        id: "C10",
-        says: "A command for which no environment or directory is set has those of its parent.",
-        ruling: Ruling::Right,
-        code: &["exec-cmd/examples/inherited.rs: parent"],
-    },
-    Statement {
-        id: "C11",
-        says: "A command for which no stdin is set reads from the null device.",
-        ruling: Ruling::Right,
-        code: &[
-            "exec-cmd/examples/inherited.rs: parent",
-            "exec-cmd/src/main.rs: run",
-        ],
-    },
-    Statement {
-        id: "C12",
-        says: "If a stream of the command is no file, a goroutine copies it, and Wait waits for that, \
-               too.",
-        ruling: Ruling::Right,
-        code: &["exec-cmd/examples/grandchild-holds-pipe.rs: parent"],
-    },
-    Statement {
-        id: "C13",
-        says: "Without stdout and stderr, a command writes to the null device; if both are the same \
-               writer, one goroutine at a time writes to it.",
-        ruling: Ruling::Right,
-        code: &[
-            "exec-cmd/examples/inherited.rs: parent",
-            "exec-cmd/src/main.rs: combined",
-        ],
-    },
-    Statement {
-        id: "C14",
-        says: "Files beyond the three streams arrive in the command as descriptors 3, 4 and so on.",
-        ruling: Ruling::Right,
-        code: &[
-            "reexec/examples/extra-descriptors.rs: become_cat",
-            "reexec/src/inherited.rs: inherited_fd",
-        ],
-    },
-    Statement {
-        id: "C15",
-        says: "A started process is there once, and its state is known only after Wait.",
-        ruling: Ruling::Right,
-        code: &["exec-cmd/examples/status.rs: parent"],
-    },
-    Statement {
-        id: "C16",
-        says: "A command is run in three ways: without its output, with both streams in one, and with \
-               each apart.",
-        ruling: Ruling::Right,
-        code: &[
-            "exec-cmd/src/main.rs: run",
-            "exec-cmd/src/main.rs: combined",
-            "exec-cmd/src/main.rs: separate",
-        ],
-    },
-    Statement {
-        id: "C17",
-        says: "The third example lists the files of /var/log whose names end with .log.",
-        ruling: Ruling::Wrong,
-        code: &["exec-cmd/src/main.rs: separate"],
-    },
-    Statement {
-        id: "C18",
-        says: "exec.Cmd by itself cannot run a function of one's choice in a new process.",
-        ruling: Ruling::Right,
-        code: &[
-            "reexec/examples/failing-child.rs: parent",
-            "reexec/src/entry.rs: register",
-        ],
-    },
-    Statement {
-        id: "C19",
-        says: "init functions run before main, in the parent and in the child.",
-        ruling: Ruling::Right,
-        code: &["reexec/examples/fork.rs: init"],
-    },
-    Statement {
-        id: "C20",
-        says: "At the first start, argv[0] is the program; in the child, the name that was registered.",
-        ruling: Ruling::Right,
-        code: &["reexec/examples/fork.rs: parent"],
-    },
-    Statement {
-        id: "C21",
-        says: "Init returns true in the child, which then exits with 0: that gives what fork and \
-               another function would.",
-        ruling: Ruling::Imprecise,
-        code: &[
-            "reexec/examples/failing-child.rs: main",
-            "reexec/src/entry.rs: init",
-        ],
-    },
-    Statement {
-        id: "C22",
-        says: "The lines come in the order init, main, init of the child, child, exit.",
-        ruling: Ruling::Right,
-        code: &["reexec/examples/fork.rs: parent"],
-    },
-    Statement {
-        id: "C23",
-        says: "The program finds its own file again, by the path that it was started with.",
-        ruling: Ruling::Imprecise,
-        code: &[
-            "reexec/examples/self-exe.rs: copy",
-            "reexec/src/program.rs: self_exe",
-        ],
-    },
-    Statement {
-        id: "C24",
-        says: "A process that has ended, and that its parent has not waited for, is a zombie.",
-        ruling: Ruling::Right,
-        code: &["zombie/src/main.rs: parent"],
-    },
-    Statement {
-        id: "C25",
-        says: "Zombies take up important resources of the system.",
-        ruling: Ruling::Imprecise,
-        code: &["zombie/examples/resources.rs: fill_up"],
-    },
-    Statement {
-        id: "C26",
-        says: "A process ends by a call of exit, by a fatal error, or by a signal that kills it.",
-        ruling: Ruling::Right,
-        code: &["zombie/examples/causes.rs: parent"],
-    },
-    Statement {
-        id: "C27",
-        says: "Its entry stays so that the parent can read the status, and goes when it is read.",
-        ruling: Ruling::Right,
-        code: &[
-            "zombie/examples/causes.rs: parent",
-            "wait/src/main.rs: parent",
-        ],
-    },
-    Statement {
-        id: "C28",
-        says: "kill has no effect on a zombie.",
-        ruling: Ruling::Right,
-        code: &["zombie/src/main.rs: parent"],
-    },
-    Statement {
-        id: "C29",
-        says: "If the parent ends first, init adopts the child, and waits for it.",
-        ruling: Ruling::Imprecise,
-        code: &[
-            "zombie/examples/orphan.rs: parent",
-            "xtask/src/worker/wait.rs: reap",
-        ],
-    },
-    Statement {
-        id: "C30",
-        says: "An orphan runs on, and will not become a zombie.",
-        ruling: Ruling::Wrong,
-        code: &[
-            "zombie/examples/orphan.rs: child_process",
-            "xtask/src/worker/mod.rs: stop_reaping",
-        ],
-    },
-    Statement {
-        id: "C31",
-        says: "init waits from time to time, and so removes the zombies that it has adopted.",
-        ruling: Ruling::Imprecise,
-        code: &[
-            "zombie/examples/init-waits.rs: adopter",
-            "zombie/examples/init-waits.rs: wait_for_all",
-        ],
-    },
-    Statement {
-        id: "C32",
-        says: "When a child ends, its parent is sent SIGCHLD, which by default is ignored.",
-        ruling: Ruling::Right,
-        code: &[
-            "echo-server/examples/sigchld.rs: told",
-            "echo-server/examples/sigchld.rs: by_default",
-        ],
-    },
-    Statement {
-        id: "C33",
-        says: "Parents usually wait in the handler of that signal.",
-        ruling: Ruling::Imprecise,
-        code: &["echo-server/examples/remove-zombie.rs: remove_zombies"],
-    },
-    Statement {
-        id: "C34",
-        says: "If a parent ignores SIGCHLD, or says SA_NOCLDWAIT, its children vanish and their \
-               statuses are lost.",
-        ruling: Ruling::Right,
-        code: &["echo-server/examples/ignore-sigchld.rs: parent"],
-    },
-    Statement {
-        id: "C35",
-        says: "Once a zombie is waited for, its entry and its number can be used again; until then no \
-               other process gets the number.",
-        ruling: Ruling::Right,
-        code: &["zombie/examples/pid-reuse.rs: skip_and_use_again"],
-    },
-    Statement {
-        id: "C36",
-        says: "ps shows a zombie as Z.",
-        ruling: Ruling::Right,
-        code: &["xtask/src/probe/ps.rs: snapshot"],
-    },
-    Statement {
-        id: "C37",
-        says: "A zombie is removed by sending SIGCHLD to its parent by hand.",
-        ruling: Ruling::Wrong,
-        code: &["echo-server/examples/late-handler.rs: parent"],
-    },
-    Statement {
-        id: "C38",
-        says: "If that does not help, kill the parent: init takes over.",
-        ruling: Ruling::Right,
-        code: &[
-            "zombie/src/main.rs: parent",
-            "xtask/src/worker/wait.rs: reap",
-        ],
-    },
-    Statement {
-        id: "C39",
-        says: "The child is a zombie for 30 seconds, as ps au shows; then both vanish.",
-        ruling: Ruling::Imprecise,
-        code: &[
-            "zombie/src/main.rs: parent",
-            "xtask/src/probe/ps.rs: snapshot",
-        ],
-    },
-    Statement {
-        id: "C40",
-        says: "Wait blocks until the command has ended: the parent sleeps 5 seconds, the child 10, and \
-               the last line comes after 10.",
-        ruling: Ruling::Right,
-        code: &["wait/src/main.rs: parent"],
-    },
-    Statement {
-        id: "C41",
-        says: "To reap without blocking takes a goroutine.",
-        ruling: Ruling::Imprecise,
-        code: &[
-            "goroutine-wait/src/main.rs: wait",
-            "goroutine-wait/examples/try-wait.rs: parent",
-            "goroutine-wait/examples/pidfd.rs: parent",
-        ],
-    },
-    Statement {
-        id: "C42",
-        says: "After the child's end ps shows nothing of it; and a zombie, if the lines with Wait are \
-               taken out.",
-        ruling: Ruling::Right,
-        code: &["goroutine-wait/src/main.rs: parent"],
-    },
-    Statement {
-        id: "C43",
-        says: "Signals, a concurrent server and split input and output are hard in this language, and \
-               are left out.",
-        ruling: Ruling::Imprecise,
-        code: &["echo-server/examples/handler-limits.rs: look_and_wait"],
-    },
-    Statement {
-        id: "C44",
-        says: "The numbers of processes are integers above 2.",
-        ruling: Ruling::Wrong,
-        code: &["echo-server/examples/pid-namespace.rs: enter_namespace"],
-    },
-    Statement {
-        id: "C45",
-        says: "fork copies descriptors, with their numbers, but not sockets; a socket goes when all of \
-               its descriptors are closed.",
-        ruling: Ruling::Right,
-        code: &["echo-server/examples/one-close-too-few.rs: serve"],
-    },
-    Statement {
-        id: "C46",
-        says: "One close is not enough to end a connection that a forked process has, too; shutdown is.",
-        ruling: Ruling::Right,
-        code: &["echo-server/examples/one-close-too-few.rs: child_process"],
-    },
-    Statement {
-        id: "C47",
-        says: "A loop that asks with WNOHANG and sleeps 3 seconds runs five times for a child of 15.",
-        ruling: Ruling::Right,
-        code: &["goroutine-wait/examples/try-wait.rs: parent"],
-    },
-    Statement {
-        id: "C48",
-        says: "A signal ends a sleep early, and it is not resumed.",
-        ruling: Ruling::Right,
-        code: &["echo-server/examples/signal.rs: three_sleeps"],
-    },
-    Statement {
-        id: "C49",
-        says: "A client that splits input and output over two processes can send without waiting for \
-               what comes back.",
-        ruling: Ruling::Right,
-        code: &["echo-server/src/bin/echo-client/split.rs: run"],
-    },
-];
+/// The claim with this number.
+pub(crate) fn find(id: &str) -> Option<&'static Claim> {
+    ALL.iter().find(|claim| claim.id == id).copied()
+}
+
+/// Makes a constant for each claim, and `ALL` of them. A claim of the chapter is its number, its ruling,
+/// what the chapter says, what holds here, and the code to read; one beyond it has no ruling, and nothing
+/// that the chapter says.
+macro_rules! ledger {
+    ($($id:ident $($ruling:ident $says:literal)? => $here:literal [$($code:literal),*])*) => {
+        $(pub(crate) const $id: &Claim = &Claim {
+            id: stringify!($id),
+            chapter: ledger!(@chapter $($ruling $says)?),
+            here: $here,
+            code: &[$($code),*],
+        };)*
+        pub(crate) const ALL: &[&Claim] = &[$($id),*];
+    };
+    (@chapter) => { None };
+    (@chapter $ruling:ident $says:literal) => {
+        Some(Statement { says: $says, ruling: Ruling::$ruling })
+    };
+}
+
+ledger! {
+    C1 Right
+        "A server that serves all of its clients at once satisfies them better on average, as \
+         most of the time goes into the network and not into computing."
+        => "a process for each client serves all of them at once, and none is left afterwards"
+        ["echo-server/src/accept_loop.rs: start"]
+    C2 Imprecise
+        "There are three models of such servers: many processes, multiplexing, and as many \
+         threads as clients."
+        => "there are more than the three models: a pool of 4 processes serves 20 clients, each in \
+         its turn"
+        ["echo-server/src/models/prefork.rs: serve", "echo-server/src/models/mod.rs: work"]
+    C3 Right
+        "The language hides processes and threads, and offers no plain fork."
+        => "Go has none. Rust has one that is unsafe, and here one that is not: two processes go on \
+         from it, and with a second thread it is refused"
+        ["reexec/examples/plain-fork.rs: parent", "reexec/src/fork.rs: fork"]
+    C4 Right
+        "A raw fork in a program with several threads ends in chaos."
+        => "the copy has one thread, the one that forked; the lock of the other stays locked in it, \
+         as nobody is left who could unlock it"
+        ["reexec/examples/fork-with-threads.rs: lock_and_look", "reexec/src/threads.rs: require_one"]
+    C5 Imprecise
+        "A process can be started in three ways only: ForkExec, StartProcess and exec.Cmd."
+        => "three layers over one mechanism: a clone that borrows its parent's memory, and execve; \
+         and a fork in between, as soon as something is to be done before execve"
+        ["reexec/examples/system-calls.rs: start", "reexec/src/spawn.rs: spawn"]
+    C6 Right
+        "With those, one program cannot go two ways by what fork has returned, as it does in C."
+        => "a forked child goes on where its parent was, and sees the variable as it was changed; \
+         one that is executed begins anew, and does not"
+        ["reexec/examples/plain-fork.rs: parent"]
+    C7 Right
+        "A command can be used once: not again after Run, Output or CombinedOutput."
+        => "Go's Cmd can be used once; Rust's Command is a description, and starts as many processes \
+         as one likes"
+        ["exec-cmd/examples/reuse.rs: start", "reexec/src/command.rs: spawn"]
+    C8 Right
+        "The path is all that a command must have; if it is relative, it counts from the \
+         command's working directory."
+        => "./program is the file of that name in the command's directory, not in ours: on Linux; \
+         Rust leaves it open"
+        ["exec-cmd/examples/path-and-args.rs: start"]
+    C9 Right
+        "The first argument is the command; without arguments, that is its path."
+        => "without arguments the first one is the path; but it is free text, and what is executed \
+         is another matter"
+        ["exec-cmd/examples/path-and-args.rs: start"]
+    C10 Right
+        "A command for which no environment or directory is set has those of its parent."
+        => "a command has its parent's environment and directory"
+        ["exec-cmd/examples/inherited.rs: parent"]
+    C11 Right
+        "A command for which no stdin is set reads from the null device."
+        => "Go gives it the null device as stdin; Rust does that only in output(), else it has its \
+         parent's"
+        ["exec-cmd/examples/inherited.rs: parent", "exec-cmd/src/main.rs: run"]
+    C12 Right
+        "If a stream of the command is no file, a goroutine copies it, and Wait waits for that, \
+         too."
+        => "the status is there at once, but the output has no end as long as anybody has the pipe; \
+         Go's Wait, which waits for both, can so wait for ever"
+        ["exec-cmd/examples/grandchild-holds-pipe.rs: parent"]
+    C13 Right
+        "Without stdout and stderr, a command writes to the null device; if both are the same \
+         writer, one goroutine at a time writes to it."
+        => "Go gives it the null device as stdout and stderr; in Rust, it has its parent's, and by \
+         output() a pipe for each"
+        ["exec-cmd/examples/inherited.rs: parent", "exec-cmd/src/main.rs: combined"]
+    C14 Right
+        "Files beyond the three streams arrive in the command as descriptors 3, 4 and so on."
+        => "the file is descriptor 3, and there are no others, though its parent has more: in Rust \
+         that has to be brought about, as descriptors are closed by exec"
+        ["reexec/examples/extra-descriptors.rs: become_cat",
+         "reexec/src/inherited.rs: inherited_fd"]
+    C15 Right
+        "A started process is there once, and its state is known only after Wait."
+        => "before the end there is no status; afterwards exit codes and signals are told apart, of \
+         a code the lowest 8 bits, and it can be asked for again"
+        ["exec-cmd/examples/status.rs: parent"]
+    C16 Right
+        "A command is run in three ways: without its output, with both streams in one, and with \
+         each apart."
+        => "three ways: nothing arrives; or the lines in the order of writing, as both streams share \
+         a pipe; or each stream by itself"
+        ["exec-cmd/src/main.rs: run",
+         "exec-cmd/src/main.rs: combined",
+         "exec-cmd/src/main.rs: separate"]
+    C17 Wrong
+        "The third example lists the files of /var/log whose names end with .log."
+        => "no shell expands the *: the command gets it as it is, fails with exit status 2, and says \
+         so on stderr"
+        ["exec-cmd/src/main.rs: separate"]
+    C18 Right
+        "exec.Cmd by itself cannot run a function of one's choice in a new process."
+        => "a function's name is no program; in the program itself, executed once more, it can be \
+         chosen"
+        ["reexec/examples/failing-child.rs: parent", "reexec/src/entry.rs: register"]
+    C19 Right
+        "init functions run before main, in the parent and in the child."
+        => "init comes before main, in both processes"
+        ["reexec/examples/fork.rs: init"]
+    C20 Right
+        "At the first start, argv[0] is the program; in the child, the name that was registered."
+        => "argv[0] is the program in the first start, the entry's name in the child"
+        ["reexec/examples/fork.rs: parent"]
+    C21 Imprecise
+        "Init returns true in the child, which then exits with 0: that gives what fork and \
+         another function would."
+        => "it is a new program, not a fork; and it exits with what the function says: with 0 \
+         whatever happens, as in the chapter, nobody would know that it has failed"
+        ["reexec/examples/failing-child.rs: main", "reexec/src/entry.rs: init"]
+    C22 Right
+        "The lines come in the order init, main, init of the child, child, exit."
+        => "the order is init, main, init of the child, the child, exit, for the parent waits"
+        ["reexec/examples/fork.rs: parent"]
+    C23 Imprecise
+        "The program finds its own file again, by the path that it was started with."
+        => "the path leads nowhere once the file is renamed, the name once it is deleted; the \
+         kernel's link /proc/self/exe still leads to it"
+        ["reexec/examples/self-exe.rs: copy", "reexec/src/program.rs: self_exe"]
+    C24 Right
+        "A process that has ended, and that its parent has not waited for, is a zombie."
+        => "a process that has ended and is not reaped is a zombie"
+        ["zombie/src/main.rs: parent"]
+    C25 Imprecise
+        "Zombies take up important resources of the system."
+        => "a zombie has no memory and no files any more; but it counts as a process of its user: \
+         with a limit of 6 and 5 zombies no other can be started, until they are waited for"
+        ["zombie/examples/resources.rs: fill_up"]
+    C26 Right
+        "A process ends by a call of exit, by a fatal error, or by a signal that kills it."
+        => "exit, a fatal error, a signal that kills: whatever the cause, a zombie"
+        ["zombie/examples/causes.rs: parent"]
+    C27 Right
+        "Its entry stays so that the parent can read the status, and goes when it is read."
+        => "the status is in the zombie's entry (the last field of /proc/PID/stat); when it has been \
+         read, entry and process are gone"
+        ["zombie/examples/causes.rs: parent", "wait/src/main.rs: parent"]
+    C28 Right
+        "kill has no effect on a zombie."
+        => "SIGKILL to a zombie is accepted, and changes nothing"
+        ["zombie/src/main.rs: parent"]
+    C29 Imprecise
+        "If the parent ends first, init adopts the child, and waits for it."
+        => "an orphan is adopted by its nearest living ancestor that is a subreaper (here the \
+         scenario's own process), not necessarily by init"
+        ["zombie/examples/orphan.rs: parent", "xtask/src/worker/wait.rs: reap"]
+    C30 Wrong
+        "An orphan runs on, and will not become a zombie."
+        => "an orphan runs on, and is a zombie from its end until its adopter waits"
+        ["zombie/examples/orphan.rs: child_process", "xtask/src/worker/mod.rs: stop_reaping"]
+    C31 Imprecise
+        "init waits from time to time, and so removes the zombies that it has adopted."
+        => "ordinary inits wait as soon as SIGCHLD tells them; with others, that look from time to \
+         time, a zombie stays until they do"
+        ["zombie/examples/init-waits.rs: adopter",
+         "zombie/examples/init-waits.rs: wait_for_all"]
+    C32 Right
+        "When a child ends, its parent is sent SIGCHLD, which by default is ignored."
+        => "SIGCHLD comes when a child ends, and when it is stopped or goes on (unless SA_NOCLDSTOP: \
+         the control); by default it does nothing, and the status is kept"
+        ["echo-server/examples/sigchld.rs: told", "echo-server/examples/sigchld.rs: by_default"]
+    C33 Imprecise
+        "Parents usually wait in the handler of that signal."
+        => "a parent that waits on SIGCHLD has to go on until no zombie is left: the signals of ten \
+         children merge into one, and one wait leaves nine of them"
+        ["echo-server/examples/remove-zombie.rs: remove_zombies"]
+    C34 Right
+        "If a parent ignores SIGCHLD, or says SA_NOCLDWAIT, its children vanish and their \
+         statuses are lost."
+        => "if SIGCHLD is ignored, children leave no zombie and no status, and wait blocks until all \
+         have ended, and fails; a zombie from before stays; a program that is executed ignores \
+         it, too"
+        ["echo-server/examples/ignore-sigchld.rs: parent"]
+    C35 Right
+        "Once a zombie is waited for, its entry and its number can be used again; until then no \
+         other process gets the number."
+        => "as long as there is a zombie, its number is skipped; once it has been waited for, \
+         another process gets it, with another start time"
+        ["zombie/examples/pid-reuse.rs: skip_and_use_again"]
+    C36 Right
+        "ps shows a zombie as Z."
+        => "ps shows it as Z, and as <defunct>"
+        ["xtask/src/probe/ps.rs: snapshot"]
+    C37 Wrong
+        "A zombie is removed by sending SIGCHLD to its parent by hand."
+        => "SIGCHLD sent by hand does nothing if its parent leaves it at default or ignores it; the \
+         zombie goes only if the parent waits on it, and began to when it was too late"
+        ["echo-server/examples/late-handler.rs: parent"]
+    C38 Right
+        "If that does not help, kill the parent: init takes over."
+        => "killing the parent hands the zombie to an adopter; it goes when that one waits"
+        ["zombie/src/main.rs: parent", "xtask/src/worker/wait.rs: reap"]
+    C39 Imprecise
+        "The child is a zombie for 30 seconds, as ps au shows; then both vanish."
+        => "it stays as long as its parent sleeps, and goes because an adopter reaps it"
+        ["zombie/src/main.rs: parent", "xtask/src/probe/ps.rs: snapshot"]
+    C40 Right
+        "Wait blocks until the command has ended: the parent sleeps 5 seconds, the child 10, and \
+         the last line comes after 10."
+        => "wait blocks until the child has ended, and reaps it: the times overlap, the longest \
+         counts"
+        ["wait/src/main.rs: parent"]
+    C41 Imprecise
+        "To reap without blocking takes a goroutine."
+        => "reaping beside other work takes a thread that blocks in wait (the l in Sl), or none: \
+         asking again and again, or a pidfd in poll"
+        ["goroutine-wait/src/main.rs: wait",
+         "goroutine-wait/examples/try-wait.rs: parent",
+         "goroutine-wait/examples/pidfd.rs: parent"]
+    C42 Right
+        "After the child's end ps shows nothing of it; and a zombie, if the lines with Wait are \
+         taken out."
+        => "after the child's end, ps does not list it any more; without the wait, it lists a \
+         zombie; and the parents live"
+        ["goroutine-wait/src/main.rs: parent"]
+    C43 Imprecise
+        "Signals, a concurrent server and split input and output are hard in this language, and \
+         are left out."
+        => "signals, left out by the chapter as hard: they merge, so count nothing by them; and one \
+         that comes just before a wait ends it, if the wait is for signals, too"
+        ["echo-server/examples/handler-limits.rs: look_and_wait"]
+    C44 Wrong
+        "The numbers of processes are integers above 2."
+        => "a process can be number 2, and 1: in each PID namespace they are counted from 1, up to \
+         pid_max"
+        ["echo-server/examples/pid-namespace.rs: enter_namespace"]
+    C45 Right
+        "fork copies descriptors, with their numbers, but not sockets; a socket goes when all of \
+         its descriptors are closed."
+        => "fork copies the descriptor, with its number, and not the connection: that ends when the \
+         last copy is closed"
+        ["echo-server/examples/one-close-too-few.rs: serve"]
+    C46 Right
+        "One close is not enough to end a connection that a forked process has, too; shutdown is."
+        => "closing one copy does not end the connection; shutting it down for writing does, whoever \
+         else has a copy"
+        ["echo-server/examples/one-close-too-few.rs: child_process"]
+    C47 Right
+        "A loop that asks with WNOHANG and sleeps 3 seconds runs five times for a child of 15."
+        => "the loop runs five times (six, if the child's end is a moment late for the fifth \
+         question), for nothing; a pidfd in poll tells once, at once (the control)"
+        ["goroutine-wait/examples/try-wait.rs: parent"]
+    C48 Right
+        "A signal ends a sleep early, and it is not resumed."
+        => "a signal that is handled ends sleep(3) early, and it is not resumed; thread::sleep of \
+         Rust's std is (the control)"
+        ["echo-server/examples/signal.rs: three_sleeps"]
+    C49 Right
+        "A client that splits input and output over two processes can send without waiting for \
+         what comes back."
+        => "a client whose sending and receiving are two processes need not wait for the answer \
+         before it goes on sending: 64 MiB come back"
+        ["echo-server/src/bin/echo-client/split.rs: run"]
+}
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
     use std::path::Path;
 
     use super::*;
 
     #[test]
-    fn each_of_the_49_statements_is_there_once_in_order() {
-        let numbers: Vec<String> = ALL
-            .iter()
-            .map(|statement| statement.id.to_owned())
-            .collect();
-        let expected: Vec<String> = (1..=49).map(|number| format!("C{number}")).collect();
-        assert_eq!(numbers, expected);
-        assert!(ALL.iter().all(|statement| !statement.code.is_empty()));
+    fn the_claims_of_each_series_are_numbered_in_order() {
+        let mut last = BTreeMap::new();
+        for claim in ALL {
+            let (series, number) = claim.id.split_at(1);
+            assert_eq!(series == "C", claim.chapter.is_some(), "{}", claim.id);
+            let number: u32 = number.parse().unwrap();
+            let before = last.insert(series, number).unwrap_or(0);
+            assert_eq!(
+                number,
+                before + 1,
+                "{} comes after {series}{before}",
+                claim.id
+            );
+            assert!(!claim.code.is_empty(), "{} has no code to read", claim.id);
+        }
     }
 
     #[test]
     fn the_code_to_read_exists() {
-        for code in ALL.iter().flat_map(|statement| statement.code) {
+        for code in ALL.iter().flat_map(|claim| claim.code) {
             let (path, function) = code.split_once(": ").unwrap();
             let text = fs::read_to_string(Path::new("..").join(path));
             let text = text.unwrap_or_else(|error| panic!("{path}: {error}"));

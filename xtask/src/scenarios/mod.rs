@@ -1,163 +1,163 @@
-//! The one list of scenarios, which everything else is made from.
+//! The scenarios: a file for each section of the chapter. Everything else is made from this list.
+//!
+//! To add one: write it in the file of its section, and name it in the `ALL` there. If it shows a claim
+//! that there is not yet, write that in `ledger.rs`. If it needs a new program, that is an example in the
+//! crate of the chapter's program.
 
-mod commands;
-mod descriptors;
-mod echo_server;
+mod create;
 mod exec_cmd;
-mod fork;
-mod goroutine_wait;
 pub(crate) mod ledger;
-mod pid_namespace;
-mod plain_fork;
-mod reexecution;
-mod remains;
+mod processes;
+mod reexec;
+mod servers;
 mod signals;
+mod sockets;
 mod wait;
-mod waiting;
 mod zombie;
 
 use crate::evidence::{Check, Evidence};
 use crate::model::clock::Clock;
 use crate::model::failure::Failure;
+use crate::probe::need::Need;
+use crate::scenarios::ledger::Claim;
 use crate::worker::Worker;
 
-/// In the order in which the chapter tells it.
-pub(crate) const ALL: &[Scenario] = &[
-    commands::REUSE,
-    commands::PATH_AND_ARGS,
-    commands::INHERITED,
-    commands::GRANDCHILD,
-    commands::STATUS,
-    exec_cmd::THREE_WAYS,
-    exec_cmd::SEPARATE,
-    plain_fork::PLAIN_FORK,
-    plain_fork::FORK_WITH_THREADS,
-    plain_fork::SYSTEM_CALLS,
-    fork::FORK,
-    reexecution::FAILING_CHILD,
-    reexecution::EXTRA_DESCRIPTORS,
-    reexecution::SELF_EXE,
-    zombie::ZOMBIE,
-    remains::RESOURCES,
-    remains::CAUSES_OF_END,
-    zombie::KILL,
-    zombie::KILL_PARENT,
-    zombie::ORPHAN,
-    remains::INIT_WAITS,
-    remains::PID_REUSE,
-    wait::WAIT,
-    goroutine_wait::WAIT,
-    waiting::THREE_WAYS,
-    waiting::TRY_WAIT,
-    pid_namespace::PID_NAMESPACE,
-    signals::SIGNAL,
-    signals::HANDLER_LIMITS,
-    signals::SIGCHLD,
-    signals::REMOVE_ZOMBIE,
-    signals::IGNORE_SIGCHLD,
-    signals::LATE_HANDLER,
-    descriptors::ONE_CLOSE_TOO_FEW,
-    descriptors::SHUTDOWN,
-    echo_server::FIVE_CLIENTS,
-    echo_server::PREFORK,
-    echo_server::SPLIT,
+/// In the order of the chapter.
+const SECTIONS: [&[Scenario]; 9] = [
+    exec_cmd::ALL,
+    create::ALL,
+    reexec::ALL,
+    zombie::ALL,
+    wait::ALL,
+    processes::ALL,
+    signals::ALL,
+    sockets::ALL,
+    servers::ALL,
 ];
 
-/// A story, what it shows, and how one would notice if it did not.
+/// All scenarios, in the order of the chapter.
+pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
+    SECTIONS.into_iter().flatten()
+}
+
+pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
+    all().find(|scenario| scenario.name == name)
+}
+
+/// What happens, what it shows, and how one would notice if it did not.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// One sentence.
     pub(crate) about: &'static str,
     /// How one runs the program by hand.
     pub(crate) by_hand: &'static str,
-    pub(crate) program: &'static str,
-    pub(crate) args: fn(Clock) -> Vec<String>,
+    /// The program with its arguments, as one would type it; see [`Clock::words`] for its times.
+    pub(crate) command: &'static str,
     /// How long it takes with the chapter's own times.
     pub(crate) seconds: f64,
-    /// What happens: what is started, waited for, looked at. Conditions only, no times.
+    /// For a state that is short already with the chapter's times: `ps` has to list it while a busy
+    /// machine does other things.
+    pub(crate) max_speed: f64,
+    /// What it requires that not every machine has.
+    pub(crate) needs: &'static [&'static Need],
+    /// What is started, waited for, and looked at. Conditions only, no times.
     pub(crate) act: fn(&mut Worker) -> Result<(), Failure>,
-    pub(crate) claims: &'static [Claim],
+    /// The claims that it shows, each with a check of the recorded events.
+    pub(crate) shows: &'static [(&'static Claim, Judge)],
     pub(crate) control: Option<Control>,
 }
 
-/// A statement of the chapter, as far as this scenario shows it.
-pub(crate) struct Claim {
-    /// Whose number this is: see [`crate::scenarios::ledger`].
-    pub(crate) id: &'static str,
-    /// What holds on this machine, if it does.
-    pub(crate) says: &'static str,
-    /// Judges from the recorded events alone.
-    pub(crate) judge: fn(&Evidence<'_>) -> Check,
-}
+/// Checks a claim, from the recorded events alone.
+type Judge = fn(Evidence<'_>) -> Check;
 
-/// The same story with a program that lacks what the claims are about. They must fail, or they
-/// would hold whatever happens.
+/// The same with a program that lacks what the claims are about. They must fail there; if they also
+/// held, the scenario would prove nothing.
 pub(crate) struct Control {
     /// What is different.
     pub(crate) about: &'static str,
-    pub(crate) program: &'static str,
-    pub(crate) args: fn(Clock) -> Vec<String>,
-    /// The claims that must fail.
-    pub(crate) refutes: &'static [&'static str],
+    pub(crate) command: &'static str,
+    /// The claims that it is not about.
+    pub(crate) except: &'static [&'static Claim],
 }
 
-pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
-    ALL.iter().find(|scenario| scenario.name == name)
+/// For what a scenario does not say.
+const DEFAULT: Scenario = Scenario {
+    name: "",
+    about: "",
+    by_hand: "",
+    command: "",
+    seconds: 0.0,
+    max_speed: f64::INFINITY,
+    needs: &[],
+    act: |_| Ok(()),
+    shows: &[],
+    control: None,
+};
+
+/// A control in which all claims must fail.
+const fn control(about: &'static str, command: &'static str) -> Option<Control> {
+    Some(Control {
+        about,
+        command,
+        except: &[],
+    })
 }
 
-/// `--option value --option value …`, the values being times of the chapter.
-fn times(clock: Clock, options: &[(&str, f64)]) -> Vec<String> {
-    let options = options.iter();
-    options
-        .flat_map(|&(name, value)| [name.to_owned(), clock.seconds(value)])
-        .collect()
-}
+impl Scenario {
+    /// The clock of its runs, where the demo has this one.
+    pub(crate) fn clock(&self, clock: Clock) -> Clock {
+        Clock {
+            speed: clock.speed.min(self.max_speed),
+        }
+    }
 
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().copied().map(str::to_owned).collect()
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &'static Claim> {
+        self.shows.iter().map(|(claim, _)| *claim)
+    }
+
+    /// The claims that must fail in its control.
+    pub(crate) fn refuted(&self) -> impl Iterator<Item = &'static Claim> {
+        let except = self.control.as_ref().map(|control| control.except);
+        self.claims().filter(move |claim| {
+            except.is_some_and(|except| except.iter().all(|other| other.id != claim.id))
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenarios::ledger;
 
     #[test]
-    fn each_scenario_has_a_name_of_its_own_and_claims() {
-        for (index, scenario) in ALL.iter().enumerate() {
+    fn each_scenario_has_a_name_of_its_own_a_command_and_claims() {
+        let mut names = Vec::new();
+        for scenario in all() {
+            let name = scenario.name;
+            assert!(!names.contains(&name), "there are two scenarios {name:?}");
+            names.push(name);
+            for text in [scenario.about, scenario.by_hand, scenario.command] {
+                assert!(!text.is_empty(), "{name} lacks about, by_hand or command");
+            }
             assert!(
-                !scenario.claims.is_empty(),
-                "{} claims nothing",
-                scenario.name
+                !scenario.shows.is_empty(),
+                "{name} shows no claim of ledger.rs"
             );
-            assert!(ALL[..index].iter().all(|other| other.name != scenario.name));
         }
     }
 
     #[test]
-    fn each_statement_is_judged_in_one_scenario() {
-        let claims = ALL.iter().flat_map(|scenario| scenario.claims);
-        let mut judged: Vec<&str> = claims.map(|claim| claim.id).collect();
-        let mut stated: Vec<&str> = ledger::ALL.iter().map(|statement| statement.id).collect();
-        judged.sort_unstable();
-        stated.sort_unstable();
-        assert_eq!(judged, stated);
-    }
-
-    #[test]
-    fn a_control_refutes_claims_of_its_scenario() {
-        for scenario in ALL {
-            let Some(control) = &scenario.control else {
-                continue;
-            };
+    fn each_claim_is_shown_and_each_control_is_about_one() {
+        for claim in ledger::ALL {
+            let is_shown = all().any(|scenario| scenario.claims().any(|it| it.id == claim.id));
+            assert!(is_shown, "no scenario shows {}: see `shows`", claim.id);
+        }
+        for scenario in all().filter(|scenario| scenario.control.is_some()) {
+            let count = scenario.refuted().count();
             assert!(
-                !control.refutes.is_empty(),
-                "the control of {} refutes nothing",
+                count > 0,
+                "the control of {} is about no claim",
                 scenario.name
             );
-            for id in control.refutes {
-                assert!(scenario.claims.iter().any(|claim| claim.id == *id), "{id}");
-            }
         }
     }
 }

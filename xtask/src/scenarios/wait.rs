@@ -1,67 +1,202 @@
-//! `wait.go`: the parent blocks until its child has ended.
+//! How to remove a zombie: wait for it; in a thread, while the parent goes on; or without one.
+
+use std::time::Duration;
 
 use crate::evidence::{Check, Evidence, check};
-use crate::scenarios::{Claim, Control, Scenario, times, words};
+use crate::model::failure::Failure;
+use crate::model::process::Process;
+use crate::scenarios::ledger::{C40, C41, C42, C47};
+use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::worker::Worker;
+
+pub(super) const ALL: &[Scenario] = &[WAIT, GOROUTINE_WAIT, THREE_WAYS, TRY_WAIT];
 
 const BLOCKED: &str = "the parent has slept enough and waits, the child sleeps";
-const BOTH_GONE: &str = "both have ended";
+const ENDED: &str = "both have ended";
 
-pub(super) const WAIT: Scenario = Scenario {
+const WAIT: Scenario = Scenario {
     name: "wait",
     about: "The parent sleeps 5 seconds, then blocks until its child has slept 10.",
     by_hand: "cargo run -p wait",
-    program: "wait",
-    args: |clock| {
-        let times_of = [("--parent-sleep", 5.0), ("--child-sleep", 10.0)];
-        times(clock.at_most(4.0), &times_of)
-    },
+    command: "wait --parent-sleep 5s --child-sleep 10s",
     seconds: 10.0,
-    act: |worker| {
-        let parent = worker.start()?;
-        let child = worker.child_of(parent, "child")?;
-        worker.line("Parent end sleeping...")?;
-        worker.until_settled(parent)?;
-        worker.snapshot(BLOCKED, &[parent, child])?;
-        worker.line("End parent process.")?;
-        worker.until_gone(parent)?;
-        worker.snapshot(BOTH_GONE, &[parent, child])
+    max_speed: 4.0,
+    act: |w| {
+        let parent = w.start()?;
+        w.child_of(parent, "child")?;
+        w.line("Parent end sleeping...")?;
+        w.until_settled(parent)?;
+        w.snapshot(BLOCKED)?;
+        w.line("End parent process.")?;
+        w.until_gone(parent)?;
+        w.snapshot(ENDED)
     },
-    claims: &[Claim {
-        id: "C40",
-        says: "wait blocks until the child has ended, and reaps it: the times overlap, the \
-               longest counts",
-        judge: blocks_until_the_end,
-    }],
-    control: Some(Control {
-        about: "a parent that does not wait",
-        program: "goroutine-wait",
-        args: |clock| {
-            let times_of = [
-                ("--parent-sleep", 5.0),
-                ("--child-sleep", 10.0),
-                ("--parent-work", 2.0),
-            ];
-            [times(clock, &times_of), words(&["--no-wait"])].concat()
-        },
-        refutes: &["C40"],
-    }),
+    shows: &[(C40, |e| {
+        e.at(BLOCKED)
+            .alive("child")?
+            .alive("parent")?
+            .sleeps_in("parent", "wait")?;
+        e.prints_only(&[
+            "Parent start sleeping...",
+            "Parent end sleeping...",
+            "End child process.",
+            "End parent process.",
+        ])?;
+        e.at(ENDED).nothing_listed()
+    })],
+    control: control(
+        "a parent that does not wait",
+        "goroutine-wait --parent-sleep 5s --child-sleep 10s --parent-work 2s --no-wait",
+    ),
+    ..DEFAULT
 };
 
-fn blocks_until_the_end(run: &Evidence<'_>) -> Check {
-    let (parent, child) = (run.parent()?, run.role("child")?);
-    let (parent, child) = (run.row(BLOCKED, parent)?, run.row(BLOCKED, child)?);
-    check(parent.is_alive() && child.is_alive(), || {
-        format!("the parent was {}, the child {}", parent.stat, child.stat)
-    })?;
-    // A kernel that does not tell shows `-`; one that does, the function that waits for a child.
-    check(parent.wchan == "-" || parent.wchan.contains("wait"), || {
-        format!("the parent was sleeping in {}", parent.wchan)
-    })?;
-    run.lines_are(&[
-        "Parent start sleeping...",
-        "Parent end sleeping...",
-        "End child process.",
-        "End parent process.",
-    ])?;
-    run.nothing_listed(BOTH_GONE)
+const CHILDREN_SLEEP: &str = "the children sleep, their parents go on";
+const CHILDREN_ENDED: &str = "the children have ended, their parents go on";
+
+/// A child for each parent: of the one with the thread that waits, and of the one without.
+const WAITED_FOR: &str = "child that is waited for";
+const FORGOTTEN: &str = "child that is not";
+const NO_WAIT: &str =
+    "goroutine-wait --parent-sleep 5s --child-sleep 30s --parent-work 60s --no-wait";
+
+const GOROUTINE_WAIT: Scenario = Scenario {
+    name: "goroutine-wait",
+    about: "A thread waits for the child while the parent goes on; beside it, the same without.",
+    by_hand: "cargo run -p goroutine-wait, and the same with -- --no-wait",
+    command: "goroutine-wait --parent-sleep 5s --child-sleep 30s --parent-work 60s",
+    seconds: 65.0,
+    act: |w| {
+        let parents = [w.start()?, w.start_program(NO_WAIT)?];
+        let children = [
+            w.child_of(parents[0], WAITED_FOR)?,
+            w.child_of(parents[1], FORGOTTEN)?,
+        ];
+        w.until_lines(2, "Parent end sleeping...")?;
+        time_for_a_thread(w, parents[0])?;
+        w.snapshot(CHILDREN_SLEEP)?;
+        w.until_lines(2, "End child process.")?;
+        for child in children {
+            w.until_ended(child)?;
+        }
+        w.snapshot(CHILDREN_ENDED)?;
+        for parent in parents {
+            w.until_gone(parent)?;
+        }
+        Ok(())
+    },
+    shows: &[(C42, |e| {
+        let before = e.at(CHILDREN_SLEEP);
+        let of = [before.row(WAITED_FOR)?.ppid, before.row(FORGOTTEN)?.ppid];
+        before.count(4, "live processes", |row| row.is_alive())?;
+        e.at(CHILDREN_ENDED)
+            .gone(WAITED_FOR)?
+            .zombie(FORGOTTEN)?
+            .count(2, "live parents", |row| {
+                row.is_alive() && of.contains(&row.pid)
+            })
+            .map(drop)
+    })],
+    control: control("without the waiting thread in both", NO_WAIT),
+    ..DEFAULT
+};
+
+/// A parent that waits in a thread has started it by then.
+fn time_for_a_thread(w: &mut Worker, parent: Process) -> Result<(), Failure> {
+    w.give_time(Duration::from_millis(500), |w| {
+        w.stat(parent).is_some_and(|stat| stat.threads > 1)
+    })
 }
+
+const THREE_GO_ON: &str = "three parents go on, their children live";
+const THREE_ENDED: &str = "the children have ended";
+const OF_THREAD: &str = "child of the one with a thread";
+const OF_ASKER: &str = "child of the one that asks";
+const OF_POLLER: &str = "child of the one that polls";
+
+const THREE_WAYS: Scenario = Scenario {
+    name: "three-ways",
+    about: "A thread that waits, a loop that asks, a pidfd in poll: three parents that go on.",
+    by_hand: "cargo run -p goroutine-wait, and the same with --example try-wait, --example pidfd",
+    command: "goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s", // until the end
+    seconds: 21.0,
+    act: |w| {
+        let with_thread = w.start()?;
+        let asks = w.start_program("try-wait --child-sleep 20s --every 3s")?;
+        let polls = w.start_program("pidfd --child-sleep 20s")?;
+        let child = w.child_of(with_thread, OF_THREAD)?;
+        w.child_of(asks, OF_ASKER)?;
+        w.child_of(polls, OF_POLLER)?;
+        time_for_a_thread(w, with_thread)?;
+        w.snapshot(THREE_GO_ON)?;
+        w.until_ended(child)?;
+        // Not the same for the others: the one that asks may have asked just before the end, and be far
+        // from asking again.
+        w.until_lines(2, "Child ended with ")?;
+        w.snapshot(THREE_ENDED)
+    },
+    shows: &[(C41, |e| {
+        three_parents_and_their_children(e)?;
+        e.at(THREE_ENDED)
+            .gone(OF_THREAD)?
+            .gone(OF_ASKER)?
+            .gone(OF_POLLER)?
+            .alive("parent")?;
+        let statuses = e.lines_with("Child ended with ");
+        let expected = ["exit status: 24"; 2];
+        check(statuses == expected, || {
+            format!("the two others got the statuses {statuses:?}")
+        })
+    })],
+    control: control(
+        "without the waiting thread",
+        "goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s --no-wait",
+    ),
+    ..DEFAULT
+};
+
+fn three_parents_and_their_children(e: Evidence<'_>) -> Check {
+    let rows = e.at(THREE_GO_ON).rows()?;
+    for (child, has_threads) in [(OF_THREAD, true), (OF_ASKER, false), (OF_POLLER, false)] {
+        let ppid = e.at(THREE_GO_ON).alive(child)?.row(child)?.ppid;
+        let parent = rows.iter().find(|row| row.pid == ppid);
+        let parent = parent.ok_or_else(|| format!("ps did not list the parent of the {child}"))?;
+        let is_so = parent.is_alive() && parent.stat.contains('l') == has_threads;
+        check(is_so, || {
+            format!("the parent of the {child} was {}", parent.stat)
+        })?;
+    }
+    Ok(())
+}
+
+const BETWEEN: &str = "the child lives, its parent does something else between two questions";
+const ANSWERED: &str = "the parent has got the status";
+
+const TRY_WAIT: Scenario = Scenario {
+    name: "try-wait",
+    about: "Every 3 seconds a parent asks whether its child, of 15 seconds, has ended.",
+    by_hand: "cargo run -p goroutine-wait --example try-wait",
+    command: "try-wait --child-sleep 15s --every 3s",
+    seconds: 18.0,
+    max_speed: 5.0,
+    act: |w| {
+        let parent = w.start()?;
+        w.child()?;
+        w.snapshot(BETWEEN)?;
+        w.line("Child ended with ")?;
+        w.until_gone(parent)?;
+        w.snapshot(ANSWERED)
+    },
+    shows: &[(C47, |e| {
+        e.at(BETWEEN).alive("child")?;
+        let sleeps = e.lines_with("sleep ").len();
+        // A busy machine can make the parent late, too, and so save it a question.
+        check((4..=6).contains(&sleeps), || {
+            format!("it slept {sleeps} times between its questions")
+        })?;
+        e.prints("Child ended with ", "exit status: 24")?;
+        e.at(ANSWERED).nothing_listed()
+    })],
+    control: control("a pidfd in poll", "pidfd --child-sleep 15s"),
+    ..DEFAULT
+};

@@ -1,197 +1,144 @@
-//! `zombie.go`: children that end before their parent waits, and parents that end first.
+//! Zombies: children that end before their parent waits, parents that end first, and what remains of a
+//! process that has ended.
 
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::evidence::{Check, Evidence, check};
-use crate::model::clock::Clock;
-use crate::model::process::State;
-use crate::scenarios::{Claim, Control, Scenario, times};
+use crate::evidence::{Evidence, check};
+use crate::model::failure::Failure;
+use crate::model::process::{Process, State};
+use crate::probe::need::{NAMESPACES, OTHER_USERS};
+use crate::scenarios::ledger::{C24, C25, C26, C27, C28, C29, C30, C31, C35, C36, C38, C39};
+use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::worker::Worker;
+
+pub(super) const ALL: &[Scenario] = &[
+    ZOMBIE,
+    RESOURCES,
+    CAUSES_OF_END,
+    KILL,
+    KILL_PARENT,
+    ORPHAN,
+    INIT_WAITS,
+    PID_REUSE,
+];
+
+/// A child that ends at once, and a parent that waits for it at once.
+const WAITS_AT_ONCE: &str = "goroutine-wait --parent-sleep 0s --child-sleep 0s --parent-work 5s";
 
 const DEAD: &str = "the child has ended, its parent sleeps";
 const GONE: &str = "the parent has ended, too";
 
-pub(super) const ZOMBIE: Scenario = Scenario {
+const ZOMBIE: Scenario = Scenario {
     name: "zombie",
     about: "A child ends while its parent sleeps and does not wait for it.",
     by_hand: "cargo run -p zombie",
-    program: "zombie",
-    args: |clock| times(clock, &[("--parent-sleep", 30.0)]),
+    command: "zombie --parent-sleep 30s",
     seconds: 30.0,
-    act: |worker| {
-        let parent = worker.start()?;
-        let child = worker.child_that_says_its_pid()?;
-        worker.until_ended(child)?;
-        worker.snapshot(DEAD, &[parent, child])?;
-        worker.line("End parent process.")?;
-        worker.until_gone(parent)?;
-        worker.until_gone(child)?;
-        worker.snapshot(GONE, &[parent, child])
+    act: |w| {
+        let parent = w.start()?;
+        let child = w.child()?;
+        w.until_ended(child)?;
+        w.snapshot(DEAD)?;
+        w.line("End parent process.")?;
+        w.until_gone(parent)?;
+        w.until_gone(child)?;
+        w.snapshot(GONE)
     },
-    claims: &[
-        Claim {
-            id: "C24",
-            says: "a process that has ended and is not reaped is a zombie",
-            judge: |run| {
-                let child = run.row(DEAD, run.role("child")?)?;
-                check(child.is_zombie(), || format!("the child is {}", child.stat))
-            },
-        },
-        Claim {
-            id: "C36",
-            says: "ps shows it as Z, and as <defunct>",
-            judge: |run| {
-                let child = run.row(DEAD, run.role("child")?)?;
-                check(
-                    child.is_zombie() && child.rest.contains("<defunct>"),
-                    || format!("ps shows {} {}", child.stat, child.rest),
-                )
-            },
-        },
-        Claim {
-            id: "C39",
-            says: "it stays as long as its parent sleeps, and goes because an adopter reaps it",
-            judge: stays_until_adopted,
-        },
+    shows: &[
+        (C24, |e| e.at(DEAD).zombie("child").map(drop)),
+        (C36, |e| {
+            e.at(DEAD)
+                .zombie("child")?
+                .shows("child", "<defunct>")
+                .map(drop)
+        }),
+        (C39, |e| {
+            e.at(DEAD)
+                .alive("parent")?
+                .zombie("child")?
+                .child_of("child", "parent")?;
+            e.at(GONE).nothing_listed()?;
+            e.reaped("child").map(drop)
+        }),
     ],
-    control: Some(Control {
-        about: "a parent that waits",
-        program: "goroutine-wait",
-        args: waits_at_once,
-        refutes: &["C24", "C36", "C39"],
-    }),
+    control: control("a parent that waits", WAITS_AT_ONCE),
+    ..DEFAULT
 };
 
-/// A child that ends at once, and a parent that waits for it at once.
-fn waits_at_once(clock: Clock) -> Vec<String> {
-    let times_of = [
-        ("--parent-sleep", 0.0),
-        ("--child-sleep", 0.0),
-        ("--parent-work", 5.0),
-    ];
-    times(clock, &times_of)
-}
-
-fn stays_until_adopted(run: &Evidence<'_>) -> Check {
-    let (parent, child) = (run.parent()?, run.role("child")?);
-    let picture = (run.row(DEAD, parent)?, run.row(DEAD, child)?);
-    check(
-        picture.0.is_alive() && picture.1.is_zombie() && picture.1.ppid == parent.pid,
-        || {
-            format!(
-                "the parent was {}, the child {}",
-                picture.0.stat, picture.1.stat
-            )
-        },
-    )?;
-    run.nothing_listed(GONE)?;
-    run.reaped(child).map(drop)
-}
-
-/// Plenty for a process that lives to end, when it is killed, and to be reaped.
+/// Plenty for a live process to end, when it is killed, and to be reaped.
 const A_MOMENT: Duration = Duration::from_millis(500);
 
 const BEFORE_KILL: &str = "the child is to be killed";
 const AFTER_KILL: &str = "the child has been sent SIGKILL";
 
-pub(super) const KILL: Scenario = Scenario {
+const KILL: Scenario = Scenario {
     name: "zombie-kill",
     about: "Somebody tries to kill a zombie.",
     by_hand: "cargo run -p zombie, and kill -9 with the pid that the child prints",
-    program: "zombie",
-    args: |clock| times(clock, &[("--parent-sleep", 20.0)]),
+    command: "zombie --parent-sleep 20s",
     seconds: 20.0,
-    act: |worker| {
-        let parent = worker.start()?;
-        let child = worker.child_that_says_its_pid()?;
-        worker.until_settled(child)?;
-        worker.snapshot(BEFORE_KILL, &[parent, child])?;
-        worker.signal(child, Signal::SIGKILL);
-        worker.give_time(A_MOMENT, |worker| worker.state(child).is_none())?;
-        worker.snapshot(AFTER_KILL, &[parent, child])?;
-        worker.line("End parent process.")?;
-        worker.until_gone(parent)
+    act: |w| {
+        let parent = w.start()?;
+        let child = w.child()?;
+        w.until_settled(child)?;
+        w.snapshot(BEFORE_KILL)?;
+        w.signal(child, Signal::SIGKILL);
+        w.give_time(A_MOMENT, |w| w.is_gone(child))?;
+        w.snapshot(AFTER_KILL)?;
+        w.line("End parent process.")?;
+        w.until_gone(parent)
     },
-    claims: &[Claim {
-        id: "C28",
-        says: "SIGKILL to a zombie is accepted, and changes nothing",
-        judge: |run| {
-            let child = run.role("child")?;
-            run.signal_was_accepted(child)?;
-            let (before, after) = (run.row(BEFORE_KILL, child)?, run.row(AFTER_KILL, child)?);
-            check(
-                before.stat == after.stat && before.ppid == after.ppid && after.is_zombie(),
-                || format!("the child was {}, and then {}", before.stat, after.stat),
-            )
-        },
-    }],
-    control: Some(Control {
-        about: "a child that lives",
-        program: "goroutine-wait",
-        args: |clock| {
-            let times_of = [
-                ("--parent-sleep", 0.0),
-                ("--child-sleep", 30.0),
-                ("--parent-work", 20.0),
-            ];
-            times(clock, &times_of)
-        },
-        refutes: &["C28"],
-    }),
+    shows: &[(C28, |e| {
+        e.signal_accepted("child")?;
+        for title in [AFTER_KILL, BEFORE_KILL] {
+            e.at(title).zombie("child")?.child_of("child", "parent")?;
+        }
+        Ok(())
+    })],
+    control: control(
+        "a child that lives",
+        "goroutine-wait --parent-sleep 0s --child-sleep 30s --parent-work 20s",
+    ),
+    ..DEFAULT
 };
 
 const KILLED: &str = "the parent has been killed, the adopter has not waited yet";
 const REAPED: &str = "the adopter has waited";
 
-pub(super) const KILL_PARENT: Scenario = Scenario {
+const KILL_PARENT: Scenario = Scenario {
     name: "zombie-parent-kill",
-    about: "The parent of a zombie is killed; whoever adopts the zombie has to wait for it.",
+    about: "The parent of a zombie is killed; the process that adopts the zombie has to wait for it.",
     by_hand: "cargo run -p zombie, and kill -9 with the PPID that ps shows for the zombie",
-    program: "zombie",
-    args: |clock| times(clock, &[("--parent-sleep", 30.0)]),
+    command: "zombie --parent-sleep 30s",
     seconds: 2.0,
-    act: |worker| {
-        let parent = worker.start()?;
-        let child = worker.child_that_says_its_pid()?;
-        worker.until_ended(child)?;
-        worker.snapshot(DEAD, &[parent, child])?;
-        worker.stop_reaping();
-        worker.signal(parent, Signal::SIGKILL);
-        worker.until("the parent has ended", |worker| {
-            worker.state(parent) == Some(State::Zombie)
+    act: |w| {
+        let parent = w.start()?;
+        let child = w.child()?;
+        w.until_ended(child)?;
+        w.snapshot(DEAD)?;
+        w.stop_reaping();
+        w.signal(parent, Signal::SIGKILL);
+        w.until("the parent has ended", |w| {
+            w.state(parent) == Some(State::Zombie)
         })?;
-        worker.snapshot(KILLED, &[parent, child])?;
-        worker.reap_again();
-        worker.until_gone(child)?;
-        worker.snapshot(REAPED, &[parent, child])
+        w.snapshot(KILLED)?;
+        w.reap_again();
+        w.until_gone(child)?;
+        w.snapshot(REAPED)
     },
-    claims: &[Claim {
-        id: "C38",
-        says: "killing the parent hands the zombie to an adopter; it goes when that one waits",
-        judge: |run| {
-            let (parent, child) = (run.parent()?, run.role("child")?);
-            let (before, between) = (run.row(DEAD, child)?, run.row(KILLED, child)?);
-            let adopter = run.adopter()?;
-            check(before.ppid == parent.pid && between.ppid == adopter, || {
-                format!(
-                    "the child's parent was {}, then {}",
-                    before.ppid, between.ppid
-                )
-            })?;
-            check(between.is_zombie(), || {
-                format!("the adopted child was {}", between.stat)
-            })?;
-            run.nothing_listed(REAPED)?;
-            run.reaped(child).map(drop)
-        },
-    }],
-    control: Some(Control {
-        about: "a parent that waits, so that there is nothing to hand over",
-        program: "goroutine-wait",
-        args: waits_at_once,
-        refutes: &["C38"],
-    }),
+    shows: &[(C38, |e| {
+        e.at(DEAD).child_of("child", "parent")?;
+        e.at(KILLED).adopted("child")?.zombie("child")?;
+        e.at(REAPED).nothing_listed()?;
+        e.reaped("child").map(drop)
+    })],
+    control: control(
+        "a parent that waits, so that there is nothing to hand over",
+        WAITS_AT_ONCE,
+    ),
+    ..DEFAULT
 };
 
 const BOTH: &str = "parent and child live";
@@ -199,81 +146,265 @@ const ADOPTED: &str = "the parent has ended, the child lives";
 const ORPHAN_DEAD: &str = "the orphan has ended, its adopter has not waited yet";
 const ORPHAN_GONE: &str = "the orphan's adopter has waited";
 
-pub(super) const ORPHAN: Scenario = Scenario {
+const ORPHAN: Scenario = Scenario {
     name: "orphan",
     about: "The parent ends first; its child is adopted, lives on, and ends as a zombie, too.",
     by_hand: "cargo run -p zombie --example orphan",
-    program: "orphan",
-    args: |clock| {
-        let times_of = [("--parent-sleep", 10.0), ("--child-sleep", 25.0)];
-        times(clock.at_most(4.0), &times_of)
-    },
+    command: "orphan --parent-sleep 10s --child-sleep 25s",
     seconds: 25.0,
-    act: |worker| {
-        let parent = worker.start()?;
-        let child = worker.child_that_says_its_pid()?;
-        worker.snapshot(BOTH, &[parent, child])?;
-        worker.until_gone(parent)?;
-        worker.stop_reaping();
-        worker.until_settled(child)?; // one that is tied to its parent has its signal by now
-        worker.snapshot(ADOPTED, &[parent, child])?;
-        worker.until("the orphan has ended", |worker| {
-            worker.state(child) == Some(State::Zombie)
+    max_speed: 4.0,
+    act: |w| {
+        let parent = w.start()?;
+        let child = w.child()?;
+        w.snapshot(BOTH)?;
+        w.until_gone(parent)?;
+        w.stop_reaping();
+        w.until_settled(child)?; // one that ends with its parent has its signal by now
+        w.snapshot(ADOPTED)?;
+        w.until("the orphan has ended", |w| {
+            w.state(child) == Some(State::Zombie)
         })?;
-        worker.snapshot(ORPHAN_DEAD, &[parent, child])?;
-        worker.reap_again();
-        worker.until_gone(child)?;
-        worker.snapshot(ORPHAN_GONE, &[parent, child])
+        w.snapshot(ORPHAN_DEAD)?;
+        w.reap_again();
+        w.until_gone(child)?;
+        w.snapshot(ORPHAN_GONE)
     },
-    claims: &[
-        Claim {
-            id: "C29",
-            says: "an orphan is adopted by its nearest living ancestor that is a subreaper \
-                   (here the scenario's own process), not necessarily by init",
-            judge: adopted_by_the_subreaper,
-        },
-        Claim {
-            id: "C30",
-            says: "an orphan runs on, and is a zombie from its end until its adopter waits",
-            judge: |run| {
-                let child = run.role("child")?;
-                let (living, dead) = (run.row(ADOPTED, child)?, run.row(ORPHAN_DEAD, child)?);
-                check(living.is_alive() && dead.is_zombie(), || {
-                    format!("the orphan was {}, and then {}", living.stat, dead.stat)
-                })?;
-                run.nothing_listed(ORPHAN_GONE)
-            },
-        },
+    shows: &[
+        (C29, |e| {
+            e.at(BOTH).child_of("child", "parent")?;
+            e.at(ADOPTED).alive("child")?.adopted("child").map(drop)
+        }),
+        (C30, |e| {
+            e.at(ADOPTED).alive("child")?;
+            e.at(ORPHAN_DEAD).zombie("child")?;
+            e.at(ORPHAN_GONE).nothing_listed()
+        }),
     ],
-    control: Some(Control {
-        about: "a child that is tied to its parent",
-        program: "goroutine-wait",
-        args: |clock| {
-            let mut args = times(
-                clock,
-                &[
-                    ("--parent-sleep", 0.0),
-                    ("--child-sleep", 25.0),
-                    ("--parent-work", 10.0),
-                ],
-            );
-            args.push("--no-wait".to_owned());
-            args
-        },
-        refutes: &["C29", "C30"],
-    }),
+    control: control(
+        "a child that is tied to its parent",
+        "goroutine-wait --parent-sleep 0s --child-sleep 25s --parent-work 10s --no-wait",
+    ),
+    ..DEFAULT
 };
 
-fn adopted_by_the_subreaper(run: &Evidence<'_>) -> Check {
-    let (parent, child, adopter) = (run.parent()?, run.role("child")?, run.adopter()?);
-    let (before, after) = (run.row(BOTH, child)?, run.row(ADOPTED, child)?);
-    check(
-        before.ppid == parent.pid && after.ppid == adopter && after.is_alive(),
-        || {
-            format!(
-                "the child was {} with parent {}, and then {} with parent {}",
-                before.stat, before.ppid, after.stat, after.ppid
-            )
+const ENDED: &str = "all have ended";
+const FULL: &str = "the user has as many processes as the limit allows, most of them zombies";
+
+const RESOURCES: Scenario = Scenario {
+    name: "resources",
+    about: "A user who may have 6 processes has 5 zombies.",
+    by_hand: "cargo run -p zombie --example resources, and the same with -- --wait",
+    command: "resources",
+    needs: &[OTHER_USERS],
+    act: |w| {
+        let program = w.start_with_stdin()?;
+        let parent = w.process_in_line("My pid is: ", "parent")?;
+        w.line("Press Enter")?;
+        let zombies = w.children(parent, "zombie")?;
+        for process in [&[parent], &zombies[..]].concat() {
+            w.read(process, "exe", &[]);
+            w.read(process, "fd", &[]);
+            w.read(process, "status", &["State:", "VmRSS:"]);
+        }
+        w.snapshot(FULL)?;
+        w.press_enter(program);
+        w.until_gone(program)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[(C25, |e| {
+        e.at(FULL).zombies(5)?;
+        let refused = e.line("Refused: ")?;
+        check(refused.contains("os error 11"), || refused.to_owned())?; // EAGAIN
+        e.reads("parent", "status", |status| status.contains("VmRSS:"))?;
+        for zombie in (1..=5).map(|number| format!("zombie {number}")) {
+            e.at(FULL).child_of(&zombie, "parent")?;
+            e.reads(&zombie, "status", |status| !status.contains("VmRSS:"))?;
+            // Only root may look into a folder that belongs to nobody any more.
+            let files = e.reading(&zombie, "fd").unwrap_or_default();
+            let exe = e.reading(&zombie, "exe");
+            check(files.is_empty() && exe.is_err(), || {
+                format!("a zombie with files: {files}, {exe:?}")
+            })?;
+        }
+        e.prints("After the wait, one more: ", "exit status: 0")?;
+        e.at(ENDED).nothing_listed()
+    })],
+    control: control("with a wait for each child", "resources --wait"),
+    ..DEFAULT
+};
+
+/// How each child ends, what is then in the last field of /proc/PID/stat, and the status that wait gives.
+const CAUSES: [(&str, i32, &str); 3] = [
+    ("exits", 3 << 8, "exit status: 3"),
+    ("aborts", Signal::SIGABRT as i32, "signal: 6 (SIGABRT)"),
+    ("isKilled", Signal::SIGKILL as i32, "signal: 9 (SIGKILL)"),
+];
+const UNREAD: &str = "the children have ended, nobody has asked how";
+const READ: &str = "the parent has read how";
+
+const CAUSES_OF_END: Scenario = Scenario {
+    name: "causes",
+    about: "Three children end: by exit, by a fatal error, by a signal.",
+    by_hand: "cargo run -p zombie --example causes, and cat /proc/N/stat",
+    command: "causes",
+    act: |w| {
+        let parent = w.start_with_stdin()?;
+        let mut children = Vec::new();
+        for (entry, ..) in CAUSES {
+            children.push(w.process_in_line(&format!("{entry}: "), entry)?);
+        }
+        for (waits, title) in [(1, UNREAD), (2, READ)] {
+            w.until_lines(waits, "Press Enter")?;
+            for child in &children {
+                w.read(*child, "stat", &[""]);
+            }
+            w.snapshot(title)?;
+            w.press_enter(parent);
+        }
+        w.until_gone(parent)
+    },
+    shows: &[
+        (C26, |e| {
+            for (entry, ..) in CAUSES {
+                e.at(UNREAD).zombie(entry)?;
+            }
+            Ok(())
+        }),
+        (C27, |e| {
+            for (entry, last_field, status) in CAUSES {
+                let readings = e.readings(entry, "stat")?;
+                let kept = matches!(readings[..], [Ok(before), Err(_)]
+                    if before.ends_with(&format!(" {last_field}")));
+                check(kept, || format!("{entry}: {readings:?}"))?;
+                e.prints(&format!("{entry}, status read: "), status)?;
+                e.prints(&format!("{entry}, exists: "), "false")?;
+                e.at(READ).gone(entry)?;
+            }
+            e.at(READ).alive("parent").map(drop)
+        }),
+    ],
+    control: control("with a wait at once", "causes --wait"),
+    ..DEFAULT
+};
+
+const ORPHANS: &str = "two adopters have an orphan each";
+const ORPHANS_ENDED: &str = "the orphans have ended";
+const SWEPT: &str = "the adopter that looks from time to time has looked";
+/// As long as ps may take on a busy machine, and more.
+const SWEEPER: &str = "init-waits --every 20s";
+
+const INIT_WAITS: Scenario = Scenario {
+    name: "init-waits",
+    about: "Orphans end: of an adopter that waits on SIGCHLD, and of one that looks from time to time.",
+    by_hand: "cargo run -p zombie --example init-waits, and the same with -- --every 20",
+    command: "init-waits",
+    seconds: 20.0,
+    max_speed: 5.0,
+    act: |w| {
+        let prompt = w.start_with_stdin()?;
+        let first = w.process_in_line(&format!("Orphan of {}: ", prompt.pid), "orphan 1")?;
+        let sweeper = w.start_program_with_stdin(SWEEPER)?;
+        w.found(sweeper.pid, "sweeper");
+        let second = w.process_in_line(&format!("Orphan of {}: ", sweeper.pid), "orphan 2")?;
+        w.until("the orphans have been adopted", |w| {
+            let parents = [first, second].map(|orphan| w.stat(orphan).map(|stat| stat.ppid));
+            parents == [Some(prompt.pid), Some(sweeper.pid)]
+        })?;
+        w.line(&format!("Looked by: {}", sweeper.pid))?;
+        w.snapshot(ORPHANS)?;
+        until_sweepers_look_again(w, &[prompt, sweeper])?;
+        w.press_enter(prompt);
+        w.press_enter(sweeper);
+        w.until_ended(first)?;
+        w.until("the second orphan has ended", |w| w.has_ended(second))?;
+        w.snapshot(ORPHANS_ENDED)?;
+        w.until_gone(second)?;
+        w.snapshot(SWEPT)
+    },
+    shows: &[(C31, |e| {
+        e.at(ORPHANS)
+            .live_child("orphan 1", "parent")?
+            .live_child("orphan 2", "sweeper")?;
+        e.at(ORPHANS_ENDED)
+            .gone("orphan 1")?
+            .zombie("orphan 2")?
+            .child_of("orphan 2", "sweeper")?;
+        e.at(SWEPT).gone("orphan 2").map(drop)
+    })],
+    control: control("two that look from time to time", SWEEPER),
+    ..DEFAULT
+};
+
+/// From one look to the next there is time for a snapshot. In the control both adopters look, the one a
+/// little before the other: had only the other looked, the one might still have to, in time.
+fn until_sweepers_look_again(w: &mut Worker, adopters: &[Process]) -> Result<(), Failure> {
+    let looks =
+        |w: &Worker, adopter: &Process| w.lines(&format!("Looked by: {}", adopter.pid)).len();
+    let so_far: Vec<usize> = adopters.iter().map(|adopter| looks(w, adopter)).collect();
+    w.until(
+        "the adopters that look from time to time have looked",
+        |w| {
+            let mut both = adopters.iter().zip(&so_far);
+            both.all(|(adopter, so_far)| *so_far == 0 || looks(w, adopter) > *so_far)
         },
     )
+}
+
+const TAKEN: &str = "the number of the zombie is taken";
+const USED_AGAIN: &str = "the zombie has been waited for, and its number used again";
+
+const PID_REUSE: Scenario = Scenario {
+    name: "pid-reuse",
+    about: "Numbers are given to processes, beginning with that of a zombie.",
+    by_hand: "cargo run -p zombie --example pid-reuse, as root",
+    command: "pid-reuse",
+    seconds: 1.0,
+    needs: &[NAMESPACES],
+    act: |w| {
+        let outside = w.start_with_stdin()?;
+        w.line("Ended: ")?;
+        let init = w.child_of(outside, "init")?;
+        read_numbers(w, init, "early child")?;
+        w.snapshot(TAKEN)?;
+        w.press_enter(outside);
+        w.line("Waited for: ")?;
+        read_numbers(w, init, "late child")?;
+        w.snapshot(USED_AGAIN)?;
+        w.press_enter(outside);
+        w.until_gone(outside)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[(C35, |e| {
+        let [zombie, next, again] = ["early child 1", "early child 2", "late child 2"];
+        e.at(TAKEN).zombie(zombie)?;
+        let (number, next_number) = (own_number(e, zombie)?, own_number(e, next)?);
+        check(next_number.checked_sub(1) == Some(number), || {
+            format!("after {number}, which was taken, came {next_number}")
+        })?;
+        e.at(USED_AGAIN).gone(zombie)?;
+        let again_number = own_number(e, again)?;
+        let is_later = e.process(again)?.start_time > e.process(zombie)?.start_time;
+        check(again_number == number && is_later, || {
+            format!("after the wait for {number} came {again_number}, later: {is_later}")
+        })?;
+        e.at(ENDED).nothing_listed()
+    })],
+    control: control("with a wait for the child at once", "pid-reuse --wait"),
+    ..DEFAULT
+};
+
+/// In a status file, the line NSpid has the number that we know a process by, and its own.
+fn read_numbers(w: &mut Worker, init: Process, role: &str) -> Result<(), Failure> {
+    for child in w.children(init, role)? {
+        w.read(child, "status", &["State:", "NSpid:"]);
+    }
+    // A start time has steps of 10 ms: the next process is to have another one.
+    w.give_time(Duration::from_millis(50), |_| false)
+}
+
+fn own_number(e: Evidence<'_>, who: &str) -> Result<u32, String> {
+    let status = e.reading(who, "status")?;
+    let number = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let number = number.and_then(|line| line.split_ascii_whitespace().last()?.parse().ok());
+    number.ok_or_else(|| format!("no number in {status:?}"))
 }

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::evidence::Evidence;
 use crate::model::event::Event;
-use crate::scenarios::ledger::{self, Ruling};
-use crate::scenarios::{Claim, Scenario};
+use crate::scenarios::Scenario;
+use crate::scenarios::ledger::{Claim, Ruling};
 
 /// What came out about one claim. `--json` prints it in this form.
 #[derive(Clone, Debug, Serialize)]
@@ -55,9 +55,9 @@ impl Verdict {
 
 /// Judges a run of the scenario.
 pub(crate) fn of_scenario(scenario: &'static Scenario, events: &[Event]) -> Vec<Verdict> {
-    let run = Evidence(events);
-    let skipped = run.skipped();
-    let judge = |claim: &'static Claim| {
+    let evidence = Evidence(events);
+    let skipped = evidence.skipped();
+    let verdicts = scenario.shows.iter().map(|(claim, judge)| {
         if let Some(because) = skipped.clone() {
             return Verdict::Skipped {
                 scenario: scenario.name,
@@ -65,36 +65,32 @@ pub(crate) fn of_scenario(scenario: &'static Scenario, events: &[Event]) -> Vec<
                 because,
             };
         }
-        let because = (claim.judge)(&run).err();
+        let because = judge(evidence).err();
         Verdict::Own {
             scenario: scenario.name,
             claim: claim.id,
             held: because.is_none(),
-            says: claim.says,
-            ruling: ledger::find(claim.id).map(|statement| statement.ruling),
+            says: claim.here,
+            ruling: claim.chapter.as_ref().map(|statement| statement.ruling),
             because,
         }
-    };
-    scenario.claims.iter().map(judge).collect()
+    });
+    verdicts.collect()
 }
 
 /// Judges a run of the scenario's control. A run that broke down proves nothing; one that could not
 /// take place here has no verdicts.
 pub(crate) fn of_control(scenario: &'static Scenario, events: &[Event]) -> Vec<Verdict> {
-    let Some(control) = &scenario.control else {
-        return Vec::new();
-    };
-    let run = Evidence(events);
-    if run.skipped().is_some() {
+    let evidence = Evidence(events);
+    if scenario.control.is_none() || evidence.skipped().is_some() {
         return Vec::new();
     }
-    let claims = scenario
-        .claims
-        .iter()
-        .filter(|claim| control.refutes.contains(&claim.id));
-    let judge = |claim: &'static Claim| {
-        let (failed, because) = match (run.broke_down(), (claim.judge)(&run)) {
-            (Some(why), _) => (false, Some(why)),
+    let broke_down = evidence.broke_down();
+    let must_fail = |claim: &Claim| scenario.refuted().any(|other| other.id == claim.id);
+    let of_control = scenario.shows.iter().filter(|(claim, _)| must_fail(claim));
+    let verdicts = of_control.map(|(claim, judge)| {
+        let (failed, because) = match (&broke_down, judge(evidence)) {
+            (Some(why), _) => (false, Some(why.clone())),
             (None, check) => (check.is_err(), check.err()),
         };
         Verdict::Control {
@@ -103,6 +99,6 @@ pub(crate) fn of_control(scenario: &'static Scenario, events: &[Event]) -> Vec<V
             failed,
             because,
         }
-    };
-    claims.map(judge).collect()
+    });
+    verdicts.collect()
 }

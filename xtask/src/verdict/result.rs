@@ -1,7 +1,8 @@
 //! What came out of a scenario and its control.
 
 use crate::model::event::{Event, What};
-use crate::scenarios::{Claim, Scenario};
+use crate::scenarios::Scenario;
+use crate::scenarios::ledger::Claim;
 use crate::verdict::{self, Verdict};
 
 pub(crate) struct ScenarioResult {

@@ -4,8 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::model::event::{Event, What};
 use crate::runner::recording::{CONTROL, EVENTS};
-use crate::scenarios::ledger::{self, Ruling, Statement};
-use crate::scenarios::{Claim, Control};
+use crate::scenarios::Control;
+use crate::scenarios::ledger::{self, Claim, Ruling};
 use crate::verdict::Verdict;
 use crate::verdict::result::ScenarioResult;
 use crate::view::machine::Machine;
@@ -148,25 +148,23 @@ fn summary(results: &[ScenarioResult]) -> Markup {
             }
             table {
                 thead { tr { th { "claim" } th { "the chapter says" } th { "that is" } th { "our statement, in this run" } th { "scenario" } } }
-                tbody { @for statement in ledger::ALL { (row(results, statement)) } }
+                tbody { @for claim in ledger::ALL { (row(results, claim)) } }
             }
         }
     }
 }
 
-/// Of the table, if one of the scenarios is about the statement.
-fn row(results: &[ScenarioResult], statement: &Statement) -> Markup {
-    let claims = results.iter().flat_map(|result| {
-        let claims = result.scenario.claims.iter();
-        claims.map(move |claim| (result, claim))
-    });
-    let about_it = claims.filter(|(_, claim)| claim.id == statement.id);
+/// The rows of the table for a claim: one for each scenario here that shows it.
+fn row(results: &[ScenarioResult], claim: &Claim) -> Markup {
+    let is_about_it = |result: &&ScenarioResult| result.verdict(claim).is_some();
     html! {
-        @for (result, claim) in about_it {
+        @for result in results.iter().filter(is_about_it) {
             tr {
                 td { a href=(format!("#{}", anchor(result, claim))) { (claim.id) } }
-                td { (statement.says) }
-                td { (ruling(statement.ruling)) }
+                @match &claim.chapter {
+                    Some(statement) => { td { (statement.says) } td { (statement.ruling.word()) } }
+                    None => { td { "Nothing: " (claim.here) "." } td { "beyond it" } }
+                }
                 td { (shown(result.verdict(claim))) }
                 td { a href=(format!("#{}", result.scenario.name)) { (result.scenario.name) } }
             }
@@ -217,14 +215,6 @@ fn shown(verdict: Option<&Verdict>) -> Markup {
     }
 }
 
-fn ruling(ruling: Ruling) -> &'static str {
-    match ruling {
-        Ruling::Right => "right",
-        Ruling::Imprecise => "imprecise",
-        Ruling::Wrong => "wrong",
-    }
-}
-
 /// Introduces what holds.
 fn instead(ruling: Ruling) -> &'static str {
     match ruling {
@@ -237,7 +227,6 @@ fn instead(ruling: Ruling) -> &'static str {
 fn scenario(result: &ScenarioResult) -> Markup {
     let scenario = result.scenario;
     let name = scenario.name;
-    let claims = scenario.claims;
     html! {
         section class="scenario" id=(name) {
             h2 { a href=(format!("#{name}")) { (name) } }
@@ -245,7 +234,7 @@ fn scenario(result: &ScenarioResult) -> Markup {
             @if let Some(times) = times(result) { p class="faint" { (times) } }
             (run(name, name, &result.events))
             h3 { "What it shows" }
-            ul class="claims" { @for one in claims { (claim(result, one)) } }
+            ul class="claims" { @for one in scenario.claims() { (claim(result, one)) } }
             @if let Some(other) = &scenario.control { (control(result, other)) }
             (transcript(name, &result.events))
             p class="again" {
@@ -342,13 +331,13 @@ fn claim(result: &ScenarioResult, claim: &Claim) -> Markup {
     html! {
         li id=(anchor(result, claim)) {
             strong { (claim.id) } ". "
-            @if let Some(statement) = ledger::find(claim.id) {
+            @if let Some(statement) = &claim.chapter {
                 "The chapter says: " (statement.says) " "
-                span class="ruling" { "That is " strong { (ruling(statement.ruling)) } "." }
+                span class="ruling" { "That is " strong { (statement.ruling.word()) } "." }
                 br;
                 (instead(statement.ruling))
             }
-            (shown(verdict)) " in this run: " (claim.says) ". "
+            (shown(verdict)) " in this run: " (claim.here) ". "
             @if let Some(because) = because { br; "Because: " (printable(because)) }
         }
     }

@@ -228,12 +228,7 @@ pub(crate) fn table(results: &[ScenarioResult]) -> String {
     );
     let mut out = format!("\n{}\n", styled(BOLD, heading));
     for result in results {
-        let claims: Vec<_> = result
-            .scenario
-            .claims
-            .iter()
-            .map(|claim| claim.id)
-            .collect();
+        let claims: Vec<_> = result.scenario.claims().map(|claim| claim.id).collect();
         let is_skipped = |verdict: &Verdict| matches!(verdict, Verdict::Skipped { .. });
         let (style, verdict) = if !result.is_good() {
             (BAD, "NOT HELD")

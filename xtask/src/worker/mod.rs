@@ -8,7 +8,7 @@ pub(crate) mod cleanup;
 mod freeze;
 mod log;
 mod snapshot;
-pub(crate) mod start;
+mod start;
 pub(crate) mod thread;
 mod wait;
 
@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::process::ChildStdin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,10 +33,13 @@ pub(crate) struct Worker {
     log: Arc<Log>,
     /// Where each program is.
     programs: BTreeMap<String, PathBuf>,
-    /// The program of the scenario, or of its control, with its arguments.
-    program: String,
-    args: Vec<String>,
+    /// The command line of the scenario, or of its control.
+    command: &'static str,
     clock: Clock,
+    /// The processes of the run, in the order in which they were started or found.
+    processes: Vec<Process>,
+    /// The stdin of programs that were started with one.
+    stdins: BTreeMap<i32, ChildStdin>,
     /// One for each stream of each program; they end with the last process that can write to it.
     readers: Vec<JoinHandle<()>>,
     /// What has been recorded of our descendants, by pid.
@@ -59,8 +63,7 @@ pub(crate) struct Setup<'a> {
     /// The name of the run.
     pub(crate) run: &'a str,
     pub(crate) programs: BTreeMap<String, PathBuf>,
-    pub(crate) program: String,
-    pub(crate) args: Vec<String>,
+    pub(crate) command: &'static str,
     pub(crate) clock: Clock,
     pub(crate) limit: Duration,
     pub(crate) pauses: bool,
@@ -77,9 +80,10 @@ impl Worker {
         Ok(Self {
             log,
             programs: setup.programs,
-            program: setup.program,
-            args: setup.args,
+            command: setup.command,
             clock: setup.clock,
+            processes: Vec::new(),
+            stdins: BTreeMap::new(),
             readers: Vec::new(),
             seen: BTreeMap::new(),
             deadline: Instant::now() + setup.limit,
@@ -91,11 +95,6 @@ impl Worker {
         })
     }
 
-    /// For the times of a second program.
-    pub(crate) fn clock(&self) -> Clock {
-        self.clock
-    }
-
     /// Gives a process its role. If a program has printed the number of a process that is not one of
     /// ours, we must not signal it: it is treated as gone.
     pub(crate) fn found(&mut self, pid: i32, role: &str) -> Process {
@@ -105,11 +104,24 @@ impl Worker {
             None
         });
         let process = identify(pid, stat);
-        self.log.record(What::Found {
-            process,
-            role: role.to_owned(),
-        });
+        self.add(process);
+        let role = role.to_owned();
+        self.log.record(What::Found { process, role });
         process
+    }
+
+    /// Gives the children that a process has a role each, with their numbers in it.
+    pub(crate) fn children(&mut self, parent: Process, role: &str) -> io::Result<Vec<Process>> {
+        let pids = (1..).zip(procfs::children(parent.pid)?);
+        Ok(pids
+            .map(|(number, pid)| self.found(pid, &format!("{role} {number}")))
+            .collect())
+    }
+
+    fn add(&mut self, process: Process) {
+        if !self.processes.contains(&process) {
+            self.processes.push(process);
+        }
     }
 
     /// Leaves zombies, also adopted ones, unreaped from now on.

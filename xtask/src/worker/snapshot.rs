@@ -16,23 +16,19 @@ use crate::worker::freeze::Freeze;
 use crate::worker::wait::TICK;
 
 impl Worker {
-    /// Takes a snapshot of these processes. A run that pauses does so here.
-    pub(crate) fn snapshot(&mut self, title: &str, processes: &[Process]) -> Result<(), Failure> {
-        self.take(title, processes, self.pauses.is_some())?;
+    /// Takes a snapshot of the processes of this run. A run that pauses does so here.
+    pub(crate) fn snapshot(&mut self, title: &str) -> Result<(), Failure> {
+        self.take(title, self.pauses.is_some())?;
         self.pause()
     }
 
     /// The same where the run cannot pause: an alarm that comes meanwhile would change it.
-    pub(crate) fn snapshot_in_passing(
-        &mut self,
-        title: &str,
-        processes: &[Process],
-    ) -> Result<(), Failure> {
-        self.take(title, processes, false)
+    pub(crate) fn snapshot_in_passing(&mut self, title: &str) -> Result<(), Failure> {
+        self.take(title, false)
     }
 
-    fn take(&mut self, title: &str, processes: &[Process], frozen: bool) -> Result<(), Failure> {
-        let pids: Vec<i32> = processes.iter().map(|process| process.pid).collect();
+    fn take(&mut self, title: &str, frozen: bool) -> Result<(), Failure> {
+        let pids: Vec<i32> = self.processes.iter().map(|process| process.pid).collect();
         self.observe()?;
         let ps::Snapshot {
             command,

@@ -19,46 +19,50 @@ use crate::worker::{Worker, identify};
 impl Worker {
     /// Starts the program of the scenario, or of its control.
     pub(crate) fn start(&mut self) -> Result<Process, Failure> {
-        let (program, args) = (self.program.clone(), self.args.clone());
-        self.start_program(&program, &args)
+        self.start_program(self.command)
     }
 
-    /// The same with one more argument, and with the write end of its stdin. What it writes to stdout
-    /// is thrown away.
-    pub(crate) fn start_fed(&mut self, last: &str) -> Result<(Process, ChildStdin), Failure> {
-        let args = [&self.args[..], &[last.to_owned()]].concat();
-        let program = self.program.clone();
-        let mut command = self.command(&program, &args)?;
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
-        with_stdin(&program, self.spawn(&program, &args, command)?)
-    }
-
-    /// Starts the program that waits for Enter, with the write end of its stdin.
-    pub(crate) fn start_with_stdin(&mut self) -> Result<(Process, ChildStdin), Failure> {
-        let (program, args) = (self.program.clone(), self.args.clone());
-        self.start_program_with_stdin(&program, &args)
-    }
-
-    /// The same for another program.
-    pub(crate) fn start_program_with_stdin(
-        &mut self,
-        program: &str,
-        args: &[String],
-    ) -> Result<(Process, ChildStdin), Failure> {
-        let mut command = self.command(program, args)?;
-        command.stdin(Stdio::piped());
-        with_stdin(program, self.spawn(program, args, command)?)
+    /// The same for a program that waits for Enter: see [`Worker::press_enter`].
+    pub(crate) fn start_with_stdin(&mut self) -> Result<Process, Failure> {
+        self.start_program_with_stdin(self.command)
     }
 
     /// Starts another program.
-    pub(crate) fn start_program(
-        &mut self,
-        program: &str,
-        args: &[String],
-    ) -> Result<Process, Failure> {
-        let command = self.command(program, args)?;
-        self.spawn(program, args, command)
-            .map(|(process, _)| process)
+    pub(crate) fn start_program(&mut self, line: &str) -> Result<Process, Failure> {
+        self.spawn(self.clock.words(line), |_| {})
+    }
+
+    pub(crate) fn start_program_with_stdin(&mut self, line: &str) -> Result<Process, Failure> {
+        self.spawn(self.clock.words(line), |command| {
+            command.stdin(Stdio::piped());
+        })
+    }
+
+    /// Starts the program of the scenario with one more argument, to be fed through its stdin. What it
+    /// writes to stdout is thrown away.
+    pub(crate) fn start_fed(&mut self, last: &str) -> Result<Process, Failure> {
+        let mut words = self.clock.words(self.command);
+        words.push(last.to_owned());
+        self.spawn(words, |command| {
+            command.stdin(Stdio::piped()).stdout(Stdio::null());
+        })
+    }
+
+    /// Presses Enter for a program that waits for it. That fails if the program has ended, which the
+    /// next condition will notice.
+    pub(crate) fn press_enter(&mut self, process: Process) {
+        if let Some(stdin) = self.stdins.get_mut(&process.pid) {
+            let _ = stdin.write_all(b"\n");
+        }
+    }
+
+    /// The write end of the program's stdin. Dropped, it ends the input.
+    pub(crate) fn take_stdin(&mut self, process: Process) -> Option<ChildStdin> {
+        self.stdins.remove(&process.pid)
+    }
+
+    pub(crate) fn put_stdin(&mut self, process: Process, stdin: ChildStdin) {
+        self.stdins.insert(process.pid, stdin);
     }
 
     /// Gives the programs a folder for their files, as TMPDIR: one in which a copy of a program can be
@@ -76,7 +80,12 @@ impl Worker {
         })
     }
 
-    fn command(&self, program: &str, args: &[String]) -> Result<Command, Failure> {
+    fn spawn(
+        &mut self,
+        words: Vec<String>,
+        adapt: impl FnOnce(&mut Command),
+    ) -> Result<Process, Failure> {
+        let (program, args) = words.split_first().map_or(("", &[][..]), |(p, a)| (p, a));
         let path = self.programs.get(program);
         let path = path.ok_or_else(|| Failure::Failed(format!("there is no program {program}")))?;
         let mut command = Command::new(path);
@@ -90,32 +99,26 @@ impl Worker {
         if let Some(folder) = &self.folder {
             command.env("TMPDIR", folder);
         }
-        Ok(command)
-    }
-
-    fn spawn(
-        &mut self,
-        program: &str,
-        args: &[String],
-        mut command: Command,
-    ) -> Result<(Process, Option<ChildStdin>), Failure> {
+        adapt(&mut command);
         let mut child = command
             .spawn()
             .map_err(|error| Failure::Failed(format!("cannot start {program}: {error}")))?;
         let pid = child.id() as i32;
         // Only `reap` waits for it, so its entry is there, whatever it has done since.
         let process = identify(pid, procfs::look(pid)?);
-        self.log.record(What::Start {
-            process,
-            command: shell_words(program, args),
-        });
+        self.add(process);
+        let command = shell_words(&words);
+        self.log.record(What::Start { process, command });
         if let Some(stdout) = child.stdout.take() {
             self.record_lines(process, stdout, Stream::Stdout)?;
         }
         if let Some(stderr) = child.stderr.take() {
             self.record_lines(process, stderr, Stream::Stderr)?;
         }
-        Ok((process, child.stdin.take()))
+        if let Some(stdin) = child.stdin.take() {
+            self.stdins.insert(pid, stdin);
+        }
+        Ok(process)
     }
 
     fn record_lines(
@@ -143,16 +146,6 @@ impl Worker {
     }
 }
 
-fn with_stdin(
-    program: &str,
-    (process, stdin): (Process, Option<ChildStdin>),
-) -> Result<(Process, ChildStdin), Failure> {
-    match stdin {
-        Some(stdin) => Ok((process, stdin)),
-        None => Err(Failure::Failed(format!("{program} has no stdin"))),
-    }
-}
-
 /// Finds out about a full disk, or one from which nothing is executed, before the programs do. This
 /// file is larger than what they copy.
 fn run_copy_in(folder: &Path) -> io::Result<()> {
@@ -163,22 +156,15 @@ fn run_copy_in(folder: &Path) -> io::Result<()> {
     ran
 }
 
-/// Presses Enter for a program that waits for it. That fails if the program has ended, which the next
-/// condition will notice.
-pub(crate) fn press_enter(mut stdin: &ChildStdin) {
-    let _ = stdin.write_all(b"\n");
-}
-
 /// As one would type it.
-fn shell_words(program: &str, args: &[String]) -> String {
-    let quoted = args.iter().map(|arg| {
+fn shell_words(words: &[String]) -> String {
+    let quoted = words.iter().map(|word| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:*".contains(c);
-        if arg.chars().all(plain) && !arg.is_empty() {
-            arg.clone()
+        if word.chars().all(plain) && !word.is_empty() {
+            word.clone()
         } else {
-            format!("'{}'", arg.replace('\'', r"'\''"))
+            format!("'{}'", word.replace('\'', r"'\''"))
         }
     });
-    let words = [program.to_owned()].into_iter().chain(quoted);
-    words.collect::<Vec<_>>().join(" ")
+    quoted.collect::<Vec<_>>().join(" ")
 }

@@ -40,8 +40,8 @@ impl Worker {
         &mut self,
         limit: Duration,
         is_true: impl FnMut(&mut Worker) -> bool,
-    ) -> Result<bool, Failure> {
-        self.watch(Instant::now() + limit, is_true)
+    ) -> Result<(), Failure> {
+        self.watch(Instant::now() + limit, is_true).map(drop)
     }
 
     /// Looks until `is_true`, the deadline, or until nothing can change any more: every process has
@@ -154,11 +154,14 @@ impl Worker {
         matches!(self.state(process), None | Some(State::Zombie))
     }
 
+    pub(crate) fn is_gone(&mut self, process: Process) -> bool {
+        self.state(process).is_none()
+    }
+
     /// Waits until this process is gone from the process table.
     pub(crate) fn until_gone(&mut self, process: Process) -> Result<(), Failure> {
-        self.until(&format!("process {} is gone", process.pid), |worker| {
-            worker.state(process).is_none()
-        })
+        let condition = format!("process {} is gone", process.pid);
+        self.until(&condition, |worker| worker.is_gone(process))
     }
 
     /// Waits until this process has ended, and then for a moment in which a parent that reaps gets
@@ -166,8 +169,7 @@ impl Worker {
     pub(crate) fn until_ended(&mut self, process: Process) -> Result<(), Failure> {
         let condition = format!("process {} has ended", process.pid);
         self.until(&condition, |worker| worker.has_ended(process))?;
-        self.give_time(TIME_TO_REAP, |worker| worker.state(process).is_none())
-            .map(drop)
+        self.give_time(TIME_TO_REAP, |worker| worker.is_gone(process))
     }
 
     /// Waits until this process sleeps, or has ended: it has then done what it was told to do. On a
@@ -182,12 +184,15 @@ impl Worker {
     /// Waits for a line on stdout that begins like this.
     pub(crate) fn line(&mut self, beginning: &str) -> Result<String, Failure> {
         let condition = format!("the line {beginning:?} is printed");
-        let mut found = None;
-        self.until(&condition, |worker| {
-            found = worker.lines(beginning).into_iter().next();
-            found.is_some()
-        })?;
-        found.ok_or(Failure::Missed(condition))
+        self.until(&condition, |worker| !worker.lines(beginning).is_empty())?;
+        let line = self.lines(beginning).into_iter().next();
+        line.ok_or(Failure::Missed(condition))
+    }
+
+    /// Waits until so many lines on stdout begin like this.
+    pub(crate) fn until_lines(&mut self, count: usize, beginning: &str) -> Result<(), Failure> {
+        let condition = format!("{count} lines {beginning:?} are printed");
+        self.until(&condition, |worker| worker.lines(beginning).len() >= count)
     }
 
     /// The lines on stdout so far that begin like this.
@@ -210,7 +215,7 @@ impl Worker {
     }
 
     /// Waits for the child that prints its number, as the chapter's children do.
-    pub(crate) fn child_that_says_its_pid(&mut self) -> Result<Process, Failure> {
+    pub(crate) fn child(&mut self) -> Result<Process, Failure> {
         self.process_in_line("My pid is: ", "child")
     }
 

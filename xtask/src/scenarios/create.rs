@@ -1,0 +1,131 @@
+//! How to create a process: fork itself, and what becomes of it where there are threads.
+
+use crate::evidence::{Evidence, check};
+use crate::probe::need::STRACE;
+use crate::scenarios::ledger::{C3, C4, C5, C6};
+use crate::scenarios::{DEFAULT, Scenario, control};
+
+pub(super) const ALL: &[Scenario] = &[PLAIN_FORK, FORK_WITH_THREADS, SYSTEM_CALLS];
+
+const FORKED: &str = "the forked child lives";
+const EXECUTED: &str = "the child that was executed lives";
+const ENDED: &str = "all have ended";
+
+const PLAIN_FORK: Scenario = Scenario {
+    name: "plain-fork",
+    about: "A variable is changed; then a child is forked, another one executed.",
+    by_hand: "cargo run -p reexec --example plain-fork",
+    command: "plain-fork",
+    act: |w| {
+        let parent = w.start_with_stdin()?;
+        w.process_in_line("Forked, my pid is: ", "forked child")?;
+        w.snapshot(FORKED)?;
+        w.press_enter(parent);
+        w.process_in_line("Executed, my pid is: ", "executed child")?;
+        w.snapshot(EXECUTED)?;
+        w.press_enter(parent);
+        w.until_gone(parent)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[
+        (C3, |e| {
+            let parent = e.at(FORKED).row("parent")?;
+            e.at(FORKED).live_child("forked child", "parent")?.is(
+                "forked child",
+                "a copy of its parent",
+                |row| row.rest == parent.rest,
+            )?;
+            let refused = e.line("Refused: ")?;
+            check(refused.contains("2 threads"), || refused.to_owned())?;
+            e.at(ENDED).nothing_listed()
+        }),
+        (C6, |e| {
+            e.at(EXECUTED).shows("executed child", "childProcess")?;
+            e.prints("Forked, the value is ", "2")?;
+            e.prints("Executed, the value is ", "1")
+        }),
+    ],
+    control: control(
+        "without the change, and without the second thread",
+        "plain-fork --no-change",
+    ),
+    ..DEFAULT
+};
+
+const COPIED: &str = "a program with two threads has forked, and the copy is held before exec";
+
+const FORK_WITH_THREADS: Scenario = Scenario {
+    name: "fork-with-threads",
+    about: "A program forks while its other thread has a lock, which is then unlocked.",
+    by_hand: "cargo run -p reexec --example fork-with-threads, where there is strace",
+    command: "fork-with-threads",
+    needs: &[STRACE],
+    act: |w| {
+        let tracer = w.start_with_stdin()?;
+        let parent = w.process_in_line("Parent: ", "parent")?;
+        let copy = w.process_in_line("Copy: ", "copy")?;
+        w.line("Both can be looked at.")?;
+        for process in [parent, copy] {
+            w.read(process, "status", &["Threads:", "TracerPid:"]);
+            w.read(process, "cmdline", &[""]);
+        }
+        w.snapshot(COPIED)?;
+        w.press_enter(tracer);
+        for process in [tracer, parent, copy] {
+            w.until_gone(process)?;
+        }
+        w.snapshot(ENDED)
+    },
+    shows: &[(C4, |e| {
+        e.at(COPIED)
+            .child_of("copy", "parent")?
+            .is("copy", "there", |row| !row.is_zombie())?;
+        let command = e.reading("parent", "cmdline")?;
+        e.reads("copy", "cmdline", |its| its == command)?;
+        let has = |threads| move |status: &str| status.lines().any(|line| line == threads);
+        e.reads("parent", "status", has("Threads:\t2"))?;
+        e.reads("copy", "status", has("Threads:\t1"))?;
+        e.prints("Parent, locked: ", "false")?;
+        e.prints("Copy, locked: ", "true")?;
+        e.at(ENDED).nothing_listed()
+    })],
+    control: control("with the lock not taken", "fork-with-threads --unlocked"),
+    ..DEFAULT
+};
+
+const SYSTEM_CALLS: Scenario = Scenario {
+    name: "system-calls",
+    about: "Processes are started in three ways, and strace shows the system calls.",
+    by_hand: "cargo run -p reexec --example system-calls, where there is strace",
+    command: "system-calls",
+    needs: &[STRACE],
+    act: |w| {
+        let program = w.start()?;
+        w.until_gone(program)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[(C5, |e| {
+        let borrows = |call: &str| call.contains("clone") && call.contains("CLONE_VM|CLONE_VFORK");
+        for way in ["command", "reexec"] {
+            let calls = calls(e, way);
+            check(calls.iter().any(|call| borrows(call)), || {
+                format!("{way}: {calls:?}")
+            })?;
+        }
+        let forked = calls(e, "user");
+        let clones = forked.iter().any(|call| call.contains("clone"));
+        let shares = forked.iter().any(|call| call.contains("CLONE_VM"));
+        check(clones && !shares, || format!("user: {forked:?}"))?;
+        for way in ["command", "reexec", "user"] {
+            let executed = calls(e, way).iter().any(|call| call.contains("execve("));
+            check(executed, || format!("{way}: no execve"))?;
+        }
+        e.at(ENDED).nothing_listed()
+    })],
+    control: control("with a user to become, each time", "system-calls --fork"),
+    ..DEFAULT
+};
+
+fn calls<'a>(e: Evidence<'a>, way: &str) -> Vec<&'a str> {
+    e.lines_with(&format!("{way}: "))
+}

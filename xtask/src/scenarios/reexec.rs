@@ -1,0 +1,168 @@
+//! Docker's fork: a program that starts itself again, to run another of its functions.
+
+use crate::evidence::{Check, Evidence, check};
+use crate::model::failure::Failure;
+use crate::scenarios::ledger::{C14, C18, C19, C20, C21, C22, C23};
+use crate::scenarios::{Control, DEFAULT, Scenario, control};
+use crate::worker::Worker;
+
+pub(super) const ALL: &[Scenario] = &[FORK, FAILING_CHILD, EXTRA_DESCRIPTORS, SELF_EXE];
+
+const LIVES: &str = "the child lives";
+const ENDED: &str = "both have ended";
+const GONE: &str = "the program has ended";
+const NO_SUCH_FILE: &str = "No such file or directory (os error 2)";
+
+const FORK: Scenario = Scenario {
+    name: "fork",
+    about: "A program starts itself again, to run another of its functions.",
+    by_hand: "cargo run -p reexec --example fork",
+    command: "fork",
+    act: |w| {
+        let parent = w.start()?;
+        w.line("main exit")?;
+        w.until_gone(parent)?;
+        w.snapshot(GONE)
+    },
+    shows: &[
+        (C19, |e| lines_begin(e, &["init ", "main ", "init "])),
+        (C20, |e| {
+            let inits = e.lines_with("init start, os.Args = ");
+            let expected = ["[fork]", "[childProcess]"];
+            check(inits == expected, || {
+                format!("the arguments were {inits:?}")
+            })
+        }),
+        (C22, |e| {
+            let order = [
+                "init start",
+                "main start",
+                "init start",
+                "childProcess",
+                "main exit",
+            ];
+            lines_begin(e, &order)?;
+            let count = e.lines().len();
+            check(count == order.len(), || {
+                format!("{count} lines were printed")
+            })?;
+            e.at(GONE).nothing_listed()
+        }),
+    ],
+    ..DEFAULT
+};
+
+/// The first lines begin like these.
+fn lines_begin(e: Evidence<'_>, beginnings: &[&str]) -> Check {
+    let lines = e.lines();
+    let mut pairs = lines.iter().zip(beginnings);
+    let is_so = pairs.all(|(line, start)| line.starts_with(start));
+    check(is_so && lines.len() >= beginnings.len(), || {
+        format!("the lines were {lines:?}")
+    })
+}
+
+/// Looks at the child that prints its number and then waits, and lets it go on.
+fn look_at_child(w: &mut Worker) -> Result<(), Failure> {
+    w.give_folder()?;
+    let parent = w.start_with_stdin()?;
+    let child = w.child()?;
+    w.line("Press Enter")?;
+    for process in [parent, child] {
+        w.read(process, "exe", &[]);
+        w.read(process, "cmdline", &[""]);
+        w.read(process, "fd", &[]);
+    }
+    w.snapshot(LIVES)?;
+    w.press_enter(parent);
+    w.until_gone(parent)?;
+    w.snapshot(ENDED)
+}
+
+const FAILING_CHILD: Scenario = Scenario {
+    name: "failing-child",
+    about: "A function is run in a process of its own, and fails.",
+    by_hand: "cargo run -p reexec --example failing-child, and the same with -- --exit-0",
+    command: "failing-child",
+    act: look_at_child,
+    shows: &[
+        (C18, |e| {
+            let as_command = e.line("As a command: ")?;
+            // Denied, if we may not look into one of the folders that are searched.
+            let expected = [NO_SUCH_FILE, "Permission denied (os error 13)"];
+            check(expected.contains(&as_command), || as_command.to_owned())?;
+            let exe = e.reading("parent", "exe")?;
+            e.reads("child", "exe", |its| its == exe)?;
+            e.reads("child", "cmdline", |args| {
+                args.lines().next() == Some("childProcess")
+            })
+        }),
+        (C21, |e| {
+            e.prints("Re-executed: ", "exit status: 1")?;
+            e.at(ENDED).nothing_listed()
+        }),
+    ],
+    control: Some(Control {
+        about: "exit(0) after the function, whatever it returned",
+        command: "failing-child --exit-0",
+        except: &[C18],
+    }),
+    ..DEFAULT
+};
+
+const EXTRA_DESCRIPTORS: Scenario = Scenario {
+    name: "extra-descriptors",
+    about: "A command is given a file as descriptor 3; another one is open by accident.",
+    by_hand: "cargo run -p reexec --example extra-descriptors, and ls -l /proc/N/fd",
+    command: "extra-descriptors",
+    act: |w| {
+        let parent = w.start_with_stdin()?;
+        let child = w.child()?;
+        // Before that, the child is still on its way to becoming the command, or its loader has the
+        // libraries open.
+        w.until("the child is cat, and reads", |w| {
+            let stat = w.stat(child);
+            stat.is_some_and(|stat| stat.name == "cat" && stat.state == 'S')
+        })?;
+        w.read(parent, "fd", &[]);
+        w.read(child, "fd", &[]);
+        w.read(child, "fd/3", &[]);
+        w.snapshot(LIVES)?;
+        w.press_enter(parent);
+        w.until_gone(parent)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[(C14, |e| {
+        e.reads("parent", "fd", |numbers| {
+            numbers.split(' ').any(|it| it == "7")
+        })?;
+        e.reads("child", "fd", |numbers| numbers == "0 1 2 3")?;
+        e.reads("child", "fd/3", |file| file == "/etc/passwd")?;
+        e.at(ENDED).nothing_listed()
+    })],
+    control: control(
+        "std's Command, which has nothing of the kind",
+        "extra-descriptors --std",
+    ),
+    ..DEFAULT
+};
+
+const SELF_EXE: Scenario = Scenario {
+    name: "self-exe",
+    about: "A program's file is renamed, and then deleted, while it runs and starts itself again.",
+    by_hand: "cargo run -p reexec --example self-exe, and the same with -- --keep",
+    command: "self-exe",
+    act: look_at_child,
+    shows: &[(C23, |e| {
+        let found = "exit status: 0";
+        e.prints("Renamed, by path: ", NO_SUCH_FILE)?;
+        e.prints("Renamed, by name: ", found)?;
+        e.prints("Deleted, by path: ", NO_SUCH_FILE)?;
+        e.prints("Deleted, by name: ", NO_SUCH_FILE)?;
+        e.prints("Deleted, by /proc/self/exe: ", found)?;
+        e.reads("child", "exe", |exe| exe.ends_with(" (deleted)"))?;
+        e.at(ENDED).nothing_listed()
+    })],
+    control: control("with the file left alone", "self-exe --keep"),
+    ..DEFAULT
+};

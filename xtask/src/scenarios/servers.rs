@@ -1,0 +1,227 @@
+//! Servers with many clients at once, which the Go edition left out.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::model::failure::Failure;
+use crate::model::process::Process;
+use crate::probe::need::LOOPBACK;
+use crate::probe::procfs;
+use crate::scenarios::ledger::{C1, C2, C49};
+use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::worker::Worker;
+use crate::worker::thread::start_thread;
+
+pub(super) const ALL: &[Scenario] = &[FIVE_CLIENTS, PREFORK, SPLIT];
+
+/// How long clients wait that are not served.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a client that waits for its turn is given to show that it need not.
+const TIME_FOR_MORE: Duration = Duration::from_millis(500);
+
+const ANSWERED: &str = "an answer while all five were connected";
+const UNANSWERED: &str = "no answer while another client was served";
+
+const CONNECTED: &str = "five clients are connected";
+const CLOSED: &str = "the clients have left";
+const ENDED: &str = "the server has been sent SIGTERM";
+
+const FIVE_CLIENTS: Scenario = Scenario {
+    name: "echo-server",
+    about: "Five clients at the same time, a process for each; one before them only tries out their \
+            sandbox.",
+    by_hand: "cargo run -p echo-server, and nc 127.0.0.1 9190 in five other terminals",
+    command: "echo-server 0 --model fork",
+    needs: &[LOOPBACK],
+    act: |w| {
+        let server = w.start()?;
+        let mut clients = connect(w, 5)?;
+        w.give_time(PATIENCE, |_| answered(&mut clients) == 5)?;
+        for (number, client) in (1..).zip(&mut clients) {
+            let is_answered = client.is_answered();
+            w.client(number, if is_answered { ANSWERED } else { UNANSWERED });
+        }
+        w.children(server, "worker")?;
+        w.snapshot(CONNECTED)?;
+        drop(clients);
+        w.until("no worker is left", |_| {
+            procfs::children(server.pid).is_ok_and(|workers| workers.is_empty())
+        })?;
+        w.snapshot(CLOSED)?;
+        w.signal(server, Signal::SIGTERM);
+        w.until_gone(server)?;
+        w.snapshot(ENDED)
+    },
+    shows: &[(C1, |e| {
+        e.clients_saw(5, ANSWERED)?;
+        e.at(CONNECTED).live_children(5, "server")?;
+        e.at(CLOSED)
+            .alive("server")?
+            .count(1, "processes", |_| true)?;
+        e.at(ENDED).nothing_listed()?;
+        e.succeeds("server")
+    })],
+    control: control(
+        "one client at a time",
+        "echo-server 0 --model fork --max-children 1",
+    ),
+    ..DEFAULT
+};
+
+/// The address that the server announces.
+fn address(w: &mut Worker) -> Result<String, Failure> {
+    let line = w.line("listening on ")?;
+    Ok(line.split(' ').nth(2).unwrap_or_default().to_owned())
+}
+
+fn connect(w: &mut Worker, count: usize) -> Result<Vec<Client>, Failure> {
+    let address = address(w)?;
+    let clients = (1..=count).map(|number| Client::connect(&address, number));
+    Ok(clients.collect::<io::Result<_>>()?)
+}
+
+/// How many of the clients are answered. Asks each of them, not only up to the first that waits.
+fn answered(clients: &mut [Client]) -> usize {
+    let answered = clients.iter_mut().map(Client::is_answered);
+    answered.filter(|answered| *answered).count()
+}
+
+const MANY: usize = 20;
+const SERVED: &str = "an answer in its turn";
+const FIRST_SERVED: &str = "twenty clients are connected, the first have been answered";
+const ALL_SERVED: &str = "every client has been answered";
+
+const PREFORK: Scenario = Scenario {
+    name: "prefork",
+    about: "Twenty clients, and a pool of four workers; a process before them only tries out their \
+            sandbox.",
+    by_hand: "cargo run -p echo-server -- --model prefork --workers 4, and more clients than that",
+    command: "echo-server 0 --model prefork --workers 4",
+    needs: &[LOOPBACK],
+    act: |w| {
+        let server = w.start()?;
+        let mut clients = connect(w, MANY)?;
+        w.until("as many clients as workers are served", |_| {
+            answered(&mut clients) >= 4
+        })?;
+        // A client that can be answered without waiting for a turn is, by then.
+        w.give_time(TIME_FOR_MORE, |_| answered(&mut clients) == MANY)?;
+        w.children(server, "worker")?;
+        w.snapshot(FIRST_SERVED)?;
+        // Each that has been answered leaves, and makes room for the next.
+        while !clients.is_empty() {
+            w.until("the next client is answered", |_| {
+                answered(&mut clients) > 0
+            })?;
+            for client in clients.extract_if(.., Client::is_answered) {
+                w.client(client.number, SERVED);
+            }
+        }
+        w.snapshot(ALL_SERVED)?;
+        w.signal(server, Signal::SIGTERM);
+        w.until_gone(server)
+    },
+    shows: &[(C2, |e| {
+        e.clients_saw(MANY, SERVED)?;
+        e.at(FIRST_SERVED).live_children(4, "server").map(drop)
+    })],
+    control: control("a process for each client", "echo-server 0 --model fork"),
+    ..DEFAULT
+};
+
+/// Many times what fits into the buffers between a client and a server.
+const MUCH: u64 = 64 << 20;
+const HALF_WAY: &str = "half of it is on its way";
+const CLIENT_ENDED: &str = "the client has ended";
+
+const SPLIT: Scenario = Scenario {
+    name: "split",
+    about: "64 MiB to the server and back, by a client that is two processes.",
+    by_hand: "head -c 64M /dev/zero | cargo run -p echo-server --bin echo-client >/dev/null",
+    command: "echo-client",
+    seconds: 1.0,
+    needs: &[LOOPBACK],
+    act: |w| {
+        let server = w.start_program("echo-server 0")?;
+        let address = address(w)?;
+        let client = w.start_fed(&address)?;
+        w.found(client.pid, "client");
+        // Half-way it cannot have ended, however long ps takes.
+        feed_half(w, client)?;
+        if let Some(sender) = procfs::children(client.pid)?.first() {
+            w.found(*sender, "sender");
+        }
+        w.snapshot(HALF_WAY)?;
+        feed_half(w, client)?;
+        drop(w.take_stdin(client));
+        w.until_gone(client)?;
+        w.snapshot(CLIENT_ENDED)?;
+        w.signal(server, Signal::SIGTERM);
+        w.until_gone(server)
+    },
+    shows: &[(C49, |e| {
+        e.succeeds("client")?; // by its exit status it says whether every byte has come back
+        e.at(HALF_WAY).child_of("sender", "client")?;
+        e.at(CLIENT_ENDED).gone("client")?.gone("sender").map(drop)
+    })],
+    control: control(
+        "one process that sends everything before it receives",
+        "echo-client --one-process --stall-timeout 0.5",
+    ),
+    ..DEFAULT
+};
+
+/// Half of it, to a client that takes it, or ends.
+fn feed_half(w: &mut Worker, client: Process) -> Result<(), Failure> {
+    let no_stdin = || Failure::Failed("the client cannot be fed".to_owned());
+    let mut stdin = w.take_stdin(client).ok_or_else(no_stdin)?;
+    let feeding = start_thread(move || {
+        // It fails if the client has ended.
+        let _ = io::copy(&mut io::repeat(0).take(MUCH / 2), &mut stdin);
+        stdin
+    })?;
+    w.until("the client has taken its input, or ended", |_| {
+        feeding.is_finished()
+    })?;
+    let stdin = feeding.join().map_err(|_| no_stdin())?;
+    w.put_stdin(client, stdin);
+    Ok(())
+}
+
+/// A client that has sent its line, and waits for it to come back.
+struct Client {
+    number: usize,
+    stream: TcpStream,
+    missing: Vec<u8>,
+}
+
+impl Client {
+    fn connect(address: &str, number: usize) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address)?;
+        let line = format!("client {number}\n");
+        stream.write_all(line.as_bytes())?;
+        stream.set_nonblocking(true)?; // the worker has other things to look at, too
+        let missing = line.into_bytes();
+        Ok(Self {
+            number,
+            stream,
+            missing,
+        })
+    }
+
+    /// Whether all of its bytes have come back, and no others.
+    fn is_answered(&mut self) -> bool {
+        let mut answer = [0; 64];
+        while let Ok(length @ 1..) = self.stream.read(&mut answer) {
+            if self.missing.get(..length) != Some(&answer[..length]) {
+                return false;
+            }
+            self.missing.drain(..length);
+        }
+        self.missing.is_empty()
+    }
+}
