@@ -7,38 +7,39 @@
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use nix::unistd::mkdtemp;
 use program_support::{exit_code, stdout, wait_for_enter};
 
 fn main() -> ExitCode {
-    let result = if env::args_os().any(|arg| arg == "child") {
+    if env::args_os().any(|arg| arg == "child") {
         // Until our parent closes our stdin, or ends.
-        io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
-    } else {
-        parent()
+        let read = io::copy(&mut io::stdin(), &mut io::sink());
+        return exit_code("path-and-args", read.map(drop));
+    }
+    // Only ours, under a name that nobody can guess: others could put a program there, for us to run.
+    let folder = match mkdtemp(&env::temp_dir().join("path-and-args-XXXXXX")) {
+        Ok(folder) => folder,
+        Err(error) => {
+            let error = io::Error::from(error);
+            let sentence = format!("cannot make a temporary folder: {error}");
+            let result = Err(sentence + "; TMPDIR takes another place for it");
+            return exit_code("path-and-args", result);
+        }
     };
-    exit_code("path-and-args", result)
+    let result = parent(&folder);
+    let removed = fs::remove_dir_all(&folder);
+    exit_code("path-and-args", result.and(removed))
 }
 
-fn parent() -> io::Result<()> {
-    // Only ours: whoever else could write there could put a program there, for us to run.
-    let only_ours = Permissions::from_mode(0o700);
-    let folder = tempfile::Builder::new().permissions(only_ours).tempdir();
-    let folder = folder.map_err(|error| {
-        let sentence = format!("cannot make a temporary folder: {error}");
-        io::Error::new(
-            error.kind(),
-            sentence + "; TMPDIR takes another place for it",
-        )
-    })?;
+fn parent(folder: &Path) -> io::Result<()> {
     for name in ["one", "two"] {
-        let directory = folder.path().join(name);
+        let directory = folder.join(name);
         fs::create_dir(&directory)?;
         fs::copy("/proc/self/exe", directory.join("program"))?;
     }
@@ -49,7 +50,7 @@ fn parent() -> io::Result<()> {
         ("two", Some("any text"))
     };
     for (name, first_argument) in [("one", None), second] {
-        children.push(start(&folder.path().join(name), first_argument)?);
+        children.push(start(&folder.join(name), first_argument)?);
     }
     for child in &children {
         writeln!(stdout(), "Child: {}", child.id())?;
@@ -58,7 +59,7 @@ fn parent() -> io::Result<()> {
     for mut child in children {
         child.wait()?; // closes its stdin first
     }
-    folder.close()
+    Ok(())
 }
 
 /// On Linux, the directory is entered before the path is looked up; Rust does not promise that for

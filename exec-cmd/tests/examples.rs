@@ -10,8 +10,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
-use tempfile::TempDir;
-use test_support::{Program, assert_sleeps, closed_pipe, example, number};
+use test_support::{Program, TempDir, assert_sleeps, closed_pipe, example, number};
 
 #[track_caller]
 fn lines(name: &str, args: &[&str]) -> Vec<String> {

@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use tempfile::TempDir;
+use test_support::TempDir;
 
 /// Scenarios that between them have all that a page can show.
 const SCENARIOS: [&str; 8] = [

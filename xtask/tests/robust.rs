@@ -21,8 +21,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use tempfile::TempDir;
-use test_support::wait_until_within;
+use test_support::{TempDir, wait_until_within};
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 

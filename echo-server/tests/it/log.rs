@@ -12,8 +12,7 @@ use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::sys::termios::{FlowArg, LocalFlags, SetArg, tcflow, tcgetattr, tcsetattr};
-use tempfile::{NamedTempFile, TempDir};
-use test_support::{Program, assert_sleeps, wait_until, without_stamp};
+use test_support::{Program, TempDir, assert_sleeps, wait_until, without_stamp};
 
 use crate::crash::take_all_memory;
 use crate::server::{BINARY, Client, Model, Server, flood, is_root, reserved_address};
@@ -317,15 +316,16 @@ fn a_report_of_std_waits_for_no_reader(model: Model) {
 models!(lines_of_many_workers_are_not_mixed);
 /// Neither in a file nor in a pipe with a reader, and none is lost there.
 fn lines_of_many_workers_are_not_mixed(model: Model) {
-    let file = NamedTempFile::new().unwrap();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log");
     let mut command = model.command(&[], &["-v", "--workers", "8"]);
-    let stderr = file.reopen().unwrap();
+    let stderr = File::create(&path).unwrap();
     let program = Program::try_start(command.stdout(Stdio::piped()).stderr(stderr)).unwrap();
     let server = Server::of(program);
     assert_eq!(flood(server.address, 60, 8), [""; 0]);
     server.program.signal(Signal::SIGTERM);
     assert_eq!(server.program.exit_code(), 0);
-    let text = fs::read_to_string(file.path()).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
     assert!(!text.contains(" lost: "), "{text}");
     assert_eq!(told(&text), 60);
 

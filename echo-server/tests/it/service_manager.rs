@@ -12,8 +12,7 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{self, getsockopt, setsockopt, shutdown, sockopt};
 use nix::unistd::Pid;
-use tempfile::TempDir;
-use test_support::{LIMIT, Program, number, reap, stat};
+use test_support::{LIMIT, Program, TempDir, number, reap, stat};
 
 use crate::cut_off::connect_with_small_buffers;
 use crate::models::{command, in_every_model, served};

@@ -18,9 +18,9 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use tempfile::TempDir;
 use test_support::{
-    Program, Stat, assert_sleeps, assert_zombie, number, processes, reap, stat, state, wait_until,
+    Program, Stat, TempDir, assert_sleeps, assert_zombie, number, processes, reap, stat, state,
+    wait_until,
 };
 
 use crate::errors::strace_works;

@@ -13,6 +13,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -22,7 +23,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, mkdtemp};
 
 /// How long a test waits for something before it fails.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -401,6 +402,41 @@ pub fn reap(adopted: Pid) -> WaitStatus {
         |status| !matches!(status, Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD)),
     )
     .unwrap()
+}
+
+/// A new folder that only its user can reach. Dropped, it is removed with all that is in it.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    /// Makes a folder where temporary files go (TMPDIR).
+    ///
+    /// # Errors
+    ///
+    /// Those of mkdtemp(3).
+    pub fn new() -> io::Result<Self> {
+        Self::new_in(env::temp_dir())
+    }
+
+    /// Makes a folder in `parent`.
+    ///
+    /// # Errors
+    ///
+    /// Those of mkdtemp(3).
+    pub fn new_in(parent: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self(mkdtemp(&parent.as_ref().join("test-XXXXXX"))?))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Returns a pipe that nobody reads any more, as after `| head -1`.

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tempfile::TempDir;
-use test_support::wait_until_within;
+use test_support::{TempDir, wait_until_within};
 
 /// Inherited by every process of the run.
 const NAME: &str = "XTASK_TEST";
