@@ -99,7 +99,7 @@ ledger! {
         "A command can be used once: not again after Run, Output or CombinedOutput."
         => "Go's Cmd can be used once; Rust's Command is a description, and starts as many processes \
          as one likes"
-        ["exec-cmd/examples/reuse.rs: start", "reexec/src/command.rs: spawn"]
+        ["exec-cmd/examples/reuse.rs: start", "reexec/src/spawn.rs: spawn"]
     C8 Right
         "The path is all that a command must have; if it is relative, it counts from the \
          command's working directory."
