@@ -191,6 +191,15 @@ impl<'a> Evidence<'a> {
         why.unwrap_or_default()
     }
 
+    /// For how many seconds its processes were stopped in pauses, if they were.
+    pub(crate) fn paused(self) -> Option<f64> {
+        let pauses = self.0.iter().filter_map(|event| match event.what {
+            What::Resumed { seconds } => Some(seconds),
+            _ => None,
+        });
+        pauses.reduce(|one, other| one + other)
+    }
+
     /// Why this run proves nothing, if the worker failed, or ended too early.
     pub(crate) fn broke_down(self) -> Option<String> {
         let failed = self.find(|what| match what {

@@ -194,6 +194,24 @@ fn a_pause_lasts_until_enter() {
     assert!(terminal.screen.contains("All 3 claims held."));
 }
 
+/// The sleeps of parent and child end while both are stopped, so the child cannot be seen to live on as an
+/// orphan. That says nothing about the claim.
+#[test]
+fn a_pause_that_is_longer_than_a_sleep_makes_no_verdict() {
+    let mut terminal = Terminal::with(&["demo", "orphan", "--pause", "--speed", "20"]);
+    terminal.until_shown(STOPS);
+    thread::sleep(Duration::from_secs(7)); // longer than both
+    terminal.types("\x04"); // the end of input: it pauses no more
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+    for part in ["skipped \x1b[0m C29: paused for ", "try it without --pause"] {
+        assert!(
+            terminal.screen.contains(part),
+            "{part:?} is not in {}",
+            terminal.screen
+        );
+    }
+}
+
 #[test]
 fn predictions_are_asked_for_and_counted() {
     let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--speed", "20"]);

@@ -14,8 +14,7 @@ use crate::model::event::{Event, What};
 use crate::model::failure::Failure;
 use crate::runner::{RunEvent, Runner, programs, recording};
 use crate::scenarios::{self, Scenario};
-use crate::verdict::Verdict;
-use crate::verdict::result::ScenarioResult;
+use crate::verdict::result::{Counts, ScenarioResult};
 use crate::view::output::{BAD, Color, GOOD, Output, styled};
 use crate::view::{files, text};
 
@@ -126,17 +125,12 @@ fn demo(options: &Demo, output: &Output) -> Result<bool, Failure> {
     };
     let written = written.and_then(|()| files::write_index(&folder, &results));
 
-    output.text(&text::table(&results))?;
-    let left = clear_up();
-    let good = results.iter().all(ScenarioResult::is_good) && left == 0;
-    let summary = Summary::new(&results, left, running.elapsed(), began.elapsed());
-    output.json(&summary)?;
-    let index = folder.join(files::INDEX);
     let place = match &written {
-        Ok(()) => format!("The report is {}.", index.display()),
+        Ok(()) => format!("The report is {}.", folder.join(files::INDEX).display()),
         Err(_) => String::new(),
     };
-    output.text(&summary.text(good, !options.is_practice(), &place))?;
+    let times = (!options.is_practice()).then(|| (running.elapsed(), began.elapsed()));
+    let good = conclude(&results, clear_up(), times, &place, output)?;
     // Last: the verdicts are worth printing though the report cannot be written.
     written.map_err(|error| {
         Failure::Output(format!(
@@ -192,25 +186,44 @@ fn recheck(folder: &Path, options: &Demo, output: &Output) -> Result<bool, Failu
     for result in results.iter().filter(|result| !result.is_good()) {
         output.text(&text::whole(result, output.columns()))?;
     }
-    output.text(&text::table(&results))?;
     let left = results.iter().map(ScenarioResult::left);
     let left = left.fold(0, usize::saturating_add);
-    let longest = results
-        .iter()
-        .map(|result| result.seconds)
-        .fold(0.0, f64::max);
-    let longest = Duration::from_secs_f64(longest);
-    let summary = Summary::new(&results, left, longest, longest);
-    output.json(&summary)?;
-    let good = results.iter().all(ScenarioResult::is_good) && left == 0;
+    let seconds = results.iter().map(|result| result.seconds);
+    let longest = Duration::from_secs_f64(seconds.fold(0.0, f64::max));
     let source = format!("Judged again from {}.", folder.display());
-    output.text(&summary.text(good, true, &source))?;
+    let good = conclude(&results, left, Some((longest, longest)), &source, output)?;
     // Last, as above.
     let all = recording::is_about_all(&options.scenarios);
     files::redraw(folder, &results, all).map_err(|error| {
         let folder = folder.display();
         Failure::Output(format!("cannot draw the report again in {folder}: {error}"))
     })?;
+    Ok(good)
+}
+
+/// Prints the table and the summary; with the times of the runs, without and with the build. Returns
+/// whether everything was as it should be.
+fn conclude(
+    results: &[ScenarioResult],
+    left: usize,
+    times: Option<(Duration, Duration)>,
+    place: &str,
+    output: &Output,
+) -> Result<bool, Failure> {
+    output.text(&text::table(results))?;
+    let good = results.iter().all(ScenarioResult::is_good) && left == 0;
+    let in_chapter = results.iter().map(|result| result.scenario.seconds);
+    let (seconds, with_build) = times.unwrap_or_default();
+    let summary = Summary {
+        scenarios: results.len(),
+        counts: Counts::of(results),
+        processes_left: left,
+        seconds: seconds.as_secs_f64(),
+        seconds_with_build: with_build.as_secs_f64(),
+        seconds_in_chapter: in_chapter.fold(0.0, f64::max),
+    };
+    output.json(&summary)?;
+    output.text(&summary.text(good, times.is_some(), place))?;
     Ok(good)
 }
 
@@ -233,11 +246,8 @@ fn chosen(names: &[String]) -> Vec<&'static Scenario> {
 #[serde(tag = "kind", rename = "summary")]
 struct Summary {
     scenarios: usize,
-    held: usize,
-    not_held: usize,
-    skipped: usize,
-    controls_failed: usize,
-    controls_not_failed: usize,
+    #[serde(flatten)]
+    counts: Counts,
     processes_left: usize,
     seconds: f64,
     seconds_with_build: f64,
@@ -245,66 +255,30 @@ struct Summary {
 }
 
 impl Summary {
-    fn new(
-        results: &[ScenarioResult],
-        left: usize,
-        running: Duration,
-        with_build: Duration,
-    ) -> Self {
-        let verdicts = || results.iter().flat_map(|result| &result.verdicts);
-        let count = |control: bool, good: bool| {
-            let is_counted = |v: &&Verdict| match v {
-                Verdict::Own { held, .. } => !control && *held == good,
-                Verdict::Control { failed, .. } => control && *failed == good,
-                Verdict::Skipped { .. } => false,
-            };
-            verdicts().filter(is_counted).count()
-        };
-        let is_skipped = |v: &&Verdict| matches!(v, Verdict::Skipped { .. });
-        let seconds = results.iter().map(|result| result.scenario.seconds);
-        let longest = seconds.fold(0.0, f64::max);
-        Self {
-            scenarios: results.len(),
-            held: count(false, true),
-            not_held: count(false, false),
-            skipped: verdicts().filter(is_skipped).count(),
-            controls_failed: count(true, true),
-            controls_not_failed: count(true, false),
-            processes_left: left,
-            seconds: running.as_secs_f64(),
-            seconds_with_build: with_build.as_secs_f64(),
-            seconds_in_chapter: longest,
-        }
-    }
-
     /// Without `times`, as they would include the time in which somebody looked, or answered.
     fn text(&self, good: bool, times: bool, place: &str) -> String {
-        let Summary {
+        let Counts {
             held,
             not_held,
             skipped,
             controls_failed,
             controls_not_failed,
-            processes_left,
-            ..
-        } = self;
+        } = self.counts;
         let mut out = match not_held {
-            0 if *held == 0 => "\n".to_owned(),
-            0 if *held == 1 => "\nThe claim held. ".to_owned(),
+            0 if held == 0 => "\n".to_owned(),
+            0 if held == 1 => "\nThe claim held. ".to_owned(),
             0 => format!("\nAll {held} claims held. "),
             _ => format!("\n{not_held} of {} claims did NOT hold. ", held + not_held),
         };
-        if *skipped > 0 {
+        if skipped > 0 {
             let _ = write!(out, "{skipped} skipped. ");
         }
         let controls = controls_failed + controls_not_failed;
         if controls > 0 {
-            let _ = write!(
-                out,
-                "In the controls, {controls_failed} of {controls} failed as expected. "
-            );
+            let failed = format!("{controls_failed} of {controls} failed as expected");
+            let _ = write!(out, "In the controls, {failed}. ");
         }
-        let _ = write!(out, "{processes_left} processes left. ");
+        let _ = write!(out, "{} processes left. ", self.processes_left);
         if times {
             let (seconds, chapter) = (self.seconds, self.seconds_in_chapter);
             let _ = write!(

@@ -105,6 +105,8 @@ pub(crate) enum What {
         text: String,
         exit_code: Option<i32>,
     },
+    /// The live processes go on after a pause. They were stopped so long, and their sleeps were not.
+    Resumed { seconds: f64 },
     /// What a file, a folder or a link in /proc says of a process, or the lines of it that matter;
     /// `error` is why it says nothing.
     Proc {

@@ -5,8 +5,8 @@
 
 use std::env;
 use std::io;
-use std::net::TcpListener;
-use std::process::{Command, Output, Stdio};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::unistd::geteuid;
@@ -20,134 +20,129 @@ pub(crate) struct Need {
     pub(crate) remedy: &'static str,
 }
 
+impl Need {
+    pub(crate) const fn new(
+        name: &'static str,
+        check: fn() -> Finding,
+        remedy: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            check,
+            remedy,
+        }
+    }
+}
+
 pub(crate) const ALL: [&Need; 4] = [NAMESPACES, OTHER_USERS, LOOPBACK, STRACE];
 
-pub(crate) const NAMESPACES: &Need = &Need {
-    name: "user and PID namespaces",
-    check: namespaces,
-    remedy: "root, or sysctl user.max_user_namespaces=1000",
-};
+pub(crate) const NAMESPACES: &Need = &Need::new(
+    "user and PID namespaces",
+    namespaces,
+    "root, or sysctl user.max_user_namespaces=1000",
+);
 
-pub(crate) const OTHER_USERS: &Need = &Need {
-    name: "processes of another user",
-    check: other_users,
-    remedy: "root with CAP_SETUID and all user ids, or sysctl user.max_user_namespaces=1000",
-};
+pub(crate) const OTHER_USERS: &Need = &Need::new(
+    "processes of another user",
+    other_users,
+    "root with CAP_SETUID and all user ids, or sysctl user.max_user_namespaces=1000",
+);
 
-pub(crate) const LOOPBACK: &Need = &Need {
-    name: "the loopback network",
-    check: loopback,
-    remedy: "ip link set lo up",
-};
+pub(crate) const LOOPBACK: &Need =
+    &Need::new("the loopback network", loopback, "ip link set lo up");
 
-pub(crate) const STRACE: &Need = &Need {
-    name: "strace",
-    check: strace,
-    remedy: "apt-get install strace, and a sandbox or container that allows ptrace",
-};
+pub(crate) const STRACE: &Need = &Need::new(
+    "strace",
+    strace,
+    "apt-get install strace, and a sandbox or container that allows ptrace",
+);
 
-/// What came of a check.
-pub(crate) enum Finding {
-    /// It is here; of this kind, if that is worth saying.
-    Found(String),
+/// It is here, and of this kind, if that is worth saying; or not.
+pub(crate) type Finding = Result<String, Lack>;
+
+/// Each with the reason.
+#[derive(Debug)]
+pub(crate) enum Lack {
     Missing(String),
     /// It may be here, but there is no room now to try it; and the remedy for that.
     NoRoom(String, &'static str),
+    /// This cannot be found out.
     Unknown(String),
 }
 
-use Finding::{Found, Missing, NoRoom, Unknown};
+use Lack::{Missing, NoRoom, Unknown};
+
+pub(crate) const FOUND: Finding = Ok(String::new());
 
 impl Need {
     /// Fails if it is missing, with a sentence on what helps. Where that cannot be found out, the
     /// program is left to find out itself.
     pub(crate) fn require(&self) -> Result<(), String> {
         match (self.check)() {
-            Missing(why) => {
+            Err(Missing(why)) => {
                 let (name, remedy) = (self.name, self.remedy);
                 Err(format!("missing {name}: {why}; what helps: {remedy}"))
             }
-            Found(_) | NoRoom(..) | Unknown(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 }
 
 fn namespaces() -> Finding {
-    with_proc(|| {
-        let as_root = ["--pid", "--fork", "true"];
-        let as_user = ["--user", "--map-root-user", "--pid", "--fork", "true"];
-        match succeeds(
-            "unshare",
-            if geteuid().is_root() {
-                &as_root
-            } else {
-                &as_user
-            },
-        ) {
-            Missing(why) if in_path("unshare").is_missing() => Unknown(why),
-            finding => finding,
-        }
-    })
+    with_proc()?;
+    let as_user: &[&str] = match geteuid().is_root() {
+        true => &[],
+        false => &["--user", "--map-root-user"],
+    };
+    in_path("unshare").map_err(|_| Unknown("unshare is not in PATH".to_owned()))?;
+    run_quietly("unshare", &[as_user, &["--pid", "--fork", "true"]].concat())?;
+    FOUND
 }
 
 fn other_users() -> Finding {
+    const SETUID: u32 = 7; // linux/capability.h
     if !geteuid().is_root() {
         return namespaces();
     }
-    with_proc(|| {
-        const SETUID: u32 = 7; // linux/capability.h
-        let capabilities = procfs::read("/proc/self/status", &["CapEff:"]).unwrap_or_default();
-        let mask = capabilities.split_whitespace().last().unwrap_or_default();
-        if u64::from_str_radix(mask, 16).is_ok_and(|mask| mask >> SETUID & 1 == 0) {
-            return Missing("we are root, but without CAP_SETUID".to_owned());
-        }
-        let ids = procfs::read("/proc/self/uid_map", &[""]).unwrap_or_default();
-        let counts = ids
-            .lines()
-            .filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok());
-        match counts.sum::<u64>() {
-            0..65_535 => Missing("this user namespace has too few user ids".to_owned()),
-            _ => Found(String::new()),
-        }
-    })
+    with_proc()?;
+    let capabilities = procfs::read("/proc/self/status", &["CapEff:"]).unwrap_or_default();
+    let mask = capabilities.split_whitespace().last().unwrap_or_default();
+    if u64::from_str_radix(mask, 16).is_ok_and(|mask| mask >> SETUID & 1 == 0) {
+        return Err(Missing("we are root, but without CAP_SETUID".to_owned()));
+    }
+    let ids = procfs::read("/proc/self/uid_map", &[""]).unwrap_or_default();
+    let counts = ids
+        .lines()
+        .filter_map(|line| line.split_whitespace().last());
+    match counts.filter_map(|count| count.parse::<u64>().ok()).sum() {
+        0..65_535 => Err(Missing(
+            "this user namespace has too few user ids".to_owned(),
+        )),
+        _ => FOUND,
+    }
 }
 
 fn loopback() -> Finding {
-    match TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()) {
-        Ok(address) => match std::net::TcpStream::connect(address) {
-            Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => {
-                missing(error.raw_os_error(), error.to_string())
-            }
-            _ => Found(String::new()),
-        },
-        Err(error) => missing(error.raw_os_error(), error.to_string()),
-    }
+    let listener = TcpListener::bind(("127.0.0.1", 0));
+    let connected = listener.and_then(|it| TcpStream::connect(it.local_addr()?).map(drop));
+    connected.map_err(|error| lack(error.raw_os_error(), error.to_string()))?;
+    FOUND
 }
 
 fn strace() -> Finding {
-    match succeeds("strace", &["-f", "-o", "/dev/null", "true"]) {
-        Found(_) => version("strace", "-V"),
-        other => other,
-    }
+    run_quietly("strace", &["-f", "-o", "/dev/null", "true"])?;
+    version("strace", "-V")
 }
 
-impl Finding {
-    fn is_missing(&self) -> bool {
-        matches!(self, Missing(_))
-    }
-}
-
-/// Checks that depend on /proc: without one that is ours, nothing can be said.
-pub(crate) fn with_proc(look: impl FnOnce() -> Finding) -> Finding {
-    match procfs::check() {
-        Ok(()) => look(),
-        Err(_) => Unknown("it takes /proc to tell".to_owned()),
-    }
+/// Without a /proc that is ours, a check that uses it cannot find out anything.
+pub(crate) fn with_proc() -> Finding {
+    procfs::check().map_err(|_| Unknown("it takes /proc to tell".to_owned()))?;
+    FOUND
 }
 
 /// For a process that could not be started or spoken with. That there is no room for it is another
 /// matter than that it is not here, or not allowed.
-pub(crate) fn missing(error: Option<i32>, why: String) -> Finding {
+pub(crate) fn lack(error: Option<i32>, why: String) -> Lack {
     match error.map(Errno::from_raw) {
         Some(Errno::EMFILE | Errno::ENFILE) => {
             NoRoom(why, "a higher limit of open files (ulimit -n)")
@@ -160,24 +155,12 @@ pub(crate) fn missing(error: Option<i32>, why: String) -> Finding {
 
 /// The first line that a program prints of its version.
 pub(crate) fn version(program: &str, arg: &str) -> Finding {
-    match run_quietly(program, &[arg]) {
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stdout);
-            Found(text.lines().next().unwrap_or_default().to_owned())
-        }
-        Err(finding) => finding,
-    }
+    let printed = run_quietly(program, &[arg])?;
+    Ok(printed.lines().next().unwrap_or_default().to_owned())
 }
 
-fn succeeds(program: &str, args: &[&str]) -> Finding {
-    match run_quietly(program, args) {
-        Ok(_) => Found(String::new()),
-        Err(finding) => finding,
-    }
-}
-
-/// Its output, if it succeeds; or a few words on why not.
-fn run_quietly(program: &str, args: &[&str]) -> Result<Output, Finding> {
+/// What it prints, if it succeeds; or a few words on why not.
+fn run_quietly(program: &str, args: &[&str]) -> Finding {
     let output = Command::new(program)
         .args(args)
         .env("LC_ALL", "C")
@@ -185,10 +168,10 @@ fn run_quietly(program: &str, args: &[&str]) -> Result<Output, Finding> {
         .output()
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Missing(format!("{program} is not in PATH")),
-            _ => missing(error.raw_os_error(), error.to_string()),
+            _ => lack(error.raw_os_error(), error.to_string()),
         })?;
     if output.status.success() {
-        return Ok(output);
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
     let said = stderr.lines().next().unwrap_or_default();
@@ -197,10 +180,8 @@ fn run_quietly(program: &str, args: &[&str]) -> Result<Output, Finding> {
 
 pub(crate) fn in_path(program: &str) -> Finding {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    if found {
-        Found(String::new())
-    } else {
-        Missing(format!("{program} is not in PATH"))
+    match env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+        true => FOUND,
+        false => Err(Missing(format!("{program} is not in PATH"))),
     }
 }

@@ -24,8 +24,7 @@ const PLAIN_FORK: Scenario = Scenario {
         w.process_in_line("Executed, my pid is: ", "executed child")?;
         w.snapshot(EXECUTED)?;
         w.press_enter(parent);
-        w.until_gone(parent)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[
         (C3, |e| {
@@ -101,8 +100,7 @@ const SYSTEM_CALLS: Scenario = Scenario {
     needs: &[STRACE],
     act: |w| {
         let program = w.start()?;
-        w.until_gone(program)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(program, ENDED)
     },
     shows: &[(C5, |e| {
         let borrows = |call: &str| call.contains("clone") && call.contains("CLONE_VM|CLONE_VFORK");

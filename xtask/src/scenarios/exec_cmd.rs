@@ -35,8 +35,7 @@ const REUSE: Scenario = Scenario {
         printed_children(w)?;
         w.snapshot(LIVE)?;
         w.press_enter(parent);
-        w.until_gone(parent)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[(C7, |e| {
         e.at(LIVE)
@@ -75,8 +74,7 @@ const PATH_AND_ARGS: Scenario = Scenario {
         }
         w.snapshot(LIVE)?;
         w.press_enter(parent);
-        w.until_gone(parent)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[
         (C8, |e| {
@@ -127,8 +125,7 @@ const INHERITED: Scenario = Scenario {
         }
         w.snapshot(CAPTURED)?;
         w.signal(captured, Signal::SIGTERM);
-        w.until_gone(parent)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[
         (C10, |e| {
@@ -187,8 +184,7 @@ const GRANDCHILD: Scenario = Scenario {
         w.snapshot(BLOCKED)?;
         w.signal(grandchild, Signal::SIGTERM);
         w.until_gone(parent)?;
-        w.until_gone(grandchild)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(grandchild, ENDED)
     },
     shows: &[(C12, |e| {
         e.at(BLOCKED)
@@ -222,8 +218,7 @@ const STATUS: Scenario = Scenario {
         w.children(parent, "child")?;
         w.snapshot(LIVE)?;
         w.press_enter(parent);
-        w.until_gone(parent)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[(C15, |e| {
         e.at(LIVE).live_children(3, "parent")?;
@@ -272,8 +267,7 @@ const THREE_WAYS: Scenario = Scenario {
             w.snapshot(title)?;
             w.until_gone(command)?;
         }
-        w.until_gone(parent)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[(C16, |e| {
         for (role, title) in WAYS {
@@ -300,8 +294,7 @@ const SEPARATE: Scenario = Scenario {
     command: "exec-cmd separate -- ls /etc/host*",
     act: |w| {
         let parent = w.start()?;
-        w.until_gone(parent)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[(C17, |e| {
         let lines = e.lines();

@@ -68,7 +68,7 @@ pub(crate) struct Scenario {
 }
 
 /// Checks a claim, from the recorded events alone.
-type Judge = fn(Evidence<'_>) -> Check;
+pub(crate) type Judge = fn(Evidence<'_>) -> Check;
 
 /// The same with a program that lacks what the claims are about. They must fail there; if they also
 /// held, the scenario would prove nothing.

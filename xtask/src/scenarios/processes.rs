@@ -27,8 +27,7 @@ const PID_NAMESPACE: Scenario = Scenario {
         }
         w.snapshot(COUNTED)?;
         w.line("End parent process.")?;
-        w.until_gone(parent)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[(C44, |e| {
         let lines = e.lines();

@@ -21,8 +21,7 @@ const FORK: Scenario = Scenario {
     act: |w| {
         let parent = w.start()?;
         w.line("main exit")?;
-        w.until_gone(parent)?;
-        w.snapshot(GONE)
+        w.snapshot_when_gone(parent, GONE)
     },
     shows: &[
         (C19, |e| lines_begin(e, &["init ", "main ", "init "])),
@@ -75,8 +74,7 @@ fn look_at_child(w: &mut Worker) -> Result<(), Failure> {
     }
     w.snapshot(LIVES)?;
     w.press_enter(parent);
-    w.until_gone(parent)?;
-    w.snapshot(ENDED)
+    w.snapshot_when_gone(parent, ENDED)
 }
 
 const FAILING_CHILD: Scenario = Scenario {
@@ -129,8 +127,7 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         w.read(child, "fd/3", &[]);
         w.snapshot(LIVES)?;
         w.press_enter(parent);
-        w.until_gone(parent)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[(C14, |e| {
         e.reads("parent", "fd", |numbers| {

@@ -53,8 +53,7 @@ const FIVE_CLIENTS: Scenario = Scenario {
         })?;
         w.snapshot(CLOSED)?;
         w.signal(server, Signal::SIGTERM);
-        w.until_gone(server)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(server, ENDED)
     },
     shows: &[(C1, |e| {
         e.clients_saw(5, ANSWERED)?;
@@ -158,8 +157,7 @@ const SPLIT: Scenario = Scenario {
         w.snapshot(HALF_WAY)?;
         feed_half(w, client)?;
         drop(w.take_stdin(client));
-        w.until_gone(client)?;
-        w.snapshot(CLIENT_ENDED)?;
+        w.snapshot_when_gone(client, CLIENT_ENDED)?;
         w.signal(server, Signal::SIGTERM);
         w.until_gone(server)
     },

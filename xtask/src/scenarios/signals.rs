@@ -39,8 +39,7 @@ const SIGNAL: Scenario = Scenario {
         w.snapshot_in_passing(SLEEPS)?;
         w.signal(program, Signal::SIGINT);
         w.line("CTRL+C pressed")?;
-        w.until_gone(program)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(program, ENDED)
     },
     shows: &[(C48, |e| {
         e.signal_accepted("program")?;
@@ -70,8 +69,7 @@ const HANDLER_LIMITS: Scenario = Scenario {
     command: "handler-limits --wait 10s --signalfd",
     act: |w| {
         let program = w.start()?;
-        w.until_gone(program)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(program, ENDED)
     },
     shows: &[(C43, |e| {
         let lines = e.lines();
@@ -115,8 +113,7 @@ const SIGCHLD: Scenario = Scenario {
         })?;
         w.give_time(A_MOMENT, |w| w.lines("SIGCHLD: ").len() == 2)?;
         w.signal(child, Signal::SIGKILL);
-        w.until_gone(parent)?;
-        w.snapshot(KILLED)
+        w.snapshot_when_gone(parent, KILLED)
     },
     shows: &[(C32, |e| {
         e.at(STOPPED).stopped("child")?;
@@ -192,8 +189,7 @@ const IGNORE_SIGCHLD: Scenario = Scenario {
         w.line("wait: ")?;
         w.until("the parent sleeps", |w| w.is_asleep(parent))?;
         w.snapshot(BLOCKED)?;
-        w.until_gone(parent)?;
-        w.snapshot(ALL_GONE)
+        w.snapshot_when_gone(parent, ALL_GONE)
     },
     shows: &[(C34, |e| {
         e.at(IGNORED)

@@ -61,8 +61,7 @@ fn until_the_end(w: &mut Worker) -> Result<(), Failure> {
     w.line("Child's descriptor: ")?;
     w.snapshot(BOTH)?;
     w.line("End parent process.")?;
-    w.until_gone(parent)?;
-    w.snapshot(ENDED)
+    w.snapshot_when_gone(parent, ENDED)
 }
 
 fn child_has_a_copy(e: Evidence<'_>) -> Check {

@@ -28,8 +28,7 @@ const WAIT: Scenario = Scenario {
         w.until_settled(parent)?;
         w.snapshot(BLOCKED)?;
         w.line("End parent process.")?;
-        w.until_gone(parent)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[(C40, |e| {
         e.at(BLOCKED)
@@ -184,8 +183,7 @@ const TRY_WAIT: Scenario = Scenario {
         w.child()?;
         w.snapshot(BETWEEN)?;
         w.line("Child ended with ")?;
-        w.until_gone(parent)?;
-        w.snapshot(ANSWERED)
+        w.snapshot_when_gone(parent, ANSWERED)
     },
     shows: &[(C47, |e| {
         e.at(BETWEEN).alive("child")?;

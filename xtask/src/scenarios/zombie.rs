@@ -43,8 +43,7 @@ const ZOMBIE: Scenario = Scenario {
         w.snapshot(DEAD)?;
         w.line("End parent process.")?;
         w.until_gone(parent)?;
-        w.until_gone(child)?;
-        w.snapshot(GONE)
+        w.snapshot_when_gone(child, GONE)
     },
     shows: &[
         (C24, |e| e.at(DEAD).zombie("child").map(drop)),
@@ -125,8 +124,7 @@ const KILL_PARENT: Scenario = Scenario {
         })?;
         w.snapshot(KILLED)?;
         w.reap_again();
-        w.until_gone(child)?;
-        w.snapshot(REAPED)
+        w.snapshot_when_gone(child, REAPED)
     },
     shows: &[(C38, |e| {
         e.at(DEAD).child_of("child", "parent")?;
@@ -166,8 +164,7 @@ const ORPHAN: Scenario = Scenario {
         })?;
         w.snapshot(ORPHAN_DEAD)?;
         w.reap_again();
-        w.until_gone(child)?;
-        w.snapshot(ORPHAN_GONE)
+        w.snapshot_when_gone(child, ORPHAN_GONE)
     },
     shows: &[
         (C29, |e| {
@@ -208,8 +205,7 @@ const RESOURCES: Scenario = Scenario {
         }
         w.snapshot(FULL)?;
         w.press_enter(program);
-        w.until_gone(program)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(program, ENDED)
     },
     shows: &[(C25, |e| {
         e.at(FULL).zombies(5)?;
@@ -318,8 +314,7 @@ const INIT_WAITS: Scenario = Scenario {
         w.until_ended(first)?;
         w.until("the second orphan has ended", |w| w.has_ended(second))?;
         w.snapshot(ORPHANS_ENDED)?;
-        w.until_gone(second)?;
-        w.snapshot(SWEPT)
+        w.snapshot_when_gone(second, SWEPT)
     },
     shows: &[(C31, |e| {
         e.at(ORPHANS)
@@ -371,8 +366,7 @@ const PID_REUSE: Scenario = Scenario {
         read_numbers(w, init, "late child")?;
         w.snapshot(USED_AGAIN)?;
         w.press_enter(outside);
-        w.until_gone(outside)?;
-        w.snapshot(ENDED)
+        w.snapshot_when_gone(outside, ENDED)
     },
     shows: &[(C35, |e| {
         let [zombie, next, again] = ["early child 1", "early child 2", "late child 2"];

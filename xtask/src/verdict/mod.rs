@@ -6,99 +6,110 @@ use serde::Serialize;
 
 use crate::evidence::Evidence;
 use crate::model::event::Event;
-use crate::scenarios::Scenario;
 use crate::scenarios::ledger::{Claim, Ruling};
+use crate::scenarios::{Judge, Scenario};
 
-/// What came out about one claim. `--json` prints it in this form.
+/// Whether one claim held in one run. `--json` prints it in this form.
 #[derive(Clone, Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub(crate) enum Verdict {
+pub(crate) struct Verdict {
+    pub(crate) kind: Kind,
+    pub(crate) scenario: &'static str,
+    pub(crate) claim: &'static str,
+    pub(crate) says: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ruling: Option<Ruling>,
+    /// `None` if the run proves nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) held: Option<bool>,
+    /// Why it did not hold, or was skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) because: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
     /// Of the scenario itself.
-    #[serde(rename = "verdict")]
-    Own {
-        scenario: &'static str,
-        claim: &'static str,
-        held: bool,
-        says: &'static str,
-        /// Whether the chapter's statement is right.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        ruling: Option<Ruling>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        because: Option<String>,
-    },
-    /// This machine lacks what the scenario requires.
-    Skipped {
-        scenario: &'static str,
-        claim: &'static str,
-        because: String,
-    },
+    Verdict,
     /// Of the control, which lacks what the claim is about: the claim must fail there.
-    Control {
-        scenario: &'static str,
-        claim: &'static str,
-        failed: bool,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        because: Option<String>,
-    },
+    Control,
+    /// This machine lacks what the scenario requires.
+    Skipped,
 }
 
 impl Verdict {
+    /// Judges a claim, unless the run proves nothing.
+    fn new(
+        kind: Kind,
+        scenario: &Scenario,
+        (claim, judge): &(&'static Claim, Judge),
+        events: &[Event],
+        proves_nothing: Option<&String>,
+    ) -> Self {
+        let check = match proves_nothing {
+            Some(_) => None,
+            None => Some(judge(Evidence(events))),
+        };
+        Self {
+            kind,
+            scenario: scenario.name,
+            claim: claim.id,
+            says: claim.here,
+            ruling: claim.chapter.as_ref().map(|statement| statement.ruling),
+            held: check.as_ref().map(Result::is_ok),
+            because: check.map_or(proves_nothing.cloned(), Result::err),
+        }
+    }
+
+    /// Skips a claim that did not hold in a run that was paused: sleeps end in a pause, too.
+    fn after_pauses(mut self, seconds: f64) -> Self {
+        if self.held == Some(false) {
+            let why = self.because.unwrap_or_default();
+            self.because = Some(format!(
+                "paused for {seconds:.1} s, in which sleeps may have ended: {why}; try it without --pause"
+            ));
+            (self.kind, self.held) = (Kind::Skipped, None);
+        }
+        self
+    }
+
     /// True if the claim held, the control failed, or the scenario was skipped.
     pub(crate) fn is_good(&self) -> bool {
-        match self {
-            Verdict::Own { held, .. } => *held,
-            Verdict::Control { failed, .. } => *failed,
-            Verdict::Skipped { .. } => true,
+        match self.kind {
+            Kind::Verdict => self.held == Some(true),
+            Kind::Control => self.held == Some(false),
+            Kind::Skipped => true,
         }
     }
 }
 
 /// Judges a run of the scenario.
-pub(crate) fn of_scenario(scenario: &'static Scenario, events: &[Event]) -> Vec<Verdict> {
-    let evidence = Evidence(events);
-    let skipped = evidence.skipped();
-    let verdicts = scenario.shows.iter().map(|(claim, judge)| {
-        if let Some(because) = skipped.clone() {
-            return Verdict::Skipped {
-                scenario: scenario.name,
-                claim: claim.id,
-                because,
-            };
+pub(crate) fn of_scenario(scenario: &Scenario, events: &[Event]) -> Vec<Verdict> {
+    let skipped = Evidence(events).skipped();
+    let kind = match skipped {
+        Some(_) => Kind::Skipped,
+        None => Kind::Verdict,
+    };
+    let paused = Evidence(events).paused();
+    let verdict = |shown| {
+        let verdict = Verdict::new(kind, scenario, shown, events, skipped.as_ref());
+        match paused {
+            Some(seconds) => verdict.after_pauses(seconds),
+            None => verdict,
         }
-        let because = judge(evidence).err();
-        Verdict::Own {
-            scenario: scenario.name,
-            claim: claim.id,
-            held: because.is_none(),
-            says: claim.here,
-            ruling: claim.chapter.as_ref().map(|statement| statement.ruling),
-            because,
-        }
-    });
-    verdicts.collect()
+    };
+    scenario.shows.iter().map(verdict).collect()
 }
 
 /// Judges a run of the scenario's control. A run that broke down proves nothing; one that could not
 /// take place here has no verdicts.
-pub(crate) fn of_control(scenario: &'static Scenario, events: &[Event]) -> Vec<Verdict> {
-    let evidence = Evidence(events);
-    if scenario.control.is_none() || evidence.skipped().is_some() {
+pub(crate) fn of_control(scenario: &Scenario, events: &[Event]) -> Vec<Verdict> {
+    if scenario.control.is_none() || Evidence(events).skipped().is_some() {
         return Vec::new();
     }
-    let broke_down = evidence.broke_down();
+    let broke_down = Evidence(events).broke_down();
+    let verdict = |shown| Verdict::new(Kind::Control, scenario, shown, events, broke_down.as_ref());
     let must_fail = |claim: &Claim| scenario.refuted().any(|other| other.id == claim.id);
-    let of_control = scenario.shows.iter().filter(|(claim, _)| must_fail(claim));
-    let verdicts = of_control.map(|(claim, judge)| {
-        let (failed, because) = match (&broke_down, judge(evidence)) {
-            (Some(why), _) => (false, Some(why.clone())),
-            (None, check) => (check.is_err(), check.err()),
-        };
-        Verdict::Control {
-            scenario: scenario.name,
-            claim: claim.id,
-            failed,
-            because,
-        }
-    });
-    verdicts.collect()
+    let shows = scenario.shows.iter().filter(|(claim, _)| must_fail(claim));
+    shows.map(verdict).collect()
 }

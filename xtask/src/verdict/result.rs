@@ -1,9 +1,11 @@
 //! What came out of a scenario and its control.
 
+use serde::Serialize;
+
 use crate::model::event::{Event, What};
 use crate::scenarios::Scenario;
 use crate::scenarios::ledger::Claim;
-use crate::verdict::{self, Verdict};
+use crate::verdict::{self, Kind, Verdict};
 
 pub(crate) struct ScenarioResult {
     pub(crate) scenario: &'static Scenario,
@@ -52,9 +54,41 @@ impl ScenarioResult {
 
     /// The verdict on a claim, of the scenario itself.
     pub(crate) fn verdict(&self, wanted: &Claim) -> Option<&Verdict> {
-        self.verdicts.iter().find(|verdict| match verdict {
-            Verdict::Own { claim, .. } | Verdict::Skipped { claim, .. } => *claim == wanted.id,
-            Verdict::Control { .. } => false,
-        })
+        let mut own = self.verdicts_of(false);
+        own.find(|verdict| verdict.claim == wanted.id)
+    }
+
+    /// The verdicts of the control, or of the scenario itself.
+    pub(crate) fn verdicts_of(&self, control: bool) -> impl Iterator<Item = &Verdict> {
+        let verdicts = self.verdicts.iter();
+        verdicts.filter(move |verdict| (verdict.kind == Kind::Control) == control)
+    }
+}
+
+/// How many verdicts there are of each kind. `--json` prints them in this form.
+#[derive(Serialize)]
+pub(crate) struct Counts {
+    pub(crate) held: usize,
+    pub(crate) not_held: usize,
+    pub(crate) skipped: usize,
+    pub(crate) controls_failed: usize,
+    pub(crate) controls_not_failed: usize,
+}
+
+impl Counts {
+    pub(crate) fn of(results: &[ScenarioResult]) -> Self {
+        let count = |kind: Kind, good: bool| {
+            let verdicts = results.iter().flat_map(|result| &result.verdicts);
+            verdicts
+                .filter(|it| it.kind == kind && it.is_good() == good)
+                .count()
+        };
+        Self {
+            held: count(Kind::Verdict, true),
+            not_held: count(Kind::Verdict, false),
+            skipped: count(Kind::Skipped, true),
+            controls_failed: count(Kind::Control, true),
+            controls_not_failed: count(Kind::Control, false),
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::runner::recording::{CONTROL, EVENTS};
 use crate::scenarios::Control;
 use crate::scenarios::ledger::{self, Claim, Ruling};
 use crate::verdict::Verdict;
-use crate::verdict::result::ScenarioResult;
+use crate::verdict::result::{Counts, ScenarioResult};
 use crate::view::machine::Machine;
 use crate::view::story::Story;
 use crate::view::text::{self, NOTHING_PROVED, control_commands, plain_transcript, printable};
@@ -128,13 +128,13 @@ fn minute(results: &[ScenarioResult]) -> Markup {
 }
 
 fn summary(results: &[ScenarioResult]) -> Markup {
-    let verdicts = || results.iter().flat_map(|result| &result.verdicts);
-    let count = |is_counted: fn(&Verdict) -> bool| verdicts().filter(|v| is_counted(v)).count();
-    let held = count(|verdict| matches!(verdict, Verdict::Own { held: true, .. }));
-    let not_held = count(|verdict| matches!(verdict, Verdict::Own { held: false, .. }));
-    let skipped = count(|verdict| matches!(verdict, Verdict::Skipped { .. }));
-    let controls = count(|verdict| matches!(verdict, Verdict::Control { .. }));
-    let failed = count(|verdict| matches!(verdict, Verdict::Control { failed: true, .. }));
+    let Counts {
+        held,
+        not_held,
+        skipped,
+        controls_failed,
+        controls_not_failed,
+    } = Counts::of(results);
     html! {
         section id="summary" {
             h2 { "What came out" }
@@ -144,7 +144,7 @@ fn summary(results: &[ScenarioResult]) -> Markup {
                 ", " (skipped) " skipped. "
                 "Held means: our own statement, which stands with the scenario, was seen in this run. Where the chapter is right, it says the same; where the chapter is imprecise or wrong, it is the correction. "
                 "In a control, a run that lacks what the statement is about, it must fail: so it did for "
-                (failed) " of " (controls) "."
+                (controls_failed) " of " (controls_failed + controls_not_failed) "."
             }
             table {
                 thead { tr { th { "claim" } th { "the chapter says" } th { "that is" } th { "our statement, in this run" } th { "scenario" } } }
@@ -207,10 +207,10 @@ fn anchor(result: &ScenarioResult, claim: &Claim) -> String {
 
 fn shown(verdict: Option<&Verdict>) -> Markup {
     html! {
-        @match verdict {
-            Some(Verdict::Own { held: true, .. }) => span class="good" { "✓ held" },
-            Some(Verdict::Skipped { .. }) => span { "– skipped" },
-            _ => span class="bad" { "✗ NOT held" },
+        @match verdict.and_then(|verdict| verdict.held) {
+            Some(true) => span class="good" { "✓ held" },
+            Some(false) => span class="bad" { "✗ NOT held" },
+            None => span { "– skipped" },
         }
     }
 }
@@ -300,11 +300,10 @@ fn listed(words: &str, pids: &[i32]) -> Markup {
 
 /// What the programs have written, if it is little; the transcript has it all.
 fn printed(events: &[Event]) -> Markup {
-    let lines: Vec<(f64, String)> = events
-        .iter()
-        .filter(|event| matches!(event.what, What::Line { .. }))
-        .filter_map(|event| Some((event.t, text::line(&event.what)?)))
-        .collect();
+    let is_line = |event: &&Event| matches!(event.what, What::Line { .. });
+    let lines = events.iter().filter(is_line);
+    let lines = lines.filter_map(|event| Some((event.t, text::line(&event.what)?)));
+    let lines: Vec<(f64, String)> = lines.collect();
     html! {
         @if (1..=FEW_LINES).contains(&lines.len()) {
             details open {
@@ -323,11 +322,7 @@ fn file(folder: &str, name: &str) -> Markup {
 
 fn claim(result: &ScenarioResult, claim: &Claim) -> Markup {
     let verdict = result.verdict(claim);
-    let because = match verdict {
-        Some(Verdict::Own { because, .. }) => because.as_deref(),
-        Some(Verdict::Skipped { because, .. }) => Some(because.as_str()),
-        _ => None,
-    };
+    let because = verdict.and_then(|verdict| verdict.because.as_ref());
     html! {
         li id=(anchor(result, claim)) {
             strong { (claim.id) } ". "
@@ -347,19 +342,9 @@ fn control(result: &ScenarioResult, control: &Control) -> Markup {
     let name = result.scenario.name;
     let title = format!("{name}, control: {}", control.about);
     let folder = format!("{name}/{CONTROL}");
-    let verdicts = result.verdicts.iter().filter_map(|verdict| match verdict {
-        Verdict::Control {
-            claim,
-            failed,
-            because,
-            ..
-        } => Some((*claim, *failed, because.as_deref())),
-        _ => None,
-    });
-    let verdicts: Vec<_> = verdicts.collect();
-    let claims = |failed: bool| {
-        let wanted = verdicts.iter().filter(|verdict| verdict.1 == failed);
-        wanted.map(|verdict| verdict.0).collect::<Vec<_>>()
+    let claims = |good: bool| {
+        let wanted = result.verdicts_of(true).filter(|it| it.is_good() == good);
+        wanted.map(|it| it.claim).collect::<Vec<_>>()
     };
     let (failed, not_failed) = (claims(true), claims(false));
     html! {
@@ -372,12 +357,12 @@ fn control(result: &ScenarioResult, control: &Control) -> Markup {
                 @if !not_failed.is_empty() {
                     span class="bad" { "✗\u{a0}" (not_failed.join(", ")) " should fail there, and did NOT. " }
                 }
-                @if verdicts.is_empty() { "Skipped." }
+                @if failed.is_empty() && not_failed.is_empty() { "Skipped." }
             }
             p { code { (printable(&control_commands(result))) } }
             ul {
-                @for (claim, _, because) in &verdicts {
-                    li { (claim) ": " (printable(because.unwrap_or(NOTHING_PROVED))) }
+                @for verdict in result.verdicts_of(true) {
+                    li { (verdict.claim) ": " (printable(verdict.because.as_deref().unwrap_or(NOTHING_PROVED))) }
                 }
             }
             (run(&title, &folder, &result.control_events))

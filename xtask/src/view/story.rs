@@ -187,6 +187,7 @@ impl Story {
             }
             What::Proc { .. }
             | What::Client { .. }
+            | What::Resumed { .. }
             | What::Missed { .. }
             | What::Skipped { .. }
             | What::Failed { .. } => {}

@@ -6,8 +6,8 @@ use crate::model::event::{Event, Stream, What};
 use crate::probe::ps;
 use crate::scenarios::Scenario;
 use crate::scenarios::ledger::Ruling;
-use crate::verdict::Verdict;
 use crate::verdict::result::ScenarioResult;
+use crate::verdict::{Kind, Verdict};
 use crate::view::output::{BAD, BOLD, DIM, GOOD, MARK, styled};
 
 /// The file of a transcript.
@@ -20,26 +20,20 @@ pub(crate) fn whole(result: &ScenarioResult, columns: usize) -> String {
 
 /// The verdicts of a scenario.
 pub(crate) fn conclusion(result: &ScenarioResult) -> String {
-    let mut out: String = result.verdicts.iter().map(verdict_line).collect();
+    let mut out: String = result.verdicts_of(false).map(verdict_line).collect();
     if let Some(control) = &result.scenario.control {
         let commands = control_commands(result);
         let _ = writeln!(out, "control, {}: {commands}", control.about);
-        out += &control_lines(&result.verdicts);
+        out += &control_lines(result);
     }
     out
 }
 
 /// What it is about.
 pub(crate) fn heading(scenario: &Scenario) -> String {
-    let Scenario {
-        name,
-        about,
-        by_hand,
-        ..
-    } = scenario;
-    let title = styled(BOLD, format_args!("== {name} =="));
-    let by_hand = styled(DIM, format_args!("by hand: {by_hand}"));
-    format!("\n{title}\n{about}\n{by_hand}\n")
+    let title = styled(BOLD, format_args!("== {} ==", scenario.name));
+    let by_hand = styled(DIM, format_args!("by hand: {}", scenario.by_hand));
+    format!("\n{title}\n{}\n{by_hand}\n", scenario.about)
 }
 
 /// What was started, printed, seen and done, with the seconds since the beginning.
@@ -78,43 +72,29 @@ pub(crate) fn snapshot(command: &str, text: &str, columns: usize) -> String {
 pub(crate) fn line(what: &What) -> Option<String> {
     let line = match what {
         What::Start { command, process } => {
-            format!(
-                "{} {}",
-                styled(BOLD, format_args!("$ {command}")),
-                styled(DIM, format_args!("(pid {})", process.pid))
-            )
+            let pid = styled(DIM, format_args!("(pid {})", process.pid));
+            format!("{} {pid}", styled(BOLD, format_args!("$ {command}")))
         }
-        What::Line {
-            stream: Stream::Stdout,
-            text,
-            ..
-        } => text.clone(),
-        What::Line {
-            stream: Stream::Stderr,
-            text,
-            ..
-        } => format!("(stderr) {text}"),
+        What::Line { stream, text, .. } => match stream {
+            Stream::Stdout => text.clone(),
+            Stream::Stderr => format!("(stderr) {text}"),
+        },
         What::Signal {
             process,
             signal,
             error,
         } => {
-            let answer = error
-                .as_ref()
-                .map_or("accepted".to_owned(), |error| format!("refused: {error}"));
-            styled(
-                MARK,
-                format_args!("-> {signal} to {}: {answer}", process.pid),
-            )
+            let answer = error.as_ref().map(|error| format!("refused: {error}"));
+            let answer = answer.as_deref().unwrap_or("accepted");
+            let pid = process.pid;
+            styled(MARK, format_args!("-> {signal} to {pid}: {answer}"))
         }
         What::Client { number, saw } => styled(MARK, format_args!("-- client {number} saw {saw}")),
-        What::Reaped { process, status } => styled(
-            DIM,
-            format_args!(
-                "-- {} reaped by the scenario's own process: {status}",
-                process.pid
-            ),
-        ),
+        What::Reaped { process, status } => {
+            let pid = process.pid;
+            let line = format!("-- {pid} reaped by the scenario's own process: {status}");
+            styled(DIM, line)
+        }
         What::Proc {
             path, text, error, ..
         } => {
@@ -131,6 +111,7 @@ pub(crate) fn line(what: &What) -> Option<String> {
         | What::Found { .. }
         | What::State { .. }
         | What::Gone { .. }
+        | What::Resumed { .. }
         | What::End { .. } => return None,
     };
     Some(line)
@@ -148,37 +129,22 @@ fn ps_line(row: &str, columns: usize) -> String {
 }
 
 fn verdict_line(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Own {
-            claim,
-            held: true,
-            says,
-            ruling,
-            ..
-        } => {
-            let ruling = match ruling {
+    let Verdict { claim, says, .. } = verdict;
+    let because = verdict.because.as_deref().unwrap_or_default();
+    match verdict.held {
+        Some(true) => {
+            let ruling = match verdict.ruling {
                 Some(Ruling::Right) | None => "",
                 Some(Ruling::Imprecise) => " (the chapter is imprecise)",
                 Some(Ruling::Wrong) => " (the chapter is wrong)",
             };
             format!("{} {claim}: {says}{ruling}\n", styled(GOOD, "held    "))
         }
-        Verdict::Skipped { claim, because, .. } => {
-            format!("{} {claim}: {because}\n", styled(MARK, "skipped "))
+        Some(false) => {
+            let not_held = styled(BAD, "NOT HELD");
+            format!("{not_held} {claim}: {says}\n         for {because}\n")
         }
-        Verdict::Own {
-            claim,
-            says,
-            because,
-            ..
-        } => {
-            let because = because.as_deref().unwrap_or_default();
-            format!(
-                "{} {claim}: {says}\n         for {because}\n",
-                styled(BAD, "NOT HELD")
-            )
-        }
-        Verdict::Control { .. } => String::new(),
+        None => format!("{} {claim}: {because}\n", styled(MARK, "skipped ")),
     }
 }
 
@@ -186,30 +152,22 @@ fn verdict_line(verdict: &Verdict) -> String {
 pub(super) const NOTHING_PROVED: &str = "it held there, too, so the scenario proves nothing";
 
 /// Claims that fail for the same reason share a line.
-fn control_lines(verdicts: &[Verdict]) -> String {
+fn control_lines(result: &ScenarioResult) -> String {
     let mut lines: Vec<(bool, &str, Vec<&str>)> = Vec::new();
-    for verdict in verdicts {
-        let Verdict::Control {
-            claim,
-            failed,
-            because,
-            ..
-        } = verdict
-        else {
-            continue;
-        };
-        let because = because.as_deref().unwrap_or(NOTHING_PROVED);
+    for verdict in result.verdicts_of(true) {
+        let (good, claim) = (verdict.is_good(), verdict.claim);
+        let because = verdict.because.as_deref().unwrap_or(NOTHING_PROVED);
         match lines
             .iter_mut()
-            .find(|line| (line.0, line.1) == (*failed, because))
+            .find(|line| (line.0, line.1) == (good, because))
         {
             Some(line) => line.2.push(claim),
-            None => lines.push((*failed, because, vec![claim])),
+            None => lines.push((good, because, vec![claim])),
         }
     }
     let mut out = String::new();
-    for (failed, because, claims) in lines {
-        let verdict = match failed {
+    for (good, because, claims) in lines {
+        let verdict = match good {
             true => styled(GOOD, "failed as expected"),
             false => styled(BAD, "DID NOT FAIL"),
         };
@@ -229,7 +187,7 @@ pub(crate) fn table(results: &[ScenarioResult]) -> String {
     let mut out = format!("\n{}\n", styled(BOLD, heading));
     for result in results {
         let claims: Vec<_> = result.scenario.claims().map(|claim| claim.id).collect();
-        let is_skipped = |verdict: &Verdict| matches!(verdict, Verdict::Skipped { .. });
+        let is_skipped = |verdict: &Verdict| verdict.kind == Kind::Skipped;
         let (style, verdict) = if !result.is_good() {
             (BAD, "NOT HELD")
         } else if result.verdicts.iter().any(is_skipped) {

@@ -22,6 +22,16 @@ impl Worker {
         self.pause()
     }
 
+    /// The same when this process is gone.
+    pub(crate) fn snapshot_when_gone(
+        &mut self,
+        process: Process,
+        title: &str,
+    ) -> Result<(), Failure> {
+        self.until_gone(process)?;
+        self.snapshot(title)
+    }
+
     /// The same where the run cannot pause: an alarm that comes meanwhile would change it.
     pub(crate) fn snapshot_in_passing(&mut self, title: &str) -> Result<(), Failure> {
         self.take(title, false)
@@ -60,7 +70,10 @@ impl Worker {
             thread::sleep(TICK);
         }
         freeze.end();
-        self.deadline += began.elapsed();
+        let paused = began.elapsed();
+        self.deadline += paused;
+        let seconds = paused.as_secs_f64();
+        self.log.record(What::Resumed { seconds });
         Ok(())
     }
 
