@@ -1,6 +1,6 @@
 //! Queries over the events of one run, and expectations that say what they have found instead.
 
-use crate::model::event::{Event, SKIPPED, Stream, What};
+use crate::model::event::{self, Event, SKIPPED, Stream, What};
 use crate::model::process::Process;
 use crate::probe::ps::{self, Row};
 
@@ -236,15 +236,10 @@ pub(crate) struct Snapshot<'a> {
     title: &'a str,
 }
 
-impl Snapshot<'_> {
-    fn table(self) -> Result<(String, Option<i32>), String> {
+impl<'a> Snapshot<'a> {
+    fn table(self) -> Result<&'a event::Snapshot, String> {
         let table = self.evidence.find(|what| match what {
-            What::Snapshot {
-                title,
-                text,
-                exit_code,
-                ..
-            } if title == self.title => Some((text.clone(), *exit_code)),
+            What::Snapshot(snapshot) if snapshot.title == self.title => Some(snapshot),
             _ => None,
         });
         table.ok_or_else(|| {
@@ -254,7 +249,7 @@ impl Snapshot<'_> {
     }
 
     pub(crate) fn rows(self) -> Result<Vec<Row>, String> {
-        Ok(ps::rows(&self.table()?.0))
+        Ok(ps::rows(&self.table()?.text))
     }
 
     pub(crate) fn row(self, who: &str) -> Result<Row, String> {
@@ -378,10 +373,11 @@ impl Snapshot<'_> {
 
     /// Checks that no process was listed: the proof that all are gone, with exit code 1 of `ps`.
     pub(crate) fn nothing_listed(self) -> Check {
-        let (text, exit_code) = self.table()?;
-        check(ps::rows(&text).is_empty() && exit_code == Some(1), || {
-            format!("ps still listed something when {}", self.title)
-        })
+        let table = self.table()?;
+        check(
+            self.rows()?.is_empty() && table.exit_code == Some(1),
+            || format!("ps still listed something when {}", self.title),
+        )
     }
 }
 

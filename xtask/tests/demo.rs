@@ -3,97 +3,20 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
-mod marked;
+mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use marked::{Marked, quoted};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-/// A run of xtask with a mark and a report folder of its own.
-struct Run {
-    marked: Marked,
-}
-
-impl Run {
-    fn new() -> Self {
-        let marked = Marked::new();
-        Self { marked }
-    }
-
-    fn report(&self) -> PathBuf {
-        self.marked.folder.path().join("report")
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.marked.command(env!("CARGO_BIN_EXE_xtask"));
-        command.args(args).stdin(Stdio::null());
-        if args[0] == "demo" {
-            command.arg("--report").arg(self.report());
-        }
-        command
-    }
-
-    fn output(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Started, with the lines of its stderr.
-    fn start(&self, args: &[&str]) -> (Child, BufReader<std::process::ChildStderr>) {
-        let mut child = self
-            .command(args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        (child, stderr)
-    }
-
-    /// A folder from which all programs are taken, unless another one is put there.
-    fn programs(&self) -> PathBuf {
-        let folder = self.marked.folder.path().join("programs");
-        fs::create_dir_all(&folder).unwrap();
-        built_once();
-        for entry in fs::read_dir(built()).unwrap().flatten() {
-            symlink(entry.path(), folder.join(entry.file_name())).unwrap();
-        }
-        folder
-    }
-}
-
-/// Where cargo has put the programs, and in a folder within, the examples.
-fn built() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap()
-}
-
-/// The claims that there are.
-fn claims() -> BTreeSet<String> {
-    let explained = text(&Run::new().output(&["explain", "all"]).stdout);
-    let first_words = explained.lines().filter_map(|line| line.split(' ').next());
-    first_words
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Lets xtask build the programs.
-fn built_once() {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let run = Run::new();
-        let output = run.output(&["demo", "fork"]);
-        assert!(output.status.success(), "{}", text(&output.stderr));
-    });
-}
+use support::{
+    Run, XTASK, assert_has, assert_one_sentence, of_kind, programs, quoted, start_demo, text,
+};
 
 /// Whole demos one at a time: two at once on a small machine only slow each other down.
 fn one_demo_at_a_time() -> MutexGuard<'static, ()> {
@@ -101,42 +24,27 @@ fn one_demo_at_a_time() -> MutexGuard<'static, ()> {
     DEMO.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn put_script(path: &Path, script: &str) {
-    let _ = fs::remove_file(path);
-    fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+/// A demo of these scenarios, with scripts in the place of some programs, that exits with this code.
+#[track_caller]
+fn sabotaged(run: &Run, scenarios: &[&str], scripts: &[(&str, String)], code: i32) -> Output {
+    let programs = run.programs_with(scripts);
+    let programs = ["--json", "--programs", programs.to_str().unwrap()];
+    let output = run.output(&[&["demo"], scenarios, &programs].concat());
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    run.assert_nothing_is_left();
+    output
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// The claims of verdicts.
+fn claims(verdicts: &[Value]) -> BTreeSet<String> {
+    let claims = verdicts.iter().map(|verdict| verdict["claim"].as_str());
+    claims.map(|claim| claim.unwrap().to_owned()).collect()
 }
 
-fn ndjson(bytes: &[u8]) -> Vec<Value> {
-    text(bytes)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-fn of_kind<'a>(events: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
-    events.iter().filter(move |event| event["kind"] == kind)
-}
-
-fn assert_one_sentence(stderr: &[u8], expected: &[&str]) {
-    let stderr = text(stderr);
-    let sentences: Vec<_> = stderr
-        .lines()
-        .filter(|line| line.starts_with("xtask: "))
-        .collect();
-    assert_eq!(sentences.len(), 1, "{stderr}");
-    for part in expected {
-        assert!(
-            sentences[0].contains(part),
-            "{part:?} is not in {:?}",
-            sentences[0]
-        );
-    }
-    assert!(!stderr.contains("panicked"), "{stderr}");
+fn not_held(output: &Output, kind: &str) -> Vec<Value> {
+    let mut verdicts = of_kind(&output.stdout, kind);
+    verdicts.retain(|verdict| verdict["held"] != true);
+    verdicts
 }
 
 #[test]
@@ -151,18 +59,17 @@ fn every_claim_holds_and_every_control_fails() {
         "{stdout}\n{}",
         text(&output.stderr)
     );
-    assert!(!stdout.contains("NOT"), "{stdout}");
-    let last = stdout.lines().last().unwrap();
     assert!(
-        last.starts_with("All ") && last.contains(" 0 processes left. "),
-        "{last}"
+        !stdout.contains("NOT") && !stdout.contains('\x1b'),
+        "{stdout}"
     );
-    assert!(!stdout.contains('\x1b'), "colours in a pipe");
-    run.marked.assert_nothing_is_left();
+    let last = stdout.lines().last().unwrap();
+    assert!(last.starts_with("All "), "{last}");
+    assert_has(last, &[" 0 processes left. "]);
+    run.assert_nothing_is_left();
     for file in [
         "events.ndjson",
         "transcript.txt",
-        "ps-1.txt",
         "verdicts.ndjson",
         "control/events.ndjson",
     ] {
@@ -174,7 +81,7 @@ fn every_claim_holds_and_every_control_fails() {
         );
     }
     let snapshot = fs::read_to_string(run.report().join("zombie/ps-1.txt")).unwrap();
-    assert!(snapshot.contains("<defunct>"), "{snapshot}");
+    assert_has(&snapshot, &["<defunct>"]);
 }
 
 #[test]
@@ -183,264 +90,205 @@ fn json_goes_to_stdout_and_text_to_stderr() {
     let run = Run::new();
     let output = run.output(&["demo", "all", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let events = ndjson(&output.stdout);
+    assert_has(&text(&output.stderr), &["== zombie =="]);
+    let of_kind = |kind| of_kind(&output.stdout, kind);
 
-    let verdicts: Vec<_> = of_kind(&events, "verdict").collect();
-    let not_held = verdicts.iter().find(|verdict| verdict["held"] != true);
-    assert_eq!(not_held, None);
-    let skipped = of_kind(&events, "skipped");
-    let judged = verdicts.iter().copied().chain(skipped);
-    let judged = judged.map(|verdict| verdict["claim"].as_str().unwrap().to_owned());
-    assert_eq!(judged.collect::<BTreeSet<_>>(), claims());
-    let rulings = ["right", "imprecise", "wrong"];
-    for verdict in verdicts
-        .iter()
-        .filter(|it| it["claim"].as_str().unwrap().starts_with('C'))
-    {
-        assert!(
-            rulings.contains(&verdict["ruling"].as_str().unwrap()),
+    assert_eq!(not_held(&output, "verdict"), Vec::<Value>::new());
+    assert!(
+        of_kind("control")
+            .iter()
+            .all(|control| control["held"] == false)
+    );
+    let judged = [of_kind("verdict"), of_kind("skipped")].concat();
+    let explained = text(&run.output(&["explain", "all"]).stdout);
+    let ids = explained.lines().filter_map(|line| line.split(' ').next());
+    let ids = ids.filter(|id| !id.is_empty()).map(str::to_owned);
+    assert_eq!(claims(&judged), ids.collect::<BTreeSet<_>>());
+    let snapshots = of_kind("snapshot");
+    for verdict in of_kind("verdict") {
+        let is_ruled =
+            ["right", "imprecise", "wrong"].contains(&verdict["ruling"].as_str().unwrap_or(""));
+        assert_eq!(
+            is_ruled,
+            verdict["claim"].as_str().unwrap().starts_with('C'),
             "{verdict}"
         );
-    }
-    assert!(of_kind(&events, "control").all(|control| control["held"] == false));
-    for verdict in verdicts {
-        let is_its_own = |snapshot: &&Value| snapshot["scenario"] == verdict["scenario"];
-        let snapshot = of_kind(&events, "snapshot").find(is_its_own);
-        assert!(snapshot.is_some(), "no snapshot for {verdict}");
-    }
-    for snapshot in of_kind(&events, "snapshot") {
+        let mut of_scenario = snapshots.iter().map(|snapshot| &snapshot["scenario"]);
         assert!(
-            snapshot["command"]
-                .as_str()
-                .unwrap()
-                .contains(" ps -o pid,ppid,"),
-            "{snapshot}"
-        );
-        assert!(
-            snapshot["text"].as_str().unwrap().contains("PID"),
-            "{snapshot}"
+            of_scenario.any(|it| *it == verdict["scenario"]),
+            "no snapshot for {verdict}"
         );
     }
-    assert_eq!(
-        of_kind(&events, "summary").next().unwrap()["processes_left"],
-        0
-    );
-    assert!(text(&output.stderr).contains("== zombie =="));
+    for snapshot in snapshots {
+        assert_has(snapshot["command"].as_str().unwrap(), &[" ps -o pid,ppid,"]);
+        assert_has(snapshot["text"].as_str().unwrap(), &["PID"]);
+    }
+    assert_eq!(of_kind("summary")[0]["processes_left"], 0);
 }
 
 #[test]
 fn a_parent_that_reaps_at_once_is_noticed() {
     let run = Run::new();
-    let programs = run.programs();
     // In the zombie program's place: a shell, which waits for its child at once.
-    put_script(
-        &programs.join("zombie"),
-        r#"sh -c 'echo "Hi, I am a child Process."; echo "My pid is: $$"; echo "End child process."'
-           sleep 2; echo "End parent process.""#,
+    let script = r#"sh -c 'echo "Hi, I am a child Process."; echo "My pid is: $$"; echo "End child process."'
+                    sleep 2; echo "End parent process.""#;
+    let output = sabotaged(
+        &run,
+        &["zombie", "wait"],
+        &[("zombie", script.to_owned())],
+        1,
     );
-    let programs = programs.to_str().unwrap();
-    let output = run.output(&["demo", "zombie", "wait", "--json", "--programs", programs]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    for verdict in of_kind(&ndjson(&output.stdout), "verdict") {
+    for verdict in of_kind(&output.stdout, "verdict") {
         assert_eq!(verdict["held"], verdict["scenario"] == "wait", "{verdict}");
     }
-    assert!(
-        text(&output.stderr).contains("NOT HELD C24"),
-        "{}",
-        text(&output.stderr)
-    );
-    run.marked.assert_nothing_is_left();
+    assert_has(&text(&output.stderr), &["NOT HELD C24"]);
 }
 
 /// Five programs that do otherwise than they should, by their own options: two that wait for their
 /// children, and so have no zombies; three without what they are to show.
 #[test]
 fn sabotage_turns_just_the_claims_of_its_scenarios() {
-    const CURED: [(&str, &str, &str); 2] = [
-        ("resources", "--wait", "C25"),
-        ("pid-reuse", "--wait", "C35"),
-    ];
-    const BROKEN: [(&str, &str, &str); 2] = [
-        ("remove-zombie", "--once", "C33"),
-        ("ignore-sigchld", "--default", "C34"),
-    ];
     let _alone = one_demo_at_a_time();
     let run = Run::new();
-    let programs = run.programs();
-    let real = |name: &str| built().join("examples").join(name);
-    for (name, option, _) in CURED.iter().chain(&BROKEN) {
-        let (path, real) = (programs.join(name), real(name));
-        let real = real.display();
+    let real = |name: &str| programs().join("examples").join(name).display().to_string();
+    let with = |name: &'static str, option: &str| {
+        let real = real(name);
         let script = format!(
             r#"case " $* " in *" {option} "*) exec {real} "$@" ;; *) exec {real} "$@" {option} ;; esac"#
         );
-        put_script(&path, &script);
-    }
-    let (path, real) = (programs.join("handler-limits"), real("handler-limits"));
-    put_script(&path, &format!(r#"exec {} "$1" "$2""#, real.display())); // no --signalfd
-    let sabotaged = CURED.iter().chain(&BROKEN).map(|(_, _, claim)| *claim);
-    let sabotaged: BTreeSet<&str> = sabotaged.chain(["C43"]).collect();
-
-    let output = run.output(&[
-        "demo",
-        "all",
-        "--json",
-        "--programs",
-        programs.to_str().unwrap(),
-    ]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    let events = ndjson(&output.stdout);
-    let turned = of_kind(&events, "verdict").filter(|verdict| verdict["held"] == false);
-    let turned: BTreeSet<&str> = turned.map(|it| it["claim"].as_str().unwrap()).collect();
-    assert_eq!(turned, sabotaged, "{}", text(&output.stderr));
-    let not_failed: Vec<&Value> = of_kind(&events, "control")
-        .filter(|control| control["held"] == true)
-        .collect();
-    assert!(not_failed.is_empty(), "{not_failed:?}");
-    run.marked.assert_nothing_is_left();
+        (name, script)
+    };
+    let without_signalfd = format!(r#"exec {} "$1" "$2""#, real("handler-limits"));
+    let scripts = [
+        with("resources", "--wait"),
+        with("pid-reuse", "--wait"),
+        with("remove-zombie", "--once"),
+        with("ignore-sigchld", "--default"),
+        ("handler-limits", without_signalfd),
+    ];
+    let output = sabotaged(&run, &["all"], &scripts, 1);
+    let turned = claims(&not_held(&output, "verdict"));
+    let expected = ["C25", "C33", "C34", "C35", "C43"].map(str::to_owned);
+    assert_eq!(turned, BTreeSet::from(expected), "{}", text(&output.stderr));
+    let controls = of_kind(&output.stdout, "control");
+    assert_eq!(
+        controls.iter().find(|control| control["held"] == true),
+        None
+    );
 }
 
 #[test]
 fn a_control_that_does_not_fail_is_noticed() {
     let run = Run::new();
-    let programs = run.programs();
     // In the place of the parent that waits: one that does not, so that the control has a zombie, too.
-    let zombie = programs.join("zombie");
-    put_script(
-        &programs.join("goroutine-wait"),
-        &format!("exec {} --parent-sleep 2", zombie.display()),
-    );
-    let output = run.output(&[
-        "demo",
-        "zombie",
-        "--json",
-        "--programs",
-        programs.to_str().unwrap(),
-    ]);
-    assert_eq!(output.status.code(), Some(1));
-    let events = ndjson(&output.stdout);
-    assert!(of_kind(&events, "verdict").all(|verdict| verdict["held"] == true));
-    assert!(of_kind(&events, "control").all(|control| control["held"] == true));
-    assert!(text(&output.stderr).contains("DID NOT FAIL"));
+    let zombie = programs().join("zombie");
+    let script = format!("exec {} --parent-sleep 2", zombie.display());
+    let output = sabotaged(&run, &["zombie"], &[("goroutine-wait", script)], 1);
+    for kind in ["verdict", "control"] {
+        assert_eq!(not_held(&output, kind), Vec::<Value>::new());
+    }
+    assert_has(&text(&output.stderr), &["DID NOT FAIL"]);
 }
 
-/// As where the machine is so busy that who has been sent a signal does not get its turn at once.
+/// As where the machine is so busy that a process that has been sent a signal does not run at once.
 #[test]
 fn a_control_whose_child_is_slow_to_die_fails() {
     let run = Run::new();
-    let programs = run.programs();
     // In the place of the parent that its child is tied to. The child never sleeps.
-    put_script(
-        &programs.join("goroutine-wait"),
-        r#"count='i=0; while [ $i -lt 400000 ]; do i=$((i + 1)); done'
-           sh -c "trap '$count; exit' TERM; echo \"My pid is: \$\$\"; while :; do :; done" &
-           sleep 0.5; kill "$!""#,
+    let script = r#"count='i=0; while [ $i -lt 400000 ]; do i=$((i + 1)); done'
+                    sh -c "trap '$count; exit' TERM; echo \"My pid is: \$\$\"; while :; do :; done" &
+                    sleep 0.5; kill "$!""#;
+    let output = sabotaged(
+        &run,
+        &["orphan"],
+        &[("goroutine-wait", script.to_owned())],
+        0,
     );
-    let programs = programs.to_str().unwrap();
-    let output = run.output(&["demo", "orphan", "--json", "--programs", programs]);
-    let shown = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{shown}");
-    let events = ndjson(&output.stdout);
-    assert_eq!(of_kind(&events, "control").count(), 2, "{shown}");
-    run.marked.assert_nothing_is_left();
+    assert_eq!(of_kind(&output.stdout, "control").len(), 2);
 }
 
-/// Nearly as slow as in the chapter: then who asks from time to time asks long after the end.
+/// Nearly as slow as in the chapter: then the parent that asks from time to time asks long after the end.
 #[test]
 fn what_is_asked_seldom_is_waited_for() {
-    built_once();
+    programs();
     let run = Run::new();
     let output = run.output(&["demo", "three-ways", "--speed", "1.6"]);
-    let shown = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{shown}");
-    run.marked.assert_nothing_is_left();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    run.assert_nothing_is_left();
 }
 
 #[test]
 fn a_scenario_that_is_not_possible_here_is_skipped_with_the_reason() {
     let run = Run::new();
-    let programs = run.programs();
-    put_script(
-        &programs.join("pid-namespace"),
-        r#"echo "My pid is: $$"; echo "pid-namespace: not allowed; ask root" >&2; exit 77"#,
-    );
-    let programs = programs.to_str().unwrap();
-    let args = [
-        "demo",
-        "pid-namespace",
-        "fork",
-        "--json",
-        "--programs",
-        programs,
-    ];
-    let output = run.output(&args);
-    let shown = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{shown}");
-    let events = ndjson(&output.stdout);
-    let skipped: Vec<_> = of_kind(&events, "skipped").collect();
-    assert_eq!(skipped.len(), 1, "{skipped:?}");
-    assert_eq!(skipped[0]["claim"], "C44");
-    assert_eq!(
-        skipped[0]["because"],
-        "pid-namespace: not allowed; ask root"
-    );
-    assert!(of_kind(&events, "verdict").all(|verdict| verdict["scenario"] == "fork"));
-    assert_eq!(of_kind(&events, "control").count(), 0);
-    let summary = of_kind(&events, "summary").next().unwrap();
-    assert_eq!(
-        (&summary["held"], &summary["skipped"]),
-        (&3.into(), &1.into())
-    );
+    let script =
+        r#"echo "My pid is: $$"; echo "pid-namespace: not allowed; ask root" >&2; exit 77"#;
+    let scripts = [("pid-namespace", script.to_owned())];
+    let output = sabotaged(&run, &["pid-namespace", "fork"], &scripts, 0);
+    let of_kind = |kind| of_kind(&output.stdout, kind);
+    let [skipped] = &of_kind("skipped")[..] else {
+        panic!("not one was skipped: {:?}", of_kind("skipped"));
+    };
+    assert_eq!(skipped["claim"], "C44");
+    assert_eq!(skipped["because"], "pid-namespace: not allowed; ask root");
     assert!(
-        shown.contains("skipped  C44: pid-namespace: not allowed"),
-        "{shown}"
+        of_kind("verdict")
+            .iter()
+            .all(|verdict| verdict["scenario"] == "fork")
     );
-    assert!(shown.contains("All 3 claims held. 1 skipped. "), "{shown}");
+    assert!(of_kind("control").is_empty());
+    let shown = text(&output.stderr);
+    assert_has(
+        &shown,
+        &[
+            "skipped  C44: pid-namespace: not allowed",
+            "All 3 claims held. 1 skipped. ",
+        ],
+    );
     assert!(!shown.contains("never came true"), "{shown}");
+}
+
+fn start(run: &Run, args: &[&str]) -> (Child, BufReader<ChildStderr>) {
+    let mut command = run.xtask(args);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    (child, stderr)
 }
 
 #[test]
 fn an_interrupt_ends_everything() {
-    built_once();
+    programs();
     for lines_before in [1, 3, 6, 10, 15] {
         let run = Run::new();
-        let (mut child, mut stderr) = run.start(&["demo", "all"]);
-        let mut line = String::new();
+        let (mut child, mut stderr) = start(&run, &["demo", "all"]);
+        let mut shown = String::new();
         for _ in 0..lines_before {
-            stderr.read_line(&mut line).unwrap();
+            stderr.read_line(&mut shown).unwrap();
         }
         kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
-        let mut rest = String::new();
-        stderr.read_to_string(&mut rest).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(130), "{line}{rest}");
+        stderr.read_to_string(&mut shown).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{shown}");
         assert!(
-            rest.ends_with("xtask: interrupted; 0 processes left\n"),
-            "{rest}"
+            shown.ends_with("xtask: interrupted; 0 processes left\n"),
+            "{shown}"
         );
-        assert!(
-            run.marked.processes().is_empty(),
-            "{:?}",
-            run.marked.processes()
-        );
+        assert!(run.marked.processes().is_empty());
     }
 }
 
 /// As above, on a terminal, where there is a live line.
 #[test]
 fn an_interrupt_on_a_terminal_ends_everything() {
-    built_once();
+    programs();
     let run = Run::new();
     let report = quoted(run.report().to_str().unwrap());
-    let xtask = env!("CARGO_BIN_EXE_xtask");
-    let command = format!("exec {} demo zombie --report {report}", quoted(xtask));
-    let mut terminal = run
-        .marked
-        .on_terminal(&command)
+    let command = format!("exec {} demo zombie --report {report}", quoted(XTASK));
+    let mut terminal = run.marked.on_terminal(&command);
+    terminal
         .env("TERM", "xterm")
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stdout(Stdio::piped());
+    let mut terminal = terminal.spawn().unwrap();
     let mut screen = BufReader::new(terminal.stdout.take().unwrap());
     let mut seen = Vec::new();
     while !text(&seen).contains("running zombie") {
@@ -453,7 +301,7 @@ fn an_interrupt_on_a_terminal_ends_everything() {
     }
     let xtask = run.marked.processes().into_iter().find(|pid| {
         let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        args.starts_with(xtask.as_bytes())
+        args.starts_with(XTASK.as_bytes())
     });
     kill(Pid::from_raw(xtask.unwrap()), Signal::SIGINT).unwrap();
     screen.read_to_end(&mut seen).unwrap();
@@ -463,35 +311,27 @@ fn an_interrupt_on_a_terminal_ends_everything() {
         "{}",
         text(&seen)
     );
-    assert!(
-        text(&seen).contains("xtask: interrupted; 0 processes left"),
-        "{}",
-        text(&seen)
-    );
-    run.marked.assert_nothing_is_left();
+    assert_has(&text(&seen), &["xtask: interrupted; 0 processes left"]);
+    run.assert_nothing_is_left();
 }
 
 #[test]
 fn a_killed_xtask_leaves_nothing() {
-    built_once();
+    programs();
     let run = Run::new();
-    let (mut child, mut stderr) = run.start(&["demo", "all"]);
-    let mut line = String::new();
-    while !line.contains("ps: ") {
-        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "{line}");
-    }
+    let (mut child, _stderr, _) = start_demo(&mut run.xtask(&["demo", "all", "--json"]));
     assert!(run.marked.processes().len() > 5);
     child.kill().unwrap();
     child.wait().unwrap();
-    run.marked.assert_nothing_is_left();
+    run.marked.assert_nothing_is_left(); // files of scenarios may be
 }
 
 #[test]
 fn a_killed_worker_costs_its_scenario_only() {
-    built_once();
+    programs();
     let run = Run::new();
-    let events = run.marked.folder.path().join("stdout");
-    let mut command = run.command(&["demo", "zombie", "wait", "--json"]);
+    let events = run.marked.folder.join("stdout");
+    let mut command = run.xtask(&["demo", "zombie", "wait", "--json"]);
     command.stdout(fs::File::create(&events).unwrap());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -499,42 +339,35 @@ fn a_killed_worker_costs_its_scenario_only() {
     for line in stderr.lines().map_while(Result::ok) {
         shown += &format!("{line}\n");
         if line.starts_with("zombie: ") && line.contains(" ps: ") && line.contains("sleeps") {
-            let worker = run.marked.processes().into_iter().find(|pid| {
-                fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
-                    == b"xtask-worker\0zombie\0"
-            });
-            kill(Pid::from_raw(worker.unwrap()), Signal::SIGKILL).unwrap();
+            let is_it = |pid: &i32| {
+                let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                args == b"xtask-worker\0zombie\0"
+            };
+            let worker = run.marked.processes().into_iter().find(is_it).unwrap();
+            kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
         }
     }
     assert_eq!(child.wait().unwrap().code(), Some(1), "{shown}");
-    run.marked.assert_nothing_is_left();
-    let events = ndjson(&fs::read(events).unwrap());
-    let why: Vec<_> = of_kind(&events, "failed").collect();
+    run.assert_nothing_is_left();
+    let why = of_kind(&fs::read(events).unwrap(), "failed");
     assert!(why.len() == 1 && why[0]["scenario"] == "zombie", "{why:?}");
-    let verdicts =
-        |name: &str| ndjson(&fs::read(run.report().join(name).join("verdicts.ndjson")).unwrap());
-    assert!(of_kind(&verdicts("zombie"), "verdict").any(|verdict| verdict["held"] == false));
-    assert!(of_kind(&verdicts("wait"), "verdict").all(|verdict| verdict["held"] == true));
+    let held = |name: &str| {
+        let verdicts = fs::read(run.report().join(name).join("verdicts.ndjson")).unwrap();
+        of_kind(&verdicts, "verdict")
+            .iter()
+            .all(|verdict| verdict["held"] == true)
+    };
+    assert!(!held("zombie") && held("wait"));
 }
 
 #[test]
-fn without_ps_it_says_so() {
+fn without_ps_or_the_programs_it_says_so() {
     let run = Run::new();
-    let output = run
-        .command(&["demo", "all"])
-        .env("PATH", "/nowhere")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(77));
-    assert_one_sentence(&output.stderr, &["ps cannot be run", "procps"]);
-}
-
-#[test]
-fn without_the_programs_it_says_so() {
-    let run = Run::new();
+    let mut command = run.xtask(&["demo", "all"]);
+    let output = command.env("PATH", "/nowhere").output().unwrap();
+    assert_one_sentence(&output, 77, &["ps cannot be run", "procps"]);
     let output = run.output(&["demo", "all", "--programs", "/nowhere"]);
-    assert_eq!(output.status.code(), Some(77));
-    assert_one_sentence(&output.stderr, &["no program", "/nowhere"]);
+    assert_one_sentence(&output, 77, &["no program", "/nowhere"]);
 }
 
 #[test]
@@ -560,95 +393,52 @@ fn wrong_usage_is_refused() {
 
 #[test]
 fn a_closed_stdout_ends_it_with_a_sentence() {
-    built_once();
+    programs();
     let run = Run::new();
-    for stdout in [full(), closed_pipe()] {
-        let output = run
-            .command(&["demo", "fork", "zombie"])
-            .stdout(stdout)
-            .stderr(Stdio::piped())
-            .output();
-        let output = output.unwrap();
-        assert_eq!(output.status.code(), Some(74));
-        assert_one_sentence(&output.stderr, &["cannot write"]);
-        run.marked.assert_nothing_is_left();
+    let full = || {
+        fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+            .into()
+    };
+    let closed_pipe = || std::io::pipe().unwrap().1.into();
+    for args in [&["demo", "fork", "zombie"][..], &["list"]] {
+        let stdouts: [Stdio; 2] = [full(), closed_pipe()];
+        for stdout in stdouts {
+            let mut command = run.xtask(args);
+            let output = command
+                .stdout(stdout)
+                .stderr(Stdio::piped())
+                .output()
+                .unwrap();
+            assert_one_sentence(&output, 74, &["cannot write"]);
+            run.assert_nothing_is_left();
+        }
     }
-    for stdout in [full(), closed_pipe()] {
-        let output = run
-            .command(&["list"])
-            .stdout(stdout)
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(74));
-        assert_one_sentence(&output.stderr, &["cannot write"]);
-    }
-}
-
-fn full() -> Stdio {
-    fs::OpenOptions::new()
-        .write(true)
-        .open("/dev/full")
-        .unwrap()
-        .into()
-}
-
-fn closed_pipe() -> Stdio {
-    let (_, writer) = std::io::pipe().unwrap();
-    writer.into()
 }
 
 #[test]
 fn a_report_that_cannot_be_written_ends_it_with_a_sentence() {
-    built_once();
+    programs();
     let run = Run::new();
     fs::write(run.report(), "in the way").unwrap();
     let output = run.output(&["demo", "fork"]);
-    assert_eq!(output.status.code(), Some(74));
-    assert_one_sentence(&output.stderr, &["cannot write the report to", "--report"]);
+    assert_one_sentence(&output, 74, &["cannot write the report to", "--report"]);
 }
 
 #[test]
 fn colours_are_as_asked_for() {
-    built_once();
+    programs();
     let run = Run::new();
     let coloured = |command: &mut Command| text(&command.output().unwrap().stdout).contains('\x1b');
-    assert!(!coloured(&mut run.command(&["demo", "fork"])));
+    let never = &["demo", "fork", "--color", "never"];
+    assert!(!coloured(&mut run.xtask(&["demo", "fork"])));
     assert!(coloured(
-        &mut run.command(&["demo", "fork", "--color", "always"])
+        &mut run.xtask(&["demo", "fork", "--color", "always"])
     ));
     assert!(coloured(
-        run.command(&["demo", "fork"]).env("CLICOLOR_FORCE", "1")
+        run.xtask(&["demo", "fork"]).env("CLICOLOR_FORCE", "1")
     ));
-    assert!(!coloured(
-        run.command(&["demo", "fork", "--color", "never"])
-            .env("CLICOLOR_FORCE", "1")
-    ));
-}
-
-#[test]
-fn the_list_names_what_demo_takes() {
-    let run = Run::new();
-    let output = run.output(&["list"]);
-    assert!(ExitStatus::success(&output.status));
-    let list = text(&output.stdout);
-    for name in [
-        "exec-cmd",
-        "fork",
-        "zombie",
-        "orphan",
-        "wait",
-        "goroutine-wait",
-        "three-ways",
-        "pid-namespace",
-        "remove-zombie",
-        "one-close-too-few",
-        "echo-server",
-    ] {
-        assert!(
-            list.lines()
-                .any(|line| line.starts_with(&format!("{name}  ("))),
-            "{list}"
-        );
-    }
+    assert!(!coloured(run.xtask(never).env("CLICOLOR_FORCE", "1")));
 }

@@ -3,17 +3,17 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
+mod support;
+
 use std::process::{Command, Output, Stdio};
+
+use support::{assert_has, text};
 
 fn xtask(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     command.args(args).env_remove("CLICOLOR_FORCE");
     command.stdin(Stdio::null());
     command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// What it prints, if it succeeds.
@@ -31,17 +31,18 @@ fn printed(command: &mut Command) -> String {
 #[test]
 fn a_claim_is_explained() {
     let shown = printed(&mut xtask(&["explain", "C29"]));
-    for part in [
-        "C29  imprecise\n",
-        "the chapter says: ",
-        "here: ",
-        "shown by: orphan. ",
-        "run: cargo xtask demo orphan\n",
-        "by hand: cargo run -p zombie --example orphan\n",
-        "read: zombie/examples/orphan.rs",
-    ] {
-        assert!(shown.contains(part), "{part:?} is not in {shown}");
-    }
+    assert_has(
+        &shown,
+        &[
+            "C29  imprecise\n",
+            "the chapter says: ",
+            "here: ",
+            "shown by: orphan. ",
+            "run: cargo xtask demo orphan\n",
+            "by hand: cargo run -p zombie --example orphan\n",
+            "read: zombie/examples/orphan.rs",
+        ],
+    );
     assert!(shown.lines().all(|line| line.len() <= 80), "{shown}");
     let two = printed(&mut xtask(&["explain", "c29", "C30"]));
     assert!(two.starts_with(&shown) && two.contains("\n\nC30  wrong\n"));

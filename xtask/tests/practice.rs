@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
-mod marked;
+mod support;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,13 +12,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use marked::Marked;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
-use test_support::wait_until_within;
+use support::{Marked, until};
 
 /// Plenty, also on a busy machine that first has to build the programs.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -55,7 +54,7 @@ impl Terminal {
             .args(args)
             .env("TERM", "xterm");
         if args[0] == "demo" {
-            command.arg("--report").arg(marked.folder.path());
+            command.arg("--report").arg(&*marked.folder);
         }
         let xtask = command
             .stdin(end())
@@ -154,14 +153,9 @@ impl Drop for Terminal {
 }
 
 fn state(pid: i32) -> char {
-    test_support::state(Pid::from_raw(pid)).unwrap()
-}
-
-/// Waits until the process is in this state.
-#[track_caller]
-fn wait_until_state(pid: i32, wanted: char) {
-    let what = format!("{pid} is {wanted}");
-    wait_until_within(LIMIT, &what, || state(pid), |state| *state == wanted);
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest.chars().next().unwrap()
 }
 
 const STOPS: &str = "Enter goes on, Ctrl-C ends.";
@@ -180,7 +174,7 @@ fn a_pause_lasts_until_enter() {
     ] {
         assert!(shown.contains(&command), "{command:?} is not in {shown}");
     }
-    wait_until_state(parent, 'T');
+    until("the parent is stopped", LIMIT, || state(parent) == 'T');
     thread::sleep(Duration::from_secs(2)); // longer than the parent would have slept
     assert_eq!((state(parent), state(child)), ('T', 'Z'));
 
@@ -288,7 +282,7 @@ fn killed_in_a_pause_it_leaves_nothing() {
     let mut terminal = Terminal::with(&["demo", "zombie", "--pause"]);
     terminal.until_shown(STOPS);
     let parent = terminal.process("zombie --parent-sleep 3\x1b[0m \x1b[2m(pid ");
-    wait_until_state(parent, 'T');
+    until("the parent is stopped", LIMIT, || state(parent) == 'T');
     let xtask = terminal.process_called("xtask");
     kill(Pid::from_raw(xtask), Signal::SIGKILL).unwrap();
     assert!(!terminal.until_ended().success());

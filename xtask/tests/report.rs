@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
@@ -13,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use test_support::TempDir;
+use support::{Folder, NOBODY, assert_one_sentence, of_kind, text};
 
 /// Scenarios that between them have all that a page can show.
 const SCENARIOS: [&str; 8] = [
@@ -26,22 +28,6 @@ const SCENARIOS: [&str; 8] = [
     "ignore-sigchld",
     "split",
 ];
-
-/// Nobody's user and group, on every Linux.
-const NOBODY: u32 = 65534;
-
-/// A folder that is removed at the end.
-struct Folder(TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn path(&self) -> &str {
-        self.0.path().to_str().unwrap()
-    }
-}
 
 fn xtask(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -58,12 +44,12 @@ fn report() -> Folder {
         let output = xtask(&args);
         assert!(output.status.success(), "{}", text(&output.stdout));
         let mut files = Vec::new();
-        read_all(folder.0.path(), Path::new(""), &mut files);
+        read_all(&folder, Path::new(""), &mut files);
         files
     });
     let copy = Folder::new();
     for (path, content) in files {
-        let path = copy.0.path().join(path);
+        let path = copy.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
@@ -82,27 +68,13 @@ fn read_all(root: &Path, folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 fn recheck(report: &Folder) -> Output {
     xtask(&["demo", "--recheck", report.path(), "--json"])
 }
 
-fn of_kind(output: &Output, kind: &str) -> Vec<Value> {
-    let stdout = text(&output.stdout);
-    let lines = stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap());
-    lines
-        .filter(|value: &Value| value["kind"] == kind)
-        .collect()
-}
-
 /// Changes the events of a run.
 fn edit(report: &Folder, run: &str, change: impl Fn(&mut Value)) {
-    let path = report.0.path().join(run).join("events.ndjson");
+    let path = report.join(run).join("events.ndjson");
     let mut out = String::new();
     for line in fs::read_to_string(&path).unwrap().lines() {
         let mut event = serde_json::from_str(line).unwrap();
@@ -124,19 +96,6 @@ fn without_zombies(event: &mut Value) {
     }
 }
 
-fn assert_one_sentence(output: &Output, code: i32, parts: &[&str]) {
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    let sentences: Vec<_> = stderr
-        .lines()
-        .filter(|line| line.starts_with("xtask: "))
-        .collect();
-    assert_eq!(sentences.len(), 1, "{stderr}");
-    for part in parts {
-        assert!(sentences[0].contains(part), "{part:?} is not in {stderr}");
-    }
-}
-
 #[test]
 fn what_was_recorded_is_judged_again_the_same() {
     let report = report();
@@ -144,10 +103,12 @@ fn what_was_recorded_is_judged_again_the_same() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let mut recorded = String::new();
     for scenario in SCENARIOS {
-        recorded +=
-            &fs::read_to_string(report.0.path().join(scenario).join("verdicts.ndjson")).unwrap();
+        recorded += &fs::read_to_string(report.join(scenario).join("verdicts.ndjson")).unwrap();
     }
-    let (own, controls) = (of_kind(&output, "verdict"), of_kind(&output, "control"));
+    let (own, controls) = (
+        of_kind(&output.stdout, "verdict"),
+        of_kind(&output.stdout, "control"),
+    );
     assert_eq!(own.len() + controls.len(), recorded.lines().count());
     let stdout = text(&output.stdout);
     for verdict in recorded.lines() {
@@ -161,7 +122,7 @@ fn a_recording_without_the_zombie_turns_the_verdict() {
     edit(&report, "zombie", without_zombies);
     let output = recheck(&report);
     assert_eq!(output.status.code(), Some(1));
-    for verdict in of_kind(&output, "verdict") {
+    for verdict in of_kind(&output.stdout, "verdict") {
         // The rest of the story is as it was.
         assert_eq!(
             verdict["held"],
@@ -170,7 +131,7 @@ fn a_recording_without_the_zombie_turns_the_verdict() {
         );
     }
     assert!(
-        of_kind(&output, "control")
+        of_kind(&output.stdout, "control")
             .iter()
             .all(|control| control["held"] == false)
     );
@@ -179,24 +140,20 @@ fn a_recording_without_the_zombie_turns_the_verdict() {
 #[test]
 fn a_control_with_the_zombie_of_its_scenario_proves_nothing() {
     let report = report();
-    let own = fs::read_to_string(report.0.path().join("zombie/events.ndjson")).unwrap();
+    let own = fs::read_to_string(report.join("zombie/events.ndjson")).unwrap();
     let control = own.replace(r#""scenario":"zombie""#, r#""scenario":"zombie/control""#);
-    fs::write(
-        report.0.path().join("zombie/control/events.ndjson"),
-        control,
-    )
-    .unwrap();
+    fs::write(report.join("zombie/control/events.ndjson"), control).unwrap();
     let output = recheck(&report);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        of_kind(&output, "verdict")
+        of_kind(&output.stdout, "verdict")
             .iter()
             .all(|verdict| verdict["held"] == true)
     );
-    for control in of_kind(&output, "control") {
+    for control in of_kind(&output.stdout, "control") {
         assert_eq!(
-            control["failed"],
-            control["scenario"] != "zombie",
+            control["held"],
+            control["scenario"] == "zombie",
             "{control}"
         );
     }
@@ -212,7 +169,7 @@ fn no_recording_makes_it_panic() {
     assert!(output.status.success(), "{}", text(&output.stdout));
     // A program that has printed nothing; more processes left than can be counted.
     let run = "grandchild-holds-pipe";
-    let path = recorded.0.path().join(run).join("events.ndjson");
+    let path = recorded.join(run).join("events.ndjson");
     let events = fs::read_to_string(&path).unwrap();
     let without_lines = events
         .lines()
@@ -228,7 +185,7 @@ fn no_recording_makes_it_panic() {
     }
     let output = recheck(&recorded);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    for verdict in of_kind(&output, "verdict") {
+    for verdict in of_kind(&output.stdout, "verdict") {
         assert_eq!(verdict["held"], verdict["scenario"] != run, "{verdict}");
     }
 }
@@ -242,7 +199,7 @@ fn one_scenario_can_be_judged_alone() {
             .status
             .code()
     };
-    let page = || fs::read(report.0.path().join("index.html")).unwrap();
+    let page = || fs::read(report.join("index.html")).unwrap();
     let of_all = page();
     assert_eq!((only("wait"), only("zombie")), (Some(0), Some(1)));
     assert!(page() == of_all, "the page has lost the others");
@@ -251,7 +208,7 @@ fn one_scenario_can_be_judged_alone() {
 #[test]
 fn what_is_missing_is_named() {
     let report = report();
-    fs::remove_file(report.0.path().join("zombie/control/events.ndjson")).unwrap();
+    fs::remove_file(report.join("zombie/control/events.ndjson")).unwrap();
     assert_one_sentence(
         &recheck(&report),
         77,
@@ -272,7 +229,7 @@ fn what_is_missing_is_named() {
 fn what_is_malformed_is_named() {
     let broken = |change: &dyn Fn(String) -> Vec<u8>, parts: &[&str]| {
         let report = report();
-        let path = report.0.path().join("zombie/events.ndjson");
+        let path = report.join("zombie/events.ndjson");
         let changed = change(fs::read_to_string(&path).unwrap());
         fs::write(&path, changed).unwrap();
         let parts = [&["zombie/events.ndjson"], parts].concat();
@@ -333,8 +290,8 @@ fn recheck_runs_nothing_and_takes_no_options_of_a_run() {
 #[test]
 fn verdicts_are_told_though_the_report_has_no_place() {
     let full = Folder::new();
-    fs::set_permissions(full.0.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    let place = full.0.path().join("report");
+    fs::set_permissions(&*full, fs::Permissions::from_mode(0o555)).unwrap();
+    let place = full.join("report");
     let programs = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap();
     drop(report()); // the programs are built
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -373,7 +330,7 @@ fn verdicts_are_told_though_the_report_has_no_place() {
 #[test]
 fn a_folder_of_something_else_is_left_alone() {
     let folder = Folder::new();
-    let source = folder.0.path().join("zombie/src/main.rs");
+    let source = folder.join("zombie/src/main.rs");
     fs::create_dir_all(source.parent().unwrap()).unwrap();
     fs::write(&source, "fn main() {}").unwrap();
     let output = xtask(&["demo", "zombie", "--report", folder.path()]);
@@ -385,15 +342,15 @@ fn a_folder_of_something_else_is_left_alone() {
     assert_one_sentence(&output, 2, &parts);
     assert!(output.stdout.is_empty());
     assert_eq!(fs::read_to_string(&source).unwrap(), "fn main() {}");
-    assert_eq!(fs::read_dir(folder.0.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&*folder).unwrap().count(), 1);
 }
 
 /// Its timelines would be those of other recordings than lie beside it.
 #[test]
 fn the_page_of_an_earlier_report_does_not_stay() {
     let folder = report();
-    let index = folder.0.path().join("index.html");
-    let place = folder.0.path().join("zombie");
+    let index = folder.join("index.html");
+    let place = folder.join("zombie");
     fs::remove_dir_all(&place).unwrap();
     fs::write(&place, "in the way").unwrap();
     assert!(index.exists());
@@ -412,14 +369,14 @@ fn recheck_draws_the_same_again_and_leaves_the_recordings_alone() {
     let report = report();
     let files = |of_recordings: bool| {
         let mut files = Vec::new();
-        read_all(report.0.path(), Path::new(""), &mut files);
+        read_all(&report, Path::new(""), &mut files);
         files.retain(|(path, _)| is_recording(path) == of_recordings);
         files.sort();
         files
     };
     let stamps = || {
         let stamp = |(path, content): (PathBuf, Vec<u8>)| {
-            let file = fs::metadata(report.0.path().join(&path)).unwrap();
+            let file = fs::metadata(report.join(&path)).unwrap();
             (path, content, file.ino(), file.modified().unwrap())
         };
         files(true).into_iter().map(stamp).collect::<Vec<_>>()
@@ -430,7 +387,7 @@ fn recheck_draws_the_same_again_and_leaves_the_recordings_alone() {
         assert!(derived.iter().any(has), "no {end} is made");
     }
     for (path, _) in &derived {
-        fs::remove_file(report.0.path().join(path)).unwrap();
+        fs::remove_file(report.join(path)).unwrap();
     }
     let output = recheck(&report);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -449,19 +406,19 @@ fn recheck_draws_the_same_again_and_leaves_the_recordings_alone() {
 #[test]
 fn what_was_judged_again_is_told_though_the_page_cannot_be_drawn() {
     let report = report();
-    let index = report.0.path().join("index.html");
+    let index = report.join("index.html");
     fs::remove_file(&index).unwrap();
     fs::create_dir(&index).unwrap();
     let output = recheck(&report);
     assert_one_sentence(&output, 74, &["cannot draw the report again in"]);
-    assert_eq!(of_kind(&output, "summary")[0]["not_held"], 0);
+    assert_eq!(of_kind(&output.stdout, "summary")[0]["not_held"], 0);
 }
 
 #[test]
 fn an_event_of_a_process_says_which_it_was() {
     let report = report();
     let mut files = Vec::new();
-    read_all(report.0.path(), Path::new(""), &mut files);
+    read_all(&report, Path::new(""), &mut files);
     let mut kinds = BTreeSet::new();
     for (path, content) in files
         .iter()
@@ -496,11 +453,11 @@ fn an_event_of_a_process_says_which_it_was() {
     }
 }
 
-/// What somebody looks for who has never seen the page.
+/// A reader who has never seen the page looks for this.
 #[test]
 fn the_page_says_what_a_zombie_is_and_what_removes_it() {
     let report = report();
-    let page = fs::read_to_string(report.0.path().join("index.html")).unwrap();
+    let page = fs::read_to_string(report.join("index.html")).unwrap();
     let place = |what: &str| {
         let place = page.find(what);
         place.unwrap_or_else(|| panic!("{what:?} is not on the page"))
@@ -508,7 +465,7 @@ fn the_page_says_what_a_zombie_is_and_what_removes_it() {
     let in_order = [
         "Begin with <a href=\"#zombie\">",
         "<strong>zombie</strong>",
-        "whoever has adopted it",
+        "the process that has adopted it",
         "<strong>reap</strong>",
         "<strong>orphan</strong>",
         "<strong>adopts</strong>",
@@ -537,7 +494,7 @@ fn the_page_says_what_a_zombie_is_and_what_removes_it() {
 #[test]
 fn a_signal_passes_a_bar_that_it_does_not_reach() {
     let report = report();
-    let timeline = fs::read_to_string(report.0.path().join("zombie-kill/timeline.svg")).unwrap();
+    let timeline = fs::read_to_string(report.join("zombie-kill/timeline.svg")).unwrap();
     let line = timeline
         .split_once("class=\"arrow signal\" d=\"")
         .unwrap()
@@ -550,7 +507,7 @@ fn a_signal_passes_a_bar_that_it_does_not_reach() {
 #[test]
 fn the_page_cannot_be_misread() {
     let report = report();
-    let page = fs::read_to_string(report.0.path().join("index.html")).unwrap();
+    let page = fs::read_to_string(report.join("index.html")).unwrap();
     let wanted = [
         // A living parent, whose program has that name.
         ") runs “zombie”",
@@ -578,7 +535,7 @@ fn the_page_cannot_be_misread() {
 fn a_timeline_says_that_it_is_not_to_scale() {
     let report = report();
     for run in ["zombie", "zombie/control"] {
-        let timeline = fs::read_to_string(report.0.path().join(run).join("timeline.svg")).unwrap();
+        let timeline = fs::read_to_string(report.join(run).join("timeline.svg")).unwrap();
         assert!(timeline.contains("not to scale"), "{run}");
     }
 }
@@ -586,7 +543,7 @@ fn a_timeline_says_that_it_is_not_to_scale() {
 #[test]
 fn the_line_of_a_control_says_what_differs() {
     let report = report();
-    let page = fs::read_to_string(report.0.path().join("index.html")).unwrap();
+    let page = fs::read_to_string(report.join("index.html")).unwrap();
     assert!(page.contains("<code>echo-client --one-process"));
     // The server is started in both, in the same way.
     assert!(!page.contains("<code>echo-server 0</code>"));
@@ -660,7 +617,7 @@ frame.srcdoc = PAGE;
 #[test]
 fn the_page_opens_and_is_whole() {
     let report = report();
-    let index = report.0.path().join("index.html");
+    let index = report.join("index.html");
     let Some((dom, log)) = open(&format!("file://{}", index.display())) else {
         return;
     };
@@ -693,7 +650,7 @@ fn the_page_opens_and_is_whole() {
         (&found["figures"][0], &found["figures"][1])
     );
     for file in found["files"].as_array().unwrap() {
-        let path = report.0.path().join(file.as_str().unwrap());
+        let path = report.join(file.as_str().unwrap());
         assert!(
             fs::metadata(&path).is_ok_and(|file| file.len() > 0),
             "{}",
@@ -704,7 +661,7 @@ fn the_page_opens_and_is_whole() {
 
 fn look(report: &Folder, page: &str) -> Value {
     let page = serde_json::to_string(page).unwrap().replace("</", "<\\/");
-    let looker = report.0.path().join("look.html");
+    let looker = report.join("look.html");
     fs::write(&looker, LOOK.replace("PAGE", &page)).unwrap();
     let url = format!("file://{}", looker.display());
     let (dom, log) = open(&url).unwrap();
@@ -717,7 +674,7 @@ fn look(report: &Folder, page: &str) -> Value {
 /// How many files have such a name.
 fn fs_count(report: &Folder, name: &str) -> usize {
     let mut files = Vec::new();
-    read_all(report.0.path(), Path::new(""), &mut files);
+    read_all(report, Path::new(""), &mut files);
     let names = files
         .iter()
         .filter_map(|(path, _)| path.file_name()?.to_str());
@@ -728,7 +685,7 @@ fn fs_count(report: &Folder, name: &str) -> usize {
 fn each_timeline_is_an_image() {
     let report = report();
     let mut files = Vec::new();
-    read_all(report.0.path(), Path::new(""), &mut files);
+    read_all(&report, Path::new(""), &mut files);
     let timelines = files
         .iter()
         .filter(|(path, _)| path.extension().is_some_and(|end| end == "svg"));
@@ -739,7 +696,7 @@ fn each_timeline_is_an_image() {
     let count = page.lines().count();
     page += "<p id=\"found\"></p><script>onload = () => found.textContent = \
              [...document.images].filter((image) => image.naturalWidth > 200).length</script>";
-    let index = report.0.path().join("timelines.html");
+    let index = report.join("timelines.html");
     fs::write(&index, page).unwrap();
     if let Some((dom, _)) = open(&format!("file://{}", index.display())) {
         assert!(

@@ -4,29 +4,25 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
-mod marked;
+mod support;
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use marked::{Marked, quoted};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use test_support::{TempDir, wait_until_within};
-
-const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
-
-/// Nobody's user and group, on every Linux.
-const NOBODY: u32 = 65534;
+use support::{
+    NOBODY, Run, XTASK, assert_has, assert_one_sentence, programs, quoted, skip, start_demo, text,
+    until,
+};
 
 /// Of its own, who would count otherwise.
 const WITHOUT_PROCESSES: u32 = 54321;
@@ -38,43 +34,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const SCENARIOS: [&str; 3] = ["zombie-parent-kill", "orphan", "fork"];
 const ALL_HELD: &str = "\nAll 6 claims held. ";
 
-/// A run of xtask with a mark, and folders of its own for the report and for temporary files.
-struct Run {
-    marked: Marked,
-}
-
 impl Run {
-    fn new() -> Self {
-        let marked = Marked::new();
-        let run = Self { marked };
-        fs::create_dir(run.temporary()).unwrap();
-        for folder in [run.marked.folder.path(), &run.temporary()] {
-            // Nobody's, too; and what somebody has put there stays theirs.
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).unwrap();
-        }
-        run
-    }
-
-    fn report(&self) -> PathBuf {
-        self.marked.folder.path().join("report")
-    }
-
-    fn temporary(&self) -> PathBuf {
-        self.marked.folder.path().join("tmp")
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = self.marked.command(program);
-        command.env("TMPDIR", self.temporary()).stdin(Stdio::null());
-        command
-    }
-
-    fn xtask(&self, args: &[&str]) -> Command {
-        let mut command = self.command(XTASK);
-        command.args(args);
-        command
-    }
-
     /// The words of a quick demo of programs that are built already.
     fn demo(&self, scenarios: &[&str]) -> Vec<String> {
         self.demo_of(programs(), scenarios)
@@ -86,21 +46,6 @@ impl Run {
         let programs = ["--programs", programs.to_str().unwrap()];
         let words = [&[XTASK, "demo"], scenarios, &options, &programs].concat();
         words.into_iter().map(str::to_owned).collect()
-    }
-
-    /// A folder of all programs, with a shell that does this in the place of one of them.
-    fn programs_with(&self, name: &str, script: &str) -> PathBuf {
-        let folder = self.marked.folder.path().join("programs");
-        fs::create_dir(&folder).unwrap();
-        for entry in fs::read_dir(programs()).unwrap().flatten() {
-            if entry.file_name() != name {
-                symlink(entry.path(), folder.join(entry.file_name())).unwrap();
-            }
-        }
-        let program = folder.join(name);
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        folder
     }
 
     /// A shell that does this, with these words as `$@`.
@@ -124,48 +69,16 @@ impl Run {
             tried.is_ok_and(|status| status.success())
         };
         let Some(more) = [&[], as_user].iter().find(works).copied() else {
-            skip("neither root nor user namespaces are to be had here");
+            skip("we are not root, and may have no user namespace");
             return None;
         };
         let mut command = unshare(more);
         command.args(["sh", "-c", script, "sh"]).args(words);
         Some(command)
     }
-
-    /// Neither a process nor a temporary file.
-    #[track_caller]
-    fn assert_nothing_is_left(&self) {
-        self.marked.assert_nothing_is_left();
-        let files: Vec<_> = fs::read_dir(self.temporary()).unwrap().collect();
-        assert!(files.is_empty(), "left are {files:?}");
-    }
 }
 
-/// Where all programs are, built.
-fn programs() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = TempDir::new().unwrap();
-        let mut command = Command::new(XTASK);
-        command
-            .args(["demo", "fork", "--report"])
-            .arg(folder.path());
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        Path::new(XTASK).parent().unwrap().to_owned()
-    })
-}
-
-/// Not by `println!`, which is shown only if the test fails.
-fn skip(why: &str) {
-    let _ = writeln!(io::stderr(), "skipped: {why}");
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// That a demo shown of its claims, and all held.
+/// Checks that all claims held.
 #[track_caller]
 fn assert_all_held(output: &Output) {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -174,21 +87,7 @@ fn assert_all_held(output: &Output) {
     assert!(stdout.contains(" 0 processes left. "), "{stdout}");
 }
 
-/// That it ended with this code, and one sentence with these parts.
-#[track_caller]
-fn assert_one_sentence(output: &Output, code: i32, parts: &[&str]) {
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    let is_sentence = |line: &&str| line.starts_with("xtask: ");
-    let sentences: Vec<_> = stderr.lines().filter(is_sentence).collect();
-    assert_eq!(sentences.len(), 1, "{stderr}");
-    for part in parts {
-        assert!(sentences[0].contains(part), "{part:?} is not in {stderr}");
-    }
-    assert!(!stderr.contains("panicked"), "{stderr}");
-}
-
-/// What the doctor says, who has found that there can be no demo.
+/// What the doctor prints, where the demo cannot run.
 #[track_caller]
 fn diagnosis(output: &Output) -> String {
     let shown = text(&output.stdout);
@@ -227,7 +126,7 @@ fn without_proc_it_says_so() {
     run.assert_nothing_is_left();
 }
 
-/// By the numbers in such a /proc it would watch others' processes, and kill whoever has those here.
+/// By the numbers in such a /proc it would watch and kill other processes.
 #[test]
 fn with_the_proc_of_another_namespace_it_says_so_and_kills_nobody() {
     let run = Run::new();
@@ -294,7 +193,7 @@ fn a_ps_that_is_another_is_not_believed() {
         return;
     }
     let run = Run::new();
-    let folder = run.marked.folder.path().join("bin");
+    let folder = run.marked.folder.join("bin");
     fs::create_dir(&folder).unwrap();
     symlink(busybox.trim(), folder.join("ps")).unwrap();
     let mut command = run.shell(r#"exec "$@""#, &run.demo(&SCENARIOS));
@@ -315,7 +214,7 @@ fn a_ps_that_is_another_is_not_believed() {
 #[test]
 fn a_ps_that_fails_later_proves_nothing() {
     let run = Run::new();
-    let folder = run.marked.folder.path().join("bin");
+    let folder = run.marked.folder.join("bin");
     fs::create_dir(&folder).unwrap();
     let path = std::env::var("PATH").unwrap();
     for (instead, why) in [
@@ -336,9 +235,7 @@ fn a_ps_that_fails_later_proves_nothing() {
         let output = command.env("PATH", path).output().unwrap();
         let shown = text(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{shown}");
-        for part in ["NOT HELD C17", "DID NOT FAIL C17", why] {
-            assert!(shown.contains(part), "{part:?} is not in {shown}");
-        }
+        assert_has(&shown, &["NOT HELD C17", "DID NOT FAIL C17", why]);
         run.assert_nothing_is_left();
     }
 }
@@ -515,9 +412,10 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
         let shown = text(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{shown}");
         assert!(shown.contains("\nThe claim held. 3 skipped. "), "{shown}");
-        for part in ["skipped  C23: ", "TMPDIR takes another folder", why] {
-            assert!(shown.contains(part), "{part:?} is not in {shown}");
-        }
+        assert_has(
+            &shown,
+            &["skipped  C23: ", "TMPDIR takes another folder", why],
+        );
     };
     let mut command = run.shell(r#"exec "$@""#, &demo);
     let output = command.env("TMPDIR", "/nonexistent").output().unwrap();
@@ -545,13 +443,14 @@ fn without_a_network_what_requires_it_is_skipped() {
         let output = command.output().unwrap();
         let shown = text(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{shown}");
-        for part in [
-            "skipped  C1: missing the loopback network: ",
-            "; what helps: ip link set lo up\n",
-            "\nAll 3 claims held. 2 skipped. ",
-        ] {
-            assert!(shown.contains(part), "{part:?} is not in {shown}");
-        }
+        assert_has(
+            &shown,
+            &[
+                "skipped  C1: missing the loopback network: ",
+                "; what helps: ip link set lo up\n",
+                "\nAll 3 claims held. 2 skipped. ",
+            ],
+        );
         run.assert_nothing_is_left();
     }
 }
@@ -569,7 +468,7 @@ fn children_that_it_has_not_started_are_left_alone() {
     ] {
         let script = r#"sleep 1000 >&2 & echo "$!"; exec "$@""#;
         let mut command = run.shell(script, &words);
-        let errors = run.marked.folder.path().join("errors"); // a pipe would have no end before sleep has
+        let errors = run.marked.folder.join("errors"); // a pipe would have no end before sleep has
         command.stderr(fs::File::create(&errors).unwrap());
         let mut output = command.output().unwrap();
         output.stderr = fs::read(&errors).unwrap();
@@ -663,27 +562,14 @@ fn the_doctor_tells_a_lack_of_room_from_what_is_missing() {
     assert_told(&shown, "a higher limit of processes (ulimit -u)");
 }
 
-/// Starts a demo, and waits until it says which ps there is: then the scenarios begin. What it says
-/// later comes from the reader.
-fn start_and_hear(command: &mut Command) -> (Child, BufReader<ChildStderr>, String) {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut shown = String::new();
-    while !shown.contains("ps: ") {
-        assert_ne!(stderr.read_line(&mut shown).unwrap(), 0, "{shown}");
-    }
-    (child, stderr, shown)
-}
-
-/// A descriptor is what it takes to read in /proc. It is no sign that a process is gone.
+/// Reading in /proc requires a descriptor. Without one, a process is not gone.
 #[test]
 fn what_cannot_be_read_is_not_gone() {
     let run = Run::new();
     let mut words = run.demo(&["zombie"]);
     words.extend(["--speed".to_owned(), "2".to_owned()]);
     let mut command = run.shell(r#"exec "$@""#, &words);
-    let (child, mut stderr, mut shown) = start_and_hear(&mut command);
+    let (child, mut stderr, mut shown) = start_demo(&mut command);
     for pid in run.marked.processes() {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         if name == "xtask-worker\n" {
@@ -697,13 +583,14 @@ fn what_cannot_be_read_is_not_gone() {
     let verdicts = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{verdicts}{shown}");
     let why = "Too many open files (os error 24); what helps: fewer scenarios at once";
-    for part in [
-        "!! the scenario could not go on: cannot read /proc/",
-        why,
-        " 0 processes left. ",
-    ] {
-        assert!(verdicts.contains(part), "{part:?} is not in {verdicts}");
-    }
+    assert_has(
+        &verdicts,
+        &[
+            "!! the scenario could not go on: cannot read /proc/",
+            why,
+            " 0 processes left. ",
+        ],
+    );
     let events = fs::read_to_string(run.report().join("zombie/events.ndjson")).unwrap();
     assert!(!events.contains(r#""kind":"gone""#), "{events}");
     run.assert_nothing_is_left();
@@ -729,7 +616,7 @@ fn who_cannot_be_ended_is_told_of_and_not_waited_for() {
            exec '{}' "$@""#,
         program.display()
     );
-    let words = run.demo_of(&run.programs_with("status", &script), &["status"]);
+    let words = run.demo_of(&run.programs_with(&[("status", script)]), &["status"]);
     let without_kill = without_kill.join(" ");
     let script = format!(r#"exec timeout --signal=KILL 60 {without_kill} "$@""#);
     let output = run.shell(&script, &words).output().unwrap();
@@ -762,14 +649,12 @@ fn whoever_a_program_names_is_not_signalled_if_it_is_a_stranger() {
         stranger.id()
     );
     let name = "grandchild-holds-pipe";
-    let words = run.demo_of(&run.programs_with(name, &script), &[name]);
+    let words = run.demo_of(&run.programs_with(&[(name, script)]), &[name]);
     let output = run.shell(r#"exec "$@""#, &words).output().unwrap();
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{shown}");
     let refused = format!("-> SIGTERM to {}: refused: ESRCH", stranger.id());
-    for part in ["NOT HELD C12", &refused] {
-        assert!(shown.contains(part), "{part:?} is not in {shown}");
-    }
+    assert_has(&shown, &["NOT HELD C12", &refused]);
     assert_eq!(stranger.try_wait().unwrap(), None);
     stranger.kill().unwrap();
     stranger.wait().unwrap();
@@ -790,7 +675,7 @@ fn where_sigchld_is_ignored_it_works() {
     run.assert_nothing_is_left();
 }
 
-/// As Ctrl-C at a terminal, twice in a row: for xtask, and for who is just being born in its group.
+/// As Ctrl-C at a terminal, twice in a row: for xtask, and for processes that are just being started in its group.
 #[test]
 fn an_interrupt_of_the_whole_group_leaves_no_files() {
     for lines_before in [1, 3, 5, 7, 9] {
@@ -830,14 +715,13 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
         let mut writable = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
         poll(&mut writable, PollTimeout::ZERO).unwrap() == 0
     };
-    wait_until_within(LIMIT, "the pipe is full", is_full, |full| *full);
+    until("the pipe is full", LIMIT, is_full);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
-    let ended = wait_until_within(
-        LIMIT,
-        "xtask has ended",
-        || child.try_wait().unwrap(),
-        Option::is_some,
-    );
+    let mut ended = None;
+    until("xtask has ended", LIMIT, || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
     drop(reader);
     let ended = ended.unwrap();
     let by_signal = ended.signal() == Some(Signal::SIGINT as i32);
@@ -849,7 +733,7 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
 fn what_was_started_by_nohup_outlives_the_terminal() {
     let run = Run::new();
     let mut command = run.shell(r#"exec nohup "$@""#, &run.demo(&SCENARIOS));
-    let (child, mut stderr, mut shown) = start_and_hear(&mut command);
+    let (child, mut stderr, mut shown) = start_demo(&mut command);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGHUP).unwrap();
     stderr.read_to_string(&mut shown).unwrap();
     assert_all_held(&child.wait_with_output().unwrap());

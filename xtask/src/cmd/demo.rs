@@ -170,7 +170,7 @@ fn show(event: &RunEvent<'_>, output: &Output) -> Result<(), Failure> {
 fn progress(event: &Event) -> Option<String> {
     let what = match &event.what {
         What::Start { command, .. } => format!("$ {command}"),
-        What::Snapshot { title, .. } => format!("ps: {title}"),
+        What::Snapshot(snapshot) => format!("ps: {}", snapshot.title),
         What::End { .. } => "over".to_owned(),
         _ => return None,
     };

@@ -30,13 +30,10 @@ fn text(scenario: &Scenario, width: usize) -> String {
     for claim in scenario.claims() {
         part(&format!("{}: {}", claim.id, claim.here));
     }
-    if let Some(control) = &scenario.control {
-        let claims: Vec<_> = scenario.refuted().map(|claim| claim.id).collect();
-        let claims = claims.join(", ");
-        part(&format!(
-            "control: {}, so that {claims} must fail",
-            control.about
-        ));
+    if scenario.has_control() {
+        let claims: Vec<_> = scenario.must_fail().map(|claim| claim.id).collect();
+        let (without, claims) = (scenario.without, claims.join(", "));
+        part(&format!("control: {without}, so that {claims} must fail"));
     }
     out
 }

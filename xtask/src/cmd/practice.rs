@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 
-use crate::model::event::{Event, What};
+use crate::model::event::{Event, Snapshot, What};
 use crate::model::failure::Failure;
 use crate::model::process::State;
 use crate::probe::ps;
@@ -26,8 +26,8 @@ pub(super) struct Practice<'a> {
     tree: Tree,
     /// How many snapshots there were in this scenario.
     number: usize,
-    /// The snapshot at which the run waits.
-    snapshot: Option<Snapshot>,
+    /// The snapshot at which the run waits, and the processes to ask about before it is shown.
+    snapshot: Option<(Snapshot, VecDeque<i32>)>,
     /// The processes that were stopped there, and have not been seen to go on yet.
     frozen: BTreeSet<i32>,
     /// Whether the input has ended: then it pauses no more.
@@ -35,14 +35,6 @@ pub(super) struct Practice<'a> {
     /// How many of the predictions were right.
     right: usize,
     predictions: usize,
-}
-
-/// What there is to ask, and to show afterwards.
-struct Snapshot {
-    questions: VecDeque<i32>,
-    pids: Vec<i32>,
-    command: String,
-    text: String,
 }
 
 impl<'a> Practice<'a> {
@@ -105,14 +97,13 @@ impl<'a> Practice<'a> {
             _ => Ok(false),
         })?;
         self.snapshot = None; // if the run broke off there
-        let control_events = match &scenario.control {
-            Some(control) => {
-                let line = format!("\nNow its control, without a pause: {}.", control.about);
-                self.print(&(styled(DIM, line) + "\n"))?;
-                runner.run_alone(scenario, true, false, &mut |_| Ok(false))?
-            }
-            None => Vec::new(),
-        };
+        let mut control_events = Vec::new();
+        if scenario.has_control() {
+            let without = scenario.without;
+            let line = format!("\nNow its control, without a pause: {without}.");
+            self.print(&(styled(DIM, line) + "\n"))?;
+            control_events = runner.run_alone(scenario, true, false, &mut |_| Ok(false))?;
+        }
         let result = ScenarioResult::new(scenario, events, control_events);
         self.print(&text::conclusion(&result))?;
         Ok(result)
@@ -128,38 +119,25 @@ impl<'a> Practice<'a> {
         {
             self.print(&(line + "\n"))?;
         }
-        let What::Snapshot {
-            title,
-            pids,
-            frozen,
-            command,
-            text,
-            ..
-        } = &event.what
-        else {
+        let What::Snapshot(snapshot) = &event.what else {
             return Ok(false);
         };
         self.number += 1;
-        let title = format!("\nSnapshot {}: {title}", self.number);
+        let title = format!("\nSnapshot {}: {}", self.number, snapshot.title);
         self.print(&format!("{}\n", styled(BOLD, title)))?;
-        if !frozen {
-            self.show(command, text)?;
+        if !snapshot.frozen {
+            self.show(snapshot)?;
             let why = styled(DIM, "   No pause here: an alarm would not wait.");
             self.print(&(why + "\n"))?;
             return Ok(false);
         }
-        let asks = self.predicts && !self.no_input;
-        let questions = pids.iter().copied().take(QUESTIONS_A_SNAPSHOT);
-        if asks {
+        let mut questions = VecDeque::new();
+        if self.predicts && !self.no_input {
+            questions.extend(snapshot.pids.iter().take(QUESTIONS_A_SNAPSHOT));
             let line = "   Live processes are stopped (SIGSTOP) until you have answered.";
             self.print(&(styled(DIM, line) + "\n"))?;
         }
-        self.snapshot = Some(Snapshot {
-            questions: questions.filter(|_| asks).collect(),
-            pids: pids.clone(),
-            command: command.clone(),
-            text: text.clone(),
-        });
+        self.snapshot = Some((snapshot.clone(), questions));
         self.go_on()
     }
 
@@ -178,7 +156,7 @@ impl<'a> Practice<'a> {
     /// Hides what would give away an answer, and snapshots, which are shown when all is answered.
     fn may_be_shown(&self, what: &What) -> bool {
         match what {
-            What::Snapshot { .. } => false,
+            What::Snapshot(_) => false,
             What::State { .. } | What::Gone { .. } | What::Reaped { .. } => !self.predicts,
             _ => true,
         }
@@ -189,15 +167,15 @@ impl<'a> Practice<'a> {
         if self.no_input {
             self.print("\n   The input has ended: no more pauses.\n")?;
         }
-        let Some(snapshot) = &mut self.snapshot else {
+        let Some((snapshot, questions)) = &mut self.snapshot else {
             return Ok(false); // too early
         };
-        let Some(&pid) = snapshot.questions.front() else {
+        let Some(&pid) = questions.front() else {
             self.snapshot = None;
             return Ok(true);
         };
         let Some(line) = line else {
-            snapshot.questions.clear();
+            questions.clear();
             return self.go_on();
         };
         let Some(answer) = answer(line) else {
@@ -205,8 +183,8 @@ impl<'a> Practice<'a> {
             self.ask(pid)?;
             return Ok(false);
         };
-        snapshot.questions.pop_front();
-        let state = state(&snapshot.text, pid);
+        questions.pop_front();
+        let state = state(snapshot, pid);
         self.predictions += 1;
         let verdict = if answer == state {
             self.right += 1;
@@ -222,14 +200,14 @@ impl<'a> Practice<'a> {
     /// Asks the next question, or shows the snapshot, and how to look at the processes by hand. Returns
     /// whether the run may go on.
     fn go_on(&mut self) -> Result<bool, Failure> {
-        let Some(snapshot) = &self.snapshot else {
+        let Some((snapshot, questions)) = &self.snapshot else {
             return Ok(false);
         };
-        if let Some(&pid) = snapshot.questions.front() {
+        if let Some(&pid) = questions.front() {
             self.ask(pid)?;
             return Ok(false);
         }
-        self.show(&snapshot.command, &snapshot.text)?;
+        self.show(snapshot)?;
         if self.pauses && !self.no_input {
             self.print(&how_to_look(snapshot))?;
             return Ok(false);
@@ -238,8 +216,8 @@ impl<'a> Practice<'a> {
         Ok(true)
     }
 
-    fn show(&self, command: &str, text: &str) -> Result<(), Failure> {
-        self.print(&text::snapshot(command, text, self.output.columns()))
+    fn show(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        self.print(&text::snapshot(snapshot, self.output.columns()))
     }
 
     fn ask(&self, pid: i32) -> Result<(), Failure> {
@@ -260,7 +238,7 @@ fn how_to_look(snapshot: &Snapshot) -> String {
     let list = list.join(",");
     let first = |wanted: State| {
         let mut pids = snapshot.pids.iter().copied();
-        pids.find(|&pid| state(&snapshot.text, pid) == Some(wanted))
+        pids.find(|&pid| state(snapshot, pid) == Some(wanted))
     };
     let mut commands = vec![(
         "the same, for yourself",
@@ -291,8 +269,8 @@ fn how_to_look(snapshot: &Snapshot) -> String {
 }
 
 /// The state that the snapshot shows; `None` if it does not list the process.
-fn state(text: &str, pid: i32) -> Option<State> {
-    ps::row(text, pid).map(|row| row.state())
+fn state(snapshot: &Snapshot, pid: i32) -> Option<State> {
+    ps::row(&snapshot.text, pid).map(|row| row.state())
 }
 
 fn answer(line: &str) -> Option<Option<State>> {

@@ -62,7 +62,7 @@ fn watch(options: &Watch, output: &Output) -> Result<bool, Failure> {
         // In the control, the title of a snapshot is what must not come true.
         if let RunEvent::Event(event) = event
             && let Some(line) = tree.take(event)
-            && !(options.control && matches!(event.what, What::Snapshot { .. }))
+            && !(options.control && matches!(event.what, What::Snapshot(_)))
         {
             output.text(&(line + "\n"))?;
         }
@@ -83,15 +83,10 @@ fn watch(options: &Watch, output: &Output) -> Result<bool, Failure> {
 }
 
 fn about(scenario: &Scenario, control: bool) -> Result<String, Failure> {
-    match &scenario.control {
+    let Scenario { name, without, .. } = scenario;
+    match scenario.has_control() {
         _ if !control => Ok(scenario.about.to_owned()),
-        Some(control) => Ok(format!(
-            "{} The control: {}.",
-            scenario.about, control.about
-        )),
-        None => {
-            let name = scenario.name;
-            Err(Failure::Missing(format!("{name} has no control")))
-        }
+        true => Ok(format!("{} The control: {without}.", scenario.about)),
+        false => Err(Failure::Missing(format!("{name} has no control"))),
     }
 }

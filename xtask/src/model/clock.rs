@@ -15,7 +15,7 @@ impl Default for Clock {
 impl Clock {
     /// The words of a command line, with its times scaled: `5s` is a time of the chapter and becomes
     /// `0.5` at speed 10. `5s+` is rounded up to whole seconds, as alarm(2) has no others. Words are
-    /// separated by blanks; single quotes hold several together.
+    /// separated by blanks; single quotes keep several together.
     pub(crate) fn words(self, line: &str) -> Vec<String> {
         let mut words = Vec::new();
         for (index, part) in line.split('\'').enumerate() {

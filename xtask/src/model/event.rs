@@ -73,7 +73,9 @@ pub(crate) enum What {
         text: String,
     },
     /// What /proc says of a process, whenever that has changed.
-    State { raw: Stat },
+    State {
+        raw: Stat,
+    },
     /// /proc has no entry for it any more.
     Gone {
         #[serde(flatten)]
@@ -92,21 +94,11 @@ pub(crate) enum What {
         process: Process,
         status: String,
     },
-    /// What `ps` printed.
-    Snapshot {
-        /// What had come true.
-        title: String,
-        /// The processes that `ps` was asked for.
-        pids: Vec<i32>,
-        /// Whether live processes were then stopped, so that somebody can look.
-        frozen: bool,
-        /// To be pasted into a shell.
-        command: String,
-        text: String,
-        exit_code: Option<i32>,
-    },
+    Snapshot(Snapshot),
     /// The live processes go on after a pause. They were stopped so long, and their sleeps were not.
-    Resumed { seconds: f64 },
+    Resumed {
+        seconds: f64,
+    },
     /// What a file, a folder or a link in /proc says of a process, or the lines of it that matter;
     /// `error` is why it says nothing.
     Proc {
@@ -117,15 +109,42 @@ pub(crate) enum What {
         error: Option<String>,
     },
     /// What a client of the server saw.
-    Client { number: usize, saw: String },
+    Client {
+        number: usize,
+        saw: String,
+    },
     /// This machine lacks what the run requires.
-    Skipped { why: String },
+    Skipped {
+        why: String,
+    },
     /// A condition did not come true.
-    Missed { condition: String },
+    Missed {
+        condition: String,
+    },
     /// The run could not go on, for a reason that has nothing to do with the claims.
-    Failed { why: String },
+    Failed {
+        why: String,
+    },
     /// The run is over, and this many processes are left of it.
-    End { left: usize },
+    End {
+        left: usize,
+    },
+}
+
+/// What `ps` printed when something had come true.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    /// What had come true.
+    pub(crate) title: String,
+    /// The processes that `ps` was asked for.
+    pub(crate) pids: Vec<i32>,
+    /// Whether live processes were then stopped, so that somebody can look.
+    pub(crate) frozen: bool,
+    /// To be pasted into a shell.
+    pub(crate) command: String,
+    pub(crate) text: String,
+    /// 1 if none of the processes exists.
+    pub(crate) exit_code: Option<i32>,
 }
 
 impl What {
@@ -133,7 +152,7 @@ impl What {
         match self {
             What::Line { .. } => Source::Program,
             What::State { .. } | What::Gone { .. } | What::Proc { .. } => Source::Proc,
-            What::Snapshot { .. } => Source::Ps,
+            What::Snapshot(_) => Source::Ps,
             _ => Source::Worker,
         }
     }

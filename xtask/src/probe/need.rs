@@ -136,7 +136,7 @@ fn strace() -> Finding {
 
 /// Without a /proc that is ours, a check that uses it cannot find out anything.
 pub(crate) fn with_proc() -> Finding {
-    procfs::check().map_err(|_| Unknown("it takes /proc to tell".to_owned()))?;
+    procfs::check().map_err(|_| Unknown("this requires /proc".to_owned()))?;
     FOUND
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn look(pid: i32) -> io::Result<Option<Stat>> {
         match read_stat(&path) {
             Ok(None) if exists() => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            told => return told,
+            answer => return answer,
         }
         thread::sleep(Duration::from_millis(1));
     }
@@ -152,7 +152,7 @@ pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
     let path = format!("/proc/{pid}/task");
     let tasks = match fs::read_dir(&path) {
         Ok(tasks) => tasks,
-        // Who is hidden from us is told of by a look at the process itself.
+        // A look at the process itself reports that it is hidden from us.
         Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
             return Ok(Vec::new());
         }
@@ -173,7 +173,7 @@ pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
     Ok(children)
 }
 
-/// Everybody is asked for their parent.
+/// Asks every process for its parent.
 fn children_by_search(parent: i32) -> io::Result<Vec<i32>> {
     let entries = fs::read_dir("/proc").map_err(|error| cannot_read("/proc", &error))?;
     let mut children = Vec::new();
@@ -185,7 +185,7 @@ fn children_by_search(parent: i32) -> io::Result<Vec<i32>> {
         };
         match read_stat(&format!("/proc/{pid}/stat")) {
             Ok(stat) => children.extend(stat.filter(|stat| stat.ppid == parent).map(|_| pid)),
-            // A stranger, who is none of our business.
+            // It is hidden, so it is somebody else's.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
         }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use crate::model::event::Snapshot;
 use crate::model::process::State;
 use crate::probe::procfs;
 
@@ -27,44 +28,40 @@ const TIME_TO_END: Duration = Duration::from_secs(1);
 /// Between two questions whether it has ended.
 const TICK: Duration = Duration::from_millis(1);
 
-/// What `ps` printed, and how it was called.
-pub(crate) struct Snapshot {
-    /// To be pasted into a shell.
-    pub(crate) command: String,
-    pub(crate) text: String,
-    /// 1 if none of the processes exists.
-    pub(crate) exit_code: Option<i32>,
-}
-
-/// Lists these processes. With `-p`, and not `ps au` as in the chapter: that shows only processes that
+/// Lists these processes, when what `title` says has come true. With `-p`, and not `ps au` as in the chapter: that shows only processes that
 /// have a terminal.
-pub(crate) fn snapshot(pids: &[i32]) -> io::Result<Snapshot> {
+pub(crate) fn snapshot(title: &str, pids: Vec<i32>) -> io::Result<Snapshot> {
     let list: Vec<String> = pids.iter().map(i32::to_string).collect();
     let list = list.join(",");
     let command = format!("LC_ALL=C COLUMNS={WIDTH} ps -o {COLUMNS} -p {list}");
     let mut ps = Command::new("ps");
     ps.env("COLUMNS", WIDTH).args(["-o", COLUMNS, "-p", &list]);
     let output = output(&mut ps)?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let exit_code = output.status.code();
-    if !is_complete(&text, exit_code) {
+    let snapshot = Snapshot {
+        title: title.to_owned(),
+        pids,
+        frozen: false,
+        command,
+        text: String::from_utf8_lossy(&output.stdout).into_owned(),
+        exit_code: output.status.code(),
+    };
+    if !is_complete(&snapshot) {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().next().unwrap_or("no table was printed");
-        let why = format!("`{command}` ended with {}: {said}", output.status);
+        let why = format!(
+            "`{}` ended with {}: {said}",
+            snapshot.command, output.status
+        );
         return Err(io::Error::other(why));
     }
-    Ok(Snapshot {
-        command,
-        text,
-        exit_code,
-    })
+    Ok(snapshot)
 }
 
 /// Whether `ps` has done what it was asked to: only then is a process that is not listed gone. It
 /// always prints a heading, and its exit code is 1 if it lists nobody.
-pub(crate) fn is_complete(text: &str, exit_code: Option<i32>) -> bool {
-    let is_headed = text.trim_start().starts_with("PID ");
-    is_headed && exit_code == Some(i32::from(rows(text).is_empty()))
+pub(crate) fn is_complete(snapshot: &Snapshot) -> bool {
+    let is_headed = snapshot.text.trim_start().starts_with("PID ");
+    is_headed && snapshot.exit_code == Some(i32::from(rows(&snapshot.text).is_empty()))
 }
 
 /// All that it prints, if it ends in time.
@@ -121,7 +118,7 @@ pub(crate) fn check() -> Result<(), String> {
         return Err("this ps is not that of procps".to_owned());
     }
     let own = procfs::own_pid();
-    match snapshot(&[own]) {
+    match snapshot("", vec![own]) {
         Ok(snapshot) if row(&snapshot.text, own).is_some() => Ok(()),
         Ok(snapshot) => Err(format!("this ps cannot do `{}`", snapshot.command)),
         Err(error) => Err(error.to_string()),

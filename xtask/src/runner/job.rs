@@ -75,9 +75,9 @@ fn take_job() -> io::Result<()> {
 }
 
 fn worker(scenario: &Scenario, run: Run) -> io::Result<Worker> {
-    let command = match &scenario.control {
-        Some(control) if run.control => control.command,
-        _ => scenario.command,
+    let command = match run.control {
+        true => scenario.control,
+        false => scenario.command,
     };
     let clock = scenario.clock(Clock { speed: run.speed });
     Worker::new(Setup {

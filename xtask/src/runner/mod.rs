@@ -357,12 +357,9 @@ fn runs_of(scenarios: &[&'static Scenario]) -> Vec<Run> {
     let mut runs = Vec::new();
     for &scenario in scenarios {
         runs.push(Run::new(scenario, false, false));
-        runs.extend(
-            scenario
-                .control
-                .as_ref()
-                .map(|_| Run::new(scenario, true, false)),
-        );
+        if scenario.has_control() {
+            runs.push(Run::new(scenario, true, false));
+        }
     }
     runs.sort_by(|one, other| other.scenario.seconds.total_cmp(&one.scenario.seconds));
     runs

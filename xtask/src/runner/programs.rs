@@ -29,11 +29,8 @@ pub(super) fn locate(folder: Option<&Path>) -> Programs {
 
 /// The programs of all scenarios and controls.
 fn names() -> impl Iterator<Item = &'static str> {
-    let commands = scenarios::all().flat_map(|scenario| {
-        let control = scenario.control.as_ref().map(|control| control.command);
-        [scenario.command].into_iter().chain(control)
-    });
-    commands.filter_map(|command| command.split(' ').next())
+    let commands = scenarios::all().flat_map(|scenario| [scenario.command, scenario.control]);
+    commands.filter_map(|command| command.split_whitespace().next())
 }
 
 /// As cargo lays them out: the examples in a folder within. Or all in one.

@@ -24,9 +24,9 @@ pub(crate) fn write(folder: &Path, result: &ScenarioResult) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => write_run(&folder, &result.events)?,
     }
-    match result.scenario.control {
-        Some(_) => write_run(&folder.join(CONTROL), &result.control_events),
-        None => Ok(()),
+    match result.scenario.has_control() {
+        true => write_run(&folder.join(CONTROL), &result.control_events),
+        false => Ok(()),
     }
 }
 
@@ -72,9 +72,9 @@ pub(crate) fn is_about_all(names: &[String]) -> bool {
 fn read_scenario(folder: &Path, scenario: &'static Scenario) -> Result<ScenarioResult, Failure> {
     let folder = folder.join(scenario.name);
     let own = read_run(&folder, &run_name(scenario.name, false))?;
-    let control = match scenario.control {
-        Some(_) => read_run(&folder.join(CONTROL), &run_name(scenario.name, true))?,
-        None => Vec::new(),
+    let control = match scenario.has_control() {
+        true => read_run(&folder.join(CONTROL), &run_name(scenario.name, true))?,
+        false => Vec::new(),
     };
     Ok(ScenarioResult::new(scenario, own, control))
 }
@@ -123,10 +123,8 @@ fn read_event(line: &str, run: &str, previous: Option<&Event>) -> Result<Event, 
     if event.source != event.what.source() {
         return Err("an event of this kind has another source".to_owned());
     }
-    if let What::Snapshot {
-        text, exit_code, ..
-    } = &event.what
-        && !ps::is_complete(text, *exit_code)
+    if let What::Snapshot(snapshot) = &event.what
+        && !ps::is_complete(snapshot)
     {
         return Err("ps has printed no table, or its exit code contradicts it".to_owned());
     }

@@ -10,13 +10,13 @@ use crate::model::event::{Event, What};
 use crate::runner::job::{ENTRY, run_name};
 use crate::scenarios::Scenario;
 
-/// How long runs get to clear up after themselves when they are told to stop.
+/// How long runs get to clear up after themselves before they are given up.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) struct Run {
     pub(super) scenario: &'static Scenario,
     pub(super) control: bool,
-    /// Whether it waits at each snapshot until it is told to go on.
+    /// Whether it waits at each snapshot for the order to go on.
     pub(super) pauses: bool,
     pub(super) name: String,
     pub(super) events: Vec<Event>,

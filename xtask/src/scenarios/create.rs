@@ -3,7 +3,7 @@
 use crate::evidence::{Evidence, check};
 use crate::probe::need::STRACE;
 use crate::scenarios::ledger::{C3, C4, C5, C6};
-use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::scenarios::{DEFAULT, Scenario};
 
 pub(super) const ALL: &[Scenario] = &[PLAIN_FORK, FORK_WITH_THREADS, SYSTEM_CALLS];
 
@@ -44,10 +44,8 @@ const PLAIN_FORK: Scenario = Scenario {
             e.prints("Executed, the value is ", "1")
         }),
     ],
-    control: control(
-        "without the change, and without the second thread",
-        "plain-fork --no-change",
-    ),
+    without: "without the change, and without the second thread",
+    control: "plain-fork --no-change",
     ..DEFAULT
 };
 
@@ -88,7 +86,8 @@ const FORK_WITH_THREADS: Scenario = Scenario {
         e.prints("Copy, locked: ", "true")?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control("with the lock not taken", "fork-with-threads --unlocked"),
+    without: "with the lock not taken",
+    control: "fork-with-threads --unlocked",
     ..DEFAULT
 };
 
@@ -120,7 +119,8 @@ const SYSTEM_CALLS: Scenario = Scenario {
         }
         e.at(ENDED).nothing_listed()
     })],
-    control: control("with a user to become, each time", "system-calls --fork"),
+    without: "with a user to become, each time",
+    control: "system-calls --fork",
     ..DEFAULT
 };
 

@@ -9,7 +9,7 @@ use crate::model::event::Stream;
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::scenarios::ledger::{C7, C8, C9, C10, C11, C12, C13, C15, C16, C17};
-use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::scenarios::{DEFAULT, Scenario};
 use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] = &[
@@ -43,7 +43,8 @@ const REUSE: Scenario = Scenario {
             .live_child("child 2", "parent")?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control("started once", "reuse --once"),
+    without: "started once",
+    control: "reuse --once",
     ..DEFAULT
 };
 
@@ -89,10 +90,8 @@ const PATH_AND_ARGS: Scenario = Scenario {
             e.reads("child 2", "exe", |exe| exe.ends_with("/program"))
         }),
     ],
-    control: control(
-        "both in one directory, under the name of the path",
-        "path-and-args --same",
-    ),
+    without: "both in one directory, under the name of the path",
+    control: "path-and-args --same",
     ..DEFAULT
 };
 
@@ -148,10 +147,8 @@ const INHERITED: Scenario = Scenario {
             })
         }),
     ],
-    control: control(
-        "a cleared environment, another directory, and other streams",
-        "inherited --nothing",
-    ),
+    without: "a cleared environment, another directory, and other streams",
+    control: "inherited --nothing",
     ..DEFAULT
 };
 
@@ -200,10 +197,8 @@ const GRANDCHILD: Scenario = Scenario {
         ])?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control(
-        "a grandchild with another stdout",
-        "grandchild-holds-pipe --closed",
-    ),
+    without: "a grandchild with another stdout",
+    control: "grandchild-holds-pipe --closed",
     ..DEFAULT
 };
 
@@ -259,7 +254,7 @@ const THREE_WAYS: Scenario = Scenario {
     // It writes to both streams in turn, and then lives long enough to be seen.
     command: "exec-cmd -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
     seconds: 15.0,
-    max_speed: 4.0,
+    max_speed: 2.5,
     act: |w| {
         let parent = w.start()?;
         for (role, title) in WAYS {
@@ -280,10 +275,8 @@ const THREE_WAYS: Scenario = Scenario {
         check(err.is_empty(), || format!("on stderr were {err:?}"))?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control(
-        "one way only",
-        "exec-cmd combined -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
-    ),
+    without: "one way only",
+    control: "exec-cmd combined -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
     ..DEFAULT
 };
 
@@ -311,6 +304,7 @@ const SEPARATE: Scenario = Scenario {
             .any(|line| line.ends_with("failed with exit status: 2"));
         check(failed, || format!("{said:?}"))
     })],
-    control: control("with a shell", "exec-cmd separate -- sh -c 'ls /etc/host*'"),
+    without: "with a shell",
+    control: "exec-cmd separate -- sh -c 'ls /etc/host*'",
     ..DEFAULT
 };

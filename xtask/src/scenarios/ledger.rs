@@ -140,8 +140,8 @@ ledger! {
          "reexec/src/inherited.rs: inherited_fd"]
     C15 Right
         "A started process is there once, and its state is known only after Wait."
-        => "before the end there is no status; afterwards exit codes and signals are told apart, of \
-         a code the lowest 8 bits, and it can be asked for again"
+        => "before the end there is no status; afterwards it distinguishes exit codes from signals, has \
+         the lowest 8 bits of a code, and can be asked for again"
         ["exec-cmd/examples/status.rs: parent"]
     C16 Right
         "A command is run in three ways: without its output, with both streams in one, and with \

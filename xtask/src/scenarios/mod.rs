@@ -64,21 +64,17 @@ pub(crate) struct Scenario {
     pub(crate) act: fn(&mut Worker) -> Result<(), Failure>,
     /// The claims that it shows, each with a check of the recorded events.
     pub(crate) shows: &'static [(&'static Claim, Judge)],
-    pub(crate) control: Option<Control>,
+    /// The control: the same with a program that lacks what the claims are about. They must fail there;
+    /// if they also held, the scenario would prove nothing. Empty, if there is none.
+    pub(crate) control: &'static str,
+    /// What the control lacks, or has instead.
+    pub(crate) without: &'static str,
+    /// The claims that the control is not about.
+    pub(crate) control_keeps: &'static [&'static Claim],
 }
 
 /// Checks a claim, from the recorded events alone.
 pub(crate) type Judge = fn(Evidence<'_>) -> Check;
-
-/// The same with a program that lacks what the claims are about. They must fail there; if they also
-/// held, the scenario would prove nothing.
-pub(crate) struct Control {
-    /// What is different.
-    pub(crate) about: &'static str,
-    pub(crate) command: &'static str,
-    /// The claims that it is not about.
-    pub(crate) except: &'static [&'static Claim],
-}
 
 /// For what a scenario does not say.
 const DEFAULT: Scenario = Scenario {
@@ -91,17 +87,10 @@ const DEFAULT: Scenario = Scenario {
     needs: &[],
     act: |_| Ok(()),
     shows: &[],
-    control: None,
+    control: "",
+    without: "",
+    control_keeps: &[],
 };
-
-/// A control in which all claims must fail.
-const fn control(about: &'static str, command: &'static str) -> Option<Control> {
-    Some(Control {
-        about,
-        command,
-        except: &[],
-    })
-}
 
 impl Scenario {
     /// The clock of its runs, where the demo has this one.
@@ -115,12 +104,15 @@ impl Scenario {
         self.shows.iter().map(|(claim, _)| *claim)
     }
 
+    pub(crate) fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
     /// The claims that must fail in its control.
-    pub(crate) fn refuted(&self) -> impl Iterator<Item = &'static Claim> {
-        let except = self.control.as_ref().map(|control| control.except);
-        self.claims().filter(move |claim| {
-            except.is_some_and(|except| except.iter().all(|other| other.id != claim.id))
-        })
+    pub(crate) fn must_fail(&self) -> impl Iterator<Item = &'static Claim> {
+        let keeps = |claim: &Claim| self.control_keeps.iter().any(|it| it.id == claim.id);
+        self.claims()
+            .filter(move |claim| self.has_control() && !keeps(claim))
     }
 }
 
@@ -151,8 +143,8 @@ mod tests {
             let is_shown = all().any(|scenario| scenario.claims().any(|it| it.id == claim.id));
             assert!(is_shown, "no scenario shows {}: see `shows`", claim.id);
         }
-        for scenario in all().filter(|scenario| scenario.control.is_some()) {
-            let count = scenario.refuted().count();
+        for scenario in all().filter(|scenario| scenario.has_control()) {
+            let count = scenario.must_fail().count();
             assert!(
                 count > 0,
                 "the control of {} is about no claim",

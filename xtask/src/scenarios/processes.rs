@@ -3,7 +3,7 @@
 use crate::evidence::check;
 use crate::probe::need::NAMESPACES;
 use crate::scenarios::ledger::C44;
-use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::scenarios::{DEFAULT, Scenario};
 
 pub(super) const ALL: &[Scenario] = &[PID_NAMESPACE];
 
@@ -44,10 +44,8 @@ const PID_NAMESPACE: Scenario = Scenario {
         )?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control(
-        "without the namespace",
-        "pid-namespace --sleep 20s --outside",
-    ),
+    without: "without the namespace",
+    control: "pid-namespace --sleep 20s --outside",
     ..DEFAULT
 };
 

@@ -3,7 +3,7 @@
 use crate::evidence::{Check, Evidence, check};
 use crate::model::failure::Failure;
 use crate::scenarios::ledger::{C14, C18, C19, C20, C21, C22, C23};
-use crate::scenarios::{Control, DEFAULT, Scenario, control};
+use crate::scenarios::{DEFAULT, Scenario};
 use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] = &[FORK, FAILING_CHILD, EXTRA_DESCRIPTORS, SELF_EXE];
@@ -100,11 +100,9 @@ const FAILING_CHILD: Scenario = Scenario {
             e.at(ENDED).nothing_listed()
         }),
     ],
-    control: Some(Control {
-        about: "exit(0) after the function, whatever it returned",
-        command: "failing-child --exit-0",
-        except: &[C18],
-    }),
+    without: "exit(0) after the function, whatever it returned",
+    control: "failing-child --exit-0",
+    control_keeps: &[C18],
     ..DEFAULT
 };
 
@@ -137,10 +135,8 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         e.reads("child", "fd/3", |file| file == "/etc/passwd")?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control(
-        "std's Command, which has nothing of the kind",
-        "extra-descriptors --std",
-    ),
+    without: "std's Command, which has nothing of the kind",
+    control: "extra-descriptors --std",
     ..DEFAULT
 };
 
@@ -160,6 +156,7 @@ const SELF_EXE: Scenario = Scenario {
         e.reads("child", "exe", |exe| exe.ends_with(" (deleted)"))?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control("with the file left alone", "self-exe --keep"),
+    without: "with the file left alone",
+    control: "self-exe --keep",
     ..DEFAULT
 };

@@ -11,7 +11,7 @@ use crate::model::process::Process;
 use crate::probe::need::LOOPBACK;
 use crate::probe::procfs;
 use crate::scenarios::ledger::{C1, C2, C49};
-use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::scenarios::{DEFAULT, Scenario};
 use crate::worker::Worker;
 use crate::worker::thread::start_thread;
 
@@ -64,10 +64,8 @@ const FIVE_CLIENTS: Scenario = Scenario {
         e.at(ENDED).nothing_listed()?;
         e.succeeds("server")
     })],
-    control: control(
-        "one client at a time",
-        "echo-server 0 --model fork --max-children 1",
-    ),
+    without: "one client at a time",
+    control: "echo-server 0 --model fork --max-children 1",
     ..DEFAULT
 };
 
@@ -128,7 +126,8 @@ const PREFORK: Scenario = Scenario {
         e.clients_saw(MANY, SERVED)?;
         e.at(FIRST_SERVED).live_children(4, "server").map(drop)
     })],
-    control: control("a process for each client", "echo-server 0 --model fork"),
+    without: "a process for each client",
+    control: "echo-server 0 --model fork",
     ..DEFAULT
 };
 
@@ -166,10 +165,8 @@ const SPLIT: Scenario = Scenario {
         e.at(HALF_WAY).child_of("sender", "client")?;
         e.at(CLIENT_ENDED).gone("client")?.gone("sender").map(drop)
     })],
-    control: control(
-        "one process that sends everything before it receives",
-        "echo-client --one-process --stall-timeout 0.5",
-    ),
+    without: "one process that sends everything before it receives",
+    control: "echo-client --one-process --stall-timeout 0.5",
     ..DEFAULT
 };
 

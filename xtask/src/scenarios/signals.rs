@@ -9,7 +9,7 @@ use crate::model::failure::Failure;
 use crate::model::process::State;
 use crate::probe::procfs;
 use crate::scenarios::ledger::{C32, C33, C34, C37, C43, C48};
-use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::scenarios::{DEFAULT, Scenario};
 
 pub(super) const ALL: &[Scenario] = &[
     SIGNAL,
@@ -55,10 +55,8 @@ const SIGNAL: Scenario = Scenario {
         })?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control(
-        "by thread::sleep, a second each",
-        "signal --std --alarm 2s+ --sleep 1",
-    ),
+    without: "by thread::sleep, a second each",
+    control: "signal --std --alarm 2s+ --sleep 1",
     ..DEFAULT
 };
 
@@ -81,10 +79,8 @@ const HANDLER_LIMITS: Scenario = Scenario {
         check(lines == expected, || format!("{lines:?}"))?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control(
-        "a handler that notes the signal, and a wait for something else",
-        "handler-limits --wait 10s",
-    ),
+    without: "a handler that notes the signal, and a wait for something else",
+    control: "handler-limits --wait 10s",
     ..DEFAULT
 };
 
@@ -131,7 +127,8 @@ const SIGCHLD: Scenario = Scenario {
         check(lines.starts_with(&by_default), || format!("{lines:?}"))?;
         e.at(KILLED).nothing_listed()
     })],
-    control: control("with SA_NOCLDSTOP", "sigchld --no-child-stop"),
+    without: "with SA_NOCLDSTOP",
+    control: "sigchld --no-child-stop",
     ..DEFAULT
 };
 
@@ -159,10 +156,8 @@ const REMOVE_ZOMBIE: Scenario = Scenario {
         e.prints("Signals that came: ", "1")?;
         e.at(HANDLED).zombies(0)?.alive("parent").map(drop)
     })],
-    control: control(
-        "one wait for each signal, as in the chapter",
-        "remove-zombie --sleep 20s --once",
-    ),
+    without: "one wait for each signal, as in the chapter",
+    control: "remove-zombie --sleep 20s --once",
     ..DEFAULT
 };
 
@@ -210,10 +205,8 @@ const IGNORE_SIGCHLD: Scenario = Scenario {
         })?;
         e.at(ALL_GONE).nothing_listed()
     })],
-    control: control(
-        "with SIGCHLD at default",
-        "ignore-sigchld --parent-sleep 20s --default",
-    ),
+    without: "with SIGCHLD at default",
+    control: "ignore-sigchld --parent-sleep 20s --default",
     ..DEFAULT
 };
 
@@ -271,9 +264,7 @@ const LATE_HANDLER: Scenario = Scenario {
         }
         e.signal_accepted("parent")
     })],
-    control: control(
-        "no handler at all",
-        "late-handler --parent-sleep 600s --action default",
-    ),
+    without: "no handler at all",
+    control: "late-handler --parent-sleep 600s --action default",
     ..DEFAULT
 };

@@ -4,7 +4,7 @@ use crate::evidence::{Check, Evidence, check};
 use crate::model::failure::Failure;
 use crate::probe::need::LOOPBACK;
 use crate::scenarios::ledger::{C45, C46};
-use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::scenarios::{DEFAULT, Scenario};
 use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] = &[ONE_CLOSE_TOO_FEW, SHUTDOWN];
@@ -23,16 +23,15 @@ const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
     by_hand: "cargo run -p echo-server --example one-close-too-few",
     command: "one-close-too-few --sleep 15s",
     seconds: 30.0,
+    max_speed: 5.0,
     needs: &[LOOPBACK],
     act: until_the_end,
     shows: &[(C45, |e| {
         child_has_a_copy(e)?;
         client_sees(e, &[CHILD_ENDED, IN_VAIN, PARENT_CLOSED, SEEN])
     })],
-    control: control(
-        "a parent that closes its copy at once",
-        "one-close-too-few --sleep 15s --close",
-    ),
+    without: "a parent that closes its copy at once",
+    control: "one-close-too-few --sleep 15s --close",
     ..DEFAULT
 };
 
@@ -42,16 +41,15 @@ const SHUTDOWN: Scenario = Scenario {
     by_hand: "cargo run -p echo-server --example one-close-too-few -- --shutdown",
     command: "one-close-too-few --sleep 15s --shutdown",
     seconds: 15.0,
+    max_speed: 5.0,
     needs: &[LOOPBACK],
     act: until_the_end,
     shows: &[(C46, |e| {
         child_has_a_copy(e)?;
         client_sees(e, &[CHILD_ENDED, SEEN, PARENT_CLOSED, SEEN])
     })],
-    control: control(
-        "a child that just closes its copy",
-        "one-close-too-few --sleep 15s",
-    ),
+    without: "a child that just closes its copy",
+    control: "one-close-too-few --sleep 15s",
     ..DEFAULT
 };
 

@@ -6,7 +6,7 @@ use crate::evidence::{Check, Evidence, check};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::scenarios::ledger::{C40, C41, C42, C47};
-use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::scenarios::{DEFAULT, Scenario};
 use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] = &[WAIT, GOROUTINE_WAIT, THREE_WAYS, TRY_WAIT];
@@ -43,10 +43,8 @@ const WAIT: Scenario = Scenario {
         ])?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control(
-        "a parent that does not wait",
-        "goroutine-wait --parent-sleep 5s --child-sleep 10s --parent-work 2s --no-wait",
-    ),
+    without: "a parent that does not wait",
+    control: "goroutine-wait --parent-sleep 5s --child-sleep 10s --parent-work 2s --no-wait",
     ..DEFAULT
 };
 
@@ -96,7 +94,8 @@ const GOROUTINE_WAIT: Scenario = Scenario {
             })
             .map(drop)
     })],
-    control: control("without the waiting thread in both", NO_WAIT),
+    without: "without the waiting thread in both",
+    control: NO_WAIT,
     ..DEFAULT
 };
 
@@ -147,10 +146,8 @@ const THREE_WAYS: Scenario = Scenario {
             format!("the two others got the statuses {statuses:?}")
         })
     })],
-    control: control(
-        "without the waiting thread",
-        "goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s --no-wait",
-    ),
+    without: "without the waiting thread",
+    control: "goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s --no-wait",
     ..DEFAULT
 };
 
@@ -195,6 +192,7 @@ const TRY_WAIT: Scenario = Scenario {
         e.prints("Child ended with ", "exit status: 24")?;
         e.at(ANSWERED).nothing_listed()
     })],
-    control: control("a pidfd in poll", "pidfd --child-sleep 15s"),
+    without: "a pidfd in poll",
+    control: "pidfd --child-sleep 15s",
     ..DEFAULT
 };

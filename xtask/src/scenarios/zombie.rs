@@ -7,10 +7,10 @@ use nix::sys::signal::Signal;
 
 use crate::evidence::{Evidence, check};
 use crate::model::failure::Failure;
-use crate::model::process::{Process, State};
+use crate::model::process::Process;
 use crate::probe::need::{NAMESPACES, OTHER_USERS};
 use crate::scenarios::ledger::{C24, C25, C26, C27, C28, C29, C30, C31, C35, C36, C38, C39};
-use crate::scenarios::{DEFAULT, Scenario, control};
+use crate::scenarios::{DEFAULT, Scenario};
 use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] = &[
@@ -62,7 +62,8 @@ const ZOMBIE: Scenario = Scenario {
             e.reaped("child").map(drop)
         }),
     ],
-    control: control("a parent that waits", WAITS_AT_ONCE),
+    without: "a parent that waits",
+    control: WAITS_AT_ONCE,
     ..DEFAULT
 };
 
@@ -78,6 +79,7 @@ const KILL: Scenario = Scenario {
     by_hand: "cargo run -p zombie, and kill -9 with the pid that the child prints",
     command: "zombie --parent-sleep 20s",
     seconds: 20.0,
+    max_speed: 5.0,
     act: |w| {
         let parent = w.start()?;
         let child = w.child()?;
@@ -96,10 +98,8 @@ const KILL: Scenario = Scenario {
         }
         Ok(())
     })],
-    control: control(
-        "a child that lives",
-        "goroutine-wait --parent-sleep 0s --child-sleep 30s --parent-work 20s",
-    ),
+    without: "a child that lives",
+    control: "goroutine-wait --parent-sleep 0s --child-sleep 30s --parent-work 20s",
     ..DEFAULT
 };
 
@@ -119,9 +119,7 @@ const KILL_PARENT: Scenario = Scenario {
         w.snapshot(DEAD)?;
         w.stop_reaping();
         w.signal(parent, Signal::SIGKILL);
-        w.until("the parent has ended", |w| {
-            w.state(parent) == Some(State::Zombie)
-        })?;
+        w.until_zombie(parent)?;
         w.snapshot(KILLED)?;
         w.reap_again();
         w.snapshot_when_gone(child, REAPED)
@@ -132,10 +130,8 @@ const KILL_PARENT: Scenario = Scenario {
         e.at(REAPED).nothing_listed()?;
         e.reaped("child").map(drop)
     })],
-    control: control(
-        "a parent that waits, so that there is nothing to hand over",
-        WAITS_AT_ONCE,
-    ),
+    without: "a parent that waits, so that there is nothing to hand over",
+    control: WAITS_AT_ONCE,
     ..DEFAULT
 };
 
@@ -159,9 +155,7 @@ const ORPHAN: Scenario = Scenario {
         w.stop_reaping();
         w.until_settled(child)?; // one that ends with its parent has its signal by now
         w.snapshot(ADOPTED)?;
-        w.until("the orphan has ended", |w| {
-            w.state(child) == Some(State::Zombie)
-        })?;
+        w.until_zombie(child)?;
         w.snapshot(ORPHAN_DEAD)?;
         w.reap_again();
         w.snapshot_when_gone(child, ORPHAN_GONE)
@@ -177,10 +171,8 @@ const ORPHAN: Scenario = Scenario {
             e.at(ORPHAN_GONE).nothing_listed()
         }),
     ],
-    control: control(
-        "a child that is tied to its parent",
-        "goroutine-wait --parent-sleep 0s --child-sleep 25s --parent-work 10s --no-wait",
-    ),
+    without: "a child that is tied to its parent",
+    control: "goroutine-wait --parent-sleep 0s --child-sleep 25s --parent-work 10s --no-wait",
     ..DEFAULT
 };
 
@@ -225,7 +217,8 @@ const RESOURCES: Scenario = Scenario {
         e.prints("After the wait, one more: ", "exit status: 0")?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control("with a wait for each child", "resources --wait"),
+    without: "with a wait for each child",
+    control: "resources --wait",
     ..DEFAULT
 };
 
@@ -279,7 +272,8 @@ const CAUSES_OF_END: Scenario = Scenario {
             e.at(READ).alive("parent").map(drop)
         }),
     ],
-    control: control("with a wait at once", "causes --wait"),
+    without: "with a wait at once",
+    control: "causes --wait",
     ..DEFAULT
 };
 
@@ -326,7 +320,8 @@ const INIT_WAITS: Scenario = Scenario {
             .child_of("orphan 2", "sweeper")?;
         e.at(SWEPT).gone("orphan 2").map(drop)
     })],
-    control: control("two that look from time to time", SWEEPER),
+    without: "two that look from time to time",
+    control: SWEEPER,
     ..DEFAULT
 };
 
@@ -383,7 +378,8 @@ const PID_REUSE: Scenario = Scenario {
         })?;
         e.at(ENDED).nothing_listed()
     })],
-    control: control("with a wait for the child at once", "pid-reuse --wait"),
+    without: "with a wait for the child at once",
+    control: "pid-reuse --wait",
     ..DEFAULT
 };
 

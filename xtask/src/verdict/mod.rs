@@ -104,12 +104,12 @@ pub(crate) fn of_scenario(scenario: &Scenario, events: &[Event]) -> Vec<Verdict>
 /// Judges a run of the scenario's control. A run that broke down proves nothing; one that could not
 /// take place here has no verdicts.
 pub(crate) fn of_control(scenario: &Scenario, events: &[Event]) -> Vec<Verdict> {
-    if scenario.control.is_none() || Evidence(events).skipped().is_some() {
+    if !scenario.has_control() || Evidence(events).skipped().is_some() {
         return Vec::new();
     }
     let broke_down = Evidence(events).broke_down();
     let verdict = |shown| Verdict::new(Kind::Control, scenario, shown, events, broke_down.as_ref());
-    let must_fail = |claim: &Claim| scenario.refuted().any(|other| other.id == claim.id);
+    let must_fail = |claim: &Claim| scenario.must_fail().any(|other| other.id == claim.id);
     let shows = scenario.shows.iter().filter(|(claim, _)| must_fail(claim));
     shows.map(verdict).collect()
 }

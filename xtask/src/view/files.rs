@@ -27,8 +27,8 @@ fn draw(folder: &Path, result: &ScenarioResult) -> io::Result<()> {
     let folder = folder.join(name);
     fs::write(folder.join("verdicts.ndjson"), ndjson(&result.verdicts)?)?;
     draw_run(&folder, name, &result.events)?;
-    if let Some(control) = &result.scenario.control {
-        let title = format!("{name}, control: {}", control.about);
+    if result.scenario.has_control() {
+        let title = format!("{name}, control: {}", result.scenario.without);
         draw_run(&folder.join(CONTROL), &title, &result.control_events)?;
     }
     Ok(())

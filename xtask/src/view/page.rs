@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::model::event::{Event, What};
 use crate::runner::recording::{CONTROL, EVENTS};
-use crate::scenarios::Control;
+use crate::scenarios::Scenario;
 use crate::scenarios::ledger::{self, Claim, Ruling};
 use crate::verdict::Verdict;
 use crate::verdict::result::{Counts, ScenarioResult};
@@ -104,7 +104,7 @@ fn minute(results: &[ScenarioResult]) -> Markup {
                     (see("zombie"))
                 }
                 li {
-                    "Only a " strong { "wait" } " removes it, by its parent, or by whoever has adopted it. That is to " strong { "reap" }
+                    "Only a " strong { "wait" } " removes it, by its parent, or by the process that has adopted it. That is to " strong { "reap" }
                     " it: the process that waits gets the status, and the zombie is gone."
                     (see("remove-zombie")) (linked("Reaped at once:", "wait"))
                 }
@@ -235,7 +235,7 @@ fn scenario(result: &ScenarioResult) -> Markup {
             (run(name, name, &result.events))
             h3 { "What it shows" }
             ul class="claims" { @for one in scenario.claims() { (claim(result, one)) } }
-            @if let Some(other) = &scenario.control { (control(result, other)) }
+            @if scenario.has_control() { (control(result)) }
             (transcript(name, &result.events))
             p class="again" {
                 "By hand: " code { (scenario.by_hand) }
@@ -270,29 +270,10 @@ fn run(title: &str, folder: &str, events: &[Event]) -> Markup {
         @for snapshot in snapshot::all(events) {
             figure class="snapshot" {
                 figcaption {
-                    (circled(snapshot.number)) " " (printable(snapshot.title)) "."
-                    @for (words, pids) in snapshot.noteworthy() { " " strong { (listed(words, &pids)) } }
+                    (circled(snapshot.number)) " " (printable(&snapshot.printed.title)) "."
                     " " span class="files" { (file(folder, &snapshot.file())) }
                 }
                 (snapshot.html())
-            }
-        }
-    }
-}
-
-/// Processes of which the same is to be said.
-fn listed(words: &str, pids: &[i32]) -> Markup {
-    let numbers = pids.iter().map(i32::to_string).collect::<Vec<_>>();
-    html! {
-        @match pids {
-            [one] => { span class="pid" { (one) } " is " (words) "." }
-            _ => {
-                (pids.len()) " are " (words.strip_prefix("a ").map_or(words.to_owned(), |one| one.replacen("zombie", "zombies", 1))) ": "
-                @for (index, number) in numbers.iter().enumerate() {
-                    @if index > 0 { ", " }
-                    span class="pid" { (number) }
-                }
-                "."
             }
         }
     }
@@ -338,9 +319,9 @@ fn claim(result: &ScenarioResult, claim: &Claim) -> Markup {
     }
 }
 
-fn control(result: &ScenarioResult, control: &Control) -> Markup {
-    let name = result.scenario.name;
-    let title = format!("{name}, control: {}", control.about);
+fn control(result: &ScenarioResult) -> Markup {
+    let Scenario { name, without, .. } = result.scenario;
+    let title = format!("{name}, control: {without}");
     let folder = format!("{name}/{CONTROL}");
     let claims = |good: bool| {
         let wanted = result.verdicts_of(true).filter(|it| it.is_good() == good);
@@ -350,7 +331,7 @@ fn control(result: &ScenarioResult, control: &Control) -> Markup {
     html! {
         details class="control" {
             summary {
-                "The control, for comparison: " (control.about) ". "
+                "The control, for comparison: " (without) ". "
                 @if !failed.is_empty() {
                     span class="good" { "✓\u{a0}" (failed.join(", ")) " failed there, as expected. " }
                 }

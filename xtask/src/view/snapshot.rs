@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::model::event::{Event, What};
+use crate::model::event::{self, Event, What};
 use crate::model::process::State;
 use crate::probe::ps::{self, Row};
 use crate::view::text::printable;
@@ -10,90 +10,37 @@ use crate::view::text::printable;
 /// One snapshot of a run.
 pub(super) struct Snapshot<'a> {
     pub(super) number: usize,
-    pub(super) title: &'a str,
-    command: &'a str,
-    text: &'a str,
-    /// The processes that `ps` was asked for.
-    pids: &'a [i32],
-    rows: Vec<(String, Option<Mark>)>,
+    pub(super) printed: &'a event::Snapshot,
+    family: Family,
 }
 
-/// Why a row matters: a letter for the margin, and words.
-struct Mark {
-    pid: i32,
-    letter: char,
-    words: &'static str,
+/// The worker, and the programs that it has started: it has not adopted these.
+#[derive(Clone, Default)]
+struct Family {
+    worker: i32,
+    started: Vec<i32>,
 }
 
 /// The snapshots of a run, in order.
 pub(super) fn all(events: &[Event]) -> Vec<Snapshot<'_>> {
-    let mut snapshots: Vec<Snapshot<'_>> = Vec::new();
-    let adopter = events.iter().find_map(|event| match event.what {
-        What::Worker { process } => Some(process.pid),
-        _ => None,
-    });
-    let started = events.iter().filter_map(|event| match event.what {
-        What::Start { process, .. } => Some(process.pid),
-        _ => None,
-    });
-    let started: Vec<i32> = started.collect();
-    let is_adopted = |row: &Row| adopter == Some(row.ppid) && !started.contains(&row.pid);
+    let mut family = Family::default();
+    let mut snapshots = Vec::new();
     for event in events {
-        if let What::Snapshot {
-            title,
-            pids,
-            command,
-            text,
-            ..
-        } = &event.what
-        {
-            let rows = text.lines().map(|line| {
-                let row = ps::parse_row(line);
-                let mark = row.and_then(|row| mark(&row, is_adopted(&row)));
-                (printable(line), mark)
-            });
-            snapshots.push(Snapshot {
+        match &event.what {
+            What::Worker { process } => family.worker = process.pid,
+            What::Start { process, .. } => family.started.push(process.pid),
+            What::Snapshot(printed) => snapshots.push(Snapshot {
                 number: snapshots.len() + 1,
-                title,
-                command,
-                text,
-                pids,
-                rows: rows.collect(),
-            });
+                printed,
+                family: family.clone(),
+            }),
+            _ => {}
         }
     }
     snapshots
 }
 
-fn mark(row: &Row, is_adopted: bool) -> Option<Mark> {
-    let (letter, words) = match (row.state(), is_adopted) {
-        (State::Zombie, true) => ('Z', "a zombie, adopted"),
-        (State::Zombie, false) => ('Z', "a zombie"),
-        (State::Stopped, _) => ('T', "stopped"),
-        (State::Alive, true) => ('A', "adopted"),
-        (State::Alive, false) => return None,
-    };
-    let pid = row.pid;
-    Some(Mark { pid, letter, words })
-}
-
 impl Snapshot<'_> {
-    /// What is to be said of some of the processes, and of which.
-    pub(super) fn noteworthy(&self) -> Vec<(&'static str, Vec<i32>)> {
-        let marks = self.rows.iter().filter_map(|(_, mark)| mark.as_ref());
-        let marked = marks.map(|mark| (mark.words, mark.pid));
-        let is_gone = |pid: &&i32| ps::row(self.text, **pid).is_none();
-        let gone = self.pids.iter().filter(is_gone).map(|pid| ("gone", *pid));
-        let mut groups: Vec<(&str, Vec<i32>)> = Vec::new();
-        for (words, pid) in marked.chain(gone) {
-            match groups.iter_mut().find(|(known, _)| *known == words) {
-                Some((_, pids)) => pids.push(pid),
-                None => groups.push((words, vec![pid])),
-            }
-        }
-        groups
-    }
-
     /// The name of its file.
     pub(super) fn file(&self) -> String {
         format!("ps-{}.txt", self.number)
@@ -101,22 +48,42 @@ impl Snapshot<'_> {
 
     /// As it was printed.
     pub(super) fn text(&self) -> String {
-        format!("# {}\n$ {}\n{}", self.title, self.command, self.text)
+        let event::Snapshot {
+            title,
+            command,
+            text,
+            ..
+        } = self.printed;
+        format!("# {title}\n$ {command}\n{text}")
     }
 
     pub(super) fn html(&self) -> Markup {
+        let text = &self.printed.text;
         html! {
             pre class="ps" tabindex="0" {
-                span class="prompt" { "    $ " (printable(self.command)) } "\n"
-                @for (row, mark) in &self.rows {
-                    @match mark {
-                        Some(mark) => span class="marked" { " " (mark.letter) "  " (row) " ← " (mark.words) },
-                        None => { "    " (row) },
+                span class="prompt" { "    $ " (printable(&self.printed.command)) } "\n"
+                @for row in text.lines() {
+                    @match ps::parse_row(row).and_then(|row| self.mark(&row)) {
+                        Some((letter, words)) => span class="marked" { " " (letter) "  " (printable(row)) " ← " (words) },
+                        None => { "    " (printable(row)) },
                     }
                     "\n"
                 }
-                @if ps::rows(self.text).is_empty() { span class="faint" { "    (no row: none of them exists)\n" } }
+                @if ps::rows(text).is_empty() { span class="faint" { "    (no row: none of them exists)\n" } }
             }
+        }
+    }
+
+    /// Why a row matters: a letter for the margin, and words.
+    fn mark(&self, row: &Row) -> Option<(char, &'static str)> {
+        let Family { worker, started } = &self.family;
+        let is_adopted = row.ppid == *worker && !started.contains(&row.pid);
+        match (row.state(), is_adopted) {
+            (State::Zombie, true) => Some(('Z', "a zombie, adopted")),
+            (State::Zombie, false) => Some(('Z', "a zombie")),
+            (State::Stopped, _) => Some(('T', "stopped")),
+            (State::Alive, true) => Some(('A', "adopted")),
+            (State::Alive, false) => None,
         }
     }
 }

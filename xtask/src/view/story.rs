@@ -172,13 +172,9 @@ impl Story {
                     self.arrow(step, Kind::Signal, WORKER, lane);
                 }
             }
-            What::Snapshot { .. } => {
-                let number = self
-                    .steps
-                    .iter()
-                    .filter(|step| step.snapshot.is_some())
-                    .count()
-                    + 1;
+            What::Snapshot(_) => {
+                let before = self.steps.iter().filter_map(|step| step.snapshot);
+                let number = before.max().unwrap_or(0) + 1;
                 let step = self.new_step(t, "");
                 self.steps[step].snapshot = Some(number);
             }
@@ -463,7 +459,7 @@ pub(super) fn seconds(t: f64) -> String {
     format!("{t:.3} s")
 }
 
-/// Who is said to ignore SIGCHLD here, and when.
+/// The process that ignores SIGCHLD by this event, and when.
 fn ignores_sigchld(event: &Event) -> Option<(f64, Process)> {
     match &event.what {
         What::State { raw } if raw.ignores_sigchld => Some((event.t, raw.process)),

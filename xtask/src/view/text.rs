@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::event::{Event, Stream, What};
+use crate::model::event::{Event, Snapshot, Stream, What};
 use crate::probe::ps;
 use crate::scenarios::Scenario;
 use crate::scenarios::ledger::Ruling;
@@ -21,9 +21,9 @@ pub(crate) fn whole(result: &ScenarioResult, columns: usize) -> String {
 /// The verdicts of a scenario.
 pub(crate) fn conclusion(result: &ScenarioResult) -> String {
     let mut out: String = result.verdicts_of(false).map(verdict_line).collect();
-    if let Some(control) = &result.scenario.control {
+    if result.scenario.has_control() {
         let commands = control_commands(result);
-        let _ = writeln!(out, "control, {}: {commands}", control.about);
+        let _ = writeln!(out, "control, {}: {commands}", result.scenario.without);
         out += &control_lines(result);
     }
     out
@@ -43,8 +43,8 @@ fn transcript(events: &[Event], columns: usize) -> String {
         if let Some(line) = line(&event.what) {
             let _ = writeln!(out, "{:7.3}  {line}", event.t);
         }
-        if let What::Snapshot { command, text, .. } = &event.what {
-            out.push_str(&snapshot(command, text, columns));
+        if let What::Snapshot(printed) = &event.what {
+            out.push_str(&snapshot(printed, columns));
         }
     }
     out
@@ -57,12 +57,13 @@ pub(super) fn plain_transcript(events: &[Event]) -> String {
 }
 
 /// What `ps` printed, below the line with its title.
-pub(crate) fn snapshot(command: &str, text: &str, columns: usize) -> String {
-    let mut out = format!("         {}\n", styled(DIM, format_args!("$ {command}")));
-    for row in text.lines() {
+pub(crate) fn snapshot(snapshot: &Snapshot, columns: usize) -> String {
+    let command = styled(DIM, format_args!("$ {}", snapshot.command));
+    let mut out = format!("         {command}\n");
+    for row in snapshot.text.lines() {
         let _ = writeln!(out, "         {}", ps_line(row, columns));
     }
-    if ps::rows(text).is_empty() {
+    if ps::rows(&snapshot.text).is_empty() {
         let _ = writeln!(out, "         {}", styled(DIM, "(none of them exists)"));
     }
     out
@@ -101,7 +102,7 @@ pub(crate) fn line(what: &What) -> Option<String> {
             let text = error.as_ref().unwrap_or(text).replace('\n', " | ");
             format!("{} {text}", styled(DIM, format_args!("{path}:")))
         }
-        What::Snapshot { title, .. } => styled(BOLD, format_args!("** {title}")),
+        What::Snapshot(snapshot) => styled(BOLD, format_args!("** {}", snapshot.title)),
         What::Missed { condition } => {
             styled(BAD, format_args!("!! it never came true that {condition}"))
         }
@@ -117,7 +118,7 @@ pub(crate) fn line(what: &What) -> Option<String> {
     Some(line)
 }
 
-/// Zombies stand out, by the letter Z for whoever sees no colour.
+/// Marks zombies; without colours, the letter Z is seen.
 fn ps_line(row: &str, columns: usize) -> String {
     let is_zombie = ps::rows(row).first().is_some_and(ps::Row::is_zombie);
     let shown: String = row.chars().take(columns).collect();

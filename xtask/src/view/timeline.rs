@@ -3,7 +3,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use crate::model::process::State;
-use crate::view::story::{Arrow, Kind, Lane, Step, Story, WORKER, seconds};
+use crate::view::story::{Arrow, Lane, Step, Story, WORKER, seconds};
 
 pub(super) const FILE: &str = "timeline.svg";
 
@@ -85,8 +85,8 @@ pub(super) fn hatching() -> Markup {
 /// A file of its own: with its style, its pattern and the legend.
 pub(super) fn file(story: &Story, title: &str) -> String {
     let timeline = Timeline::new(story, WIDE);
-    let legend = legend_rows(WIDE);
-    let height = timeline.height + legend.height;
+    let (legend, legend_height) = legend_rows(WIDE);
+    let height = timeline.height + legend_height;
     let dark = format!("@media (prefers-color-scheme:dark){{{DARK_STYLE}}}");
     let svg = html! {
         svg xmlns="http://www.w3.org/2000/svg" class="tl" viewBox=(format!("0 0 {WIDE} {height}")) width=(WIDE) height=(height) role="img" {
@@ -95,7 +95,7 @@ pub(super) fn file(story: &Story, title: &str) -> String {
             (hatching())
             rect class="paper" width=(WIDE) height=(height) {}
             (timeline.draw())
-            g transform=(format!("translate(0 {})", timeline.height)) { (legend.svg) }
+            g transform=(format!("translate(0 {})", timeline.height)) { (legend) }
         }
     };
     svg.into_string()
@@ -427,58 +427,28 @@ fn ignore_mark(x: f64, y: f64) -> Markup {
     }
 }
 
-/// A sign of the legend, 44 wide and 16 high, and what it means.
-fn signs() -> Vec<(Markup, &'static str)> {
-    let arrow = |kind: Kind| {
-        let class = kind.class();
-        html! {
-            path class=(format!("arrow {class}")) d="M2 8H34" {}
-            path class=(format!("head {class}")) d="M34 3.5v9l7-4.5z" {}
-        }
-    };
-    vec![
-        (
-            html! { rect class="lives" width="44" height="16" {} },
-            "lives: runs or sleeps",
-        ),
-        (html! { path class="stopped" d="M0 8h44" {} }, "stopped (T)"),
-        (
-            html! { rect class="zombie" x="1" y="1" width="42" height="14" {} },
-            "zombie (Z): has ended, nobody has waited",
-        ),
-        (
-            html! { path class="gone" d="M22 0v16" {} },
-            "gone from the process table",
-        ),
-        (arrow(Kind::Spawn), "start, spawn: to the new process"),
-        (
-            html! { path class="mark" d="M22 3l5 5-5 5-5-5z" {} },
-            "exec, where seen: another program",
-        ),
-        (arrow(Kind::Signal), "signal"),
-        (arrow(Kind::Exit), "exit: has ended"),
-        (arrow(Kind::Wait), "wait: reaped, by its parent or adopter"),
-        (
-            html! {
-                path class="arrow wait" d="M9 8H34" {}
-                path class="head wait" d="M34 3.5v9l7-4.5z" {}
-                path class="head exit" d="M10 3.5v9l-7-4.5z" {}
-            },
-            "exit, wait: reaped at once",
-        ),
-        (
-            ignore_mark(22.0, 8.0),
-            "ignores SIGCHLD, from here at the latest",
-        ),
-        (arrow(Kind::Adoption), "adopted: to its new parent"),
-        (
-            html! {
-                circle class="disc" cx="22" cy="8" r="8" {}
-                text class="number" x="22" y="12.2" { "1" }
-            },
-            "a snapshot: ps was called",
-        ),
-    ]
+/// The signs of the legend, 44 wide and 16 high, and after the `|` what each means.
+const SIGNS: [&str; 13] = [
+    r#"<rect class="lives" width="44" height="16"/>|lives: runs or sleeps"#,
+    r#"<path class="stopped" d="M0 8h44"/>|stopped (T)"#,
+    r#"<rect class="zombie" x="1" y="1" width="42" height="14"/>|zombie (Z): has ended, nobody has waited"#,
+    r#"<path class="gone" d="M22 0v16"/>|gone from the process table"#,
+    r#"<path class="arrow spawn" d="M2 8H34"/><path class="head spawn" d="M34 3.5v9l7-4.5z"/>|start, spawn: to the new process"#,
+    r#"<path class="mark" d="M22 3l5 5-5 5-5-5z"/>|exec, where seen: another program"#,
+    r#"<path class="arrow signal" d="M2 8H34"/><path class="head signal" d="M34 3.5v9l7-4.5z"/>|signal"#,
+    r#"<path class="arrow exit" d="M2 8H34"/><path class="head exit" d="M34 3.5v9l7-4.5z"/>|exit: has ended"#,
+    r#"<path class="arrow wait" d="M2 8H34"/><path class="head wait" d="M34 3.5v9l7-4.5z"/>|wait: reaped, by its parent or adopter"#,
+    r#"<path class="arrow wait" d="M9 8H34"/><path class="head wait" d="M34 3.5v9l7-4.5z"/><path class="head exit" d="M10 3.5v9l-7-4.5z"/>|exit, wait: reaped at once"#,
+    r#"<circle class="ignores" cx="22" cy="8" r="5.5"/><path class="ignores" d="M18.1 11.9l7.8 -7.8"/>|ignores SIGCHLD, from here at the latest"#,
+    r#"<path class="arrow adoption" d="M2 8H34"/><path class="head adoption" d="M34 3.5v9l7-4.5z"/>|adopted: to its new parent"#,
+    r#"<circle class="disc" cx="22" cy="8" r="8"/><text class="number" x="22" y="12.2">1</text>|a snapshot: ps was called"#,
+];
+
+fn signs() -> impl ExactSizeIterator<Item = (PreEscaped<&'static str>, &'static str)> {
+    let parts = SIGNS
+        .iter()
+        .map(|sign| sign.split_once('|').unwrap_or_default());
+    parts.map(|(sign, meaning)| (PreEscaped(sign), meaning))
 }
 
 /// What the signs mean, as a list for the page.
@@ -492,30 +462,18 @@ pub(super) fn legend() -> Markup {
     }
 }
 
-struct Legend {
-    svg: Markup,
-    height: f64,
-}
-
-/// The same, as the lower part of a timeline.
-fn legend_rows(width: f64) -> Legend {
+/// The same, as the lower part of a file, and its height.
+fn legend_rows(width: f64) -> (Markup, f64) {
     const ROW: f64 = 24.0;
-    let signs = signs();
-    let rows = signs.len().div_ceil(2);
+    let rows = SIGNS.len().div_ceil(2);
     let place = |index: usize| {
         let x = LEFT + (index / rows) as f64 * width / 2.0;
         format!("translate({x} {})", 8.0 + ROW * (index % rows) as f64)
     };
     let svg = html! {
-        @for (index, (sign, meaning)) in signs.iter().enumerate() {
-            g transform=(place(index)) {
-                (sign)
-                text x="54" y="12.2" { (meaning) }
-            }
+        @for (index, (sign, meaning)) in signs().enumerate() {
+            g transform=(place(index)) { (sign) text x="54" y="12.2" { (meaning) } }
         }
     };
-    Legend {
-        svg,
-        height: ROW * rows as f64 + 16.0,
-    }
+    (svg, ROW * rows as f64 + 16.0)
 }

@@ -24,7 +24,7 @@ const TIME_TO_END: Duration = Duration::from_millis(1500);
 /// No number can be another's meanwhile: we kill only children of our own, which nobody else can
 /// reap; and the children of those are adopted by us, and are ours to kill in the next round.
 ///
-/// Returns who is left all the same, if anybody is.
+/// Returns the processes that could not be ended, if there are any.
 pub(crate) fn kill_and_reap_all() -> Option<Left> {
     let mut deadline = Instant::now() + TIME_TO_END;
     loop {
@@ -59,7 +59,7 @@ pub(crate) fn kill_and_reap_all() -> Option<Left> {
     }
 }
 
-/// Who could not be ended.
+/// Processes that could not be ended.
 pub(crate) struct Left {
     /// One, if it is not known how many.
     pub(crate) processes: usize,

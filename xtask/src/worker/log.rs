@@ -14,7 +14,7 @@ pub(super) struct Log {
     lines: Mutex<Vec<String>>,
     /// Set when nobody wants this run any more.
     stopped: AtomicBool,
-    /// How many times this run was told to go on.
+    /// How many orders to go on there were.
     resumes: AtomicUsize,
 }
 

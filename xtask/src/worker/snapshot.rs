@@ -38,25 +38,15 @@ impl Worker {
     }
 
     fn take(&mut self, title: &str, frozen: bool) -> Result<(), Failure> {
-        let pids: Vec<i32> = self.processes.iter().map(|process| process.pid).collect();
+        let pids = self.processes.iter().map(|process| process.pid).collect();
         self.observe()?;
-        let ps::Snapshot {
-            command,
-            text,
-            exit_code,
-        } = ps::snapshot(&pids)?;
-        self.log.record(What::Snapshot {
-            title: title.to_owned(),
-            pids,
-            frozen,
-            command,
-            text,
-            exit_code,
-        });
+        let mut snapshot = ps::snapshot(title, pids)?;
+        snapshot.frozen = frozen;
+        self.log.record(What::Snapshot(snapshot));
         Ok(())
     }
 
-    /// Keeps the live processes stopped until the run is told to go on.
+    /// Keeps the live processes stopped until the order to go on.
     fn pause(&mut self) -> Result<(), Failure> {
         let Some(pauses) = &mut self.pauses else {
             return Ok(());

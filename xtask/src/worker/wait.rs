@@ -172,7 +172,15 @@ impl Worker {
         self.give_time(TIME_TO_REAP, |worker| worker.is_gone(process))
     }
 
-    /// Waits until this process sleeps, or has ended: it has then done what it was told to do. On a
+    /// Waits until this process has ended, and somebody has still to wait for it.
+    pub(crate) fn until_zombie(&mut self, process: Process) -> Result<(), Failure> {
+        let condition = format!("process {} is a zombie", process.pid);
+        self.until(&condition, |worker| {
+            worker.state(process) == Some(State::Zombie)
+        })
+    }
+
+    /// Waits until this process sleeps, or has ended: it has then done what it was to do. On a
     /// busy processor that may take a while.
     pub(crate) fn until_settled(&mut self, process: Process) -> Result<(), Failure> {
         let condition = format!("process {} sleeps, or has ended", process.pid);
