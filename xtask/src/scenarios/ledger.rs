@@ -318,6 +318,9 @@ ledger! {
         => "a client whose sending and receiving are two processes need not wait for the answer \
          before it goes on sending: 64 MiB come back"
         ["echo-server/src/bin/echo-client/split.rs: run"]
+    X1 => "a parent that is stopped reaps nothing: its child is a zombie until the parent goes on, also \
+         if that waits"
+        ["wait/src/main.rs: parent"]
 }
 
 #[cfg(test)]

@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::evidence::{Check, Evidence, check};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
-use crate::scenarios::ledger::{C40, C41, C42, C47};
+use crate::scenarios::ledger::{C40, C41, C42, C47, X1};
 use crate::scenarios::{DEFAULT, Scenario};
 use crate::worker::Worker;
 
-pub(super) const ALL: &[Scenario] = &[WAIT, GOROUTINE_WAIT, THREE_WAYS, TRY_WAIT];
+pub(super) const ALL: &[Scenario] = &[WAIT, STOPPED_PARENT, GOROUTINE_WAIT, THREE_WAYS, TRY_WAIT];
+
+/// Plenty for a parent that waits.
+const A_MOMENT: Duration = Duration::from_millis(500);
 
 const BLOCKED: &str = "the parent has slept enough and waits, the child sleeps";
 const ENDED: &str = "both have ended";
@@ -45,6 +50,37 @@ const WAIT: Scenario = Scenario {
     })],
     without: "a parent that does not wait",
     control: "goroutine-wait --parent-sleep 5s --child-sleep 10s --parent-work 2s --no-wait",
+    ..DEFAULT
+};
+
+const STOPPED: &str = "the child has ended, the parent that waits for it is stopped";
+const CONTINUED: &str = "the parent goes on";
+
+const STOPPED_PARENT: Scenario = Scenario {
+    name: "stopped-parent",
+    about: "A parent that waits is stopped while its child ends; then it goes on.",
+    by_hand: "cargo run -p wait, and kill -STOP, later kill -CONT with the PPID of its child",
+    command: "wait --parent-sleep 0s --child-sleep 10s",
+    seconds: 10.0,
+    max_speed: 5.0,
+    act: |w| {
+        let parent = w.start()?;
+        let child = w.child_of(parent, "child")?;
+        w.until_settled(parent)?;
+        w.signal(parent, Signal::SIGSTOP);
+        w.until_ended(child)?;
+        w.snapshot(STOPPED)?;
+        w.signal(parent, Signal::SIGCONT);
+        w.give_time(A_MOMENT, |w| w.is_gone(child))?;
+        w.snapshot(CONTINUED)?;
+        w.until_gone(parent)
+    },
+    shows: &[(X1, |e| {
+        e.at(STOPPED).stopped("parent")?.zombie("child")?;
+        e.at(CONTINUED).gone("child").map(drop)
+    })],
+    without: "a parent that does not wait",
+    control: "goroutine-wait --parent-sleep 0s --child-sleep 10s --parent-work 20s --no-wait",
     ..DEFAULT
 };
 
