@@ -2,19 +2,14 @@
 //! dropped.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
 use std::env;
 use std::fs;
 use std::hint::black_box;
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
@@ -32,11 +27,12 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, gettid};
 use reexec::{Child, Fork, Reaper, Stdio};
 use support::{
-    LIMIT, NOBODY, Skipped, become_user, children, descriptors, is_gone, is_zombie, needs,
-    needs_root, program, signals, stat, stdout_of, thread_state, until_stdin_ends, wait_until,
+    LIMIT, NOBODY, Skipped, assert_contains, become_user, children, descriptors, first_line,
+    has_one_thread, is_gone, is_zombie, needs_root, piped, program, signals, stat, status_line,
+    stdout_of, thread_state, under, until_stdin_ends, wait_until,
 };
 
-/// How long a child lives that is waited for; longer than all that this takes of a processor.
+/// How long a child lives while we wait for it: longer than the processor time of the waits.
 const LIFE: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
@@ -58,49 +54,50 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run(
+    support::run_in_programs(
+        || Ok(()),
         support::programs![
-            fork_around_a_detached_child,
-            detach_without_room_for_a_descriptor,
+            a_process_can_fork_again_after_its_last_detached_child,
+            detach_without_room_for_a_descriptor_kills_the_child,
+        ],
+        support::programs![
             detach_without_room_for_a_thread,
-            signal_a_child_whose_number_is_anothers,
+            signal_a_child_whose_number_is_reused,
         ],
         support::trials![
             many_threads_may_wait_at_once,
             a_child_can_be_killed_while_another_thread_waits,
-            waiting_with_a_limit_gives_up_and_the_child_goes_on,
-            waiting_goes_on_after_a_signal_handler_has_run,
-            the_status_can_be_asked_for_again,
-            to_wait_takes_no_processor_time,
+            a_wait_with_a_limit_leaves_the_child_running,
+            a_wait_continues_after_a_signal_handler_has_run,
+            the_status_is_returned_again,
+            waiting_takes_no_processor_time,
             signals_reach_the_child,
             a_stopped_child_has_not_ended,
             signals_to_a_child_that_has_ended_are_no_error,
             a_signal_that_does_not_exist_is_an_error,
-            stop_asks_first,
-            stop_kills_whoever_does_not_listen,
-            stop_leaves_the_lifeline_alone,
-            what_a_child_has_used_is_known_when_it_is_reaped,
+            terminate_sends_sigterm_first,
+            terminate_kills_a_child_that_blocks_sigterm,
+            terminate_does_not_close_the_lifeline,
+            the_usage_of_a_child_is_known_when_it_is_reaped,
             the_pidfd_becomes_readable_while_the_child_is_a_zombie,
-            other_peoples_children_are_left_alone,
-            a_status_that_somebody_else_took_is_reported_as_lost,
+            other_children_are_left_alone,
+            a_status_that_other_code_took_is_reported_as_lost,
             a_dropped_handle_kills_and_reaps,
             a_forgotten_handle_leaves_the_child_running_and_then_a_zombie,
             a_dropped_handle_reaps_a_zombie,
             a_dropped_handle_kills_a_stopped_child,
             a_panic_kills_and_reaps_as_it_unwinds,
-            a_detached_child_goes_on_and_leaves_no_zombie,
-            a_detached_child_is_given_nothing_to_read,
+            a_detached_child_runs_on_and_leaves_no_zombie,
+            the_stdin_of_a_detached_child_ends,
             a_child_that_has_ended_can_be_detached,
             one_thread_waits_for_all_detached_children,
-            the_thread_that_waits_sleeps_while_nobody_ends,
+            the_waiting_thread_sleeps_while_no_child_ends,
             each_detached_child_is_reaped_while_others_live,
             threads_detach_at_the_same_time,
             children_are_detached_while_the_last_one_ends,
-            no_signal_comes_to_the_thread_that_waits,
-            a_process_can_fork_again_after_its_last_detached_child,
-            where_there_is_no_room_for_a_descriptor_a_child_is_not_detached,
-            where_there_is_no_room_for_a_thread_a_child_is_not_detached,
-            a_number_that_is_anothers_by_now_is_not_signalled,
+            the_waiting_thread_blocks_every_signal,
+            detach_without_room_for_a_thread_kills_the_child,
+            a_reused_number_is_not_signalled,
         ],
     )
 }
@@ -113,7 +110,7 @@ fn child() -> (Child, ChildStdin) {
     (child, stdin)
 }
 
-/// One that has ended and was not waited for.
+/// A child that has ended and was not waited for.
 fn zombie() -> Child {
     let (child, stdin) = child();
     drop(stdin);
@@ -184,7 +181,7 @@ fn a_child_can_be_killed_while_another_thread_waits() {
     });
 }
 
-fn waiting_with_a_limit_gives_up_and_the_child_goes_on() {
+fn a_wait_with_a_limit_leaves_the_child_running() {
     let (child, stdin) = child();
     assert_eq!(child.try_wait().unwrap(), None);
     assert_eq!(child.wait_timeout(Duration::ZERO).unwrap(), None);
@@ -194,7 +191,7 @@ fn waiting_with_a_limit_gives_up_and_the_child_goes_on() {
     assert_eq!(status.unwrap().code(), Some(7));
 }
 
-fn waiting_goes_on_after_a_signal_handler_has_run() {
+fn a_wait_continues_after_a_signal_handler_has_run() {
     let wait: fn(&Child) -> Option<ExitStatus> = |child| Some(child.wait().unwrap());
     let wait_timeout = |child: &Child| child.wait_timeout(LIMIT).unwrap();
     for wait in [wait, wait_timeout] {
@@ -215,15 +212,15 @@ fn waiting_goes_on_after_a_signal_handler_has_run() {
     }
 }
 
-/// A loop that asks again and again would take as much of it as the children live.
-fn to_wait_takes_no_processor_time() {
+/// A busy loop would need as much processor time as the children live.
+fn waiting_takes_no_processor_time() {
     let child = reexec::command("waitLong").spawn().unwrap();
     assert!(child.wait().unwrap().success());
     let usage = child.usage().unwrap(); // of its children, too
     assert!(usage.user + usage.system < LIFE * 3 / 4, "{usage:?}");
 }
 
-/// In each way that there is.
+/// Waits in each way.
 fn wait_long() {
     let live = || reexec::command("live").spawn().unwrap();
     assert!(live().wait().unwrap().success());
@@ -235,16 +232,12 @@ fn wait_long() {
     live().detach().unwrap();
     wait_until("the background has nothing left to do", || {
         thread::sleep(LIFE / 4);
-        fs::read_dir("/proc/self/task").unwrap().count() == 1
+        has_one_thread()
     });
-    // Of orphans tells a signal, which must not tell for ever.
+    // A signal reports orphans, and must not wake us again and again.
     let mut all = Reaper::for_all_children().unwrap();
-    reexec::command("live")
-        .outlive_parent()
-        .spawn()
-        .unwrap()
-        .wait()
-        .unwrap();
+    let mut outliving = reexec::command("live");
+    outliving.outlive_parent().spawn().unwrap().wait().unwrap();
     all.add(live(), ()).unwrap();
     let before = sleeps_of(gettid().as_raw());
     all.wait(None).unwrap();
@@ -252,7 +245,7 @@ fn wait_long() {
     assert!(sleeps < 20, "woken {sleeps} times");
 }
 
-fn the_status_can_be_asked_for_again() {
+fn the_status_is_returned_again() {
     let child = zombie();
     assert_eq!(child.wait().unwrap().code(), Some(7));
     assert_eq!(child.wait().unwrap().code(), Some(7));
@@ -300,12 +293,12 @@ fn a_signal_that_does_not_exist_is_an_error() {
     assert_eq!(child.try_wait().unwrap(), None);
     child.signal(libc::SIGRTMIN()).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGRTMIN()));
-    // As long as there is a handle, whatever has become of the child.
+    // Also after the child's end.
     let error = child.signal(0).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
 }
 
-fn stop_asks_first() {
+fn terminate_sends_sigterm_first() {
     let (child, _stdin) = child();
     let status = child.terminate(LIMIT).unwrap();
     assert_eq!(status.signal(), Some(libc::SIGTERM));
@@ -317,38 +310,30 @@ fn stop_asks_first() {
     assert_eq!(zombie().terminate(Duration::ZERO).unwrap().code(), Some(7));
 }
 
-/// Which would kill this child; asked to end, it takes its time.
-fn stop_leaves_the_lifeline_alone() {
-    let mut command = reexec::command("deafChild");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+/// Closing the lifeline would kill this child, which ends slowly after SIGTERM.
+fn terminate_does_not_close_the_lifeline() {
+    let mut command = piped("deafChild");
     let child = command.parent_death_signal(libc::SIGKILL).spawn().unwrap();
     let stdin = child.take_stdin().unwrap();
-    let mut line = String::new();
-    let mut stdout = BufReader::new(child.take_stdout().unwrap());
-    stdout.read_line(&mut line).unwrap(); // it has blocked SIGTERM
+    first_line(&child); // it has blocked SIGTERM
     thread::scope(|scope| {
         let stopped = scope.spawn(|| child.terminate(LIMIT).unwrap());
-        wait_until("the child has been asked", || {
-            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-            signals(&status, "ShdPnd").contains(&Signal::SIGTERM) || is_zombie(child.id())
+        wait_until("SIGTERM is pending", || {
+            signals(child.id(), "ShdPnd").contains(&Signal::SIGTERM) || is_zombie(child.id())
         });
         drop(stdin);
         assert_eq!(stopped.join().unwrap().code(), Some(0));
     });
 }
 
-fn stop_kills_whoever_does_not_listen() {
-    let mut command = reexec::command("deafChild");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let child = command.spawn().unwrap();
-    let mut line = String::new();
-    let mut stdout = BufReader::new(child.take_stdout().unwrap());
-    stdout.read_line(&mut line).unwrap(); // it has blocked SIGTERM
+fn terminate_kills_a_child_that_blocks_sigterm() {
+    let child = piped("deafChild").spawn().unwrap();
+    first_line(&child); // it has blocked SIGTERM
     let status = child.terminate(Duration::from_millis(50)).unwrap();
     assert_eq!(status.signal(), Some(libc::SIGKILL));
 }
 
-fn what_a_child_has_used_is_known_when_it_is_reaped() {
+fn the_usage_of_a_child_is_known_when_it_is_reaped() {
     const MEMORY: usize = 64 << 20;
     let mut command = reexec::command("useMemory");
     let child = command.arg(MEMORY.to_string()).spawn().unwrap();
@@ -379,7 +364,7 @@ fn the_pidfd_becomes_readable_while_the_child_is_a_zombie() {
 
 // Other waits in the same process.
 
-fn other_peoples_children_are_left_alone() {
+fn other_children_are_left_alone() {
     let mut others = process::Command::new("true").spawn().unwrap();
     wait_until("the other child is a zombie", || is_zombie(others.id()));
     zombie().wait().unwrap();
@@ -389,13 +374,13 @@ fn other_peoples_children_are_left_alone() {
     assert!(others.wait().unwrap().success());
 }
 
-fn a_status_that_somebody_else_took_is_reported_as_lost() {
+fn a_status_that_other_code_took_is_reported_as_lost() {
     let child = zombie();
     let pid = Pid::from_raw(child.id() as i32);
     assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 7));
     child.kill().unwrap(); // as after any end
     let error = child.wait().unwrap_err();
-    assert!(error.to_string().contains("lost"), "{error}");
+    assert_contains(&error, "lost");
     child.try_wait().unwrap_err();
     child.kill().unwrap();
 }
@@ -409,7 +394,7 @@ fn a_dropped_handle_kills_and_reaps() {
     assert!(is_gone(pid));
 }
 
-/// Without the cure, and so what a dropped `std::process::Child` leaves.
+/// Control: the same as a dropped `std::process::Child` leaves.
 fn a_forgotten_handle_leaves_the_child_running_and_then_a_zombie() {
     let (child, stdin) = child();
     let pid = child.id();
@@ -456,13 +441,10 @@ fn a_panic_kills_and_reaps_as_it_unwinds() {
     assert!(is_gone(pid));
 }
 
-/// The twin is the forgotten handle above: there, the zombie stays.
-fn a_detached_child_goes_on_and_leaves_no_zombie() {
-    let child = reexec::command("childProcess")
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (pid, stdin) = (child.id(), child.take_stdin());
+/// The control is the forgotten handle above: it leaves a zombie.
+fn a_detached_child_runs_on_and_leaves_no_zombie() {
+    let (child, stdin) = child();
+    let pid = child.id();
     child.detach().unwrap();
     assert!(stat(pid).is_some_and(|stat| stat.state != 'Z'));
     drop(stdin);
@@ -471,8 +453,8 @@ fn a_detached_child_goes_on_and_leaves_no_zombie() {
 
 // Detached children.
 
-/// Otherwise it would wait for input that nobody can send it any more.
-fn a_detached_child_is_given_nothing_to_read() {
+/// Otherwise it would wait for input that nobody can send any more.
+fn the_stdin_of_a_detached_child_ends() {
     let mut command = reexec::command("childProcess");
     let child = command.stdin(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
@@ -492,7 +474,7 @@ fn a_child_that_has_ended_can_be_detached() {
     no_waiting_thread();
 }
 
-/// The threads of this process but the one that the tests run in.
+/// Returns the threads of this process except the one that runs the tests.
 fn other_threads() -> Vec<i32> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     let numbers = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
@@ -500,14 +482,12 @@ fn other_threads() -> Vec<i32> {
     numbers.filter(|tid| *tid != process::id() as i32).collect()
 }
 
-/// Waits until there is none that a test before this one has left, so that what is there then has
-/// been made since.
+/// Waits until the thread of an earlier test has ended.
 fn no_waiting_thread() {
     wait_until("no other thread", || other_threads().is_empty());
 }
 
-/// The one thread that waits for detached children, when it has come to its work: before that, it
-/// has neither its name nor its signal mask.
+/// Returns the thread that waits for detached children, once it has its name and its signal mask.
 fn waiting_thread() -> i32 {
     let [thread] = other_threads()[..] else {
         panic!("{:?}", other_threads());
@@ -517,16 +497,15 @@ fn waiting_thread() -> i32 {
     thread
 }
 
-/// How often a thread has gone to sleep.
+/// Returns how often a thread has gone to sleep.
 fn sleeps_of(thread: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-    line.unwrap().trim().parse().unwrap()
+    let task = format!("self/task/{thread}");
+    status_line(task, "voluntary_ctxt_switches")
+        .parse()
+        .unwrap()
 }
 
-fn the_thread_that_waits_sleeps_while_nobody_ends() {
+fn the_waiting_thread_sleeps_while_no_child_ends() {
     const LONG: Duration = Duration::from_millis(500);
     no_waiting_thread();
     let (child, gate) = child();
@@ -536,14 +515,14 @@ fn the_thread_that_waits_sleeps_while_nobody_ends() {
     wait_until("it sleeps", || thread_state(thread) == Some('S'));
     let before = sleeps_of(thread);
     thread::sleep(LONG);
-    // One that looks again and again would have slept 25 times.
+    // A thread that polls would have slept 25 times.
     assert!(sleeps_of(thread) - before < 5, "{}", sleeps_of(thread));
     drop(gate);
     wait_until("the child is reaped", || is_gone(pid));
     no_waiting_thread();
 }
 
-/// Each of them costs a process a stack, a number, and the right to fork.
+/// Each thread costs a stack and a number, and a process with threads cannot fork.
 fn one_thread_waits_for_all_detached_children() {
     no_waiting_thread();
     let before = descriptors();
@@ -578,7 +557,7 @@ fn each_detached_child_is_reaped_while_others_live() {
         let (child, gate) = child();
         living.push((child.id(), gate));
         child.detach().unwrap();
-        // It waits for those before; so it has to be told of the next one.
+        // It waits for the earlier children, so something must wake it for the next one.
         let thread = waiting_thread();
         wait_until("it sleeps", || thread_state(thread) == Some('S'));
     }
@@ -617,7 +596,7 @@ fn threads_detach_at_the_same_time() {
             .map(|thread| thread.join().unwrap())
             .collect()
     });
-    // Those that have detached are gone, or nearly so.
+    // The threads that have detached have ended, or are about to.
     wait_until("one thread waits", || other_threads().len() == 1);
     drop(gates);
     wait_until("all are reaped", || pids.iter().all(|pid| is_gone(*pid)));
@@ -625,7 +604,7 @@ fn threads_detach_at_the_same_time() {
     assert_eq!(descriptors(), before);
 }
 
-/// When the thread has nothing left to do, it goes; no child may come to it then.
+/// The thread ends with its last child, and must not miss a child that is detached at that moment.
 fn children_are_detached_while_the_last_one_ends() {
     let detach_one_after_the_other = || {
         for _ in 0..30 {
@@ -643,14 +622,12 @@ fn children_are_detached_while_the_last_one_ends() {
     no_waiting_thread();
 }
 
-/// The program's handlers run in its own threads, and what it waits for by sigwait(3) comes there.
-fn no_signal_comes_to_the_thread_that_waits() {
+/// So the program's handlers run in its own threads, and sigwait(3) in them gets its signals.
+fn the_waiting_thread_blocks_every_signal() {
     no_waiting_thread();
     let blocked = |tid: i32| {
-        let status = fs::read_to_string(format!("/proc/self/task/{tid}/status")).unwrap();
-        let mut lines = status.lines();
-        let bits = lines.find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
-        let bits = u64::from_str_radix(bits.trim(), 16).unwrap();
+        let bits = status_line(format!("self/task/{tid}"), "SigBlk");
+        let bits = u64::from_str_radix(&bits, 16).unwrap();
         (1..=64)
             .filter(|signal| bits >> (signal - 1) & 1 == 1)
             .collect::<Vec<i32>>()
@@ -661,12 +638,12 @@ fn no_signal_comes_to_the_thread_that_waits() {
     child.detach().unwrap();
     assert_eq!(blocked(own), before);
 
-    let nobodys = |signal: &i32| {
-        // Nobody can block the first two; libc blocks none of those that it keeps for itself.
+    let cannot_be_blocked = |signal: &i32| {
+        // The kernel blocks neither of the first two, and libc none of its own.
         [libc::SIGKILL, libc::SIGSTOP].contains(signal) || (32..libc::SIGRTMIN()).contains(signal)
     };
     let all: Vec<_> = (1..=libc::SIGRTMAX())
-        .filter(|signal| !nobodys(signal))
+        .filter(|signal| !cannot_be_blocked(signal))
         .collect();
     assert_ne!(before, all, "which any other thread would have");
     assert_eq!(blocked(waiting_thread()), all);
@@ -675,10 +652,6 @@ fn no_signal_comes_to_the_thread_that_waits() {
 }
 
 fn a_process_can_fork_again_after_its_last_detached_child() {
-    stdout_of(&mut program("fork_around_a_detached_child"));
-}
-
-fn fork_around_a_detached_child() {
     let fork = || match reexec::fork()? {
         Fork::Parent(copy) => copy.wait().map(|status| status.code()),
         Fork::Child => reexec::exit_now(7),
@@ -694,7 +667,7 @@ fn fork_around_a_detached_child() {
     no_waiting_thread();
     assert_eq!(fork().unwrap(), Some(7));
 
-    // What the copy detaches is its own to reap.
+    // The copy reaps its own detached children.
     match reexec::fork().unwrap() {
         Fork::Parent(copy) => assert_eq!(copy.wait().unwrap().code(), Some(7)),
         Fork::Child => {
@@ -708,7 +681,7 @@ fn fork_around_a_detached_child() {
     }
 }
 
-/// That of a child whose handle could not be given up: nothing is left of either.
+/// Fails to detach the child, and checks that nothing is left of it.
 fn assert_not_detached(child: Child, errno: i32, undo: impl FnOnce()) {
     let pid = child.id();
     let error = child.detach().unwrap_err();
@@ -719,11 +692,7 @@ fn assert_not_detached(child: Child, errno: i32, undo: impl FnOnce()) {
     assert_eq!(other_threads(), []);
 }
 
-fn where_there_is_no_room_for_a_descriptor_a_child_is_not_detached() {
-    stdout_of(&mut program("detach_without_room_for_a_descriptor"));
-}
-
-fn detach_without_room_for_a_descriptor() {
+fn detach_without_room_for_a_descriptor_kills_the_child() {
     let before = descriptors();
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let (child, gate) = child();
@@ -734,7 +703,7 @@ fn detach_without_room_for_a_descriptor() {
     drop(gate);
     assert_eq!(descriptors(), before);
 
-    // With a thread that waits already, none is needed.
+    // If the thread exists already, it needs no further descriptor.
     let (first, gate_of_first) = self::child();
     let (second, gate_of_second) = self::child();
     let pids = [first.id(), second.id()];
@@ -746,13 +715,13 @@ fn detach_without_room_for_a_descriptor() {
     wait_until("both are reaped", || pids.iter().all(|pid| is_gone(*pid)));
 }
 
-fn where_there_is_no_room_for_a_thread_a_child_is_not_detached() -> Result<(), Skipped> {
+fn detach_without_room_for_a_thread_kills_the_child() -> Result<(), Skipped> {
     needs_root()?;
     stdout_of(&mut program("detach_without_room_for_a_thread"));
     Ok(())
 }
 
-/// Root has room always.
+/// The limit does not apply to root.
 fn detach_without_room_for_a_thread() {
     become_user(NOBODY);
     let before = descriptors();
@@ -774,21 +743,16 @@ fn detach_without_room_for_a_thread() {
 
 // Numbers.
 
-/// In a namespace of its own for process numbers, in which the next number can be chosen.
-fn a_number_that_is_anothers_by_now_is_not_signalled() -> Result<(), Skipped> {
-    let namespace = ["--pid", "--fork", "--kill-child", "--mount-proc"];
-    needs(&[&["unshare"], &namespace[..], &["true"]].concat())?;
-    let program = support::program("signal_a_child_whose_number_is_anothers");
-    let mut command = std::process::Command::new("unshare");
-    command
-        .args(namespace)
-        .arg(program.get_program())
-        .args(program.get_args());
-    assert_eq!(support::stdout_of(&mut command), "lives\nlives\nkilled\n");
+/// Runs in a process-number namespace of its own, in which it can choose the next number.
+fn a_reused_number_is_not_signalled() -> Result<(), Skipped> {
+    let namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let program = program("signal_a_child_whose_number_is_reused");
+    let said = stdout_of(&mut under(&namespace, &program)?);
+    assert_eq!(said, "lives\nlives\nkilled\n");
     Ok(())
 }
 
-fn signal_a_child_whose_number_is_anothers() {
+fn signal_a_child_whose_number_is_reused() {
     let start = || {
         let mut command = reexec::command("childProcess");
         command.stdin(Stdio::null()).spawn().unwrap()
@@ -800,10 +764,7 @@ fn signal_a_child_whose_number_is_anothers() {
     child.wait().unwrap();
     let pid = child.id();
     next_number(pid);
-    let mut stranger = std::process::Command::new("sleep")
-        .arg("60")
-        .spawn()
-        .unwrap();
+    let mut stranger = process::Command::new("sleep").arg("60").spawn().unwrap();
     assert_eq!(stranger.id(), pid, "the number was not reused");
 
     child.kill().unwrap();
@@ -811,7 +772,7 @@ fn signal_a_child_whose_number_is_anothers() {
     let lives = stranger.try_wait().unwrap().is_none();
     println!("{}", if lives { "lives" } else { "killed" });
 
-    // One whose status somebody else took: the handle does not know that it has ended.
+    // Other code took the status of this child, so its handle does not know that it has ended.
     let child = start();
     support::reap(child.id());
     next_number(child.id());
@@ -819,16 +780,10 @@ fn signal_a_child_whose_number_is_anothers() {
     assert_eq!(other.id(), child.id(), "the number was not reused");
     drop(child);
     drop(gate);
-    println!(
-        "{}",
-        if other.wait().unwrap().code() == Some(7) {
-            "lives"
-        } else {
-            "killed"
-        }
-    );
+    let lives = other.wait().unwrap().code() == Some(7);
+    println!("{}", if lives { "lives" } else { "killed" });
 
-    // Without a pidfd: the number alone means the stranger.
+    // Control: a signal by the number alone reaches the other process.
     kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
     let status = stranger.wait().unwrap();
     println!("{}", if status.success() { "lives" } else { "killed" });

@@ -1,12 +1,7 @@
-//! A child has the descriptors it was given, and no others; and nobody else gets them.
+//! A child has the descriptors that were passed to it, and no others. No other process gets them.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
@@ -25,7 +20,8 @@ use std::time::Instant;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reexec::Stage;
 use support::{
-    LIMIT, Skipped, children, closes_undeclared, descriptors, read_all, stdout_of, until_stdin_ends,
+    LIMIT, Skipped, assert_contains, children, closes_undeclared, descriptors, program, read_all,
+    stdout_of, until_stdin_ends,
 };
 
 fn main() -> ExitCode {
@@ -40,35 +36,32 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run(
+    support::run_in_programs(
+        || Ok(()),
         support::programs![
-            print_descriptors,
-            spawn_with_leaked_descriptors,
-            spawn_twenty_descriptors,
-            spawn_beside_a_busy_thread,
-            spawn_with_a_full_table
+            twenty_descriptors_arrive_in_any_order,
+            descriptors_arrive_while_other_threads_open_and_close_theirs,
+            a_full_table_is_a_clean_error,
         ],
+        support::programs![print_descriptors, spawn_with_leaked_descriptors,],
         support::trials![
             a_descriptor_is_taken_once_by_its_name,
-            a_listener_can_be_handed_over,
-            a_descriptor_is_handed_over_to_one_child_only,
-            this_process_keeps_no_copy_of_what_it_handed_over,
-            this_process_keeps_no_copy_also_while_status_waits,
-            a_child_has_what_it_was_given_and_its_lifeline,
+            a_listener_can_be_passed,
+            a_descriptor_is_passed_to_one_child_only,
+            the_parent_keeps_no_copy_of_a_passed_descriptor,
+            the_parent_keeps_no_copy_while_status_waits,
+            a_child_has_its_passed_descriptors_and_its_lifeline,
             a_child_that_outlives_its_parent_needs_no_lifeline,
-            what_a_child_takes_goes_no_further,
-            what_the_launcher_leaked_is_closed_in_the_child,
-            twenty_descriptors_arrive_in_whatever_order_they_are,
-            descriptors_arrive_while_other_threads_open_and_close_theirs,
-            other_threads_spawning_at_the_same_time_get_nothing,
-            a_full_table_is_a_clean_error,
+            a_taken_descriptor_is_not_inherited_by_grandchildren,
+            leaked_descriptors_are_closed_in_the_child,
+            children_of_other_threads_get_no_descriptor,
         ],
     )
 }
 
 // Entries.
 
-/// Not the one that is open for looking.
+/// Prints its descriptors.
 fn print_descriptors() {
     for (number, target) in descriptors() {
         println!("{number} {}", target.display());
@@ -93,7 +86,7 @@ fn start_others() {
     println!("{:?}", found_by_a_standard_child());
 }
 
-/// Prints what the descriptors named in the arguments contain.
+/// Prints the content of the descriptors that the arguments name.
 fn read_named() {
     for name in env::args().skip(1) {
         println!("{}", read_all(reexec::inherited_fd(&name).unwrap()));
@@ -117,14 +110,14 @@ fn serve_one() {
     connection.write_all(b"from the child").unwrap();
 }
 
-/// A pipe that contains this, and then its end.
+/// Makes a pipe with this content, and then its end.
 fn pipe_with(content: &str) -> PipeReader {
     let (read, mut write) = io::pipe().unwrap();
     write!(write, "{content}").unwrap();
     read
 }
 
-/// What a child of this command prints.
+/// Runs a child of this command, and returns what it prints.
 fn output(command: &mut reexec::Command) -> String {
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -132,16 +125,16 @@ fn output(command: &mut reexec::Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Numbers and what they lead to, from what `print_descriptors` printed.
+/// Parses the output of `print_descriptors`: numbers and targets.
 fn parse(printed: &str) -> BTreeMap<RawFd, PathBuf> {
     let lines = printed.lines().map(|line| line.split_once(' ').unwrap());
     let parsed = lines.map(|(number, target)| (number.parse().unwrap(), target.into()));
     parsed.collect()
 }
 
-/// What a child of the standard library finds, besides its standard streams.
+/// Returns the descriptors of a child of std, without its standard streams.
 fn found_by_a_standard_child() -> BTreeMap<RawFd, PathBuf> {
-    let mut found = parse(&stdout_of(&mut support::program("print_descriptors")));
+    let mut found = parse(&stdout_of(&mut program("print_descriptors")));
     found.split_off(&3)
 }
 
@@ -164,7 +157,7 @@ fn a_descriptor_is_taken_once_by_its_name() {
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
 
-fn a_listener_can_be_handed_over() {
+fn a_listener_can_be_passed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut command = reexec::command("serveOne");
@@ -177,18 +170,18 @@ fn a_listener_can_be_handed_over() {
     TcpStream::connect(address).unwrap_err(); // the child was the only one to listen
 }
 
-fn a_descriptor_is_handed_over_to_one_child_only() {
+fn a_descriptor_is_passed_to_one_child_only() {
     let mut command = reexec::command("readNamed");
     command.arg("text").fd("text", pipe_with("content"));
     assert_eq!(output(&mut command), "content\n");
     let error = command.spawn().unwrap_err();
-    assert!(error.to_string().contains("\"text\""), "{error}");
-    // Given again, it is there.
+    assert_contains(&error, "\"text\"");
+    // A new descriptor of that name is passed.
     command.fd("text", pipe_with("more"));
     assert_eq!(output(&mut command), "more\n");
 }
 
-fn this_process_keeps_no_copy_also_while_status_waits() {
+fn the_parent_keeps_no_copy_while_status_waits() {
     for by_name in [true, false] {
         let (read, write) = io::pipe().unwrap();
         let (gate, gates_other_end) = io::pipe().unwrap();
@@ -211,22 +204,22 @@ fn this_process_keeps_no_copy_also_while_status_waits() {
     }
 }
 
-fn this_process_keeps_no_copy_of_what_it_handed_over() {
+fn the_parent_keeps_no_copy_of_a_passed_descriptor() {
     let (read, write) = io::pipe().unwrap();
     let mut command = reexec::command("childProcess");
     command.stdin(reexec::Stdio::piped()).fd("pipe", write);
     let child = command.spawn().unwrap();
     child.wait().unwrap();
-    // The end comes although the command is still there, and would not if it held a copy.
+    // The end comes while the command still exists, so the command has no copy.
     assert_eq!(read_all(read), "");
     drop(command);
 }
 
 // Nothing else.
 
-/// Of these numbers, and of those that a child has although it was not given them: none, or where a
-/// spawn cannot close, what this test itself has from its launcher. Without what was at 3 and is
-/// gone since, as the child's control channel came there.
+/// Returns these numbers, and those that a child inherits in addition: none, or if a spawn cannot close,
+/// the descriptors that this test has inherited. Number 3 is left out, because the child's control
+/// channel had it.
 fn with_inherited(given: &[RawFd]) -> Vec<RawFd> {
     let mut numbers = BTreeSet::from_iter(given.iter().copied());
     if !closes_undeclared() {
@@ -236,7 +229,7 @@ fn with_inherited(given: &[RawFd]) -> Vec<RawFd> {
     numbers.into_iter().collect()
 }
 
-fn a_child_has_what_it_was_given_and_its_lifeline() {
+fn a_child_has_its_passed_descriptors_and_its_lifeline() {
     let mut command = reexec::command("printDescriptors");
     command.fd("null", File::open("/dev/null").unwrap());
     command.fd("zero", File::open("/dev/zero").unwrap());
@@ -262,21 +255,21 @@ fn a_child_that_outlives_its_parent_needs_no_lifeline() {
     );
 }
 
-fn what_a_child_takes_goes_no_further() {
+fn a_taken_descriptor_is_not_inherited_by_grandchildren() {
     let mut command = reexec::command("startOthers");
     let printed = output(command.fd("text", File::open("/dev/zero").unwrap()));
     let (as_it_is, with_a_copy) = printed.split_once("----").unwrap();
     assert!(!as_it_is.contains("/dev/zero"), "{printed}");
-    // A copy without the flag: so it would have been seen.
+    // Control: a copy without the flag is inherited.
     assert!(with_a_copy.contains("/dev/zero"), "{printed}");
 }
 
-fn what_the_launcher_leaked_is_closed_in_the_child() -> Result<(), Skipped> {
+fn leaked_descriptors_are_closed_in_the_child() -> Result<(), Skipped> {
     if !closes_undeclared() {
         let reason = "with this libc, a spawn cannot close; see undeclared.rs for what it does";
         return Err(Skipped::because(reason));
     }
-    // The low ones are where a child finds what it is given.
+    // A child uses the low numbers.
     let leak = "exec 3</dev/zero 4</dev/zero 5</dev/zero 6</dev/zero 9</dev/zero";
     let mut program = support::program_after(leak, "spawn_with_leaked_descriptors");
     let printed = stdout_of(&mut program);
@@ -284,7 +277,7 @@ fn what_the_launcher_leaked_is_closed_in_the_child() -> Result<(), Skipped> {
     let numbers: Vec<_> = parse(ours).into_keys().collect();
     assert_eq!(numbers, [0, 1, 2, 4, 5], "{printed}");
     assert!(!ours.contains("/dev/zero"), "{printed}");
-    // The standard library passes the leak on.
+    // Control: std passes the leak on.
     assert_eq!(standard.matches("/dev/zero").count(), 5, "{printed}");
     Ok(())
 }
@@ -299,12 +292,8 @@ fn spawn_with_leaked_descriptors() {
 
 // Numbers that are in each other's way.
 
-fn twenty_descriptors_arrive_in_whatever_order_they_are() {
-    // A program of its own, whose descriptors start at 3, as those of the child do.
-    stdout_of(&mut support::program("spawn_twenty_descriptors"));
-}
-
-fn spawn_twenty_descriptors() {
+/// In a process of its own, whose descriptors start at 3, as those of the child do.
+fn twenty_descriptors_arrive_in_any_order() {
     let names: Vec<_> = (0..20).map(|number| format!("pipe {number}")).collect();
     let expected = names.join("\n") + "\n";
     let mut forwards = reexec::command("readNamed");
@@ -314,7 +303,7 @@ fn spawn_twenty_descriptors() {
     }
     assert_eq!(output(&mut forwards), expected);
 
-    // They have gone with the first child, so the numbers are the same again.
+    // The first child has them, so the same numbers are free again.
     let pipes: Vec<_> = names.iter().map(|name| (name, pipe_with(name))).collect();
     for (name, pipe) in pipes.into_iter().rev() {
         backwards.fd(name, pipe);
@@ -324,12 +313,8 @@ fn spawn_twenty_descriptors() {
 
 // Other threads.
 
+/// In a process of its own, so that the other thread uses the numbers that matter.
 fn descriptors_arrive_while_other_threads_open_and_close_theirs() {
-    // A program of its own, so that the numbers come and go right where they matter.
-    stdout_of(&mut support::program("spawn_beside_a_busy_thread"));
-}
-
-fn spawn_beside_a_busy_thread() {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -349,14 +334,14 @@ fn spawn_beside_a_busy_thread() {
             }
             printed.insert(command.output().unwrap().stdout);
         }
-        done.store(true, Ordering::Relaxed); // or the other thread would keep us from failing
+        done.store(true, Ordering::Relaxed); // before an assertion can fail
         assert_eq!(printed, BTreeSet::from([b"a\nb\nc\nd\ne\n".to_vec()]));
     });
 }
 
-fn other_threads_spawning_at_the_same_time_get_nothing() {
+fn children_of_other_threads_get_no_descriptor() {
     const ROUNDS: usize = 60;
-    // What this test inherited from its launcher goes on to every standard child.
+    // Every child of std inherits what this test has inherited from its launcher.
     let inherited = found_by_a_standard_child();
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -379,7 +364,7 @@ fn other_threads_spawning_at_the_same_time_get_nothing() {
         }
     });
 
-    // A pipe without close-on-exec: so it would have been seen.
+    // Control: a pipe without close-on-exec is inherited.
     let careless_pipe = nix::unistd::pipe().unwrap();
     assert_ne!(found_by_a_standard_child(), inherited);
     drop(careless_pipe);
@@ -387,12 +372,7 @@ fn other_threads_spawning_at_the_same_time_get_nothing() {
 
 // No descriptor left.
 
-fn a_full_table_is_a_clean_error() {
-    // A program of its own, whose limit is its own as well.
-    stdout_of(&mut support::program("spawn_with_a_full_table"));
-}
-
-/// Allows this many descriptors, or as many as can be.
+/// Sets the limit of descriptors, or resets it to the hard limit.
 fn limit_descriptors(limit: Option<u64>) {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, limit.unwrap_or(hard), hard).unwrap();
@@ -411,8 +391,8 @@ fn hungry_command() -> (reexec::Command, PipeReader, PipeWriter) {
     (command, read, write_too)
 }
 
-/// At every number of free places there is, from none to enough.
-fn spawn_with_a_full_table() {
+/// Spawns with no free descriptor, with one, and so on, until it works.
+fn a_full_table_is_a_clean_error() {
     let mut failures = 0;
     for free in 0.. {
         let (mut command, _read, _write) = hungry_command();

@@ -1,41 +1,37 @@
-//! A spawn that fails says at which stage, and leaves no process, no zombie and no descriptor.
+//! A spawn that fails names the stage, and leaves no process, no zombie and no descriptor.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
 use std::env;
 use std::error::Error as _;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::mem;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, raise};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use reexec::{Command, Error, Stage, Stdio};
 use support::{
-    LIMIT, NOBODY, Running, Skipped, become_user, children, descriptors, is_zombie, needs,
-    needs_root, program, read_all, reap, stdout_of, until_stdin_ends, wait_until,
+    LIMIT, NOBODY, Running, Scratch, Skipped, assert_contains, assert_stage, become_user, children,
+    descriptors, exited, is_zombie, needs, needs_root, piped, program, read_all, reap, status_line,
+    stdout_of, under, until_stdin_ends, wait_until,
 };
 
 /// What a child of this program does instead of calling `init`.
 const BEFORE_INIT: &str = "BEFORE_INIT";
 
-/// Makes `main` go on after `init`, in the child, too.
+/// Makes `main` continue after `init`, also in the child.
 const IGNORE_CODE: &str = "IGNORE_CODE";
 
 fn main() -> ExitCode {
@@ -43,8 +39,7 @@ fn main() -> ExitCode {
         Ok("return") => return ExitCode::from(42),
         Ok("give up") => return ExitCode::from(reexec::EXIT_SETUP_FAILED),
         Ok("kill") => raise(Signal::SIGKILL).unwrap(),
-        // Long enough to be taken for ever by the test, short enough not to be in the way if the
-        // test is gone.
+        // The test does not wait that long, and the child ends if the test has ended.
         Ok("sleep") => thread::sleep(LIMIT),
         Ok("spawn") => {
             print_kind(reexec::command("childProcess").spawn().unwrap_err());
@@ -56,58 +51,57 @@ fn main() -> ExitCode {
     reexec::register("spawnItself", spawn_itself);
     reexec::register("waitForSignal", wait_for_signal);
     if env::var_os(IGNORE_CODE).is_some() {
-        return go_on_whatever_init_returns();
+        return ignore_the_code_of_init();
     }
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run(
+    support::run_in_programs(
+        || Ok(()),
+        support::programs![a_spawn_without_room_for_descriptors_says_so_under_every_limit],
         support::programs![
             parent_of_a_child_with_a_signal_of_its_choice,
             spawn_without_room_for_a_process,
-            spawn_under_every_limit,
             hand_over_400_descriptors,
             lose_a_status,
         ],
         support::trials![
             an_unknown_entry_is_named,
             a_child_that_returns_from_main_before_init_is_noticed,
-            a_child_that_gives_up_before_it_can_report_is_told_so,
+            a_child_that_cannot_report_is_an_error_that_names_its_stderr,
             a_child_that_is_killed_before_init_is_noticed,
-            a_child_that_does_not_come_to_init_is_killed_at_the_deadline,
+            a_child_that_does_not_reach_init_is_killed_at_the_deadline,
             a_deadline_that_has_passed_already_is_an_error,
             an_argument_that_is_too_long_fails_at_exec,
-            nul_bytes_are_refused_wherever_they_are,
+            nul_bytes_are_refused_everywhere,
             signals_that_do_not_exist_are_refused,
-            signals_that_libc_keeps_are_refused,
+            signals_of_libc_are_refused,
             signals_that_cannot_be_ignored_are_refused,
-            a_signal_that_libc_keeps_would_not_end_the_child,
+            a_signal_of_libc_would_not_end_the_child,
             a_real_time_signal_comes_at_the_end_of_the_parent,
             a_process_group_below_zero_is_refused,
-            a_process_group_that_is_not_there_is_named,
+            a_missing_process_group_is_named,
             a_process_group_of_another_session_is_named,
-            where_there_is_no_room_for_a_process_that_is_said,
+            a_spawn_without_room_for_a_process_says_so,
             a_file_that_cannot_be_executed_is_named,
-            where_there_is_no_room_for_descriptors_that_is_said_under_every_limit,
-            descriptors_that_are_too_many_are_still_there_for_a_higher_limit,
+            too_many_descriptors_stay_in_the_command_for_a_higher_limit,
             a_launch_that_is_too_long_is_refused_with_its_length,
-            as_many_groups_as_a_child_can_be_told_are_set,
+            sixteen_thousand_groups_are_set,
             a_name_given_to_two_descriptors_is_refused,
             names_that_are_too_long_are_refused_at_once,
-            an_error_becomes_an_io_error_and_can_be_had_back,
+            an_error_converts_into_an_io_error_and_back,
             the_number_of_a_failed_call_is_kept,
             each_stage_has_its_kind_and_keeps_its_number,
-            what_was_to_be_handed_over_is_still_there_after_a_failure,
-            what_is_left_behind_would_be_noticed,
-            a_main_that_goes_on_in_the_child_cannot_start_another,
+            the_descriptors_stay_in_the_command_after_a_failure,
+            a_leftover_would_be_noticed,
+            a_main_that_continues_in_the_child_cannot_spawn,
         ],
     )
 }
 
-/// A child that would live, with everything a start has to clean up after.
+/// Makes a command with everything that a failed start must clean up.
 fn full_command(name: &str) -> Command {
-    let mut command = reexec::command(name);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut command = piped(name);
     command.stderr(Stdio::null());
     command.fd("one", io::pipe().unwrap().0);
     command.fd("two", io::pipe().unwrap().1);
@@ -124,26 +118,26 @@ fn error_of(command: &mut Command) -> Error {
     error
 }
 
-fn an_unknown_entry_is_named() {
-    let error = error_of(&mut full_command("noSuchEntry"));
-    assert!(matches!(error.stage(), Stage::UnknownEntry), "{error:?}");
-    assert_eq!(error.entry(), "noSuchEntry");
-    let message = error.to_string();
-    assert!(
-        message.contains(r#"register("noSuchEntry", …)"#),
-        "{message}"
-    );
+/// Spawns, which must fail because the command is invalid. Returns the reason.
+fn refusal_of(command: &mut Command) -> String {
+    match error_of(command).stage() {
+        Stage::Invalid(reason) => reason.clone(),
+        stage => panic!("{stage:?}"),
+    }
 }
 
-/// How a child ended that did not come to `init`.
+fn an_unknown_entry_is_named() {
+    let error = error_of(&mut full_command("noSuchEntry"));
+    assert_stage!(error, Stage::UnknownEntry);
+    assert_eq!(error.entry(), "noSuchEntry");
+    let message = error.to_string();
+    assert_contains(&message, r#"register("noSuchEntry", …)"#);
+}
+
+/// Returns the status of a child that ended before `init`.
 fn status_before_init(instead: &str) -> std::process::ExitStatus {
     let error = error_of(full_command("childProcess").env(BEFORE_INIT, instead));
-    assert!(
-        error
-            .to_string()
-            .contains("before it reached reexec::init()"),
-        "{error}"
-    );
+    assert_contains(&error, "before it reached reexec::init()");
     match error.stage() {
         Stage::BeforeInit { status } => status.unwrap(),
         stage => panic!("{stage:?}"),
@@ -154,36 +148,25 @@ fn a_child_that_returns_from_main_before_init_is_noticed() {
     assert_eq!(status_before_init("return").code(), Some(42));
 }
 
-/// As one that a filter keeps from speaking with its parent, which leaves its reason on stderr.
-fn a_child_that_gives_up_before_it_can_report_is_told_so() {
+/// Such a child prints the reason, for instance a filter, to its stderr.
+fn a_child_that_cannot_report_is_an_error_that_names_its_stderr() {
     let mut command = full_command("childProcess");
     let error = error_of(command.env(BEFORE_INIT, "give up"));
-    assert!(
-        matches!(error.stage(), Stage::BeforeInit { .. }),
-        "{error:?}"
-    );
-    assert!(
-        error
-            .to_string()
-            .contains("printed the reason to its stderr"),
-        "{error}"
-    );
+    assert_stage!(error, Stage::BeforeInit { .. });
+    assert_contains(&error, "printed the reason to its stderr");
 }
 
 fn a_child_that_is_killed_before_init_is_noticed() {
     assert_eq!(status_before_init("kill").signal(), Some(libc::SIGKILL));
 }
 
-fn a_child_that_does_not_come_to_init_is_killed_at_the_deadline() {
+fn a_child_that_does_not_reach_init_is_killed_at_the_deadline() {
     let limit = Duration::from_millis(100);
     let mut command = full_command("childProcess");
     command.env(BEFORE_INIT, "sleep").ready_timeout(limit);
     let error = error_of(&mut command);
     assert!(matches!(error.stage(), Stage::NotReady { timeout } if *timeout == limit));
-    assert!(
-        error.to_string().contains("within 100ms and was killed"),
-        "{error}"
-    );
+    assert_contains(&error, "within 100ms and was killed");
 }
 
 fn a_deadline_that_has_passed_already_is_an_error() {
@@ -192,10 +175,10 @@ fn a_deadline_that_has_passed_already_is_an_error() {
         .env(BEFORE_INIT, "sleep")
         .ready_timeout(Duration::ZERO);
     let error = error_of(&mut command);
-    assert!(matches!(error.stage(), Stage::NotReady { .. }), "{error:?}");
+    assert_stage!(error, Stage::NotReady { .. });
 }
 
-/// The kernel takes no argument of more than 128 KiB.
+/// The kernel accepts no argument of more than 128 KiB.
 fn an_argument_that_is_too_long_fails_at_exec() {
     let error = error_of(full_command("childProcess").arg("x".repeat(200_000)));
     let Stage::Exec { source, .. } = error.stage() else {
@@ -204,7 +187,7 @@ fn an_argument_that_is_too_long_fails_at_exec() {
     assert_eq!(source.raw_os_error(), Some(libc::E2BIG));
 }
 
-fn nul_bytes_are_refused_wherever_they_are() {
+fn nul_bytes_are_refused_everywhere() {
     let mut commands = [
         reexec::command("a\0b"),
         reexec::command("childProcess"),
@@ -218,58 +201,47 @@ fn nul_bytes_are_refused_wherever_they_are() {
     commands[4].executable("a\0b");
     for command in &mut commands {
         let error = error_of(command);
-        assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
-        assert!(error.to_string().contains("NUL"), "{error}");
+        assert_stage!(error, Stage::Invalid(_));
+        assert_contains(&error, "NUL");
     }
 }
 
 fn signals_that_do_not_exist_are_refused() {
     for signal in [-1, 0, 1000] {
         let error = error_of(full_command("childProcess").parent_death_signal(signal));
-        assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+        assert_stage!(error, Stage::Invalid(_));
     }
 }
 
-/// For the cancelling of threads, and for changes of user. The kernel would take them.
+/// The signals of libc, for cancelling threads and for changes of user. The kernel accepts them.
 const OF_LIBC: [i32; 2] = [32, 33];
 
-fn signals_that_libc_keeps_are_refused() {
+fn signals_of_libc_are_refused() {
     for signal in OF_LIBC {
-        let error = error_of(full_command("childProcess").parent_death_signal(signal));
-        let Stage::Invalid(reason) = error.stage() else {
-            panic!("{error:?}");
-        };
+        let reason = refusal_of(full_command("childProcess").parent_death_signal(signal));
         let expected =
             format!("parent_death_signal: there is no signal {signal} that a program can use");
-        assert_eq!(*reason, expected);
+        assert_eq!(reason, expected);
     }
     for signal in [libc::SIGRTMIN(), libc::SIGRTMAX()] {
         let mut command = full_command("childProcess");
-        assert!(
-            command
-                .parent_death_signal(signal)
-                .status()
-                .unwrap()
-                .success()
-        );
+        let status = command.parent_death_signal(signal).status();
+        assert!(status.unwrap().success());
     }
 }
 
 fn signals_that_cannot_be_ignored_are_refused() {
     let beyond = libc::SIGRTMAX() + 1;
     for wrong in [libc::SIGKILL, libc::SIGSTOP, 0, -1, 32, 33, beyond] {
-        let error = error_of(full_command("childProcess").ignore_signal(wrong));
-        let Stage::Invalid(reason) = error.stage() else {
-            panic!("{error:?}");
-        };
+        let reason = refusal_of(full_command("childProcess").ignore_signal(wrong));
         let expected = format!("ignore_signal: signal {wrong} cannot be ignored");
-        assert_eq!(*reason, expected);
+        assert_eq!(reason, expected);
     }
-    // By which the child is to end.
+    // The signal that ends the child with its parent.
     let mut command = full_command("childProcess");
     let error = error_of(command.ignore_signal(libc::SIGTERM));
-    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
-    assert!(error.to_string().contains("end with its parent"), "{error}");
+    assert_stage!(error, Stage::Invalid(_));
+    assert_contains(&error, "end with its parent");
     assert!(command.outlive_parent().status().unwrap().success());
     let mut command = full_command("childProcess");
     command.ignore_signal(libc::SIGTERM);
@@ -277,8 +249,8 @@ fn signals_that_cannot_be_ignored_are_refused() {
     assert!(command.status().unwrap().success());
 }
 
-/// The fault without the refusal: libc starts every program with these ignored.
-fn a_signal_that_libc_keeps_would_not_end_the_child() -> Result<(), Skipped> {
+/// Control: libc starts every program with these signals ignored.
+fn a_signal_of_libc_would_not_end_the_child() -> Result<(), Skipped> {
     needs(&["sh", "-c", "kill -0 $$"])?;
     let mut command = reexec::command("childProcess");
     let child = command.stdin(Stdio::piped()).spawn().unwrap();
@@ -286,7 +258,7 @@ fn a_signal_that_libc_keeps_would_not_end_the_child() -> Result<(), Skipped> {
         let script = format!("kill -{signal} {}", child.id());
         stdout_of(process::Command::new("sh").args(["-c", &script]));
     }
-    // So it was its input that ended it, which is closed here.
+    // The end of its stdin, which this closes, has ended it.
     assert!(child.wait().unwrap().success());
     Ok(())
 }
@@ -299,8 +271,7 @@ fn a_real_time_signal_comes_at_the_end_of_the_parent() {
         assert_eq!(parent.line(), "waits");
         parent.kill();
         assert_eq!(parent.line(), "has come");
-        let pid = Pid::from_raw(child as i32);
-        assert_eq!(reap(child), WaitStatus::Exited(pid, 0));
+        assert_eq!(reap(child), exited(child, 0));
     }
 }
 
@@ -326,31 +297,25 @@ fn wait_for_signal() {
 
 fn a_process_group_below_zero_is_refused() {
     for group in [-1, i32::MIN] {
-        let error = error_of(full_command("childProcess").process_group(group));
-        let Stage::Invalid(reason) = error.stage() else {
-            panic!("{error:?}");
-        };
-        assert_eq!(*reason, format!("there is no process group {group}"));
+        let reason = refusal_of(full_command("childProcess").process_group(group));
+        assert_eq!(reason, format!("there is no process group {group}"));
     }
 }
 
-/// A spawn that must fail because of this group.
+/// Spawns into this group, which must fail.
 fn assert_cannot_join(group: i32) {
     let error = error_of(full_command("childProcess").process_group(group));
     let Stage::ProcessGroup { group: named, .. } = error.stage() else {
         panic!("{error:?}");
     };
     assert_eq!(*named, group);
-    assert!(
-        error.to_string().contains(&format!("group {group} failed")),
-        "{error}"
-    );
+    assert_contains(&error, &format!("group {group} failed"));
     assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     assert_eq!(io::Error::from(error).raw_os_error(), Some(libc::EPERM));
 }
 
-fn a_process_group_that_is_not_there_is_named() {
+fn a_missing_process_group_is_named() {
     // Above the highest number that a process can have.
     assert_cannot_join(i32::MAX);
 }
@@ -370,79 +335,53 @@ fn a_process_group_of_another_session_is_named() {
     assert_eq!(children(), before);
 }
 
-fn where_there_is_no_room_for_a_process_that_is_said() -> Result<(), Skipped> {
+fn a_spawn_without_room_for_a_process_says_so() -> Result<(), Skipped> {
     needs_root()?;
     stdout_of(&mut program("spawn_without_room_for_a_process"));
     Ok(())
 }
 
-/// Root has room always.
+/// The limit does not apply to root.
 fn spawn_without_room_for_a_process() {
     become_user(NOBODY);
     let status = full_command("childProcess").status();
-    assert!(status.unwrap().success(), "as this user it goes");
+    assert!(status.unwrap().success(), "control: it works as this user");
     let (_, most) = getrlimit(Resource::RLIMIT_NPROC).unwrap();
     setrlimit(Resource::RLIMIT_NPROC, 0, most).unwrap();
     let error = error_of(&mut full_command("childProcess"));
-    assert!(
-        matches!(error.stage(), Stage::NewProcess { .. }),
-        "{error:?}"
-    );
-    assert!(
-        error.to_string().contains("making a process failed"),
-        "{error}"
-    );
+    assert_stage!(error, Stage::NewProcess { .. });
+    assert_contains(&error, "making a process failed");
     assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     assert_eq!(io::Error::from(error).raw_os_error(), Some(libc::EAGAIN));
 
-    // The same with everything else that the search for the step to blame tries out.
+    // The same with what the search for the failed step tries in addition.
     let error = error_of(full_command("childProcess").process_group(0));
-    assert!(
-        matches!(error.stage(), Stage::NewProcess { .. }),
-        "{error:?}"
-    );
+    assert_stage!(error, Stage::NewProcess { .. });
     let missing = error_of(full_command("childProcess").executable("/no/such/file"));
-    assert!(
-        matches!(missing.stage(), Stage::NewProcess { .. }),
-        "{missing:?}"
-    );
-}
-
-/// A file that goes when the test ends.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    /// With nothing in it.
-    fn with_mode(mode: u32) -> Scratch {
-        let name = format!("failure-{}-{mode:o}", process::id());
-        let scratch = Scratch(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
-        let file = File::create(&scratch.0).unwrap();
-        file.set_permissions(fs::Permissions::from_mode(mode))
-            .unwrap();
-        scratch
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
+    assert_stage!(missing, Stage::NewProcess { .. });
 }
 
 fn a_file_that_cannot_be_executed_is_named() {
-    let not_executable = Scratch::with_mode(0o644);
-    let no_program = Scratch::with_mode(0o755);
+    let scratch = Scratch::new();
+    let empty_file = |name: &str, mode: u32| {
+        let path = scratch.0.join(name);
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let not_executable = empty_file("not-executable", 0o644);
+    let no_program = empty_file("no-program", 0o755);
     let cases = [
         (Path::new("/no/such/file"), libc::ENOENT),
         (Path::new(""), libc::ENOENT),
         (Path::new("/dev/null/file"), libc::ENOTDIR),
         (Path::new("/"), libc::EACCES),
-        (&not_executable.0, libc::EACCES),
-        (&no_program.0, libc::ENOEXEC),
+        (&not_executable, libc::EACCES),
+        (&no_program, libc::ENOEXEC),
     ];
     for (path, errno) in cases {
-        // The group as well: it is not to blame.
+        // The group is not the cause.
         let mut command = full_command("childProcess");
         let error = error_of(command.executable(path).process_group(0));
         let Stage::Exec { program, source } = error.stage() else {
@@ -451,16 +390,12 @@ fn a_file_that_cannot_be_executed_is_named() {
         assert_eq!(program, path);
         assert_eq!(source.raw_os_error(), Some(errno), "{error}");
         let named = format!("executing {} failed: ", path.display());
-        assert!(error.to_string().contains(&named), "{error}");
+        assert_contains(&error, &named);
         assert_eq!(io::Error::from(error).raw_os_error(), Some(errno));
     }
 }
 
-fn where_there_is_no_room_for_descriptors_that_is_said_under_every_limit() {
-    stdout_of(&mut program("spawn_under_every_limit"));
-}
-
-fn spawn_under_every_limit() {
+fn a_spawn_without_room_for_descriptors_says_so_under_every_limit() {
     fail_up_to_what_works(|command| {
         command.stdin(Stdio::null());
     });
@@ -472,7 +407,7 @@ fn spawn_under_every_limit() {
         *command = full_command("childProcess");
         command.sealed().process_group(0);
     });
-    // Most lie above the limit already; the last one is in the way of another.
+    // Most have numbers above the limit. The last one has the target number of another.
     fail_up_to_what_works(|command| {
         command.stdin(Stdio::null());
         let open = || File::open("/dev/null").unwrap();
@@ -484,14 +419,14 @@ fn spawn_under_every_limit() {
     });
 }
 
-/// Spawns under a limit of no descriptors, of one, and so on, until it works, and a little further.
+/// Spawns with a limit of no descriptors, of one, and so on, until it works, and five times more.
 fn fail_up_to_what_works(set: fn(&mut Command)) {
     let command = || {
         let mut command = reexec::command("childProcess");
         set(&mut command);
         command
     };
-    // The copy for those that execute a sealed one is made once, and stays.
+    // The first spawn of a sealed child makes a copy, which stays.
     command().status().unwrap();
     let (enough, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let mut works_from = None;
@@ -525,7 +460,7 @@ fn fail_up_to_what_works(set: fn(&mut Command)) {
     panic!("it has not worked under any limit below {enough}");
 }
 
-fn descriptors_that_are_too_many_are_still_there_for_a_higher_limit() -> Result<(), Skipped> {
+fn too_many_descriptors_stay_in_the_command_for_a_higher_limit() -> Result<(), Skipped> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     if most < ENOUGH_FOR_400 {
         return Err(Skipped::because("too few descriptors are allowed here"));
@@ -534,7 +469,7 @@ fn descriptors_that_are_too_many_are_still_there_for_a_higher_limit() -> Result<
     Ok(())
 }
 
-/// As documented: what we have, and twice as many again; and what any start takes.
+/// As documented: those that are open, two more for each, and what any start needs.
 const ENOUGH_FOR_400: u64 = 400 + 2 * 400 + 30;
 
 fn hand_over_400_descriptors() {
@@ -558,44 +493,37 @@ fn hand_over_400_descriptors() {
 }
 
 fn a_launch_that_is_too_long_is_refused_with_its_length() {
-    let reason = |command: &mut Command| match error_of(command).stage() {
-        Stage::Invalid(reason) => reason.clone(),
-        stage => panic!("{stage:?}"),
-    };
     let mut names = reexec::command("childProcess");
     for number in 0..20 {
         let name = format!("{number:04000}");
         names.fd(&name, io::pipe().unwrap().0);
     }
-    let said = reason(names.groups(&[1, 2, 3]));
+    let said = refusal_of(names.groups(&[1, 2, 3]));
     let bytes: usize = said.split(' ').find_map(|word| word.parse().ok()).unwrap();
-    // The names, and a little for all else.
+    // The names, and a little for everything else.
     assert!((80_000..80_400).contains(&bytes), "{said}");
     for part in ["20 descriptors", "3 groups", "can have 65536"] {
-        assert!(said.contains(part), "no {part:?} in: {said}");
+        assert_contains(&said, part);
     }
 
     let groups: Vec<u32> = (1..20_001).collect();
-    let said = reason(reexec::command("childProcess").groups(&groups));
+    let said = refusal_of(reexec::command("childProcess").groups(&groups));
     for part in ["bytes", "0 descriptors", "20000 groups", "can have 65536"] {
-        assert!(said.contains(part), "no {part:?} in: {said}");
+        assert_contains(&said, part);
     }
     let mut directory = reexec::command("childProcess");
-    let said = reason(directory.current_dir("x".repeat(70_000)));
-    assert!(said.contains("of the directory"), "{said}");
+    let said = refusal_of(directory.current_dir("x".repeat(70_000)));
+    assert_contains(&said, "of the directory");
 }
 
-fn as_many_groups_as_a_child_can_be_told_are_set() -> Result<(), Skipped> {
+fn sixteen_thousand_groups_are_set() -> Result<(), Skipped> {
     needs_root()?;
     let groups: Vec<u32> = (1..16_001).collect();
     let mut command = reexec::command("childProcess");
     command.stdin(Stdio::piped()).groups(&groups);
     let child = command.spawn().unwrap();
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("Groups:"));
-    let found = line.unwrap().split_whitespace();
-    let found: Vec<u32> = found.map(|group| group.parse().unwrap()).collect();
-    assert_eq!(found, groups);
+    let expected: Vec<_> = groups.iter().map(u32::to_string).collect();
+    assert_eq!(status_line(child.id(), "Groups"), expected.join(" "));
     Ok(())
 }
 
@@ -605,24 +533,22 @@ fn a_name_given_to_two_descriptors_is_refused() {
         command.fd("same", io::pipe().unwrap().0);
     }
     let error = command.spawn().unwrap_err();
-    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+    assert_stage!(error, Stage::Invalid(_));
 }
 
 fn names_that_are_too_long_are_refused_at_once() {
     let error = error_of(&mut reexec::command(&"x".repeat(70_000)));
-    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+    assert_stage!(error, Stage::Invalid(_));
 }
 
-fn an_error_becomes_an_io_error_and_can_be_had_back() {
+fn an_error_converts_into_an_io_error_and_back() {
     let error = io::Error::from(reexec::command("noSuchEntry").status().unwrap_err());
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    assert!(matches!(
-        error.downcast::<Error>().unwrap().stage(),
-        Stage::UnknownEntry
-    ));
+    let error = error.downcast::<Error>().unwrap();
+    assert_stage!(error, Stage::UnknownEntry);
 }
 
-/// Callers decide by it whether to try again.
+/// Callers need it to decide whether to try again.
 fn the_number_of_a_failed_call_is_kept() {
     let mut command = reexec::command("childProcess");
     let error = command.arg("x".repeat(200_000)).spawn().unwrap_err();
@@ -636,17 +562,17 @@ fn the_number_of_a_failed_call_is_kept() {
     assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
 }
 
-/// What becomes of an error on its way into an `io::Error`; in a program, on stdout.
+/// Prints the kind and number of an error.
 fn print_kind(error: Error) {
     println!("{}", kind_of(error));
 }
 
-/// Kind and number, which the conversion has to keep.
+/// Returns the kind and number of an error, which the conversion must keep.
 fn kind_of(error: Error) -> String {
     let (kind, number) = (error.kind(), error.raw_os_error());
     let error = io::Error::from(error);
     assert_eq!((error.kind(), error.raw_os_error()), (kind, number));
-    // There is room for a number, or for all that is known.
+    // An `io::Error` has room for a number, or for the whole error.
     assert_eq!(error.downcast::<Error>().is_ok(), number.is_none());
     match number {
         Some(number) => format!("{kind:?} {number}"),
@@ -654,11 +580,11 @@ fn kind_of(error: Error) -> String {
     }
 }
 
-/// Those of a group and of a process have tests of their own.
+/// Process groups and a lack of processes have tests of their own.
 fn each_stage_has_its_kind_and_keeps_its_number() -> Result<(), Skipped> {
     let full = || full_command("childProcess");
     let kind = |command: &mut Command| kind_of(error_of(command));
-    // By way of a program: `status` of what this one starts is what it printed.
+    // For errors in another process, which prints them.
     let printed = |command: &mut process::Command| stdout_of(command).trim_end().to_owned();
 
     let mut this = process::Command::new(env::current_exe().unwrap());
@@ -679,24 +605,20 @@ fn each_stage_has_its_kind_and_keeps_its_number() -> Result<(), Skipped> {
     late.env(BEFORE_INIT, "sleep").ready_timeout(Duration::ZERO);
     assert_eq!(kind(&mut late), "TimedOut");
 
-    const IGNORE: &str = "--ignore-signal=CHLD";
-    needs(&["env", IGNORE, "true"])?;
-    let lose = program("lose_a_status");
-    let mut ignoring = process::Command::new("env");
-    ignoring.arg(IGNORE).arg(lose.get_program());
-    assert_eq!(printed(ignoring.args(lose.get_args())), "Other"); // waiting
+    let mut ignoring = under(&["env", "--ignore-signal=CHLD"], &program("lose_a_status"))?;
+    assert_eq!(printed(&mut ignoring), "Other"); // waiting
     Ok(())
 }
 
 fn lose_a_status() {
     let mut command = reexec::command("childProcess");
     let error = command.stdin(Stdio::null()).status().unwrap_err();
-    assert!(matches!(error.stage(), Stage::Wait { .. }), "{error:?}");
-    assert!(error.to_string().contains("status is lost"), "{error}");
+    assert_stage!(error, Stage::Wait { .. });
+    assert_contains(&error, "status is lost");
     print_kind(error);
 }
 
-/// Until it is too deep.
+/// Spawns itself until it is too deep.
 fn spawn_itself() {
     match reexec::command("spawnItself").status() {
         Ok(status) => assert!(status.success()),
@@ -704,7 +626,7 @@ fn spawn_itself() {
     }
 }
 
-fn what_was_to_be_handed_over_is_still_there_after_a_failure() {
+fn the_descriptors_stay_in_the_command_after_a_failure() {
     let (stdin, gate) = io::pipe().unwrap();
     let (read, write) = io::pipe().unwrap();
     let mut command = reexec::command("childProcess");
@@ -715,11 +637,11 @@ fn what_was_to_be_handed_over_is_still_there_after_a_failure() {
     let child = command.env_remove(BEFORE_INIT).spawn().unwrap();
     drop(gate); // its stdin was this pipe
     assert!(child.wait().unwrap().success());
-    assert_eq!(read_all(read), ""); // the end: the child had the other one, and it alone
+    assert_eq!(read_all(read), ""); // the end: only the child had the other end
 }
 
-/// The fault that the others look for, made on purpose, so that they are known to see it.
-fn what_is_left_behind_would_be_noticed() {
+/// Control: makes the fault that the other tests look for.
+fn a_leftover_would_be_noticed() {
     let before = descriptors();
     let child = full_command("childProcess").spawn().unwrap();
     let pid = child.id();
@@ -732,22 +654,22 @@ fn what_is_left_behind_would_be_noticed() {
     waitpid(Pid::from_raw(pid as i32), None).unwrap();
 }
 
-/// As by `reexec::init();`, where the compiler's warning was not heeded.
-fn go_on_whatever_init_returns() -> ExitCode {
+/// Does the same as a program that ignores the compiler's warning about `reexec::init();`.
+fn ignore_the_code_of_init() -> ExitCode {
     let _ = reexec::init();
-    let spawned = reexec::command("childProcess")
+    match reexec::command("childProcess")
         .stdin(Stdio::null())
-        .status();
-    println!(
-        "{}",
-        spawned.map_or_else(|error| error.to_string(), |status| status.to_string())
-    );
+        .status()
+    {
+        Ok(status) => println!("{status}"),
+        Err(error) => println!("{error}"),
+    }
     ExitCode::SUCCESS
 }
 
-fn a_main_that_goes_on_in_the_child_cannot_start_another() {
-    let mut program = std::process::Command::new(env::current_exe().unwrap());
-    let said = support::stdout_of(program.env(IGNORE_CODE, "1"));
+fn a_main_that_continues_in_the_child_cannot_spawn() {
+    let mut program = process::Command::new(env::current_exe().unwrap());
+    let said = stdout_of(program.env(IGNORE_CODE, "1"));
     let [in_child, in_parent] = said.lines().collect::<Vec<_>>()[..] else {
         panic!("{said}");
     };

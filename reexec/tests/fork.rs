@@ -1,17 +1,11 @@
 //! `fork`: only from one thread, into a copy that dies with its parent and does it no harm.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
-use std::fs;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
@@ -20,12 +14,12 @@ use std::time::Duration;
 
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, killpg};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, getpgid, getpgrp, setsid};
-use reexec::{Fork, ForkOptions, Stdio, fork};
+use reexec::{Fork, ForkOptions, fork};
 use support::{
-    Running, Skipped, children, children_of, descriptors, is_gone, is_zombie, needs, program, reap,
-    run_under_fire, signals, stat, stdout_of, until_stdin_ends, wait_until, without_proc,
+    Running, Skipped, assert_contains, children, children_of, descriptors, exited, first_line,
+    has_one_thread, is_gone, is_zombie, piped, program, reap, run_under_fire, signaled, signals,
+    stat, stdout_of, under, until_stdin_ends, wait_until, without_proc,
 };
 
 fn main() -> ExitCode {
@@ -36,59 +30,50 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    // Each starts with one thread, as a process that forks has to.
-    support::run(
+    support::run_in_programs(
+        || Ok(()),
         support::programs![
-            fork_and_wait,
+            a_copy_continues_and_its_status_comes_back,
+            a_copy_ignores_exactly_the_signals_of_its_options,
+            a_copys_handles_do_nothing_to_its_siblings,
+        ],
+        support::programs![
             fork_with_two_threads,
             fork_beside_a_thread,
             fork_and_drop,
             fork_and_be_killed,
             fork_an_independent_copy,
             fork_with_text_in_stdout,
-            fork_with_text_in_a_buffer_of_ones_own,
+            fork_with_text_in_another_buffer,
             fork_after_blocking_and_ignoring,
-            fork_beside_a_sibling,
             fork_a_copy_that_holds_a_lifeline,
-            fork_with_options,
             fork_out_of_a_group,
             fork_ignoring_copies_under_fire,
             fork_ordinary_copies_under_fire,
         ],
         support::trials![
-            a_copy_goes_on_from_there_and_its_status_comes_back,
             a_process_with_two_threads_is_refused,
             a_process_with_two_threads_is_refused_also_without_a_proc,
             a_dropped_handle_kills_and_reaps_the_copy,
             a_copy_is_killed_when_its_parent_is,
-            a_copy_that_undid_this_would_live_on,
-            what_stdout_had_buffered_is_written_once,
-            what_other_writers_had_buffered_is_written_twice,
+            a_copy_without_the_death_signal_lives_on,
+            the_buffer_of_stdout_is_written_once,
+            the_buffers_of_other_writers_are_written_twice,
             a_copy_has_no_blocked_signals_and_no_handlers,
-            a_copy_ignores_what_its_options_say_and_nothing_else,
-            what_came_to_its_parents_group_does_nothing_to_a_copy,
+            a_signal_to_the_parents_group_does_not_reach_a_copy,
             no_signal_is_too_early_for_a_copy_that_ignores_it,
-            other_copies_are_ended_by_it,
+            a_signal_ends_copies_that_do_not_ignore_it,
             signals_that_cannot_be_ignored_are_refused,
-            a_copys_handles_do_nothing_to_its_siblings,
             a_copy_holds_the_lifelines_of_its_siblings,
         ],
     )
 }
 
-fn a_copy_goes_on_from_there_and_its_status_comes_back() {
-    stdout_of(&mut program("fork_and_wait"));
-}
-
-fn fork_and_wait() {
+fn a_copy_continues_and_its_status_comes_back() {
     let before = descriptors();
     match fork().unwrap() {
         Fork::Parent(child) => {
-            assert_eq!(
-                child.wait().unwrap().code(),
-                Some(101),
-                "what the copy panics with"
-            );
+            assert_eq!(child.wait().unwrap().code(), Some(101), "of the panic");
             assert!(is_gone(child.id()));
             drop(child);
             assert_eq!(descriptors(), before);
@@ -101,7 +86,7 @@ fn fork_and_wait() {
 
 fn a_process_with_two_threads_is_refused() {
     let printed = stdout_of(&mut program("fork_with_two_threads"));
-    assert!(printed.contains("has 2 threads"), "{printed}");
+    assert_contains(&printed, "has 2 threads");
 }
 
 fn fork_with_two_threads() {
@@ -114,8 +99,7 @@ fn fork_with_two_threads() {
 
     drop(gates_other_end);
     thread.join().unwrap();
-    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
-    wait_until("the thread has ended", || threads() == 1);
+    wait_until("the thread has ended", has_one_thread);
     if let Fork::Parent(child) = fork().unwrap() {
         assert!(child.wait().unwrap().success());
     }
@@ -124,7 +108,7 @@ fn fork_with_two_threads() {
 fn a_process_with_two_threads_is_refused_also_without_a_proc() -> Result<(), Skipped> {
     let mut program = without_proc(&program("fork_beside_a_thread"))?;
     let printed = stdout_of(&mut program);
-    assert!(printed.contains("threads"), "{printed}");
+    assert_contains(&printed, "threads");
     Ok(())
 }
 
@@ -161,11 +145,7 @@ fn a_copy_is_killed_when_its_parent_is() {
     let copy = parent.pid();
     assert_eq!(stat(copy).unwrap().parent, parent.id());
     parent.kill();
-    let pid = Pid::from_raw(copy as i32);
-    assert_eq!(
-        reap(copy),
-        WaitStatus::Signaled(pid, Signal::SIGKILL, false)
-    );
+    assert_eq!(reap(copy), signaled(copy, Signal::SIGKILL));
 }
 
 fn fork_and_be_killed() {
@@ -176,15 +156,14 @@ fn fork_and_be_killed() {
     until_stdin_ends(); // both
 }
 
-/// Without the cure.
-fn a_copy_that_undid_this_would_live_on() {
+/// Control.
+fn a_copy_without_the_death_signal_lives_on() {
     let mut parent = Running::start(&mut program("fork_an_independent_copy"));
     let copy = parent.pid();
     parent.kill();
-    assert_eq!(stat(copy).unwrap().parent, process::id(), "adopted, by us");
+    assert_eq!(stat(copy).unwrap().parent, process::id(), "adopted");
     parent.close_stdin();
-    let pid = Pid::from_raw(copy as i32);
-    assert_eq!(reap(copy), WaitStatus::Exited(pid, 0));
+    assert_eq!(reap(copy), exited(copy, 0));
 }
 
 fn fork_an_independent_copy() {
@@ -198,7 +177,7 @@ fn fork_an_independent_copy() {
 
 // Buffers.
 
-fn what_stdout_had_buffered_is_written_once() {
+fn the_buffer_of_stdout_is_written_once() {
     let printed = stdout_of(&mut program("fork_with_text_in_stdout"));
     assert_eq!(printed, "banner copy parent");
 }
@@ -214,13 +193,13 @@ fn fork_with_text_in_stdout() {
     }
 }
 
-/// Without the cure: `fork` knows of no other writer.
-fn what_other_writers_had_buffered_is_written_twice() {
-    let printed = stdout_of(&mut program("fork_with_text_in_a_buffer_of_ones_own"));
+/// Control: `fork` does not know other writers.
+fn the_buffers_of_other_writers_are_written_twice() {
+    let printed = stdout_of(&mut program("fork_with_text_in_another_buffer"));
     assert_eq!(printed, "banner copy\nbanner parent\n");
 }
 
-fn fork_with_text_in_a_buffer_of_ones_own() {
+fn fork_with_text_in_another_buffer() {
     let mut out = BufWriter::new(io::stdout());
     write!(out, "banner").unwrap();
     match fork().unwrap() {
@@ -235,24 +214,15 @@ fn fork_with_text_in_a_buffer_of_ones_own() {
 // Signals.
 
 fn a_copy_has_no_blocked_signals_and_no_handlers() -> Result<(), Skipped> {
-    let ignore = "--ignore-signal=USR1";
-    needs(&["env", ignore, "true"])?;
     let program = program("fork_after_blocking_and_ignoring");
-    let mut env = process::Command::new("env");
-    env.arg(ignore)
-        .arg(program.get_program())
-        .args(program.get_args());
-    stdout_of(&mut env);
+    stdout_of(&mut under(&["env", "--ignore-signal=USR1"], &program)?);
     Ok(())
 }
 
 fn fork_after_blocking_and_ignoring() {
     SigSet::from(Signal::SIGTERM).thread_block().unwrap();
     signal_hook::flag::register(libc::SIGUSR2, Arc::default()).unwrap();
-    let sets = || {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        ["SigBlk", "SigIgn", "SigCgt"].map(|set| signals(&status, set))
-    };
+    let sets = || ["SigBlk", "SigIgn", "SigCgt"].map(|set| signals("self", set));
     match fork().unwrap() {
         Fork::Child => {
             let [blocked, ignored, handled] = sets();
@@ -262,7 +232,7 @@ fn fork_after_blocking_and_ignoring() {
         }
         Fork::Parent(child) => {
             assert!(child.wait().unwrap().success());
-            // This is what fork(2) alone would have copied.
+            // Control: fork(2) alone would have copied these.
             let [blocked, ignored, handled] = sets();
             assert!(blocked.contains(&Signal::SIGTERM), "{blocked:?}");
             assert!(ignored.contains(&Signal::SIGUSR1), "{ignored:?}");
@@ -271,11 +241,7 @@ fn fork_after_blocking_and_ignoring() {
     }
 }
 
-fn a_copy_ignores_what_its_options_say_and_nothing_else() {
-    stdout_of(&mut program("fork_with_options"));
-}
-
-fn fork_with_options() {
+fn a_copy_ignores_exactly_the_signals_of_its_options() {
     SigSet::from(Signal::SIGTERM).thread_block().unwrap();
     let mut options = ForkOptions::new();
     options
@@ -284,10 +250,9 @@ fn fork_with_options() {
         .ignore_signal(libc::SIGHUP);
     match options.fork().unwrap() {
         Fork::Child => {
-            let status = fs::read_to_string("/proc/self/status").unwrap();
             let ignored = [Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGTERM];
-            assert_eq!(signals(&status, "SigIgn"), ignored);
-            assert_eq!(signals(&status, "SigBlk"), []);
+            assert_eq!(signals("self", "SigIgn"), ignored);
+            assert_eq!(signals("self", "SigBlk"), []);
             assert_eq!(getpgrp(), Pid::this());
         }
         Fork::Parent(child) => {
@@ -300,18 +265,14 @@ fn fork_with_options() {
 
 /// 1. The copy is born into its parent's group.
 /// 2. A signal comes to the group.
-/// 3. The copy leaves the group, and lets signals through.
+/// 3. The copy leaves the group, and unblocks signals.
 ///
-/// strace makes the time between the first step and the last one long.
-fn what_came_to_its_parents_group_does_nothing_to_a_copy() -> Result<(), Skipped> {
+/// strace delays the third step.
+fn a_signal_to_the_parents_group_does_not_reach_a_copy() -> Result<(), Skipped> {
     let late = "inject=setpgid:delay_enter=500000";
-    let options = ["strace", "-f", "-qq", "-e", "trace=setpgid", "-e", late];
-    needs(&[&options[..], &["true"]].concat())?;
-    let program = program("fork_out_of_a_group");
-    let mut strace = process::Command::new(options[0]);
-    strace.args(&options[1..]).stderr(process::Stdio::null());
-    strace.arg(program.get_program()).args(program.get_args());
-    let mut strace = Running::start(&mut strace);
+    let strace = ["strace", "-f", "-qq", "-e", "trace=setpgid", "-e", late];
+    let mut strace = under(&strace, &program("fork_out_of_a_group"))?;
+    let mut strace = Running::start(strace.stderr(process::Stdio::null()));
     assert_eq!(strace.line(), "ready");
     let [parent] = children_of(strace.id())[..] else {
         panic!("{:?}", children_of(strace.id()));
@@ -329,7 +290,7 @@ fn what_came_to_its_parents_group_does_nothing_to_a_copy() -> Result<(), Skipped
 }
 
 fn fork_out_of_a_group() {
-    setsid().unwrap(); // not that of strace
+    setsid().unwrap(); // so that strace is in another group
     reexec::chapter::count(libc::SIGTERM).unwrap();
     println!("ready");
     match ForkOptions::new().new_process_group().fork().unwrap() {
@@ -343,8 +304,8 @@ fn no_signal_is_too_early_for_a_copy_that_ignores_it() {
     assert_eq!(line, "0 ended by it");
 }
 
-/// The twin: the signals do come.
-fn other_copies_are_ended_by_it() {
+/// Control: the signals do come.
+fn a_signal_ends_copies_that_do_not_ignore_it() {
     let line = run_under_fire("fork_ordinary_copies_under_fire");
     assert_ne!(line, "0 ended by it");
 }
@@ -364,7 +325,7 @@ fn fork_under_fire(options: &ForkOptions) {
     for _ in 0..300 {
         match options.fork().unwrap() {
             Fork::Child => {
-                // So that a signal that comes at any time of its life comes in time.
+                // Long enough for a signal to come in its life.
                 thread::sleep(Duration::from_millis(1));
                 reexec::exit_now(0);
             }
@@ -393,58 +354,39 @@ fn signals_that_cannot_be_ignored_are_refused() {
 // Siblings.
 
 fn a_copys_handles_do_nothing_to_its_siblings() {
-    stdout_of(&mut program("fork_beside_a_sibling"));
-}
-
-fn fork_beside_a_sibling() {
-    let mut command = reexec::command("echo");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let sibling = command.spawn().unwrap();
+    let sibling = piped("echo").spawn().unwrap();
     match fork().unwrap() {
         Fork::Child => {
             let error = sibling.kill().unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EPERM));
             let error = sibling.try_wait().unwrap_err();
-            assert!(error.to_string().contains("forked copy"), "{error}");
-            drop(sibling); // in the process that started it, this would kill it
+            assert_contains(&error, "forked copy");
+            drop(sibling); // in the parent, this would kill it
         }
         Fork::Parent(copy) => {
             assert!(copy.wait().unwrap().success());
             let mut stdin = sibling.take_stdin().unwrap();
             writeln!(stdin, "alive").unwrap();
-            let mut answer = String::new();
-            let mut stdout = BufReader::new(sibling.take_stdout().unwrap());
-            stdout.read_line(&mut answer).unwrap();
-            assert_eq!(answer, "alive\n");
+            assert_eq!(first_line(&sibling), "alive\n");
             sibling.signal(libc::SIGTERM).unwrap();
             assert_eq!(sibling.wait().unwrap().signal(), Some(libc::SIGTERM));
         }
     }
 }
 
-/// A limit: a lifeline is cut when its last holder has ended. As copies die with their parent,
-/// this takes one that made itself independent, or that another library made.
+/// A limit: a lifeline ends with its last holder. Copies die with their parent, so this needs a copy
+/// without the death signal, or one that another library has made.
 fn a_copy_holds_the_lifelines_of_its_siblings() {
     let mut parent = Running::start(&mut program("fork_a_copy_that_holds_a_lifeline"));
     let (sibling, copy) = (parent.pid(), parent.pid());
     parent.kill();
-    assert_eq!(
-        stat(sibling).unwrap().parent,
-        process::id(),
-        "adopted, by us"
-    );
-    let status = fs::read_to_string(format!("/proc/{sibling}/status")).unwrap();
-    assert_eq!(signals(&status, "ShdPnd"), []);
+    assert_eq!(stat(sibling).unwrap().parent, process::id(), "adopted");
+    assert_eq!(signals(sibling, "ShdPnd"), []);
     assert!(!is_zombie(sibling), "the copy lives");
 
     parent.close_stdin(); // of the copy only; it ends
-    let pid = Pid::from_raw(copy as i32);
-    assert_eq!(reap(copy), WaitStatus::Exited(pid, 0));
-    let pid = Pid::from_raw(sibling as i32);
-    assert_eq!(
-        reap(sibling),
-        WaitStatus::Signaled(pid, Signal::SIGTERM, false)
-    );
+    assert_eq!(reap(copy), exited(copy, 0));
+    assert_eq!(reap(sibling), signaled(sibling, Signal::SIGTERM));
 }
 
 fn fork_a_copy_that_holds_a_lifeline() {

@@ -1,30 +1,23 @@
-//! `init` tells an ordinary start from a child, whatever the start looks like, and stops a
-//! program that would start itself for ever.
+//! `init` tells an ordinary start from a child. Spawns that would never end are refused.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
 use std::env;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{self, Command, ExitCode, Output, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use reexec::Stage;
-use support::{children, stdout_of};
+use support::{Scratch, assert_contains, assert_stage, children, program, read_all, stdout_of};
 
 fn main() -> ExitCode {
     let before = support::programs![register_refused_names, spawn_before_init];
@@ -44,20 +37,20 @@ fn main() -> ExitCode {
     support::run(
         support::programs![ordinary_start, spawn_one, register_after_init],
         support::trials![
-            an_ordinary_start_goes_on_to_main,
+            an_ordinary_start_runs_main,
             a_forged_name_does_not_make_a_child,
             forged_variables_do_not_make_a_child,
-            what_happens_to_be_descriptor_3_does_not_make_a_child,
-            an_error_in_a_socket_that_happens_to_be_descriptor_3_stays_there,
-            a_child_whose_parent_has_gone_has_nobody_to_tell,
-            what_happens_to_be_descriptor_3_does_not_disturb_children,
-            init_is_for_once,
-            names_that_cannot_work_are_refused,
-            entries_are_not_accepted_after_init,
+            an_unrelated_descriptor_3_does_not_make_a_child,
+            an_error_in_an_unrelated_socket_3_stays_there,
+            a_child_without_a_launch_exits_with_125,
+            an_unrelated_descriptor_3_does_not_disturb_children,
+            a_second_init_does_nothing,
+            impossible_names_are_refused,
+            entries_are_refused_after_init,
             a_link_of_its_name_runs_a_multicall_entry,
             a_link_of_its_name_does_not_run_an_ordinary_entry,
             a_process_that_has_not_called_init_cannot_spawn,
-            an_entry_that_starts_itself_comes_to_a_limit,
+            an_entry_that_spawns_itself_reaches_a_limit,
         ],
     )
 }
@@ -68,19 +61,19 @@ fn ordinary_start() {
     println!("an ordinary start");
 }
 
-fn an_ordinary_start_goes_on_to_main() {
-    let output = stdout_of(&mut support::program("ordinary_start"));
+fn an_ordinary_start_runs_main() {
+    let output = stdout_of(&mut program("ordinary_start"));
     assert_eq!(output, "an ordinary start\n");
 }
 
 fn a_forged_name_does_not_make_a_child() {
-    let mut program = support::program("ordinary_start");
+    let mut program = program("ordinary_start");
     let output = stdout_of(program.arg0("childProcess"));
     assert_eq!(output, "an ordinary start\n");
 }
 
 fn forged_variables_do_not_make_a_child() {
-    let mut program = support::program("ordinary_start");
+    let mut program = program("ordinary_start");
     program
         .env("REEXEC", "childProcess")
         .env("_", "childProcess");
@@ -94,19 +87,19 @@ fn program_with_descriptor_3(name: &str, fd: OwnedFd) -> Command {
     command
 }
 
-/// Both ends; what is sent on one comes out of the other message by message.
+/// Makes a pair of sequenced-packet sockets.
 fn seqpacket() -> (OwnedFd, OwnedFd) {
     let flags = SockFlag::SOCK_CLOEXEC;
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()
 }
 
-fn what_happens_to_be_descriptor_3_does_not_make_a_child() {
-    // The real one is shorter by a byte.
+fn an_unrelated_descriptor_3_does_not_make_a_child() {
+    // The real hello is shorter by a byte.
     let nearly = concat!("reexec ", env!("CARGO_PKG_VERSION"), " control channel.");
     let nearly = nearly.as_bytes();
     for message in [&b""[..], b"x", b"sixteen bytes...", &[0; 1000], nearly] {
         let (ours, theirs) = seqpacket();
-        // Over a socket of this kind comes also the word to a child of ours; this is not it.
+        // The control channel is a socket of this kind, but has another hello.
         nix::unistd::write(&ours, message).unwrap();
         let mut program = program_with_descriptor_3("ordinary_start", theirs.try_clone().unwrap());
         assert_eq!(program.output().unwrap().stdout, b"an ordinary start\n");
@@ -123,15 +116,10 @@ fn what_happens_to_be_descriptor_3_does_not_make_a_child() {
     assert_untouched(ours.into(), theirs.into(), "bytes");
 }
 
-fn a_child_whose_parent_has_gone_has_nobody_to_tell() {
+fn a_child_without_a_launch_exits_with_125() {
     let hello = concat!("reexec ", env!("CARGO_PKG_VERSION"), " control channel");
-    for (launch, said) in [
-        (None, ""),
-        (
-            Some(b"x"),
-            "reexec: cannot receive from the parent what to run: ",
-        ),
-    ] {
+    let error = "reexec: cannot receive from the parent what to run: ";
+    for (launch, said) in [(None, ""), (Some(b"x"), error)] {
         let (ours, theirs) = seqpacket();
         nix::unistd::write(&ours, hello.as_bytes()).unwrap();
         if let Some(launch) = launch {
@@ -144,21 +132,18 @@ fn a_child_whose_parent_has_gone_has_nobody_to_tell() {
         assert_eq!(output.stdout, b"");
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(stderr.starts_with(said), "{stderr}");
-        assert_eq!(
-            stderr.lines().count(),
-            usize::from(launch.is_some()),
-            "{stderr}"
-        );
+        let lines = usize::from(launch.is_some());
+        assert_eq!(stderr.lines().count(), lines, "{stderr}");
     }
 }
 
-/// Reading, if only to look, would take it away.
-fn an_error_in_a_socket_that_happens_to_be_descriptor_3_stays_there() {
+/// A read, even a peek, would clear it.
+fn an_error_in_an_unrelated_socket_3_stays_there() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(nobody.local_addr().unwrap()).unwrap();
     drop(nobody);
-    socket.send(b"x").unwrap(); // answered by an error, which waits in the socket
+    socket.send(b"x").unwrap(); // makes an error that waits in the socket
     let copy = socket.try_clone().unwrap();
     let mut program = program_with_descriptor_3("ordinary_start", copy.into());
     assert_eq!(program.output().unwrap().stdout, b"an ordinary start\n");
@@ -166,12 +151,12 @@ fn an_error_in_a_socket_that_happens_to_be_descriptor_3_stays_there() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
 
-/// An ordinary start with `theirs` leaves in it what was written to `ours`.
+/// Checks that an ordinary start reads nothing from descriptor 3.
 fn assert_untouched(ours: OwnedFd, theirs: OwnedFd, content: &str) {
     let mut program = program_with_descriptor_3("ordinary_start", theirs.try_clone().unwrap());
     assert_eq!(program.output().unwrap().stdout, b"an ordinary start\n");
     drop((ours, program));
-    assert_eq!(support::read_all(theirs), content);
+    assert_eq!(read_all(theirs), content);
 }
 
 fn read_message(socket: OwnedFd) -> Vec<u8> {
@@ -181,8 +166,8 @@ fn read_message(socket: OwnedFd) -> Vec<u8> {
     message
 }
 
-/// A listener at 3, as systemd passes it.
-fn what_happens_to_be_descriptor_3_does_not_disturb_children() {
+/// systemd passes a listener as descriptor 3.
+fn an_unrelated_descriptor_3_does_not_disturb_children() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let copy = listener.try_clone().unwrap();
@@ -191,33 +176,30 @@ fn what_happens_to_be_descriptor_3_does_not_disturb_children() {
 
     client.write_all(b"still there").unwrap();
     drop(client);
-    let (connection, _) = listener.accept().unwrap(); // nobody has accepted it before
-    assert_eq!(support::read_all(connection), "still there");
+    let (connection, _) = listener.accept().unwrap(); // it was not accepted before
+    assert_eq!(read_all(connection), "still there");
 }
 
 fn spawn_one() {
     assert!(reexec::command("childProcess").status().unwrap().success());
 }
 
-fn init_is_for_once() {
+fn a_second_init_does_nothing() {
     assert!(reexec::init().is_none(), "in a parent");
     assert!(reexec::command("callInitAgain").status().unwrap().success());
 }
 
 // Registering.
 
-/// The program fails, saying what it has to say.
+/// Runs a program that must panic, and returns its stderr.
 fn stderr_of_panic(name: &str) -> String {
-    let output = support::program(name)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = program(name).stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(101));
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn names_that_cannot_work_are_refused() {
-    let output = stdout_of(&mut support::program("register_refused_names"));
+fn impossible_names_are_refused() {
+    let output = stdout_of(&mut program("register_refused_names"));
     let lines: Vec<_> = output.lines().collect();
     assert_eq!(
         lines,
@@ -244,12 +226,12 @@ fn register_refused_names() {
     refused("a\0b");
     reexec::register("twice", || ());
     refused("twice");
-    reexec::register("another", || ()); // still possible
+    reexec::register("another", || ()); // the list still works
 }
 
-fn entries_are_not_accepted_after_init() {
+fn entries_are_refused_after_init() {
     let stderr = stderr_of_panic("register_after_init");
-    assert!(stderr.contains("after init()"), "{stderr}");
+    assert_contains(&stderr, "after init()");
 }
 
 fn register_after_init() {
@@ -258,15 +240,12 @@ fn register_after_init() {
 
 // Several commands in one program.
 
-/// The program under another name, with these arguments; removed when it has run.
+/// Runs this program by a link of this name.
 fn run_as(name: &str, arguments: &[&str]) -> Output {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("init-{}", process::id()));
-    fs::create_dir_all(&directory).unwrap();
-    let link = directory.join(name);
+    let scratch = Scratch::new();
+    let link = scratch.0.join(name);
     symlink(env::current_exe().unwrap(), &link).unwrap();
-    let output = Command::new(&link).args(arguments).output();
-    fs::remove_dir_all(&directory).unwrap();
-    output.unwrap()
+    Command::new(link).args(arguments).output().unwrap()
 }
 
 fn a_link_of_its_name_runs_a_multicall_entry() {
@@ -277,7 +256,7 @@ fn a_link_of_its_name_runs_a_multicall_entry() {
         printed.ends_with("commandOfItsOwn\", \"one\", \"two\"]\n"),
         "{printed}"
     );
-    // It is an ordinary entry, too.
+    // A command can run it, too.
     let child = reexec::command("commandOfItsOwn").output().unwrap();
     assert_eq!(child.stdout, b"[\"commandOfItsOwn\"]\n");
     assert_eq!(child.status.code(), Some(5));
@@ -291,28 +270,25 @@ fn a_link_of_its_name_does_not_run_an_ordinary_entry() {
 // Loops.
 
 fn a_process_that_has_not_called_init_cannot_spawn() {
-    let output = stdout_of(&mut support::program("spawn_before_init"));
-    assert!(
-        output.contains("reexec::init() has not been called"),
-        "{output}"
-    );
+    let output = stdout_of(&mut program("spawn_before_init"));
+    assert_contains(&output, "reexec::init() has not been called");
 }
 
-/// If this were possible: the child, which calls no `init` either, would come here as well.
+/// If this worked, the child, which does not call `init` either, would spawn another one here.
 fn spawn_before_init() {
     let error = reexec::command("childProcess").spawn().unwrap_err();
-    assert!(matches!(error.stage(), Stage::InitNotCalled), "{error:?}");
+    assert_stage!(error, Stage::InitNotCalled);
     assert_eq!(children(), []);
     println!("{error}");
 }
 
-fn an_entry_that_starts_itself_comes_to_a_limit() {
+fn an_entry_that_spawns_itself_reaches_a_limit() {
     let output = reexec::command("spawnItself").output().unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<_> = output.lines().collect();
     let (error, levels) = lines.split_last().unwrap();
     assert_eq!(levels.len(), 16);
-    assert!(error.contains("already 16 re-executions deep"), "{error}");
+    assert_contains(&error, "already 16 re-executions deep");
 }
 
 fn spawn_itself() {

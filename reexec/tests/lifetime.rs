@@ -2,12 +2,7 @@
 //! ends, and not later.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
@@ -23,10 +18,10 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
-use reexec::{Child, Stdio};
+use reexec::Child;
 use support::{
-    Running, Skipped, children, children_of, is_gone, is_zombie, needs, program, reap, signals,
-    stat, until_stdin_ends, wait_until,
+    Running, Skipped, children, children_of, exited, has_one_thread, is_gone, is_zombie, piped,
+    program, reap, signaled, signals, stat, under, until_stdin_ends, wait_until,
 };
 
 fn main() -> ExitCode {
@@ -39,11 +34,11 @@ fn main() -> ExitCode {
     });
     reexec::register("becomeAnotherProgram", || {
         let mut sh = process::Command::new("sh");
-        panic!("{}", sh.args(["-c", "echo untied; exec cat"]).exec());
+        panic!("{}", sh.args(["-c", "echo without; exec cat"]).exec());
     });
     reexec::register("closeDescriptors", || {
-        nix::unistd::close(4).unwrap(); // the lifeline, as a daemon might that closes everything
-        println!("untied");
+        nix::unistd::close(4).unwrap(); // the lifeline, as a daemon may close everything
+        println!("without");
         until_stdin_ends();
     });
     reexec::register("startAnotherProgram", || {
@@ -74,7 +69,7 @@ fn main() -> ExitCode {
         ],
         support::trials![
             the_child_of_a_killed_parent_gets_sigterm,
-            a_child_may_be_let_live_on,
+            a_child_can_outlive_its_parent,
             a_grandchild_ends_with_a_killed_grandparent,
             a_child_that_blocks_sigterm_lives_on,
             a_child_that_blocks_sigterm_does_not_survive_sigkill,
@@ -82,17 +77,17 @@ fn main() -> ExitCode {
             the_child_of_a_parent_that_becomes_another_program_gets_sigterm,
             a_child_that_becomes_another_program_lives_on,
             a_child_that_closes_its_lifeline_lives_on,
-            what_a_child_starts_by_other_means_lives_on,
+            a_grandchild_started_by_other_means_lives_on,
             a_child_survives_the_thread_that_spawned_it,
-            a_parent_death_signal_would_end_it_with_the_thread,
+            pr_set_pdeathsig_would_end_it_with_the_thread,
             a_parent_killed_at_any_moment_leaves_nothing,
-            a_child_that_gets_no_word_from_its_parent_exits_with_125,
-            a_parent_killed_before_the_child_is_tied_leaves_nothing,
+            a_child_whose_parent_is_killed_before_the_launch_exits_with_125,
+            a_parent_killed_before_the_lifeline_is_armed_leaves_nothing,
         ],
     )
 }
 
-/// Starts an entry that shares our stdin, and says its number.
+/// Starts an entry that shares our stdin, and prints its process id.
 fn start(command: &mut reexec::Command) -> Child {
     let child = command.spawn().unwrap();
     println!("{}", child.id());
@@ -100,19 +95,7 @@ fn start(command: &mut reexec::Command) -> Child {
 }
 
 fn terminated(pid: u32) -> WaitStatus {
-    WaitStatus::Signaled(Pid::from_raw(pid as i32), Signal::SIGTERM, false)
-}
-
-fn killed(pid: u32) -> WaitStatus {
-    WaitStatus::Signaled(Pid::from_raw(pid as i32), Signal::SIGKILL, false)
-}
-
-fn gave_up(pid: u32) -> WaitStatus {
-    WaitStatus::Exited(Pid::from_raw(pid as i32), 125)
-}
-
-fn ended_by_itself(pid: u32) -> WaitStatus {
-    WaitStatus::Exited(Pid::from_raw(pid as i32), 0)
+    signaled(pid, Signal::SIGTERM)
 }
 
 // The parent is killed.
@@ -135,14 +118,14 @@ fn parent_of_a_survivor() {
     until_stdin_ends();
 }
 
-/// Without the cure.
-fn a_child_may_be_let_live_on() {
+/// Control.
+fn a_child_can_outlive_its_parent() {
     let mut parent = Running::start(&mut program("parent_of_a_survivor"));
     let child = parent.pid();
     parent.kill();
     assert_eq!(stat(child).unwrap().parent, process::id(), "adopted, by us");
     parent.close_stdin(); // the child's stdin as well
-    assert_eq!(reap(child), ended_by_itself(child));
+    assert_eq!(reap(child), exited(child, 0));
 }
 
 fn grandparent() {
@@ -159,7 +142,7 @@ fn a_grandchild_ends_with_a_killed_grandparent() {
     }
 }
 
-// A child that does not want to end.
+// A child that blocks the signal.
 
 fn parent_of_a_deaf_child() {
     let _child = start(&mut reexec::command("deafChild"));
@@ -172,7 +155,7 @@ fn parent_of_a_deaf_child_to_be_killed() {
     until_stdin_ends();
 }
 
-/// The number of a child that says this when it is ready.
+/// Returns the process id of a child that prints this word when it is ready.
 fn child_that_says(word: &str, parent: &mut Running) -> u32 {
     // Both write to the same pipe, in either order.
     let lines = [parent.line(), parent.line()];
@@ -180,25 +163,22 @@ fn child_that_says(word: &str, parent: &mut Running) -> u32 {
     lines.iter().find_map(|line| line.parse().ok()).unwrap()
 }
 
-/// Without the cure.
+/// Control.
 fn a_child_that_blocks_sigterm_lives_on() {
     let mut parent = Running::start(&mut program("parent_of_a_deaf_child"));
     let child = child_that_says("deaf", &mut parent);
     parent.kill();
-    let pending = || {
-        let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap();
-        signals(&status, "ShdPnd").contains(&Signal::SIGTERM)
-    };
+    let pending = || signals(child, "ShdPnd").contains(&Signal::SIGTERM);
     wait_until("the child has got SIGTERM", pending);
     parent.close_stdin();
-    assert_eq!(reap(child), ended_by_itself(child));
+    assert_eq!(reap(child), exited(child, 0));
 }
 
 fn a_child_that_blocks_sigterm_does_not_survive_sigkill() {
     let mut parent = Running::start(&mut program("parent_of_a_deaf_child_to_be_killed"));
     let child = child_that_says("deaf", &mut parent);
     parent.kill();
-    assert_eq!(reap(child), killed(child));
+    assert_eq!(reap(child), signaled(child, Signal::SIGKILL));
 }
 
 // Other ways to end.
@@ -219,7 +199,7 @@ fn parent_that_becomes_another_program() {
     panic!("{}", process::Command::new("cat").exec());
 }
 
-/// The process goes on, but the program that could wait for the child has gone.
+/// The process continues, but the program that could wait for the child has ended.
 fn the_child_of_a_parent_that_becomes_another_program_gets_sigterm() {
     let mut parent = Running::start(&mut program("parent_that_becomes_another_program"));
     let child = parent.pid();
@@ -229,7 +209,7 @@ fn the_child_of_a_parent_that_becomes_another_program_gets_sigterm() {
     assert_eq!(reap(child), terminated(child));
 }
 
-// How a child gets rid of the tie; these are limits.
+// Limits: a child without its lifeline.
 
 fn parent_of_a_child_that_becomes_another_program() {
     let _child = start(&mut reexec::command("becomeAnotherProgram"));
@@ -254,7 +234,7 @@ fn parent_of_a_child_that_starts_another_program() {
     until_stdin_ends();
 }
 
-fn what_a_child_starts_by_other_means_lives_on() {
+fn a_grandchild_started_by_other_means_lives_on() {
     let name = "parent_of_a_child_that_starts_another_program";
     let mut parent = Running::start(&mut program(name));
     let child = parent.pid();
@@ -263,17 +243,17 @@ fn what_a_child_starts_by_other_means_lives_on() {
     parent.kill();
     assert_eq!(reap(child), terminated(child));
     parent.close_stdin();
-    assert_eq!(reap(grandchild), ended_by_itself(grandchild));
+    assert_eq!(reap(grandchild), exited(grandchild, 0));
 }
 
-/// The child of this parent says "untied" and survives it.
+/// The child of this parent prints "without", and outlives its parent.
 fn lives_on(parent: &str) {
     let mut parent = Running::start(&mut program(parent));
-    let child = child_that_says("untied", &mut parent);
+    let child = child_that_says("without", &mut parent);
     parent.kill();
     assert_eq!(stat(child).unwrap().parent, process::id(), "adopted, by us");
     parent.close_stdin();
-    assert_eq!(reap(child), ended_by_itself(child));
+    assert_eq!(reap(child), exited(child, 0));
 }
 
 // A thread of the parent ends.
@@ -286,23 +266,19 @@ fn echo() {
     }
 }
 
-/// Lets a thread spawn the entry named on stdin, and outlives that thread. Prints what the child
+/// Spawns the entry named on stdin in a thread that ends before the process. Prints what the child
 /// answers then, and how it ends.
 fn parent_with_a_thread_that_spawns() {
     let entry = io::stdin().lines().next().unwrap().unwrap();
     let thread = thread::spawn(move || {
-        let mut command = reexec::command(&entry);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let child = command.spawn().unwrap();
+        let child = piped(&entry).spawn().unwrap();
         let mut stdout = BufReader::new(child.take_stdout().unwrap());
         assert_eq!(read_line(&mut stdout), "ready\n");
         (child, stdout)
     });
     let (child, mut stdout) = thread.join().unwrap();
-    wait_until("the thread has ended", || {
-        fs::read_dir("/proc/self/task").unwrap().count() == 1
-    });
-    // What a child gets when its thread ends, it has got by now.
+    wait_until("the thread has ended", has_one_thread);
+    // A signal for the end of the thread has come by now.
     let _ = child.take_stdin().unwrap().write_all(b"hello\n");
     println!("{:?}, {}", read_line(&mut stdout), child.wait().unwrap());
 }
@@ -313,7 +289,7 @@ fn read_line(from: &mut impl BufRead) -> String {
     line
 }
 
-/// What that program prints.
+/// Runs that program, and returns what it prints.
 fn after_the_thread_of(entry: &str) -> String {
     let (stdin, mut first_line) = io::pipe().unwrap();
     writeln!(first_line, "{entry}").unwrap();
@@ -328,15 +304,15 @@ fn a_child_survives_the_thread_that_spawned_it() {
     assert_eq!(printed, "\"hello\\n\", exit status: 0\n");
 }
 
-/// Without the cure: the signal of prctl(2) `PR_SET_PDEATHSIG`, which others use for the purpose.
-fn a_parent_death_signal_would_end_it_with_the_thread() {
+/// Control: `PR_SET_PDEATHSIG`, which other libraries use.
+fn pr_set_pdeathsig_would_end_it_with_the_thread() {
     let printed = after_the_thread_of("echoUntilTheThreadAboveEnds");
     assert!(printed.ends_with("signal: 15 (SIGTERM)\n"), "{printed}");
 }
 
 // The parent is killed while it spawns.
 
-/// So many that the kill meets one of them on its way.
+/// Starts so many children that the kill comes while one of them starts.
 fn parent_of_many() {
     let _children: Vec<_> = (0..20)
         .map(|_| start(&mut reexec::command("childProcess")))
@@ -356,9 +332,8 @@ fn a_parent_killed_at_any_moment_leaves_nothing() {
         let orphans = children();
         for orphan in orphans {
             let status = reap(orphan);
-            let pid = Pid::from_raw(orphan as i32);
-            // Tied to the parent, or still waiting in `init` for its word.
-            let gave_up = WaitStatus::Exited(pid, reexec::EXIT_SETUP_FAILED.into());
+            // It has armed its lifeline, or waits in `init` for the launch.
+            let gave_up = exited(orphan, reexec::EXIT_SETUP_FAILED.into());
             assert!(
                 status == terminated(orphan) || status == gave_up,
                 "{status:?}"
@@ -369,23 +344,18 @@ fn a_parent_killed_at_any_moment_leaves_nothing() {
     }
 }
 
-// The same at the two moments that matter most; strace makes them last.
+// The same at the two moments that matter most, at which strace stops a process.
 
-/// Starts the program "parent" so that whoever makes this system call the nth time is stopped
-/// after it.
+/// Starts the program "parent". The process that makes this system call the nth time stops after it.
 fn parent_with_stop_after(call: &str, nth: u32) -> Result<Running, Skipped> {
     let trace = format!("trace={call}");
     let inject = format!("inject={call}:signal=SIGSTOP:when={nth}");
-    let options = ["strace", "-f", "-qq", "-e", &trace, "-e", &inject];
-    needs(&[&options[..], &["true"]].concat())?;
-    let parent = program("parent");
-    let mut strace = process::Command::new(options[0]);
-    strace.args(&options[1..]).stderr(process::Stdio::null());
-    strace.arg(parent.get_program()).args(parent.get_args());
-    Ok(Running::start(&mut strace))
+    let strace = ["strace", "-f", "-qq", "-e", &trace, "-e", &inject];
+    let mut strace = under(&strace, &program("parent"))?;
+    Ok(Running::start(strace.stderr(process::Stdio::null())))
 }
 
-/// The parent that strace has started and its child, once this can be said of the child.
+/// Returns the parent that strace has started and its child, once the child has this state.
 fn parent_and_child(strace: &Running, what: &str, state: impl Fn(u32) -> bool) -> (Pid, u32) {
     let mut found = None;
     wait_until(what, || {
@@ -402,25 +372,25 @@ fn parent_and_child(strace: &Running, what: &str, state: impl Fn(u32) -> bool) -
     (Pid::from_raw(parent as i32), child)
 }
 
-/// The child has found out that it is one, but not yet what for.
-fn a_child_that_gets_no_word_from_its_parent_exits_with_125() -> Result<(), Skipped> {
-    // The parent opens a pidfd between starting the child and telling it what to do. Before that,
-    // it has opened one of itself, to see whether it can.
+/// The child knows that it is a child, but not what to run.
+fn a_child_whose_parent_is_killed_before_the_launch_exits_with_125() -> Result<(), Skipped> {
+    // The parent opens a pidfd between the spawn and the launch. Before that, it opens one of
+    // itself.
     let mut strace = parent_with_stop_after("pidfd_open", 2)?;
     let waits = format!("{} ", libc::SYS_recvfrom);
-    let (parent, child) = parent_and_child(&strace, "the child waits for word", |child| {
+    let (parent, child) = parent_and_child(&strace, "the child waits for the launch", |child| {
         let syscall = fs::read_to_string(format!("/proc/{child}/syscall"));
         syscall.is_ok_and(|syscall| syscall.starts_with(&waits))
     });
     kill(parent, Signal::SIGKILL).unwrap();
-    assert_eq!(reap(child), gave_up(child));
+    assert_eq!(reap(child), exited(child, 125));
     strace.wait();
     Ok(())
 }
 
-/// The child knows that it is to end with its parent, but has not armed the signal.
-fn a_parent_killed_before_the_child_is_tied_leaves_nothing() -> Result<(), Skipped> {
-    // The child names itself just before it arms the signal.
+/// The child has its lifeline, but has not armed it.
+fn a_parent_killed_before_the_lifeline_is_armed_leaves_nothing() -> Result<(), Skipped> {
+    // The child sets its name just before it arms the lifeline.
     let mut strace = parent_with_stop_after("prctl", 1)?;
     let (parent, child) = parent_and_child(&strace, "the child has its name", |child| {
         stat(child).is_some_and(|stat| stat.comm == "childProcess" && stat.state == 't')

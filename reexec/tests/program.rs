@@ -1,16 +1,11 @@
-//! A child runs the file that its parent is running, or the spawn fails: never another one that lies
-//! under the same path by now.
+//! A child runs the file that its parent is running, or the spawn fails. It never runs another file
+//! that has the same path by now.
 //!
-//! Some programs here run where there is no /proc, or in another root directory. They print what
-//! became of a spawn, and the stranger, which is a script, prints its name.
+//! Some programs here run without a /proc, or in another root directory. They print the result of a
+//! spawn. The other file is a script that prints "the stranger".
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
@@ -26,12 +21,12 @@ use std::process::{Command, ExitCode, Stdio};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, chroot};
 use reexec::{Error, Stage};
 use support::{
-    Running, Scratch, Skipped, children, children_of, descriptors, needs, program, reap, stat,
-    stdout_of, until_stdin_ends, wait_until, without_proc,
+    Running, Scratch, Skipped, assert_contains, assert_stage, children, children_of, descriptors,
+    exited, needs, program, reap, stat, stdout_of, under, until_stdin_ends, wait_until,
+    without_proc,
 };
 
 fn main() -> ExitCode {
@@ -68,10 +63,10 @@ fn main() -> ExitCode {
         support::trials![
             without_proc_a_program_that_never_moved_runs_its_own_file,
             without_proc_a_stranger_under_its_path_is_never_run,
-            without_proc_a_program_without_a_file_is_told_so,
+            without_proc_a_program_without_a_file_fails,
             without_proc_a_child_knows_its_file_before_its_first_instruction,
             without_proc_there_is_no_sealed_copy,
-            a_file_that_becomes_another_by_a_change_is_the_programs_all_the_same,
+            a_file_that_gets_another_inode_is_still_the_programs,
             in_another_root_a_program_started_there_runs_its_own_file,
             in_another_root_a_stranger_under_the_same_path_is_never_run,
             in_another_root_with_a_true_proc_the_program_runs_its_own_file,
@@ -79,8 +74,8 @@ fn main() -> ExitCode {
             in_another_root_a_false_link_to_the_sealed_copy_is_not_followed,
             sealed_children_can_have_sealed_children,
             a_sealed_child_cannot_overwrite_the_program,
-            a_program_started_by_its_loader_needs_to_be_told_its_file,
-            a_program_under_valgrind_needs_to_be_told_its_file,
+            a_program_started_by_its_loader_needs_executable,
+            a_program_under_valgrind_needs_executable,
             the_path_to_execute_starts_from_the_directory_of_the_parent,
             a_path_that_leads_nowhere_is_an_error,
             a_path_to_execute_cannot_be_sealed,
@@ -98,7 +93,7 @@ fn spawn() {
     print_result(&mut reexec::command("sayHello"));
 }
 
-/// The child says hello. Or else there must be none, because the program cannot find its file.
+/// Lets a child say hello, or prints that the program cannot find its file.
 fn print_result(command: &mut reexec::Command) {
     match command.status() {
         Ok(status) => assert!(status.success()),
@@ -107,12 +102,18 @@ fn print_result(command: &mut reexec::Command) {
 }
 
 fn not_found(error: &Error) -> String {
-    assert!(matches!(error.stage(), Stage::Prepare { .. }), "{error:?}");
+    assert_stage!(error, Stage::Prepare { .. });
     assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error:?}");
     error.to_string()
 }
 
-/// The fourth argument and those after it are for the program.
+/// Splits a text, which must have this number of lines.
+fn lines_of<const N: usize>(said: &str) -> [&str; N] {
+    let lines: Vec<_> = said.lines().collect();
+    lines.try_into().unwrap_or_else(|_| panic!("{said}"))
+}
+
+/// Returns an argument of the program: the fourth of the process and those after it.
 fn argument(number: usize) -> PathBuf {
     env::args_os().nth(3 + number).unwrap().into()
 }
@@ -126,13 +127,13 @@ fn spawn_from_a_child() {
     assert!(reexec::command("spawnAnother").status().unwrap().success());
 }
 
-/// Puts the second file in place of the first, which is ours.
+/// Replaces our own file, the first argument, by the second.
 fn spawn_after_own_file_was_replaced() {
     let (own, another) = (argument(0), argument(1));
     fs::rename(another, &own).unwrap();
     spawn();
     print_self_exe();
-    // Without the library: this is what would run.
+    // Control: this would run without the library.
     assert!(Command::new(own).status().unwrap().success());
 }
 
@@ -153,8 +154,8 @@ fn print_self_exe_in_a_child() {
     assert!(reexec::command("printSelfExe").status().unwrap().success());
 }
 
-/// To be changed, a file is copied from the lower layer to the upper one. One that has two names gets
-/// another number by that.
+/// A change copies a file from the lower layer to the upper one. A file with two names gets another
+/// inode number by that.
 fn spawn_after_own_file_was_copied() {
     let own = argument(0);
     let number = || {
@@ -163,14 +164,8 @@ fn spawn_after_own_file_was_copied() {
     };
     let before = number();
     fs::set_permissions(&own, Permissions::from_mode(0o700)).unwrap();
-    println!(
-        "{}",
-        if number() == before {
-            "the same"
-        } else {
-            "another"
-        }
-    );
+    let is_same = number() == before;
+    println!("{}", if is_same { "the same" } else { "another" });
     spawn();
 }
 
@@ -189,14 +184,14 @@ fn spawn_in_another_root() {
     env::set_current_dir("/").unwrap();
     spawn();
     print_self_exe();
-    // Without the library: this is what would run.
+    // Control: this would run without the library.
     let stranger = argument(1);
     assert!(Command::new(stranger).status().unwrap().success());
 }
 
 // Where there is no /proc.
 
-/// Something that is certainly not this program.
+/// Writes a script that is certainly not this program.
 fn write_stranger(path: &Path) {
     fs::write(path, "#!/bin/sh\necho the stranger\n").unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
@@ -227,51 +222,37 @@ fn without_proc_a_stranger_under_its_path_is_never_run() -> Result<(), Skipped> 
     let mut program = Command::new(&copy);
     program.args(["as", "spawn_after_own_file_was_replaced"]);
     let said = stdout_of(&mut without_proc(program.arg(&copy).arg(stranger))?);
-    let lines: Vec<_> = said.lines().collect();
-    let [error, self_exe, by_its_path] = lines[..] else {
-        panic!("{said}");
-    };
+    let [error, self_exe, by_its_path] = lines_of(&said);
     assert!(error.contains("there is no /proc"), "{said}");
     assert!(error.contains("leads to another file"), "{said}");
     assert_eq!([self_exe, by_its_path], ["NotFound", "the stranger"]);
     Ok(())
 }
 
-fn without_proc_a_program_without_a_file_is_told_so() -> Result<(), Skipped> {
+fn without_proc_a_program_without_a_file_fails() -> Result<(), Skipped> {
     let scratch = Scratch::new();
     let copy = scratch.copy_of_this_program();
     let mut program = Command::new(&copy);
     program.args(["as", "spawn_after_own_file_was_deleted"]);
     let said = stdout_of(&mut without_proc(program.arg(&copy))?);
-    let lines: Vec<_> = said.lines().collect();
-    let [error, self_exe] = lines[..] else {
-        panic!("{said}");
-    };
+    let [error, self_exe] = lines_of(&said);
     assert!(error.contains("finding the program's own file"), "{said}");
     assert!(error.contains("leads to no file any more"), "{said}");
     assert_eq!(self_exe, "NotFound");
     Ok(())
 }
 
-/// The file is replaced after the kernel has loaded it into the child, and before the child can look.
-/// So the child believes its parent.
+/// The file is replaced after the kernel has loaded it into the child, and before the child can look it
+/// up. So the child uses the identity that its parent has sent.
 fn without_proc_a_child_knows_its_file_before_its_first_instruction() -> Result<(), Skipped> {
     let scratch = Scratch::new();
     let copy = scratch.copy_of_this_program();
-    // Not the program itself, only what it starts.
-    let stop = [
-        "strace",
-        "-f",
-        "-qq",
-        "-e",
-        "trace=execve",
-        "-e",
-        "inject=execve:signal=SIGSTOP",
-    ];
-    needs(&[&stop[..], &["true"]].concat())?;
-    let mut strace = Command::new(stop[0]);
-    strace.args(&stop[1..]).arg(&copy);
-    let mut shell = without_proc(strace.args(["as", "print_self_exe_in_a_child"]))?;
+    // strace does not stop the program itself, only its child.
+    let stop = "inject=execve:signal=SIGSTOP";
+    let strace = ["strace", "-f", "-qq", "-e", "trace=execve", "-e", stop];
+    let mut program = Command::new(&copy);
+    program.args(["as", "print_self_exe_in_a_child"]);
+    let mut shell = without_proc(&under(&strace, &program)?)?;
     let mut strace = Running::start(shell.stderr(Stdio::null()));
     let has_executed = |child: &u32| {
         let is_stopped = stat(*child).is_some_and(|stat| stat.state == 't');
@@ -288,7 +269,7 @@ fn without_proc_a_child_knows_its_file_before_its_first_instruction() -> Result<
     let stranger = scratch.0.join("stranger");
     write_stranger(&stranger);
     fs::rename(stranger, &copy).unwrap();
-    // strace may not have passed the stop on yet, and it would come after this.
+    // Again and again: strace may deliver the stop after the first SIGCONT.
     wait_until("the child has ended", || {
         kill(child, Signal::SIGCONT).is_err()
     });
@@ -297,17 +278,17 @@ fn without_proc_a_child_knows_its_file_before_its_first_instruction() -> Result<
     Ok(())
 }
 
-/// Its only path would be a link in /proc.
+/// The only path to the copy is a link in /proc.
 fn without_proc_there_is_no_sealed_copy() -> Result<(), Skipped> {
     let said = stdout_of(&mut without_proc(&program("spawn_sealed"))?);
-    assert!(said.contains("making a sealed copy"), "{said}");
-    assert!(said.contains("through /proc, and there is none"), "{said}");
+    assert_contains(&said, "making a sealed copy");
+    assert_contains(&said, "through /proc, and there is none");
     assert_eq!(said.lines().count(), 1, "{said}");
     Ok(())
 }
 
-/// As in a container, whose image is the lower layer.
-fn a_file_that_becomes_another_by_a_change_is_the_programs_all_the_same() -> Result<(), Skipped> {
+/// In a container, the image is the lower layer.
+fn a_file_that_gets_another_inode_is_still_the_programs() -> Result<(), Skipped> {
     let scratch = Scratch::new();
     let script = "mkdir image own; mount -t tmpfs tmpfs image; mount -t tmpfs tmpfs own
         mkdir own/upper own/work own/root; cp \"$PROGRAM\" image/program
@@ -332,8 +313,8 @@ fn a_file_that_becomes_another_by_a_change_is_the_programs_all_the_same() -> Res
 
 // In another root directory.
 
-/// Makes the directory $ROOT a root with what a program needs, for this shell and what it starts.
-/// What is not ours is mounted so that nothing can happen to it.
+/// Makes the directory $ROOT a root with all that a program needs, for this shell and its children. It
+/// mounts the system's directories read-only.
 const MAKE_ROOT: &str = r#"
 mount -t tmpfs tmpfs "$ROOT"
 for directory in /bin /lib /lib32 /lib64 /usr; do
@@ -347,7 +328,7 @@ done
 cp "$PROGRAM" "$ROOT/program"
 "#;
 
-/// A shell that makes a root, and in it and with it what the script says.
+/// Makes a command that makes a root, and then runs the script.
 fn in_another_root(scratch: &Scratch, script: &str) -> Result<Command, Skipped> {
     let root = scratch.0.join("root");
     fs::create_dir_all(&root).unwrap();
@@ -383,7 +364,7 @@ fn in_another_root_a_program_started_there_runs_its_own_file() -> Result<(), Ski
     Ok(())
 }
 
-/// It was started outside, and so is missing there.
+/// The program was started outside, so its file is missing in the other root.
 fn in_another_root_a_stranger_under_the_same_path_is_never_run() -> Result<(), Skipped> {
     let scratch = Scratch::new();
     let own = scratch.copy_of_this_program();
@@ -393,16 +374,13 @@ fn in_another_root_a_stranger_under_the_same_path_is_never_run() -> Result<(), S
         exec \"$OWN\" as spawn_in_another_root \"$ROOT\" \"$OWN\"";
     let mut program = in_another_root(&scratch, script)?;
     let said = stdout_of(program.env("OWN", &own).env("STRANGER", &stranger));
-    let lines: Vec<_> = said.lines().collect();
-    let [error, self_exe, by_its_path] = lines[..] else {
-        panic!("{said}");
-    };
+    let [error, self_exe, by_its_path] = lines_of(&said);
     assert!(error.contains("no longer ours"), "{said}");
     assert_eq!([self_exe, by_its_path], ["NotFound", "the stranger"]);
     Ok(())
 }
 
-/// A /proc that is a directory like any other, with the stranger where the link to the program is.
+/// Makes a /proc that is an ordinary directory, with the stranger in place of the link to the program.
 const FALSE_PROC: &str =
     "mkdir -p \"$ROOT/proc/self/fd\"; cp \"$STRANGER\" \"$ROOT/proc/self/exe\"";
 
@@ -427,17 +405,15 @@ fn in_another_root_a_false_link_to_the_program_is_not_followed() -> Result<(), S
     assert_eq!(inside, "hello\n");
 
     let outside = run("exec \"$PROGRAM\" as spawn_in_another_root \"$ROOT\" /proc/self/exe")?;
-    let lines: Vec<_> = outside.lines().collect();
-    let [error, self_exe, by_the_link] = lines[..] else {
-        panic!("{outside}");
-    };
+    let [error, self_exe, by_the_link] = lines_of(&outside);
     assert!(error.contains("no longer ours"), "{outside}");
     assert_eq!([self_exe, by_the_link], ["NotFound", "the stranger"]);
     Ok(())
 }
 
-/// The link to the program is right; those to its descriptors lead to the stranger. In the parent some
-/// may be right, too, by way of a true /proc somewhere else: the child looks up another number.
+/// The link to the program is right, and those to its descriptors lead to the stranger. In the second
+/// case some are right in the parent, through a true /proc elsewhere, but the child looks up another
+/// number.
 fn in_another_root_a_false_link_to_the_sealed_copy_is_not_followed() -> Result<(), Skipped> {
     let scratch = Scratch::new();
     let stranger = scratch.0.join("stranger");
@@ -456,7 +432,7 @@ fn in_another_root_a_false_link_to_the_sealed_copy_is_not_followed() -> Result<(
         );
         let mut program = in_another_root(&scratch, &script)?;
         let said = stdout_of(program.env("STRANGER", &stranger));
-        assert!(said.contains("through /proc, and there is none"), "{said}");
+        assert_contains(&said, "through /proc, and there is none");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
     Ok(())
@@ -464,7 +440,7 @@ fn in_another_root_a_false_link_to_the_sealed_copy_is_not_followed() -> Result<(
 
 // A sealed copy.
 
-/// Prints which file this process runs, whether it can write to it, and how many of its descriptors
+/// Prints the file that this process runs, whether it can write to it, and how many of its descriptors
 /// lead to such a file.
 fn look_at_image() {
     const IMAGE: &str = "/proc/self/exe";
@@ -476,7 +452,7 @@ fn look_at_image() {
         all,
         "neither content nor size can be changed"
     );
-    // Refused when it is opened or, by some kernels, when it is written to.
+    // Some kernels refuse the open, and others the write.
     let opened = OpenOptions::new().append(true).open(IMAGE);
     let written = opened.and_then(|mut file| file.write_all(b"the stranger"));
     let open = descriptors().into_values();
@@ -484,7 +460,7 @@ fn look_at_image() {
     println!("{} {} {copies}", image.display(), written.is_ok());
 }
 
-/// The nested ones run copies of a copy.
+/// The inner child runs a copy of a copy.
 fn sealed_children_can_have_sealed_children() {
     let mut command = reexec::command("lookAtImageAndSpawnSealed");
     let output = command.sealed().output().unwrap();
@@ -493,7 +469,7 @@ fn sealed_children_can_have_sealed_children() {
     assert_eq!(said, format!("{image}\n{image}\n"));
 }
 
-/// Waits until nobody else runs this file, keeps it open, and lets another program write to it.
+/// Keeps this program's file open, waits until no process runs it, and lets a shell write to it.
 fn overwrite_image() {
     let image = File::open("/proc/self/exe").unwrap();
     let image = nix::unistd::dup(image).unwrap(); // without close-on-exec
@@ -519,8 +495,8 @@ fn leave(command: &mut reexec::Command) {
     mem::forget(child);
 }
 
-/// What a child of this program does to it when the program has ended: whether it could write to the
-/// file that it was running, and what the program's file begins with then.
+/// Lets a child write to the file that it runs, after this program has ended. Returns whether it could,
+/// and the beginning of the program's file.
 fn overwrite(program: &str) -> (bool, Vec<u8>) {
     let scratch = Scratch::new();
     let copy = scratch.copy_of_this_program();
@@ -528,7 +504,7 @@ fn overwrite(program: &str) -> (bool, Vec<u8>) {
     let child = program.pid();
     assert!(program.wait().success());
     program.close_stdin();
-    let is_written = reap(child) == WaitStatus::Exited(Pid::from_raw(child as i32), 0);
+    let is_written = reap(child) == exited(child, 0);
     let mut beginning = vec![0; 4];
     File::open(&copy)
         .unwrap()
@@ -542,21 +518,20 @@ fn a_sealed_child_cannot_overwrite_the_program() {
         overwrite("leave_a_sealed_child"),
         (false, b"\x7fELF".to_vec())
     );
-    // An ordinary child can: this is what the next start of the program would run.
+    // Control: an ordinary child can, and the next start of the program would run that.
     assert_eq!(overwrite("leave_a_child"), (true, b"the ".to_vec()));
 }
 
 // Another path.
 
-/// Prints whether there is a child without the path, which is the argument or what std says; and
-/// lets one with it say hello.
+/// Spawns without `executable`, and prints the result. Then lets a child with it say hello. The path is
+/// the argument, or the one of std.
 fn spawn_by_another_path() {
     let path = env::args_os().nth(3).map(PathBuf::from);
     let path = path.unwrap_or_else(|| env::current_exe().unwrap());
+    let null = reexec::Stdio::null;
     let mut without = reexec::command("sayHello");
-    without
-        .stdout(reexec::Stdio::null())
-        .stderr(reexec::Stdio::null());
+    without.stdout(null()).stderr(null());
     match without.spawn() {
         Ok(child) => println!("{}", child.wait().unwrap()),
         Err(error) => match error.stage() {
@@ -567,7 +542,7 @@ fn spawn_by_another_path() {
     print_result(reexec::command("sayHello").executable(path));
 }
 
-/// The file that loads this program, if it is not a static one.
+/// Returns the loader of this program, unless it is static.
 fn loader() -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let mut files = maps
@@ -581,7 +556,7 @@ fn loader() -> Option<PathBuf> {
     loader.map(PathBuf::from)
 }
 
-fn a_program_started_by_its_loader_needs_to_be_told_its_file() -> Result<(), Skipped> {
+fn a_program_started_by_its_loader_needs_executable() -> Result<(), Skipped> {
     let Some(loader) = loader() else {
         return Err(Skipped::because("this program has no loader"));
     };
@@ -595,21 +570,16 @@ fn a_program_started_by_its_loader_needs_to_be_told_its_file() -> Result<(), Ski
     Ok(())
 }
 
-fn a_program_under_valgrind_needs_to_be_told_its_file() -> Result<(), Skipped> {
+fn a_program_under_valgrind_needs_executable() -> Result<(), Skipped> {
     let valgrind = ["valgrind", "--quiet", "--tool=none"];
-    needs(&[&valgrind[..], &["true"]].concat())?;
-    let mut command = Command::new(valgrind[0]);
-    command
-        .args(&valgrind[1..])
-        .arg(env::current_exe().unwrap());
-    let said = stdout_of(command.args(["as", "spawn_by_another_path"]));
-    // There may be a valgrind that hides also from execve(2) that it is there.
+    let said = stdout_of(&mut under(&valgrind, &program("spawn_by_another_path"))?);
+    // Some valgrind may hide itself also from execve(2).
     let expected = ["no child\nhello\n", "exit status: 0\nhello\n"];
     assert!(expected.contains(&said.as_str()), "{said}");
     Ok(())
 }
 
-/// Not from that of the child, which is entered later.
+/// The child enters its own directory later.
 fn the_path_to_execute_starts_from_the_directory_of_the_parent() {
     let scratch = Scratch::new();
     let copy = scratch.copy_of_this_program();
@@ -633,30 +603,23 @@ fn run_a_copy() {
 fn a_path_that_leads_nowhere_is_an_error() {
     let before = (descriptors(), children());
     let path = Path::new("/no/such/program");
-    let error = reexec::command("sayHello")
-        .executable(path)
-        .spawn()
-        .unwrap_err();
+    let mut command = reexec::command("sayHello");
+    let error = command.executable(path).spawn().unwrap_err();
     let Stage::Exec { program, source } = error.stage() else {
         panic!("{error:?}");
     };
-    assert_eq!(
-        (program.as_path(), source.raw_os_error()),
-        (path, Some(libc::ENOENT))
-    );
-    assert!(error.to_string().contains("/no/such/program"), "{error}");
+    let found = (program.as_path(), source.raw_os_error());
+    assert_eq!(found, (path, Some(libc::ENOENT)));
+    assert_contains(&error, "/no/such/program");
     assert_eq!((descriptors(), children()), before);
 }
 
 fn a_path_to_execute_cannot_be_sealed() {
     let before = (descriptors(), children());
     let own = env::current_exe().unwrap();
-    let error = reexec::command("sayHello")
-        .executable(own)
-        .sealed()
-        .spawn()
-        .unwrap_err();
-    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
-    assert!(error.to_string().contains("executable"), "{error}");
+    let mut command = reexec::command("sayHello");
+    let error = command.executable(own).sealed().spawn().unwrap_err();
+    assert_stage!(error, Stage::Invalid(_));
+    assert_contains(&error, "executable");
     assert_eq!((descriptors(), children()), before);
 }

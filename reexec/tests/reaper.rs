@@ -1,12 +1,7 @@
-//! A reaper tells of the end of each of its children, once, and of nobody else's.
+//! A reaper reports the end of each of its children once, and leaves other children alone.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
@@ -23,7 +18,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use reexec::{Child, Exit, Fork, Reaper, Stdio};
 use support::{
-    LIMIT, children, descriptors, is_gone, is_zombie, stat, stdout_of, until_stdin_ends, wait_until,
+    LIMIT, children, descriptors, first_line, is_gone, is_zombie, piped, stat, until_stdin_ends,
+    wait_until,
 };
 
 fn main() -> ExitCode {
@@ -36,23 +32,26 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run(
-        support::programs![fork_beside_a_reaper, reap_everybody],
+    support::run_in_programs(
+        || Ok(()),
+        support::programs![
+            an_end_is_reported_once_while_a_forked_copy_lives,
+            a_reaper_for_all_children_reaps_orphans,
+        ],
+        &[],
         support::trials![
-            children_that_end_at_the_same_time_are_told_of_one_by_one,
-            a_thousand_children_killed_at_one_instant_are_each_told_of_once,
-            each_end_comes_with_its_owner_status_and_usage,
+            children_that_end_at_the_same_time_are_reported_one_by_one,
+            a_thousand_children_killed_at_once_are_each_reported_once,
+            each_exit_has_its_token_status_and_usage,
             a_wait_ends_with_its_time,
             its_descriptor_is_readable_when_a_child_has_ended,
-            other_peoples_children_are_left_alone,
-            a_dropped_reaper_kills_and_reaps_all_that_is_in_it,
-            an_end_is_told_once_also_while_a_forked_copy_lives,
-            a_reaper_for_everybody_reaps_orphans,
+            other_children_are_left_alone,
+            a_dropped_reaper_kills_and_reaps_its_children,
         ],
     )
 }
 
-/// It ends when its stdin does, which is the same pipe as ours.
+/// Leaves a process that ends with our stdin.
 #[allow(clippy::zombie_processes, reason = "for others to reap")]
 fn leave_orphan() {
     let orphan = process::Command::new("cat").spawn().unwrap();
@@ -62,11 +61,8 @@ fn leave_orphan() {
 /// A child that lives until the pipe is dropped, and exits with this code then.
 fn child(code: u8) -> (Child, ChildStdin) {
     let mut command = reexec::command("childProcess");
-    let child = command
-        .arg(code.to_string())
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let command = command.arg(code.to_string()).stdin(Stdio::piped());
+    let child = command.spawn().unwrap();
     let stdin = child.take_stdin().unwrap();
     (child, stdin)
 }
@@ -75,8 +71,8 @@ fn code_of<T>(exit: &Exit<T>) -> Option<i32> {
     exit.status.as_ref().unwrap().code()
 }
 
-fn children_that_end_at_the_same_time_are_told_of_one_by_one() {
-    const COUNT: u8 = 100; // more than are fetched from the kernel at a time
+fn children_that_end_at_the_same_time_are_reported_one_by_one() {
+    const COUNT: u8 = 100; // more than one epoll_wait returns
     let before = descriptors();
     let mut reaper = Reaper::new().unwrap();
     let pipes: Vec<_> = (0..COUNT)
@@ -88,55 +84,53 @@ fn children_that_end_at_the_same_time_are_told_of_one_by_one() {
         .collect();
     assert_eq!(reaper.len(), usize::from(COUNT));
     drop(pipes);
-    // Nobody waits as they end, so their signals are merged.
+    // No wait runs while they end, so their signals merge.
     wait_until("all children are zombies", || {
         children().into_iter().all(is_zombie)
     });
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while !reaper.is_empty() {
         for exit in reaper.wait(Some(LIMIT)).unwrap() {
             assert_eq!(code_of(&exit), exit.token.map(i32::from));
-            told.extend(exit.token);
+            reported.extend(exit.token);
         }
     }
-    told.sort();
-    assert_eq!(told, (0..COUNT).collect::<Vec<_>>());
+    reported.sort();
+    assert_eq!(reported, (0..COUNT).collect::<Vec<_>>());
     assert_eq!(children(), []);
     drop(reaper);
     assert_eq!(descriptors(), before);
 }
 
 /// They are one process group, so that one call kills all of them.
-fn a_thousand_children_killed_at_one_instant_are_each_told_of_once() {
+fn a_thousand_children_killed_at_once_are_each_reported_once() {
     const COUNT: usize = 1000;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(8192), hard).unwrap(); // two for each child
     let mut reaper = Reaper::new().unwrap();
     let mut group = 0;
     for slot in 0..COUNT {
-        let child = reexec::command("forEver")
-            .process_group(group)
-            .spawn()
-            .unwrap();
+        let mut command = reexec::command("forEver");
+        let child = command.process_group(group).spawn().unwrap();
         group = if group == 0 { child.id() as i32 } else { group };
         reaper.add(child, slot).unwrap();
     }
     killpg(Pid::from_raw(group), Signal::SIGKILL).unwrap();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while !reaper.is_empty() {
         for exit in reaper.wait(Some(LIMIT)).unwrap() {
             assert_eq!(exit.status.unwrap().signal(), Some(libc::SIGKILL));
-            told.extend(exit.token);
+            reported.extend(exit.token);
         }
     }
-    told.sort();
-    assert_eq!(told, (0..COUNT).collect::<Vec<_>>());
+    reported.sort();
+    assert_eq!(reported, (0..COUNT).collect::<Vec<_>>());
     assert_eq!(children(), []);
     drop(reaper);
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
 }
 
-fn each_end_comes_with_its_owner_status_and_usage() {
+fn each_exit_has_its_token_status_and_usage() {
     let mut reaper = Reaper::new().unwrap();
     let (first, _stdin) = child(0);
     let (second, _other_stdin) = child(0);
@@ -164,12 +158,8 @@ fn a_wait_ends_with_its_time() {
     let (child, _stdin) = child(0);
     reaper.add(child, ()).unwrap();
     assert!(reaper.wait(Some(Duration::ZERO)).unwrap().is_empty());
-    assert!(
-        reaper
-            .wait(Some(Duration::from_millis(50)))
-            .unwrap()
-            .is_empty()
-    );
+    let exits = reaper.wait(Some(Duration::from_millis(50))).unwrap();
+    assert!(exits.is_empty());
 }
 
 fn is_readable(fd: &impl AsFd, timeout: PollTimeout) -> bool {
@@ -189,7 +179,7 @@ fn its_descriptor_is_readable_when_a_child_has_ended() {
     assert!(!is_readable(&reaper, PollTimeout::ZERO));
 }
 
-fn other_peoples_children_are_left_alone() {
+fn other_children_are_left_alone() {
     let mut others = process::Command::new("true").spawn().unwrap();
     wait_until("the other child is a zombie", || is_zombie(others.id()));
     let (own, stdin) = child(0);
@@ -201,7 +191,7 @@ fn other_peoples_children_are_left_alone() {
     assert!(others.wait().unwrap().success());
 }
 
-fn a_dropped_reaper_kills_and_reaps_all_that_is_in_it() {
+fn a_dropped_reaper_kills_and_reaps_its_children() {
     let mut reaper = Reaper::new().unwrap();
     let pipes: Vec<_> = (0..10)
         .map(|slot| {
@@ -216,27 +206,19 @@ fn a_dropped_reaper_kills_and_reaps_all_that_is_in_it() {
     drop(pipes);
 }
 
-fn an_end_is_told_once_also_while_a_forked_copy_lives() {
-    // A program of its own, with one thread.
-    stdout_of(&mut support::program("fork_beside_a_reaper"));
-}
-
-/// The copy has a copy of everything in the reaper, so the kernel does not see them go.
-fn fork_beside_a_reaper() {
+/// In a process of its own, with one thread. The copy has copies of the reaper's descriptors, so they
+/// stay open when the parent closes them.
+fn an_end_is_reported_once_while_a_forked_copy_lives() {
     let mut reaper = Reaper::new().unwrap();
     let (child, stdin) = child(6);
     reaper.add(child, ()).unwrap();
-    let mut command = reexec::command("childProcess");
-    command
-        .arg("0")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    reaper.add(command.spawn().unwrap(), ()).unwrap();
+    let second = piped("childProcess").arg("0").spawn().unwrap();
+    reaper.add(second, ()).unwrap();
     let (gate, gates_other_end) = io::pipe().unwrap();
     match reexec::fork().unwrap() {
         Fork::Child => {
             drop((stdin, gates_other_end));
-            // It would take the child out of the list that it shares with its parent.
+            // Otherwise it would remove the child from the list that it shares with its parent.
             let error = reaper.wait(Some(Duration::ZERO)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::Unsupported);
             // Its copies of two pidfds, two lifelines, two pipes and the reaper's own descriptor.
@@ -256,40 +238,32 @@ fn fork_beside_a_reaper() {
     }
 }
 
-fn a_reaper_for_everybody_reaps_orphans() {
-    // A program of its own, which becomes the one that adopts.
-    stdout_of(&mut support::program("reap_everybody"));
-}
-
-fn reap_everybody() {
-    let mut everybody = Reaper::for_all_children().unwrap();
+/// In a process of its own, which adopts the orphans.
+fn a_reaper_for_all_children_reaps_orphans() {
+    let mut all = Reaper::for_all_children().unwrap();
     let (orphan, gate) = orphan();
-    assert_eq!(
-        stat(orphan).unwrap().parent,
-        process::id(),
-        "adopted, by us"
-    );
+    assert_eq!(stat(orphan).unwrap().parent, process::id(), "adopted");
     let (own, stdin) = child(4);
     let own_id = own.id();
-    everybody.add(own, "own").unwrap();
+    all.add(own, "own").unwrap();
 
     drop(gate);
-    let exits = everybody.wait(Some(LIMIT)).unwrap();
+    let exits = all.wait(Some(LIMIT)).unwrap();
     assert_eq!(exits.len(), 1);
     assert_eq!((exits[0].token, exits[0].id), (None, orphan));
     assert_eq!(code_of(&exits[0]), Some(0));
     assert!(is_gone(orphan));
 
-    // It is among those whom the kernel names when it is asked for any child.
+    // A wait for any child reaps an added child, too.
     drop(stdin);
     wait_until("the own child is a zombie", || is_zombie(own_id));
-    let exits = everybody.wait(Some(LIMIT)).unwrap();
+    let exits = all.wait(Some(LIMIT)).unwrap();
     assert_eq!((exits[0].token, exits[0].id), (Some("own"), own_id));
     assert!(exits[0].usage.max_resident > 0);
     assert_eq!(code_of(&exits[0]), Some(4));
-    drop(everybody);
+    drop(all);
 
-    // Without it, an orphan that was adopted stays a zombie.
+    // Control: without this reaper, an adopted orphan stays a zombie.
     let (orphan, gate) = self::orphan();
     drop(gate);
     wait_until("the orphan is a zombie", || is_zombie(orphan));
@@ -299,14 +273,12 @@ fn reap_everybody() {
     support::reap(orphan);
 }
 
-/// A process that lost its parent, and lives until the pipe is dropped.
+/// Makes an orphan that lives until the pipe is dropped.
 fn orphan() -> (u32, io::PipeWriter) {
     let (stdin, gate) = io::pipe().unwrap();
     let mut command = reexec::command("leaveOrphan");
     let parent = command.stdin(stdin).stdout(Stdio::piped()).spawn().unwrap();
-    let mut stdout = io::BufReader::new(parent.take_stdout().unwrap());
-    let mut line = String::new();
-    io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let line = first_line(&parent);
     parent.wait().unwrap();
     (line.trim().parse().unwrap(), gate)
 }

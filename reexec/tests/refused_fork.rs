@@ -1,12 +1,7 @@
 //! System calls of a fork, or of its copy, that a filter refuses.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
@@ -15,8 +10,8 @@ use std::process::ExitCode;
 use reexec::{Fork, Reaper, Stdio};
 use support::filters::{ERRORS, case, needs_filters, refuse};
 use support::{
-    Skipped, children, descriptors, interrupted, piped, program, stdout_of, until_stdin_ends,
-    without_proc,
+    Skipped, assert_contains, children, descriptors, interrupted, piped, program, stdout_of,
+    until_stdin_ends, without_proc,
 };
 
 fn main() -> ExitCode {
@@ -170,7 +165,7 @@ fn fork_unseen() {
         Fork::Child => reexec::exit_now(7),
         Fork::Parent(copy) => {
             let error = copy.wait().unwrap_err();
-            assert!(error.to_string().contains("SIGCHLD is ignored"), "{error}");
+            assert_contains(&error, "SIGCHLD is ignored");
         }
     }
 }

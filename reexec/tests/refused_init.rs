@@ -1,12 +1,7 @@
 //! System calls of `init` that a filter refuses: those that tell whether the process is a child.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 

@@ -2,12 +2,7 @@
 //! names the stage; and nothing is left.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
@@ -20,7 +15,9 @@ use std::process::ExitCode;
 
 use reexec::{Command, Error, OutputCause, Stage};
 use support::filters::{self, Before, ERRORS, PROBED, case, needs_filters, refusing};
-use support::{Skipped, children, piped, program, read_all, stat, stdout_of, until_stdin_ends};
+use support::{
+    Skipped, assert_contains, children, piped, program, read_all, stat, stdout_of, until_stdin_ends,
+};
 
 fn main() -> ExitCode {
     reexec::register("childProcess", || {
@@ -223,7 +220,7 @@ fn a_call_that_only_some_spawns_use_is_named_when_refused() {
     for (refused, step, mut command) in cases {
         let error = refusing(&[refused], libc::EPERM, || command.spawn().unwrap_err());
         assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
-        assert!(error.to_string().contains(step), "{error}");
+        assert_contains(&error, step);
         assert_eq!(children(), []);
     }
 }

@@ -1,12 +1,7 @@
 //! What a command sets for its child before the entry runs.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
@@ -22,7 +17,6 @@ use std::process::{self, ExitCode};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::WaitStatus;
 use nix::unistd::{
     Gid, Pid, Uid, geteuid, getgroups, getpgid, getresgid, getresuid, getsid, setgroups, setresgid,
     setresuid,
@@ -30,8 +24,8 @@ use nix::unistd::{
 use reexec::{Child, Command, Resource, Stage, Stdio};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use support::{
-    NOBODY, Running, Skipped, children, descriptors, needs, needs_root, program, reap, stdout_of,
-    until_stdin_ends,
+    NOBODY, Running, Skipped, assert_contains, assert_stage, children, descriptors, needs_root,
+    program, reap, signaled, status_line, stdout_of, under, until_stdin_ends,
 };
 
 fn main() -> ExitCode {
@@ -39,35 +33,36 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run(
+    support::run_in_programs(
+        || Ok(()),
+        support::programs![
+            the_kernel_accepts_such_ids_and_changes_nothing,
+            the_kernel_drops_bits_that_are_not_permissions,
+        ],
         support::programs![
             parent_of_a_child_of_another_user,
-            set_what_means_no_change,
-            set_more_than_permissions,
             set_ids_where_nothing_is_done,
-            spawn_with_every_setting,
+            spawn_with_every_setting
         ],
         support::trials![
             a_directory,
             a_file_creation_mask,
             limits,
             a_nice_value,
-            a_process_group_of_its_own_or_anothers,
+            a_process_group_new_or_existing,
             a_session_of_its_own,
             no_new_privileges,
             a_user_and_groups,
             groups_in_any_order_and_repeated,
             a_user_does_not_keep_the_groups_of_root,
-            a_child_of_another_user_ends_with_its_parent_all_the_same,
-            a_setting_made_twice_counts_as_made_last,
+            a_child_of_another_user_ends_with_its_parent,
+            a_setting_made_twice_has_its_last_value,
             a_setting_that_fails_is_named,
-            a_setting_that_takes_privileges_fails_without_them,
+            a_setting_that_needs_privileges_fails_without_them,
             a_session_and_a_process_group_exclude_each_other,
             ids_that_mean_no_change_to_the_kernel_are_refused,
-            the_kernel_takes_such_ids_and_changes_nothing,
             a_mask_of_more_than_permissions_is_refused,
-            the_kernel_drops_what_is_more_than_permissions,
-            ids_that_were_set_in_appearance_only_are_an_error,
+            ids_that_were_not_really_set_are_an_error,
             no_setting_makes_the_spawn_copy_page_tables,
         ],
     )
@@ -82,19 +77,8 @@ fn command() -> Command {
     reexec::command("childProcess")
 }
 
-/// A line of a process's status, such as "Umask"; of our own for "self".
-fn status_line(process: &str, name: &str) -> String {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let lines = status.lines().map(|line| line.split_once(':').unwrap());
-    let mut values = lines
-        .filter(|(key, _)| *key == name)
-        .map(|(_, value)| value);
-    let words: Vec<_> = values.next().unwrap().split_whitespace().collect();
-    words.join(" ")
-}
-
 fn status_of(child: &Child, name: &str) -> String {
-    status_line(&child.id().to_string(), name)
+    status_line(child.id(), name)
 }
 
 // Each setting.
@@ -144,7 +128,7 @@ fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(child.id() as i32)
 }
 
-fn a_process_group_of_its_own_or_anothers() {
+fn a_process_group_new_or_existing() {
     let leader = start(command().process_group(0));
     assert_eq!(getpgid(Some(pid_of(&leader))).unwrap(), pid_of(&leader));
     let second = start(command().process_group(leader.id() as i32));
@@ -168,7 +152,7 @@ fn a_user_and_groups() -> Result<(), Skipped> {
     let mut command = command();
     command.uid(NOBODY).gid(NOBODY).groups(&[7, 8]);
     let child = start(&mut command);
-    // Real, effective, saved and that of the file system.
+    // Real, effective, saved, and for the file system.
     assert_eq!(status_of(&child, "Uid"), "65534 65534 65534 65534");
     assert_eq!(status_of(&child, "Gid"), "65534 65534 65534 65534");
     assert_eq!(status_of(&child, "Groups"), "7 8");
@@ -176,7 +160,7 @@ fn a_user_and_groups() -> Result<(), Skipped> {
     Ok(())
 }
 
-/// The kernel keeps them sorted; what the child reads back is not what was set, byte by byte.
+/// The kernel sorts them, so the child does not read back the bytes that it has set.
 fn groups_in_any_order_and_repeated() -> Result<(), Skipped> {
     needs_root()?;
     let child = start(command().groups(&[8, 7, 7]));
@@ -188,19 +172,15 @@ fn groups_in_any_order_and_repeated() -> Result<(), Skipped> {
 
 fn a_user_does_not_keep_the_groups_of_root() -> Result<(), Skipped> {
     needs_root()?;
-    // A parent that has some.
-    needs(&["setpriv", "--groups=4,5", "true"])?;
-    let child = program("parent_of_a_child_of_another_user");
-    let mut setpriv = process::Command::new("setpriv");
-    setpriv.arg("--groups=4,5");
-    setpriv.arg(child.get_program()).args(child.get_args());
-    let mut parent = Running::start(&mut setpriv);
-    let child = parent.pid().to_string();
-    assert_eq!(status_line(&parent.id().to_string(), "Groups"), "4 5");
-    assert_eq!(status_line(&child, "Groups"), "");
-    assert_eq!(status_line(&child, "Uid"), "65534 65534 65534 65534");
-    // A child that stays root keeps what root has.
-    assert_eq!(status_line(&parent.pid().to_string(), "Groups"), "4 5");
+    // A parent that has groups.
+    let parent = program("parent_of_a_child_of_another_user");
+    let mut parent = Running::start(&mut under(&["setpriv", "--groups=4,5"], &parent)?);
+    let child = parent.pid();
+    assert_eq!(status_line(parent.id(), "Groups"), "4 5");
+    assert_eq!(status_line(child, "Groups"), "");
+    assert_eq!(status_line(child, "Uid"), "65534 65534 65534 65534");
+    // A child that stays root keeps root's groups.
+    assert_eq!(status_line(parent.pid(), "Groups"), "4 5");
     parent.close_stdin();
     parent.wait();
     Ok(())
@@ -216,21 +196,17 @@ fn parent_of_a_child_of_another_user() {
     another.wait().unwrap();
 }
 
-fn a_child_of_another_user_ends_with_its_parent_all_the_same() -> Result<(), Skipped> {
+fn a_child_of_another_user_ends_with_its_parent() -> Result<(), Skipped> {
     needs_root()?;
     let mut parent = Running::start(&mut program("parent_of_a_child_of_another_user"));
     let (child, another) = (parent.pid(), parent.pid());
     parent.kill();
     reap(another);
-    let pid = Pid::from_raw(child as i32);
-    assert_eq!(
-        reap(child),
-        WaitStatus::Signaled(pid, Signal::SIGTERM, false)
-    );
+    assert_eq!(reap(child), signaled(child, Signal::SIGTERM));
     Ok(())
 }
 
-fn a_setting_made_twice_counts_as_made_last() {
+fn a_setting_made_twice_has_its_last_value() {
     let mut command = command();
     command.umask(0o111).umask(0o123);
     command.rlimit(Resource::OpenFiles, 1, 1);
@@ -241,7 +217,7 @@ fn a_setting_made_twice_counts_as_made_last() {
 
 // Failures.
 
-/// Step and error number of a setting that fails; nothing is left of the child.
+/// Spawns with a setting that must fail. Returns the step and the error number.
 fn failure_of(command: &mut Command) -> (String, i32) {
     let before = descriptors();
     let error = command.spawn().unwrap_err();
@@ -255,14 +231,14 @@ fn failure_of(command: &mut Command) -> (String, i32) {
 
 fn a_setting_that_fails_is_named() {
     let (step, errno) = failure_of(command().current_dir("/no/such/directory"));
-    assert!(step.contains("/no/such/directory"), "{step}");
+    assert_contains(&step, "/no/such/directory");
     assert_eq!(errno, libc::ENOENT);
 
     let (step, errno) = failure_of(command().rlimit(Resource::OpenFiles, 60, 50));
-    assert!(step.contains("OpenFiles to 60, at most 50"), "{step}");
+    assert_contains(&step, "OpenFiles to 60, at most 50");
     assert_eq!(errno, libc::EINVAL);
 
-    // In a few words, whatever the name: the child's report has to fit into one packet.
+    // The name is shortened, because the child's report must fit into one packet.
     let long = OsString::from_vec(vec![0xff; 60_000]);
     let (step, errno) = failure_of(command().current_dir(long));
     assert!(step.starts_with("changing to the directory "), "{step}");
@@ -270,27 +246,27 @@ fn a_setting_that_fails_is_named() {
     assert_eq!(errno, libc::ENAMETOOLONG);
 }
 
-fn a_setting_that_takes_privileges_fails_without_them() {
+fn a_setting_that_needs_privileges_fails_without_them() {
     let mut command = command();
     if geteuid().is_root() {
-        // Applied before the directory, which nobody but root may enter.
+        // The user is set before the directory is entered, which only root may enter.
         command.uid(NOBODY).current_dir("/proc/1/fd");
         let (step, errno) = failure_of(&mut command);
-        assert!(step.contains("/proc/1/fd"), "{step}");
+        assert_contains(&step, "/proc/1/fd");
         assert_eq!(errno, libc::EACCES);
     } else {
         let (step, errno) = failure_of(command.uid(NOBODY - 1));
-        assert!(step.contains("becoming user"), "{step}");
+        assert_contains(&step, "becoming user");
         assert_eq!(errno, libc::EPERM);
     }
 }
 
 fn a_session_and_a_process_group_exclude_each_other() {
     let error = command().setsid().process_group(0).spawn().unwrap_err();
-    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+    assert_stage!(error, Stage::Invalid(_));
 }
 
-/// What is said of a command that is refused before there is a child.
+/// Spawns, which must fail because the command is invalid. Returns the reason.
 fn refusal_of(command: &mut Command) -> String {
     let before = descriptors();
     let error = command.spawn().unwrap_err();
@@ -302,7 +278,7 @@ fn refusal_of(command: &mut Command) -> String {
     }
 }
 
-/// (uid_t) -1 and (gid_t) -1, as they come out of a lookup that failed.
+/// (uid_t) -1 and (gid_t) -1, the result of a lookup that has failed.
 const NO_CHANGE: u32 = u32::MAX;
 
 fn ids_that_mean_no_change_to_the_kernel_are_refused() {
@@ -314,23 +290,16 @@ fn ids_that_mean_no_change_to_the_kernel_are_refused() {
     assert_eq!(reason, "there is no group 4294967295");
 }
 
-/// The fault without the refusal: whoever gives up root in this way is still root.
-fn the_kernel_takes_such_ids_and_changes_nothing() {
-    stdout_of(&mut program("set_what_means_no_change"));
-}
-
-fn set_what_means_no_change() {
+/// Control: a program that gives up root in this way is still root.
+fn the_kernel_accepts_such_ids_and_changes_nothing() {
     let (user, group) = (Uid::from_raw(NO_CHANGE), Gid::from_raw(NO_CHANGE));
     let before = (getresuid().unwrap(), getresgid().unwrap());
     setresgid(group, group, group).unwrap();
     setresuid(user, user, user).unwrap();
     assert_eq!((getresuid().unwrap(), getresgid().unwrap()), before);
-    // Only among the supplementary groups does the kernel know that there is no such group.
-    let refused = if geteuid().is_root() {
-        Errno::EINVAL
-    } else {
-        Errno::EPERM
-    };
+    // Only setgroups fails with this group.
+    let is_root = geteuid().is_root();
+    let refused = if is_root { Errno::EINVAL } else { Errno::EPERM };
     assert_eq!(setgroups(&[group]), Err(refused));
 }
 
@@ -344,18 +313,14 @@ fn a_mask_of_more_than_permissions_is_refused() {
     assert_eq!(status_of(&child, "Umask"), "0777");
 }
 
-/// Without the refusal: a mask that was meant to keep set-user-id bits away does not.
-fn the_kernel_drops_what_is_more_than_permissions() {
-    stdout_of(&mut program("set_more_than_permissions"));
-}
-
-fn set_more_than_permissions() {
+/// Control: such a mask was meant to clear set-user-id bits, and does not.
+fn the_kernel_drops_bits_that_are_not_permissions() {
     umask(Mode::from_bits_retain(0o4022));
     assert_eq!(status_line("self", "Umask"), "0022");
 }
 
-/// As by a filter or a security module that answers for the kernel.
-fn ids_that_were_set_in_appearance_only_are_an_error() -> Result<(), Skipped> {
+/// A filter or a security module can skip a call and report success.
+fn ids_that_were_not_really_set_are_an_error() -> Result<(), Skipped> {
     if let Err(error) = TargetArch::try_from(env::consts::ARCH) {
         return Err(Skipped::because(&error.to_string()));
     }
@@ -379,7 +344,7 @@ fn set_ids_where_nothing_is_done() {
     let filter = BpfProgram::try_from(filter.unwrap()).unwrap();
     seccompiler::apply_filter(&filter).unwrap();
 
-    // Whoever believes the answers remains what it was.
+    // Control: a program that believes this keeps its ids.
     let ids = || {
         (
             getresuid().unwrap(),
@@ -398,7 +363,7 @@ fn set_ids_where_nothing_is_done() {
     let groups: Vec<_> = before.2.iter().map(|group| group.as_raw()).collect();
     let (step, errno) = failure_of(command().umask(0o077));
     assert_eq!((&*step, errno), ("setting the umask to 077", libc::EPERM));
-    // With the groups that we have: or root would fail by these, which it sets along with a user.
+    // With our own groups. Otherwise root would fail at these, which it sets along with a user.
     let failure = failure_of(command().groups(&groups).uid(user + 1));
     assert_eq!(
         failure,
@@ -421,37 +386,23 @@ fn set_ids_where_nothing_is_done() {
     let step = "setting 16000 supplementary groups".to_owned();
     assert_eq!(failure, (step, libc::EPERM));
 
-    // What is so already need not be set.
+    // The ids that we have can be set.
     start(command().groups(&groups).gid(group).uid(user));
 }
 
 // How it is done.
 
-/// Elsewhere, each of these settings makes the start a fork; see the tests of the system calls.
+/// With std, each of these settings makes the spawn a fork; see `syscalls.rs`.
 fn no_setting_makes_the_spawn_copy_page_tables() -> Result<(), Skipped> {
-    let options = [
-        "-f",
-        "-qq",
-        "-e",
-        "signal=none",
-        "-e",
-        "trace=?clone,?clone3,?fork,?vfork",
-    ];
-    needs(&[&["strace"], &options[..], &["true"]].concat())?;
-    let program = program("spawn_with_every_setting");
-    let mut strace = process::Command::new("strace");
-    strace
-        .args(options)
-        .arg(program.get_program())
-        .args(program.get_args());
-    // Its own messages go to stderr.
+    let calls = "trace=?clone,?clone3,?fork,?vfork";
+    let strace = ["strace", "-f", "-qq", "-e", "signal=none", "-e", calls];
+    let mut strace = under(&strace, &program("spawn_with_every_setting"))?;
+    // strace writes to stderr.
     let output = strace.stdin(process::Stdio::null()).output().unwrap();
     let trace = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{trace}");
-    let made: Vec<_> = trace
-        .lines()
-        .filter(|line| line.contains("SIGCHLD"))
-        .collect();
+    let made = trace.lines().filter(|line| line.contains("SIGCHLD"));
+    let made: Vec<_> = made.collect();
     assert_eq!(made.len(), 1, "{trace}");
     assert!(
         made[0].contains("CLONE_VM") && made[0].contains("CLONE_VFORK"),

@@ -2,16 +2,11 @@
 //! a program started by somebody else can have the same.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::process::ExitStatusExt;
@@ -25,8 +20,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use reexec::{chapter, signal};
 use support::{
-    Skipped, children, descriptors, is_gone, is_zombie, needs, run_under_fire, signals, stdout_of,
-    until_stdin_ends, wait_until,
+    Skipped, assert_contains, children, descriptors, is_gone, is_zombie, program, run_under_fire,
+    signals, stdout_of, under, until_stdin_ends, wait_until,
 };
 
 fn main() -> ExitCode {
@@ -37,53 +32,44 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run(
+    support::run_in_programs(
+        || Ok(()),
         support::programs![
-            compare_masks,
+            signals_that_the_parent_blocks_are_not_blocked_in_the_child,
+            sigterm_ends_a_child_whose_parent_blocks_it,
+            counted_signals_merge,
+            an_executed_program_inherits_ignored_signals_and_a_child_does_not,
+            with_no_child_wait_there_is_no_zombie,
+            with_no_child_stop_only_ends_are_reported,
+        ],
+        support::programs![
             compare_dispositions,
             start_clean,
-            terminate_children,
             lose_statuses,
-            count_signals,
-            start_programs_with_ignored_signals,
-            let_children_go,
-            hear_of_ends_only,
             start_ignoring_children_under_fire,
             start_ordinary_children_under_fire,
         ],
         support::trials![
-            signals_that_the_parent_blocks_are_not_blocked_in_the_child,
             signals_that_the_parent_ignores_are_not_ignored_in_the_child,
-            a_child_of_a_parent_deaf_to_sigterm_can_be_terminated,
-            an_ordinary_start_can_be_made_clean,
-            a_process_with_threads_is_not_made_clean,
-            where_sigchld_is_ignored_waiting_says_that_the_status_is_lost,
-            noted_signals_are_counted_and_merge,
-            real_time_signals_are_counted_and_do_not_merge,
-            what_is_ignored_stays_so_in_an_executed_program_and_not_in_a_child,
-            without_child_wait_there_is_no_zombie,
-            without_child_stop_only_ends_are_told,
-            what_cannot_be_changed_is_refused,
-            a_child_ignores_what_its_command_says_and_nothing_else,
-            what_a_child_ignores_is_ignored_by_what_it_executes_and_not_by_its_children,
+            start_clean_resets_signals_and_closes_descriptors,
+            start_clean_fails_with_several_threads,
+            with_sigchld_ignored_a_wait_says_that_the_status_is_lost,
+            counted_real_time_signals_do_not_merge,
+            impossible_dispositions_are_refused,
+            a_child_ignores_exactly_the_signals_of_its_command,
+            a_childs_ignored_signals_reach_programs_it_executes_but_not_its_children,
             no_signal_is_too_early_for_a_child_that_ignores_it,
-            other_children_are_ended_by_it,
+            a_signal_ends_children_that_do_not_ignore_it,
         ],
     )
 }
 
-/// What some parents ignore, and shells cannot: dash does not take `trap '' CHLD` seriously.
+/// Signals that some parents ignore. A shell cannot do this: dash ignores `trap '' CHLD`.
 const IGNORE: &str = "--ignore-signal=HUP,INT,USR1,USR2,CHLD";
 
 /// Runs a parent that ignores these signals from birth.
 fn run_ignoring(name: &str) -> Result<(), Skipped> {
-    needs(&["env", IGNORE, "true"])?;
-    let program = support::program(name);
-    let mut env = Command::new("env");
-    env.arg(IGNORE)
-        .arg(program.get_program())
-        .args(program.get_args());
-    stdout_of(&mut env);
+    stdout_of(&mut under(&["env", IGNORE], &program(name))?);
     Ok(())
 }
 
@@ -93,34 +79,26 @@ fn block_signals() {
     blocked.thread_block().unwrap();
 }
 
-/// A child by this library.
+/// Starts a child by this library.
 fn child() -> reexec::Child {
     let mut command = reexec::command("childProcess");
     command.stdin(reexec::Stdio::piped()).spawn().unwrap()
 }
 
-/// The same by the standard library, to see what the difference is.
+/// Control: starts a child by std.
 fn standard_child() -> process::Child {
     let mut command = Command::new("cat");
     command.stdin(Stdio::piped()).spawn().unwrap()
 }
 
-fn status_of(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/status")).unwrap()
-}
-
 fn signals_that_the_parent_blocks_are_not_blocked_in_the_child() {
-    stdout_of(&mut support::program("compare_masks"));
-}
-
-fn compare_masks() {
     block_signals();
 
     let child = child();
-    assert_eq!(signals(&status_of(child.id()), "SigBlk"), []);
+    assert_eq!(signals(child.id(), "SigBlk"), []);
 
     let mut standard = standard_child();
-    let blocked = signals(&status_of(standard.id()), "SigBlk");
+    let blocked = signals(standard.id(), "SigBlk");
     assert!(blocked.contains(&Signal::SIGTERM), "{blocked:?}");
     assert!(blocked.contains(&Signal::SIGHUP), "{blocked:?}");
     drop(standard.stdin.take());
@@ -133,15 +111,14 @@ fn signals_that_the_parent_ignores_are_not_ignored_in_the_child() -> Result<(), 
 
 fn compare_dispositions() {
     let child = child();
-    let status = status_of(child.id());
     // The start-up code of every Rust program ignores this one.
-    assert_eq!(signals(&status, "SigIgn"), [Signal::SIGPIPE]);
+    assert_eq!(signals(child.id(), "SigIgn"), [Signal::SIGPIPE]);
     // And handles these, to report a stack overflow.
     let handled = [Signal::SIGBUS, Signal::SIGSEGV];
-    assert_eq!(signals(&status, "SigCgt"), handled);
+    assert_eq!(signals(child.id(), "SigCgt"), handled);
 
     let mut standard = standard_child();
-    let ignored = signals(&status_of(standard.id()), "SigIgn");
+    let ignored = signals(standard.id(), "SigIgn");
     for signal in [Signal::SIGINT, Signal::SIGUSR1, Signal::SIGCHLD] {
         assert!(ignored.contains(&signal), "{ignored:?}");
     }
@@ -149,11 +126,7 @@ fn compare_dispositions() {
     standard.wait().unwrap_err(); // its status is lost
 }
 
-fn a_child_of_a_parent_deaf_to_sigterm_can_be_terminated() {
-    stdout_of(&mut support::program("terminate_children"));
-}
-
-fn terminate_children() {
+fn sigterm_ends_a_child_whose_parent_blocks_it() {
     block_signals();
 
     let child = child();
@@ -164,34 +137,33 @@ fn terminate_children() {
     let pid = Pid::from_raw(standard.id() as i32);
     kill(pid, Signal::SIGTERM).unwrap();
     wait_until("the signal is pending", || {
-        signals(&status_of(standard.id()), "ShdPnd").contains(&Signal::SIGTERM)
+        signals(standard.id(), "ShdPnd").contains(&Signal::SIGTERM)
     });
     assert!(standard.try_wait().unwrap().is_none());
     drop(standard.stdin.take());
     assert!(standard.wait().unwrap().success(), "it never noticed");
 }
 
-fn an_ordinary_start_can_be_made_clean() -> Result<(), Skipped> {
+fn start_clean_resets_signals_and_closes_descriptors() -> Result<(), Skipped> {
     run_ignoring("start_clean")
 }
 
 fn start_clean() {
-    let own = || status_of(process::id());
     block_signals();
     let careless = File::from(nix::unistd::dup(io::stdin()).unwrap()); // without close-on-exec
     let careful = File::open("/dev/null").unwrap();
-    assert!(signals(&own(), "SigIgn").contains(&Signal::SIGCHLD));
+    assert!(signals("self", "SigIgn").contains(&Signal::SIGCHLD));
     reexec::chapter::count(libc::SIGUSR2).unwrap();
 
     // As if the process had started with all this.
     let number = careless.into_raw_fd();
     reexec::start_clean().unwrap();
-    assert_eq!(signals(&own(), "SigBlk"), []);
-    // What a library handles since the start is none of this function's concern.
-    assert!(signals(&own(), "SigCgt").contains(&Signal::SIGUSR2));
-    // By nohup(1), for instance, and not by accident.
-    let meant = [Signal::SIGHUP, Signal::SIGPIPE];
-    assert_eq!(signals(&own(), "SigIgn"), meant);
+    assert_eq!(signals("self", "SigBlk"), []);
+    // A handler that a library has installed since the start stays.
+    assert!(signals("self", "SigCgt").contains(&Signal::SIGUSR2));
+    // An ignored SIGHUP is no accident: nohup(1), for instance.
+    let intended = [Signal::SIGHUP, Signal::SIGPIPE];
+    assert_eq!(signals("self", "SigIgn"), intended);
     assert!(signal::is_ignored(libc::SIGHUP).unwrap());
     assert!(!signal::is_ignored(libc::SIGCHLD).unwrap());
     let open = descriptors();
@@ -203,8 +175,8 @@ fn start_clean() {
     );
 }
 
-/// They may have opened something that they own.
-fn a_process_with_threads_is_not_made_clean() {
+/// The threads may own descriptors.
+fn start_clean_fails_with_several_threads() {
     let error = thread::scope(|scope| {
         scope
             .spawn(|| reexec::start_clean().unwrap_err())
@@ -214,7 +186,7 @@ fn a_process_with_threads_is_not_made_clean() {
     assert_eq!(error.kind(), io::ErrorKind::Unsupported);
 }
 
-fn where_sigchld_is_ignored_waiting_says_that_the_status_is_lost() -> Result<(), Skipped> {
+fn with_sigchld_ignored_a_wait_says_that_the_status_is_lost() -> Result<(), Skipped> {
     run_ignoring("lose_statuses")
 }
 
@@ -223,8 +195,8 @@ fn lose_statuses() {
     let pid = child.id();
     let error = child.wait().unwrap_err(); // does not hang, but comes when the child has ended
     assert!(is_gone(pid));
-    assert!(error.to_string().contains("status is lost"), "{error}");
-    assert!(error.to_string().contains("SIGCHLD is ignored"), "{error}");
+    assert_contains(&error, "status is lost");
+    assert_contains(&error, "SIGCHLD is ignored");
     child.try_wait().unwrap_err();
     child.kill().unwrap();
 
@@ -237,15 +209,10 @@ fn lose_statuses() {
     assert_eq!(children(), []);
 }
 
-fn noted_signals_are_counted_and_merge() {
-    stdout_of(&mut support::program("count_signals"));
-}
-
-fn count_signals() {
+fn counted_signals_merge() {
     let send = || kill(Pid::this(), Signal::SIGUSR1).unwrap();
-    let own = || status_of(process::id());
     chapter::count(libc::SIGUSR1).unwrap();
-    assert!(signals(&own(), "SigCgt").contains(&Signal::SIGUSR1));
+    assert!(signals("self", "SigCgt").contains(&Signal::SIGUSR1));
     (0..3).for_each(|_| send()); // to a process with one thread: each has come when kill returns
     assert_eq!(chapter::counted(libc::SIGUSR1), 3);
 
@@ -260,13 +227,13 @@ fn count_signals() {
     send();
     assert_eq!(chapter::counted(libc::SIGUSR1), 4);
     signal::reset(libc::SIGUSR1).unwrap();
-    assert!(!signals(&own(), "SigIgn").contains(&Signal::SIGUSR1));
-    assert!(!signals(&own(), "SigCgt").contains(&Signal::SIGUSR1));
+    assert!(!signals("self", "SigIgn").contains(&Signal::SIGUSR1));
+    assert!(!signals("self", "SigCgt").contains(&Signal::SIGUSR1));
     assert_eq!(chapter::counted(libc::SIGUSR2), 0);
 }
 
-/// From outside; the twin is a child that does not count them, and is ended by the first.
-fn real_time_signals_are_counted_and_do_not_merge() {
+/// The control is a child that does not count them: the first one ends it.
+fn counted_real_time_signals_do_not_merge() {
     let mut command = reexec::command("countRealTimeSignals");
     let command = command.stdin(reexec::Stdio::null());
     let counting = command.stdout(reexec::Stdio::piped()).spawn().unwrap();
@@ -297,28 +264,22 @@ fn count_real_time_signals() {
     signal::reset(libc::SIGRTMAX()).unwrap();
 }
 
-fn what_is_ignored_stays_so_in_an_executed_program_and_not_in_a_child() {
-    stdout_of(&mut support::program("start_programs_with_ignored_signals"));
-}
-
-fn start_programs_with_ignored_signals() {
+fn an_executed_program_inherits_ignored_signals_and_a_child_does_not() {
     signal::ignore(libc::SIGUSR1).unwrap();
     chapter::count(libc::SIGUSR2).unwrap();
 
     let child = child();
-    let status = status_of(child.id());
-    assert!(!signals(&status, "SigIgn").contains(&Signal::SIGUSR1));
-    assert!(!signals(&status, "SigCgt").contains(&Signal::SIGUSR2));
+    assert!(!signals(child.id(), "SigIgn").contains(&Signal::SIGUSR1));
+    assert!(!signals(child.id(), "SigCgt").contains(&Signal::SIGUSR2));
 
     let mut standard = standard_child();
-    let status = status_of(standard.id());
-    assert!(signals(&status, "SigIgn").contains(&Signal::SIGUSR1));
-    assert!(!signals(&status, "SigCgt").contains(&Signal::SIGUSR2));
+    assert!(signals(standard.id(), "SigIgn").contains(&Signal::SIGUSR1));
+    assert!(!signals(standard.id(), "SigCgt").contains(&Signal::SIGUSR2));
     drop(standard.stdin.take());
     standard.wait().unwrap();
 }
 
-fn a_child_ignores_what_its_command_says_and_nothing_else() {
+fn a_child_ignores_exactly_the_signals_of_its_command() {
     let mut command = reexec::command("childProcess");
     command.stdin(reexec::Stdio::piped());
     command.parent_death_signal(libc::SIGKILL);
@@ -327,10 +288,9 @@ fn a_child_ignores_what_its_command_says_and_nothing_else() {
     }
     command.ignore_signal(libc::SIGRTMAX());
     let child = command.spawn().unwrap();
-    let status = status_of(child.id());
     let ignored = [Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGTERM];
-    assert_eq!(signals(&status, "SigIgn"), ignored);
-    assert_eq!(signals(&status, "SigBlk"), []);
+    assert_eq!(signals(child.id(), "SigIgn"), ignored);
+    assert_eq!(signals(child.id(), "SigBlk"), []);
     for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGRTMAX()] {
         child.signal(signal).unwrap();
     }
@@ -338,14 +298,14 @@ fn a_child_ignores_what_its_command_says_and_nothing_else() {
     assert!(child.wait().unwrap().success());
 }
 
-fn what_a_child_ignores_is_ignored_by_what_it_executes_and_not_by_its_children() {
+fn a_childs_ignored_signals_reach_programs_it_executes_but_not_its_children() {
     let mut command = reexec::command("startOthers");
     command.ignore_signal(libc::SIGUSR1);
     assert!(command.status().unwrap().success());
 }
 
 fn start_others() {
-    let ignores = |pid| signals(&status_of(pid), "SigIgn").contains(&Signal::SIGUSR1);
+    let ignores = |pid| signals(pid, "SigIgn").contains(&Signal::SIGUSR1);
     assert!(ignores(process::id()));
     let mut standard = standard_child();
     assert!(ignores(standard.id()));
@@ -365,8 +325,8 @@ fn no_signal_is_too_early_for_a_child_that_ignores_it() {
     assert_eq!(line, "0 ended by it");
 }
 
-/// The twin: the signals do come.
-fn other_children_are_ended_by_it() {
+/// Control: the signals do come.
+fn a_signal_ends_children_that_do_not_ignore_it() {
     let line = run_under_fire("start_ordinary_children_under_fire");
     assert_ne!(line, "0 ended by it");
 }
@@ -393,16 +353,12 @@ fn start_under_fire(command: &mut reexec::Command) {
     println!("{} ended by it", ended_by_it.count());
 }
 
-/// So that a signal that comes at any time of its life comes in time.
+/// Lives long enough for a signal to come.
 fn end_after_a_while() {
     thread::sleep(Duration::from_millis(1));
 }
 
-fn without_child_wait_there_is_no_zombie() {
-    stdout_of(&mut support::program("let_children_go"));
-}
-
-fn let_children_go() {
+fn with_no_child_wait_there_is_no_zombie() {
     let end = |mut child: process::Child| {
         drop(child.stdin.take());
         child.id()
@@ -424,11 +380,7 @@ fn let_children_go() {
     waitpid(None, None).unwrap();
 }
 
-fn without_child_stop_only_ends_are_told() {
-    stdout_of(&mut support::program("hear_of_ends_only"));
-}
-
-fn hear_of_ends_only() {
+fn with_no_child_stop_only_ends_are_reported() {
     chapter::count(libc::SIGCHLD).unwrap();
     for (only_ends, told) in [(false, 3), (true, 1)] {
         if only_ends {
@@ -454,7 +406,7 @@ fn hear_of_ends_only() {
     }
 }
 
-fn what_cannot_be_changed_is_refused() {
+fn impossible_dispositions_are_refused() {
     let refused = |result: io::Result<()>| {
         assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
     };

@@ -2,12 +2,7 @@
 //! entry returns becomes its status.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
@@ -18,7 +13,6 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode};
 use std::thread;
 
@@ -27,11 +21,11 @@ use nix::sys::signal::{Signal, raise};
 use nix::unistd::{Pid, getpgid, getsid};
 use reexec::Resource;
 use support::{
-    Running, Skipped, children, descriptors, is_zombie, needs, read_all, stat, stdout_of,
-    until_stdin_ends, wait_until,
+    Running, Scratch, Skipped, assert_contains, assert_stage, children, descriptors, is_zombie,
+    needs, piped, read_all, stat, status_line, stdout_of, until_stdin_ends, wait_until,
 };
 
-/// Makes `main` take as long as stdin lasts before it calls `init`.
+/// Makes `main` wait for the end of stdin before it calls `init`.
 const SLOW_START: &str = "SLOW_START";
 
 fn main() -> ExitCode {
@@ -53,21 +47,21 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run(
+    support::run_in_programs(
+        || Ok(()),
+        support::programs![many_starts_need_no_more_memory_than_a_few],
         support::programs![
             spawn_without_environment,
             spawn_after_own_file_was_deleted,
             spawn_after_own_file_was_replaced,
             spawn_in_another_root,
-            spawn_many,
             spawn
         ],
         support::trials![
-            many_starts_take_no_more_memory_than_a_few,
-            the_status_says_that_there_is_a_core,
+            the_status_shows_a_core_dump,
             an_entry_finds_its_name_and_its_arguments,
             arguments_need_not_be_utf_8,
-            a_command_is_shown_as_its_entry_and_arguments,
+            debug_shows_entry_and_arguments,
             what_an_entry_returns_becomes_the_exit_code,
             a_panic_in_an_entry_is_exit_code_101,
             the_status_names_the_signal_that_killed_an_entry,
@@ -75,7 +69,7 @@ fn main() -> ExitCode {
             ps_shows_the_entry_while_it_runs_and_as_a_zombie,
             ps_shows_the_first_fifteen_bytes_of_a_long_name,
             a_child_has_everything_else_from_its_parent,
-            the_environment_is_inherited_unless_said_otherwise,
+            the_environment_is_inherited_and_can_be_changed,
             the_environment_can_be_empty,
             the_environment_of_the_parent_can_be_empty,
             a_program_started_through_a_symlink_finds_itself,
@@ -85,10 +79,10 @@ fn main() -> ExitCode {
             self_exe_executes_this_program,
             a_sealed_child_runs_a_copy_that_cannot_be_changed,
             a_hundred_threads_spawn_beside_std,
-            unconfirmed_a_child_may_take_its_time,
-            unconfirmed_a_child_has_all_that_it_was_given,
-            unconfirmed_a_failure_in_the_child_is_told_on_stderr,
-            unconfirmed_a_program_that_cannot_be_executed_is_an_error,
+            spawn_unconfirmed_does_not_wait_for_the_child,
+            spawn_unconfirmed_passes_arguments_and_descriptors,
+            spawn_unconfirmed_leaves_a_failure_to_the_childs_stderr,
+            spawn_unconfirmed_fails_if_the_program_cannot_be_executed,
         ],
     )
 }
@@ -116,7 +110,7 @@ fn write_to_descriptor() {
 
 // Arguments and status.
 
-/// What a child of this command writes to stdout.
+/// Runs a child of this command, and returns what it prints.
 fn output(command: &mut reexec::Command) -> String {
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -127,18 +121,14 @@ fn output(command: &mut reexec::Command) -> String {
 fn an_entry_finds_its_name_and_its_arguments() {
     let mut command = reexec::command("printArguments");
     command.arg("one").args(["two words", "", "--three=3"]);
-    assert_eq!(
-        output(&mut command),
-        r#"["printArguments", "one", "two words", "", "--three=3"]"#
-    );
+    let expected = r#"["printArguments", "one", "two words", "", "--three=3"]"#;
+    assert_eq!(output(&mut command), expected);
 }
 
-fn a_command_is_shown_as_its_entry_and_arguments() {
+fn debug_shows_entry_and_arguments() {
     let mut command = reexec::command("printArguments");
-    assert_eq!(
-        format!("{:?}", command.args(["a", "b c"])),
-        r#"["printArguments", "a", "b c"]"#
-    );
+    let shown = format!("{:?}", command.args(["a", "b c"]));
+    assert_eq!(shown, r#"["printArguments", "a", "b c"]"#);
 }
 
 fn arguments_need_not_be_utf_8() {
@@ -167,8 +157,8 @@ fn a_panic_in_an_entry_is_exit_code_101() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("on purpose"));
 }
 
-/// As std's does. In a directory of its own, where the core goes, too.
-fn the_status_says_that_there_is_a_core() -> Result<(), Skipped> {
+/// The same as std's status. The core goes into a directory of the test.
+fn the_status_shows_a_core_dump() -> Result<(), Skipped> {
     let scratch = Scratch::new();
     let limit = "ulimit -c unlimited && cd \"$0\" && kill -ABRT $$";
     let mut shell = Command::new("sh");
@@ -185,12 +175,8 @@ fn the_status_says_that_there_is_a_core() -> Result<(), Skipped> {
     Ok(())
 }
 
-/// A server may start a million.
-fn many_starts_take_no_more_memory_than_a_few() {
-    support::stdout_of(&mut support::program("spawn_many"));
-}
-
-fn spawn_many() {
+/// A server may start a million children.
+fn many_starts_need_no_more_memory_than_a_few() {
     let start = || {
         let mut command = reexec::command("returnNothing");
         for number in 0..60 {
@@ -200,11 +186,10 @@ fn spawn_many() {
         assert!(command.status().unwrap().success());
     };
     let own_kib = || {
-        // Not what it maps of files, which the kernel brings in as it likes.
+        // Without mapped files, which the kernel loads as it likes.
         let memory = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-        let line = memory
-            .lines()
-            .find_map(|line| line.strip_prefix("Anonymous:"));
+        let mut lines = memory.lines();
+        let line = lines.find_map(|line| line.strip_prefix("Anonymous:"));
         let number = line.unwrap().trim().trim_end_matches(" kB");
         number.parse::<usize>().unwrap()
     };
@@ -212,7 +197,7 @@ fn spawn_many() {
     let before = own_kib();
     (0..200).for_each(|_| start());
     let more = own_kib().saturating_sub(before);
-    // The list of descriptors alone would be 4 KiB a start.
+    // If a start leaked the list of descriptors alone, that would be 4 KiB each.
     assert!(more < 200, "{more} KiB");
 }
 
@@ -235,8 +220,7 @@ fn a_command_can_be_spawned_repeatedly() {
 // What ps shows.
 
 fn ps_shows_the_entry_while_it_runs_and_as_a_zombie() {
-    let mut command = reexec::command("childProcess");
-    let child = command.stdin(reexec::Stdio::piped()).spawn().unwrap();
+    let child = piped("childProcess").spawn().unwrap();
     let pid = child.id();
     assert_eq!(stat(pid).unwrap().comm, "childProcess");
     let cmdline = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
@@ -247,7 +231,7 @@ fn ps_shows_the_entry_while_it_runs_and_as_a_zombie() {
     assert_eq!(stat(pid).unwrap().comm, "childProcess");
     child.wait().unwrap();
 
-    // Without the library: the name is the file's, not the function's.
+    // Control: without the library, the name is that of the file.
     let mut same_file = Command::new(env::current_exe().unwrap());
     let mut same_file = Running::start(same_file.args(["as", "spawn"]));
     assert!(stat(same_file.id()).unwrap().comm.starts_with("spawn-"));
@@ -255,8 +239,7 @@ fn ps_shows_the_entry_while_it_runs_and_as_a_zombie() {
 }
 
 fn ps_shows_the_first_fifteen_bytes_of_a_long_name() {
-    let mut command = reexec::command("aNameOfMoreThanFifteenBytes");
-    let child = command.stdin(reexec::Stdio::piped()).spawn().unwrap();
+    let child = piped("aNameOfMoreThanFifteenBytes").spawn().unwrap();
     assert_eq!(stat(child.id()).unwrap().comm, "aNameOfMoreThan");
 }
 
@@ -264,22 +247,19 @@ fn ps_shows_the_first_fifteen_bytes_of_a_long_name() {
 
 /// Directory, file creation mask, process group and session.
 fn a_child_has_everything_else_from_its_parent() {
-    let mut command = reexec::command("childProcess");
-    let child = command.stdin(reexec::Stdio::piped()).spawn().unwrap();
+    let child = piped("childProcess").spawn().unwrap();
     let of = |pid: u32| {
         let directory = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let mask = status.lines().find(|line| line.starts_with("Umask:"));
+        let mask = status_line(pid, "Umask");
         let pid = Some(Pid::from_raw(pid as i32));
-        let groups = (getpgid(pid).unwrap(), getsid(pid).unwrap());
-        (directory, mask.map(str::to_owned), groups)
+        (directory, mask, getpgid(pid).unwrap(), getsid(pid).unwrap())
     };
     assert_eq!(of(child.id()), of(process::id()));
 }
 
 // Environment.
 
-fn the_environment_is_inherited_unless_said_otherwise() {
+fn the_environment_is_inherited_and_can_be_changed() {
     let inherited = format!("{:?}", env::vars().collect::<Vec<_>>());
     let mut command = reexec::command("printEnvironment");
     assert_eq!(output(&mut command), inherited);
@@ -316,31 +296,6 @@ fn spawn_without_environment() {
 
 // The program's own file.
 
-/// A directory that goes, with what is in it, when the test ends.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Scratch {
-        let name = format!("spawn-{}", process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&path).unwrap();
-        Scratch(path)
-    }
-
-    /// A second file with this program, for a test to do as it likes with.
-    fn copy_of_this_program(&self) -> PathBuf {
-        let copy = self.0.join("copy");
-        fs::copy(env::current_exe().unwrap(), &copy).unwrap();
-        copy
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 fn a_program_started_through_a_symlink_finds_itself() {
     let scratch = Scratch::new();
     let link = scratch.0.join("link");
@@ -364,7 +319,7 @@ fn spawn_after_own_file_was_deleted() {
     let own = env::current_exe().unwrap();
     fs::remove_file(&own).unwrap();
     spawn();
-    // Without the library: by its name it cannot be started any more.
+    // Control: it cannot be started by its name any more.
     Command::new(own).spawn().unwrap_err();
 }
 
@@ -380,16 +335,15 @@ fn spawn_after_own_file_was_replaced() {
     fs::remove_file(&own).unwrap();
     symlink("/bin/echo", &own).unwrap();
     spawn();
-    // Without the library: under its name there is another program.
+    // Control: another program has its name.
     Command::new(own).arg("the new file").status().unwrap();
 }
 
-/// There, the program's loader is missing, which looks as if the program were; and under the path
-/// that it was executed by there is another program, a static one.
+/// There, the program's loader is missing, which looks as if the program were missing. Another, static
+/// program has the path that the program was executed by.
 fn another_program_is_never_executed_in_another_root() -> Result<(), Skipped> {
     const STATIC_PROGRAM: &str = "/sbin/ldconfig";
-    needs(&["unshare", "--mount", "true"])?;
-    needs(&[STATIC_PROGRAM, "--version"])?;
+    needs(&["unshare", "--mount", STATIC_PROGRAM, "--version"])?;
     let own = env::current_exe().unwrap();
     let root = Scratch::new();
     let script = "mkdir -p \"$0/proc\" \"$0${1%/*}\" && mount -t proc proc \"$0/proc\" \
@@ -400,7 +354,7 @@ fn another_program_is_never_executed_in_another_root() -> Result<(), Skipped> {
         .arg(&root.0)
         .arg(own)
         .arg(STATIC_PROGRAM);
-    // Its loader is not there; one that is linked statically needs none.
+    // Its loader is missing there. A static program needs none.
     let printed = stdout_of(&mut command);
     assert!(
         ["not found\n", "[\"printArguments\"]\n"].contains(&&*printed),
@@ -422,16 +376,13 @@ fn spawn_in_another_root() {
 
 fn self_exe_executes_this_program() {
     let mut program = Command::new(reexec::self_exe().unwrap());
-    assert_eq!(
-        stdout_of(program.args(["as", "spawn"])),
-        "[\"printArguments\"]\n"
-    );
+    let output = stdout_of(program.args(["as", "spawn"]));
+    assert_eq!(output, "[\"printArguments\"]\n");
 }
 
 fn a_sealed_child_runs_a_copy_that_cannot_be_changed() {
     let exe_of = |sealed: bool| {
-        let mut command = reexec::command("childProcess");
-        command.stdin(reexec::Stdio::piped());
+        let mut command = piped("childProcess");
         if sealed {
             command.sealed();
         }
@@ -459,8 +410,7 @@ fn a_sealed_child_runs_a_copy_that_cannot_be_changed() {
 
 // Many at once.
 
-/// Half of them with the standard library, whose children must not get anything of ours, and ours
-/// nothing of theirs: a pipe that another child holds open would not end.
+/// Half of them spawn with std. If a child inherited a pipe of another one, `output` would not return.
 fn a_hundred_threads_spawn_beside_std() {
     let before = descriptors();
     thread::scope(|scope| {
@@ -472,11 +422,9 @@ fn a_hundred_threads_spawn_beside_std() {
                         let mut command = reexec::command("returnCode");
                         command.arg(code.to_string()).output().unwrap()
                     } else {
-                        let mut command = std::process::Command::new("sh");
-                        command
-                            .args(["-c", &format!("exit {code}")])
-                            .output()
-                            .unwrap()
+                        let mut command = Command::new("sh");
+                        let script = format!("exit {code}");
+                        command.args(["-c", &script]).output().unwrap()
                     };
                     assert_eq!(output.status.code(), Some(code.into()));
                 }
@@ -489,37 +437,37 @@ fn a_hundred_threads_spawn_beside_std() {
 
 // Without waiting for the child's report.
 
-/// The twin, [`reexec::Command::spawn`], would not return; see the deadlines in `failure.rs`.
-fn unconfirmed_a_child_may_take_its_time() {
+/// The control is the deadline in `failure.rs`: there, `spawn` waits.
+fn spawn_unconfirmed_does_not_wait_for_the_child() {
     let mut command = reexec::command("returnCode");
     command.arg("3").env(SLOW_START, "1");
     let child = command
         .stdin(reexec::Stdio::piped())
         .spawn_unconfirmed()
         .unwrap();
-    // It has executed the program, and is not named after its entry: that is `init`'s to do.
+    // It has executed the program, but has not called `init`, which names it.
     assert_ne!(stat(child.id()).unwrap().comm, "returnCode");
     assert!(child.try_wait().unwrap().is_none());
     drop(child.take_stdin());
     assert_eq!(child.wait().unwrap().code(), Some(3));
 }
 
-fn unconfirmed_a_child_has_all_that_it_was_given() {
+fn spawn_unconfirmed_passes_arguments_and_descriptors() {
     let before = descriptors();
     let (reader, writer) = io::pipe().unwrap();
     let mut command = reexec::command("writeToDescriptor");
     command.arg("one").fd("output", writer);
     let child = command.spawn_unconfirmed().unwrap();
-    // To the end, so the command has kept no copy.
+    // This reads to the end, so the command has kept no copy.
     assert_eq!(read_all(reader), r#"from ["writeToDescriptor", "one"]"#);
     assert!(child.wait().unwrap().success());
     drop(child);
     let again = command.spawn_unconfirmed().unwrap_err();
-    assert!(again.to_string().contains("\"output\""), "{again}");
+    assert_contains(&again, "\"output\"");
     assert_eq!(descriptors(), before);
 }
 
-fn unconfirmed_a_failure_in_the_child_is_told_on_stderr() {
+fn spawn_unconfirmed_leaves_a_failure_to_the_childs_stderr() {
     let end_of = |command: &mut reexec::Command| {
         let child = command
             .stderr(reexec::Stdio::piped())
@@ -534,8 +482,8 @@ fn unconfirmed_a_failure_in_the_child_is_told_on_stderr() {
         said.starts_with("reexec: cannot start childProcess: "),
         "{said}"
     );
-    assert!(said.contains("/no/such/directory"), "{said}");
-    assert!(said.contains("No such file or directory"), "{said}");
+    assert_contains(&said, "/no/such/directory");
+    assert_contains(&said, "No such file or directory");
     assert_eq!(said.lines().count(), 1, "{said}");
 
     let (code, said) = end_of(&mut reexec::command("noSuchEntry"));
@@ -547,17 +495,14 @@ fn unconfirmed_a_failure_in_the_child_is_told_on_stderr() {
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 
-/// What happens before the program is executed is known here, and leaves nothing.
-fn unconfirmed_a_program_that_cannot_be_executed_is_an_error() {
+/// Errors before the exec are returned, and leave nothing.
+fn spawn_unconfirmed_fails_if_the_program_cannot_be_executed() {
     let before = descriptors();
     let mut command = reexec::command("childProcess");
     let error = command
         .arg("x".repeat(1 << 20)) // more than one argument may have
         .spawn_unconfirmed()
         .unwrap_err();
-    assert!(
-        matches!(error.stage(), reexec::Stage::Exec { .. }),
-        "{error:?}"
-    );
+    assert_stage!(error, reexec::Stage::Exec { .. });
     assert_eq!((descriptors(), children()), (before, vec![]));
 }

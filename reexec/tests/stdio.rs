@@ -24,14 +24,14 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, fcntl};
 use reexec::{Child, OutputCause, OutputError, Stage, Stdio};
 use support::{
-    LIMIT, Skipped, children, is_gone, is_zombie, needs, program, read_all, stdout_of,
-    until_stdin_ends, wait_until,
+    LIMIT, Scratch, Skipped, assert_contains, assert_stage, children, is_gone, is_zombie, piped,
+    program, read_all, stdout_of, under, until_stdin_ends, wait_until,
 };
 
-/// Sixteen times what a pipe holds.
+/// Sixteen times the capacity of a pipe.
 const MEBIBYTE: usize = 1 << 20;
 
-/// Longer than all that a test takes of a processor.
+/// Longer than the processor time of a test.
 const SILENCE: Duration = Duration::from_millis(400);
 
 fn main() -> ExitCode {
@@ -62,23 +62,23 @@ fn main() -> ExitCode {
             a_socket_can_be_stdin_and_stdout,
             pipes_connect_children_with_other_commands,
             output_reads_both_streams_at_the_same_time,
-            a_child_whose_output_nobody_reads_does_not_end,
+            a_child_whose_output_is_not_read_does_not_end,
             output_gives_the_child_nothing_to_read,
             output_does_not_change_the_command,
-            output_does_not_wait_for_who_else_has_the_stream,
-            output_has_all_that_comes_from_what_the_child_has_left_behind,
-            what_comes_starts_the_time_of_silence_anew,
-            silence_on_a_held_stream_is_an_error_with_what_was_read,
-            to_bear_silence_takes_no_processor_time,
+            output_does_not_wait_for_another_process_with_the_stream,
+            output_has_what_a_process_left_behind_writes,
+            each_byte_starts_the_time_of_silence_anew,
+            silence_on_a_held_stream_is_an_error_with_the_output,
+            waiting_through_silence_takes_no_processor_time,
             silence_before_the_end_of_the_child_does_not_count,
-            without_any_patience_output_still_has_all_that_was_written,
-            with_patience_for_ever_output_waits_for_the_end,
-            output_without_a_status_has_what_was_read,
+            without_grace_output_still_has_all_that_was_written,
+            with_endless_grace_output_waits_for_the_end,
+            an_output_without_a_status_is_an_error_with_the_output,
             output_of_a_child_that_did_not_start_says_why,
-            wait_closes_the_stdin_that_nobody_took,
+            wait_closes_a_stdin_that_was_not_taken,
             wait_timeout_leaves_stdin_open,
-            a_descriptor_for_a_stream_is_handed_over_once,
-            this_process_keeps_no_copy_of_a_pipe_it_handed_over,
+            a_descriptor_for_a_stream_is_passed_once,
+            the_parent_keeps_no_copy_of_a_pipe_for_a_stream,
         ],
     )
 }
@@ -94,7 +94,7 @@ fn greet() {
     eprintln!("to stderr");
 }
 
-/// Fills stderr before it comes to stdout, so that reading stdout first would not help it.
+/// Fills stderr before it writes to stdout, so that reading stdout first would not help.
 fn flood() {
     io::stderr().write_all(&vec![b'e'; MEBIBYTE]).unwrap();
     io::stdout().write_all(&vec![b'o'; MEBIBYTE]).unwrap();
@@ -106,39 +106,15 @@ fn leave_other_behind() {
     println!("{}", other.id());
 }
 
-/// What descriptor `number` of a process leads to.
+/// Returns the target of a descriptor of a process.
 fn target(pid: u32, number: i32) -> PathBuf {
     fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap()
-}
-
-/// A file that goes when the test ends.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Scratch {
-        let name = format!("stdio-{}", process::id());
-        Scratch(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
-    }
-
-    fn create(&self) -> fs::File {
-        fs::File::create(&self.0).unwrap()
-    }
-
-    fn content(&self) -> String {
-        fs::read_to_string(&self.0).unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 // What a stream can be.
 
 fn streams_are_inherited_by_default() {
-    let printed = stdout_of(&mut support::program("spawn_with_inherited_streams"));
+    let printed = stdout_of(&mut program("spawn_with_inherited_streams"));
     assert_eq!(printed, "to stdout\n");
 }
 
@@ -149,7 +125,7 @@ fn spawn_with_inherited_streams() {
 fn each_stream_can_be_the_null_device() {
     let (gate, gates_other_end) = io::pipe().unwrap();
     let mut command = reexec::command("childProcess");
-    command.stdin(gate); // so that it lives until we have looked
+    command.stdin(gate); // so that it lives until we have read its descriptors
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().unwrap();
     assert_eq!(target(child.id(), 1), Path::new("/dev/null"));
@@ -162,9 +138,7 @@ fn each_stream_can_be_the_null_device() {
 }
 
 fn each_stream_can_be_a_pipe() {
-    let mut command = reexec::command("cat");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let child = command.spawn().unwrap();
+    let child = piped("cat").spawn().unwrap();
     let (mut stdin, stdout) = (child.take_stdin().unwrap(), child.take_stdout().unwrap());
     assert!(child.take_stdin().is_none(), "a second time");
     assert!(child.take_stderr().is_none(), "not a pipe");
@@ -180,11 +154,12 @@ fn each_stream_can_be_a_pipe() {
 
 fn stdout_and_stderr_can_be_files() {
     let scratch = Scratch::new();
-    let file = scratch.create();
+    let path = scratch.0.join("file");
+    let file = File::create(&path).unwrap();
     let mut command = reexec::command("greet");
     command.stdout(file.try_clone().unwrap()).stderr(file);
     assert!(command.status().unwrap().success());
-    assert_eq!(scratch.content(), "to stdout\nto stderr\n");
+    assert_eq!(fs::read_to_string(path).unwrap(), "to stdout\nto stderr\n");
 }
 
 fn a_socket_can_be_stdin_and_stdout() {
@@ -231,8 +206,8 @@ fn output_reads_both_streams_at_the_same_time() {
     assert_eq!(output.stderr, vec![b'e'; MEBIBYTE]);
 }
 
-/// The fault that `output` avoids.
-fn a_child_whose_output_nobody_reads_does_not_end() {
+/// Control: the fault that `output` avoids.
+fn a_child_whose_output_is_not_read_does_not_end() {
     let mut command = reexec::command("flood");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
@@ -261,7 +236,7 @@ fn output_gives_the_child_nothing_to_read() {
 }
 
 /// Otherwise a process left behind by the child would keep `output` waiting for ever.
-fn output_does_not_wait_for_who_else_has_the_stream() {
+fn output_does_not_wait_for_another_process_with_the_stream() {
     let mut command = reexec::command("leaveOtherBehind");
     let (gate, gates_other_end) = io::pipe().unwrap();
     let error = command.stdin(gate).output().unwrap_err();
@@ -272,8 +247,8 @@ fn output_does_not_wait_for_who_else_has_the_stream() {
     support::reap(other.trim().parse().unwrap());
 }
 
-/// The process left behind, a `cat`, writes what comes through the gate.
-fn output_has_all_that_comes_from_what_the_child_has_left_behind() {
+/// The process left behind, a `cat`, writes what it gets through the gate.
+fn output_has_what_a_process_left_behind_writes() {
     let (gate, mut gates_other_end) = io::pipe().unwrap();
     let (childs_end, held_by_the_child) = io::pipe().unwrap();
     let mut command = reexec::command("leaveOtherBehind");
@@ -296,18 +271,17 @@ fn output_has_all_that_comes_from_what_the_child_has_left_behind() {
     support::reap(other.parse().unwrap());
 }
 
-/// A child that writes when it is waited for. This test has its stdout and stderr, too, as a process
-/// that it has left behind would: so the test says when they end, and what comes through them.
+/// A child whose stdout and stderr this test has open, too, as a process that the child has left behind.
+/// So the test decides what comes through them, and when they end.
 struct Held {
     child: Child,
     stdout: File,
     stderr: File,
 }
 
-/// With this patience for silence.
+/// Starts one with this `stream_grace`.
 fn held(entry: &str, grace: Duration) -> Held {
-    let mut command = reexec::command(entry);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut command = piped(entry);
     command.stderr(Stdio::piped()).stream_grace(grace);
     let child = command.spawn().unwrap();
     let open = |number| {
@@ -322,10 +296,10 @@ fn held(entry: &str, grace: Duration) -> Held {
     }
 }
 
-/// The twin is the silence below, which is no longer than the pauses here are together.
-fn what_comes_starts_the_time_of_silence_anew() {
+/// The control is the silence below, which is no longer than the pauses here together.
+fn each_byte_starts_the_time_of_silence_anew() {
     let grace = Duration::from_millis(600);
-    // A pause of ours that is as long as the patience, on a busy machine, is a silence: once more.
+    // On a busy machine a pause may be as long as the grace. Then we try again.
     wait_until("no pause was too long", || {
         let mut held = held("greetAtTheEnd", grace);
         let child = held.child.id();
@@ -360,7 +334,7 @@ fn what_comes_starts_the_time_of_silence_anew() {
         }
         let output = result.unwrap();
         assert!(output.status.success());
-        // What the child itself has written lies somewhere in between.
+        // The child's own lines are somewhere between ours.
         let text = |bytes, own: &str| String::from_utf8(bytes).unwrap().replace(own, "");
         assert_eq!(text(output.stdout, "to stdout\n"), written[0]);
         assert_eq!(text(output.stderr, "to stderr\n"), written[1]);
@@ -368,7 +342,7 @@ fn what_comes_starts_the_time_of_silence_anew() {
     });
 }
 
-fn silence_on_a_held_stream_is_an_error_with_what_was_read() {
+fn silence_on_a_held_stream_is_an_error_with_the_output() {
     let grace = Duration::from_millis(50);
     for hold_stderr in [false, true] {
         let held = held("greetAtTheEnd", grace);
@@ -387,15 +361,10 @@ fn silence_on_a_held_stream_is_an_error_with_what_was_read() {
         assert_eq!(error.stdout, b"to stdout\n");
         assert_eq!(error.stderr, b"to stderr\n");
         assert!(error.status.unwrap().success());
-        assert!(
-            error
-                .to_string()
-                .contains("still holds its stdout or stderr"),
-            "{error}"
-        );
+        assert_contains(&error, "still holds its stdout or stderr");
         drop(kept);
 
-        // Nothing of this is lost on its way through an `io::Error`.
+        // An `io::Error` keeps all of it.
         let error = io::Error::from(error);
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let error = error.downcast::<OutputError>().unwrap();
@@ -404,8 +373,8 @@ fn silence_on_a_held_stream_is_an_error_with_what_was_read() {
     }
 }
 
-/// A loop that asks again and again would take as much of it as the silence is long.
-fn to_bear_silence_takes_no_processor_time() {
+/// A busy loop would need as much processor time as the silence is long.
+fn waiting_through_silence_takes_no_processor_time() {
     let mut command = reexec::command("bearSilence");
     let child = command.stdout(Stdio::piped()).spawn().unwrap();
     let other = read_all(child.take_stdout().unwrap());
@@ -425,7 +394,7 @@ fn bear_silence() {
     drop(gates_other_end); // ends the other one
 }
 
-/// The child is silent for longer than a stream may be, but lives.
+/// The child is silent for longer than the grace, but lives.
 fn silence_before_the_end_of_the_child_does_not_count() {
     let grace = Duration::from_millis(100);
     let held = held("greetFirst", grace);
@@ -443,7 +412,7 @@ fn silence_before_the_end_of_the_child_does_not_count() {
     collector.join().unwrap();
 }
 
-fn without_any_patience_output_still_has_all_that_was_written() {
+fn without_grace_output_still_has_all_that_was_written() {
     // More than a pipe holds, so that it comes while the child lives.
     let held = held("flood", Duration::ZERO);
     let error = held.child.wait_with_output().unwrap_err();
@@ -463,14 +432,14 @@ fn without_any_patience_output_still_has_all_that_was_written() {
     assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
     assert!(error.stdout == full, "{} of {capacity}", error.stdout.len());
 
-    // Where nobody holds a stream, none is taken for held.
+    // Control: no other process holds a stream.
     let mut command = reexec::command("flood");
     let output = command.stream_grace(Duration::ZERO).output().unwrap();
     assert_eq!(output.stdout, vec![b'o'; MEBIBYTE]);
     assert_eq!(output.stderr, vec![b'e'; MEBIBYTE]);
 }
 
-fn with_patience_for_ever_output_waits_for_the_end() {
+fn with_endless_grace_output_waits_for_the_end() {
     let mut held = held("greetAtTheEnd", Duration::MAX);
     let child = held.child.id();
     let (send, receive) = mpsc::channel();
@@ -486,16 +455,9 @@ fn with_patience_for_ever_output_waits_for_the_end() {
     collector.join().unwrap();
 }
 
-fn output_without_a_status_has_what_was_read() -> Result<(), Skipped> {
-    const IGNORE: &str = "--ignore-signal=CHLD";
-    needs(&["env", IGNORE, "true"])?;
-    let lose = program("lose_the_status_of_output");
-    let mut env = process::Command::new("env");
-    stdout_of(
-        env.arg(IGNORE)
-            .arg(lose.get_program())
-            .args(lose.get_args()),
-    );
+fn an_output_without_a_status_is_an_error_with_the_output() -> Result<(), Skipped> {
+    let program = program("lose_the_status_of_output");
+    stdout_of(&mut under(&["env", "--ignore-signal=CHLD"], &program)?);
     Ok(())
 }
 
@@ -505,12 +467,12 @@ fn lose_the_status_of_output() {
     assert_eq!(error.stdout, b"to stdout\n");
     assert_eq!(error.stderr, b"to stderr\n");
     assert_eq!(error.status, None);
-    assert!(error.to_string().contains("status is lost"), "{error}");
+    assert_contains(&error, "status is lost");
     assert_eq!(error.source().unwrap().to_string(), error.to_string());
     let error = io::Error::from(error);
-    assert!(error.to_string().contains("status is lost"), "{error}");
+    assert_contains(&error, "status is lost");
 
-    // A held stream comes first: it says that there may be more to read.
+    // A held stream is reported first, because there may be more to read.
     let held = held("greetAtTheEnd", Duration::ZERO);
     let error = held.child.wait_with_output().unwrap_err();
     assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
@@ -541,52 +503,47 @@ fn output_of_a_child_that_did_not_start_says_why() {
 
 // Stdin as the signal to end.
 
-fn wait_closes_the_stdin_that_nobody_took() {
-    let mut command = reexec::command("childProcess");
-    let child = command.stdin(Stdio::piped()).spawn().unwrap();
+fn wait_closes_a_stdin_that_was_not_taken() {
+    let child = piped("childProcess").spawn().unwrap();
     assert!(child.wait().unwrap().success());
 }
 
-/// So the child of the test before would have waited for us, and we for it.
+/// So without the cure, the child of the test before and this process would wait for each other.
 fn wait_timeout_leaves_stdin_open() {
-    let mut command = reexec::command("childProcess");
-    let child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let child = piped("childProcess").spawn().unwrap();
     let early = child.wait_timeout(Duration::from_millis(200)).unwrap();
     assert_eq!(early, None);
     drop(child.take_stdin());
-    assert!(
-        child
-            .wait_timeout(support::LIMIT)
-            .unwrap()
-            .unwrap()
-            .success()
-    );
+    let status = child.wait_timeout(LIMIT).unwrap();
+    assert!(status.unwrap().success());
 }
 
 // Descriptors change hands.
 
-fn a_descriptor_for_a_stream_is_handed_over_once() {
+fn a_descriptor_for_a_stream_is_passed_once() {
     let scratch = Scratch::new();
+    let path = scratch.0.join("file");
+    let file = || File::create(&path).unwrap();
     let mut command = reexec::command("greet");
-    command.stdout(scratch.create()).stderr(Stdio::null());
+    command.stdout(file()).stderr(Stdio::null());
     assert!(command.status().unwrap().success());
 
     let error = command.spawn().unwrap_err();
-    assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
+    assert_stage!(error, Stage::Invalid(_));
     let message = error.to_string();
-    assert!(message.contains("stdout"), "{message}");
-    assert!(message.contains("set stdout again"), "{message}");
+    assert_contains(&message, "stdout");
+    assert_contains(&message, "set stdout again");
 
-    assert!(command.stdout(scratch.create()).status().unwrap().success());
-    assert_eq!(scratch.content(), "to stdout\n");
+    assert!(command.stdout(file()).status().unwrap().success());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "to stdout\n");
 }
 
-fn this_process_keeps_no_copy_of_a_pipe_it_handed_over() {
+fn the_parent_keeps_no_copy_of_a_pipe_for_a_stream() {
     let (read, write) = io::pipe().unwrap();
     let mut command = reexec::command("greet");
     command.stdout(write).stderr(Stdio::null());
     let child = command.spawn().unwrap();
-    // The end comes although the command is still there, and would not if it held a copy.
+    // The end comes while the command still exists, so the command has no copy.
     assert_eq!(read_all(read), "to stdout\n");
     drop(command);
     assert!(child.wait().unwrap().success());

@@ -1,17 +1,12 @@
-//! What strace(1) sees of a spawn, and what can be brought about by delaying a system call.
+//! System calls of a spawn, which strace(1) traces or delays.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -21,7 +16,10 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reexec::{Fork, Stage};
-use support::{LIMIT, Skipped, children, descriptors, is_gone, needs, until_stdin_ends};
+use support::{
+    LIMIT, Skipped, assert_contains, assert_stage, children, descriptors, is_gone, piped, program,
+    read_all, under, until_stdin_ends,
+};
 
 fn main() -> ExitCode {
     reexec::register("childProcess", until_stdin_ends);
@@ -45,25 +43,19 @@ fn main() -> ExitCode {
         support::trials![
             a_spawn_copies_no_page_tables,
             a_spawn_with_everything_set_copies_no_page_tables,
-            the_standard_library_copies_page_tables_where_a_user_is_set,
-            everything_works_where_pidfds_are_refused,
+            std_copies_page_tables_if_a_user_is_set,
+            everything_works_without_pidfds,
             a_child_asked_for_an_unknown_entry_exits_with_127,
-            a_copy_does_not_run_if_there_is_no_room_for_its_handle,
+            a_copy_does_not_run_without_room_for_its_handle,
         ],
     )
 }
 
-/// What strace writes while it runs a program of ours, which must succeed.
+/// Runs a program under strace, and returns the trace. The program must succeed.
 fn trace(options: &[&str], name: &str) -> Result<String, Skipped> {
-    let mut check = vec!["strace"];
-    check.extend(options);
-    check.push("true");
-    needs(&check)?;
-    let mut strace = Command::new("strace");
-    strace.arg("-f").args(options).stdin(Stdio::null());
-    let program = support::program(name);
-    strace.arg(program.get_program()).args(program.get_args());
-    let output = strace.output().unwrap();
+    let strace = [&["strace", "-f"], options].concat();
+    let mut strace = under(&strace, &program(name))?;
+    let output = strace.stdin(Stdio::null()).output().unwrap();
     let trace = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{trace}");
     Ok(trace)
@@ -123,7 +115,7 @@ fn spawn_with_everything() {
 }
 
 /// The fault that this test would see.
-fn the_standard_library_copies_page_tables_where_a_user_is_set() -> Result<(), Skipped> {
+fn std_copies_page_tables_if_a_user_is_set() -> Result<(), Skipped> {
     let calls = process_creations("spawn_by_the_standard_library_as_a_user")?;
     assert_eq!(calls.len(), 1, "{calls:?}");
     assert!(!calls[0].contains("CLONE_VM"), "{calls:?}");
@@ -135,8 +127,8 @@ fn spawn_by_the_standard_library_as_a_user() {
     assert!(Command::new("true").uid(user).status().unwrap().success());
 }
 
-/// As by an old kernel, or by a container that does not know the call.
-fn everything_works_where_pidfds_are_refused() -> Result<(), Skipped> {
+/// An old kernel, or a container, refuses the call.
+fn everything_works_without_pidfds() -> Result<(), Skipped> {
     for error in ["ENOSYS", "EPERM"] {
         let refusal = format!("inject=pidfd_open:error={error}");
         let options = ["-e", "trace=pidfd_open", "-e", &refusal];
@@ -148,10 +140,7 @@ fn everything_works_where_pidfds_are_refused() -> Result<(), Skipped> {
 
 fn live_without_pidfds() {
     let before = descriptors();
-    let start = || {
-        let mut command = reexec::command("childProcess");
-        command.stdin(reexec::Stdio::piped()).spawn().unwrap()
-    };
+    let start = || piped("childProcess").spawn().unwrap();
     let child = start();
     assert_eq!(child.try_wait().unwrap(), None);
     assert_eq!(child.wait_timeout(Duration::ZERO).unwrap(), None);
@@ -166,10 +155,10 @@ fn live_without_pidfds() {
     child.signal(libc::SIGTERM).unwrap();
     let status = child.wait_timeout(LIMIT).unwrap().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGTERM));
-    child.signal(libc::SIGTERM).unwrap(); // nobody gets it
+    child.signal(libc::SIGTERM).unwrap(); // no process gets it
     drop(child);
 
-    // It looks as if it had ended when it executes another program; it has not.
+    // When it executes another program, it seems to have ended, but has not.
     let output = reexec::command("becomeAnother").output().unwrap();
     assert_eq!(output.stdout.len(), 200_000);
 
@@ -183,33 +172,31 @@ fn live_without_pidfds() {
     assert_eq!(descriptors(), before);
 }
 
-/// The parent usually kills it before that; here, strace holds the parent back.
+/// Usually the parent kills it before that. strace delays the parent.
 fn a_child_asked_for_an_unknown_entry_exits_with_127() -> Result<(), Skipped> {
     let delay = "inject=pidfd_send_signal:delay_enter=500000";
     let calls = "trace=pidfd_send_signal";
     let trace = trace(&["-e", calls, "-e", delay], "spawn_an_unknown_entry")?;
-    assert!(trace.contains("exited with 127"), "{trace}");
+    assert_contains(&trace, "exited with 127");
     Ok(())
 }
 
 fn spawn_an_unknown_entry() {
     let error = reexec::command("noSuchEntry").spawn().unwrap_err();
-    assert!(matches!(error.stage(), Stage::UnknownEntry), "{error:?}");
+    assert_stage!(error, Stage::UnknownEntry);
 }
 
-/// The parent would kill it before it has done much; here, strace holds the parent back.
-fn a_copy_does_not_run_if_there_is_no_room_for_its_handle() -> Result<(), Skipped> {
+/// Without the cure the parent would kill it early. strace delays the parent.
+fn a_copy_does_not_run_without_room_for_its_handle() -> Result<(), Skipped> {
     let delay = "inject=pidfd_open:delay_enter=300000";
-    let trace = trace(
-        &["-e", "trace=pidfd_open,clone", "-e", delay],
-        "fork_with_a_full_table",
-    )?;
-    assert!(trace.contains("EMFILE"), "{trace}");
+    let options = ["-e", "trace=pidfd_open,clone", "-e", delay];
+    let trace = trace(&options, "fork_with_a_full_table")?;
+    assert_contains(&trace, "EMFILE");
     Ok(())
 }
 
 fn fork_with_a_full_table() {
-    let (mut ours, mut copys) = io::pipe().unwrap();
+    let (ours, mut copys) = io::pipe().unwrap();
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 64, most).unwrap();
     let mut all = Vec::new();
@@ -225,7 +212,5 @@ fn fork_with_a_full_table() {
         Ok(Fork::Parent(_)) => panic!("there was room"),
     }
     drop((all, copys));
-    let mut said = String::new();
-    ours.read_to_string(&mut said).unwrap();
-    assert_eq!(said, "");
+    assert_eq!(read_all(ours), "");
 }

@@ -1,16 +1,10 @@
-//! What nobody has declared: descriptors that the launcher left open are closed in a child, or go
-//! no further where that cannot be done; those that code has opened before `main` stay open.
+//! Undeclared descriptors. A child closes those that the launcher left open, or makes them
+//! close-on-exec if a spawn cannot close. Those that code has opened before `main` stay open.
 //!
-//! A descriptor is looked at from outside, through /proc/PID, because some of the processes here
-//! have no /proc.
+//! The tests read descriptors from outside, through /proc/PID, because some processes have no /proc.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
@@ -22,17 +16,17 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode, Stdio};
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use support::filters::refuse;
 use support::{
-    Running, Scratch, Skipped, closes_undeclared, descriptors, needs, program_after, stdout_of,
-    until_stdin_ends, without_proc,
+    Running, Scratch, Skipped, assert_contains, closes_undeclared, descriptors, needs,
+    program_after, stdout_of, until_stdin_ends, without_proc,
 };
 
-/// What a launcher leaves open; at numbers that no child is given. And no room for many more: where
-/// neither close_range(2) nor /proc tells which are open, each number up to the limit is tried.
+/// A launcher that leaves descriptors open, at numbers that the child does not use. The limit is low,
+/// because without close_range(2) and /proc, each number up to the limit is tried.
 const LEAK: &str = "ulimit -n 256; exec 7</dev/zero 9</dev/zero";
 
-/// What leads there.
+/// Their numbers.
 const LEAKED: [RawFd; 2] = [7, 9];
 
 fn main() -> ExitCode {
@@ -50,30 +44,30 @@ fn main() -> ExitCode {
             spawn_one_that_starts_another,
             spawn_where_close_range_is_refused,
             spawn_one_that_starts_another_where_close_range_is_refused,
-            read_to_the_end_of_what_was_handed_over,
+            read_a_passed_pipe_to_its_end,
             spawn_with_a_library,
         ],
         support::trials![
-            the_standard_library_passes_on_what_the_launcher_leaked,
-            what_the_launcher_leaked_is_closed,
-            what_the_launcher_leaked_is_closed_where_there_is_no_proc,
-            what_the_launcher_leaked_is_closed_where_close_range_is_refused,
-            what_cannot_be_closed_goes_no_further,
-            what_a_preloaded_library_has_opened_is_still_its_own,
-            what_was_handed_over_ends_where_nothing_can_be_closed,
+            std_passes_leaked_descriptors_on,
+            leaked_descriptors_are_closed,
+            leaked_descriptors_are_closed_without_a_proc,
+            leaked_descriptors_are_closed_with_close_range_refused,
+            leaked_descriptors_that_cannot_be_closed_are_close_on_exec,
+            a_descriptor_of_a_preloaded_library_stays_open,
+            a_passed_pipe_ends_where_nothing_can_be_closed,
         ],
     )
 }
 
 // Entries and programs.
 
-/// Says that it is there, with all that belongs to the start behind it.
+/// Prints its process id when it runs.
 fn child_process() {
     println!("{}", process::id());
     until_stdin_ends();
 }
 
-/// The same, with the id of a program that it starts by the standard library.
+/// Prints its process id, and that of a program that it starts by std.
 fn start_another() {
     let mut another = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
     println!("{}\n{}", process::id(), another.id());
@@ -89,7 +83,7 @@ fn spawn_one_that_starts_another() {
     assert!(reexec::command("startAnother").status().unwrap().success());
 }
 
-/// It is refused only after a first spawn: that it worked once must not be relied on.
+/// The filter comes after a first spawn, because a spawn must not rely on an earlier answer.
 fn spawn_where_close_range_is_refused() {
     refuse_close_range_after_a_spawn();
     spawn();
@@ -102,20 +96,12 @@ fn spawn_one_that_starts_another_where_close_range_is_refused() {
 
 fn refuse_close_range_after_a_spawn() {
     reexec::command("childProcess").output().unwrap();
-    let refused = BTreeMap::from([(libc::SYS_close_range, vec![])]);
-    let filter = SeccompFilter::new(
-        refused,
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
-        env::consts::ARCH.try_into().unwrap(),
-    );
-    let filter = BpfProgram::try_from(filter.unwrap()).unwrap();
-    seccompiler::apply_filter(&filter).unwrap();
+    refuse(&["close_range"], libc::EPERM);
 }
 
 // Looking from outside.
 
-/// What a descriptor leads to, and whether it is closed by the next exec.
+/// A descriptor of another process.
 #[derive(Debug, PartialEq)]
 struct Descriptor {
     target: PathBuf,
@@ -144,7 +130,7 @@ fn descriptors_of(pid: u32) -> BTreeMap<RawFd, Descriptor> {
     numbers.filter_map(look).collect()
 }
 
-/// Where the launcher's descriptors were, those that are still his, and whether each goes further.
+/// Returns the leaked descriptors that a process has, and whether a program that it executes gets them.
 fn leaked_into(pid: u32) -> Vec<(RawFd, bool)> {
     let found = descriptors_of(pid).into_iter();
     found
@@ -153,7 +139,7 @@ fn leaked_into(pid: u32) -> Vec<(RawFd, bool)> {
         .collect()
 }
 
-/// Lets everything end that shares the program's stdin.
+/// Ends the program, and the processes that share its stdin.
 fn end(mut program: Running) {
     program.close_stdin();
     assert!(program.wait().success());
@@ -161,8 +147,8 @@ fn end(mut program: Running) {
 
 // Closed.
 
-/// The fault: the same launcher, and a child by other means.
-fn the_standard_library_passes_on_what_the_launcher_leaked() {
+/// Control: the same launcher, and a child by std.
+fn std_passes_leaked_descriptors_on() {
     let mut program = Running::start(&mut program_after(LEAK, "start_another"));
     let (launched, another) = (program.pid(), program.pid());
     assert_eq!(leaked_into(launched), [(7, true), (9, true)]);
@@ -177,7 +163,7 @@ fn needs_to_close() -> Result<(), Skipped> {
     }
 }
 
-/// A child of this command, started by a program, has what it was given, and nothing else.
+/// Checks that a child of this program has only its own descriptors.
 fn assert_closed(command: &mut Command) {
     let mut program = Running::start(command);
     let child = program.pid();
@@ -188,19 +174,19 @@ fn assert_closed(command: &mut Command) {
     end(program);
 }
 
-fn what_the_launcher_leaked_is_closed() -> Result<(), Skipped> {
+fn leaked_descriptors_are_closed() -> Result<(), Skipped> {
     needs_to_close()?;
     assert_closed(&mut program_after(LEAK, "spawn"));
     Ok(())
 }
 
-fn what_the_launcher_leaked_is_closed_where_there_is_no_proc() -> Result<(), Skipped> {
+fn leaked_descriptors_are_closed_without_a_proc() -> Result<(), Skipped> {
     needs_to_close()?;
     assert_closed(&mut without_proc(&program_after(LEAK, "spawn"))?);
     Ok(())
 }
 
-fn what_the_launcher_leaked_is_closed_where_close_range_is_refused() -> Result<(), Skipped> {
+fn leaked_descriptors_are_closed_with_close_range_refused() -> Result<(), Skipped> {
     needs_to_close()?;
     let program = "spawn_where_close_range_is_refused";
     assert_closed(&mut program_after(LEAK, program));
@@ -209,8 +195,8 @@ fn what_the_launcher_leaked_is_closed_where_close_range_is_refused() -> Result<(
 
 // Where that cannot be done.
 
-/// Open in the child, but not in what the child starts.
-fn assert_goes_no_further(command: &mut Command) {
+/// Checks that they are open in the child, but not in a program that the child starts.
+fn assert_close_on_exec(command: &mut Command) {
     let mut program = Running::start(command);
     let (child, another) = (program.pid(), program.pid());
     assert_eq!(leaked_into(program.id()), [(7, true), (9, true)]);
@@ -219,40 +205,40 @@ fn assert_goes_no_further(command: &mut Command) {
     end(program);
 }
 
-/// The twin is [`the_standard_library_passes_on_what_the_launcher_leaked`].
-fn what_cannot_be_closed_goes_no_further() -> Result<(), Skipped> {
+/// The control is [`std_passes_leaked_descriptors_on`].
+fn leaked_descriptors_that_cannot_be_closed_are_close_on_exec() -> Result<(), Skipped> {
     let refused = "spawn_one_that_starts_another_where_close_range_is_refused";
     if !closes_undeclared() {
         let program = "spawn_one_that_starts_another";
-        assert_goes_no_further(&mut program_after(LEAK, program));
-        assert_goes_no_further(&mut without_proc(&program_after(LEAK, program))?);
-        assert_goes_no_further(&mut program_after(LEAK, refused));
+        assert_close_on_exec(&mut program_after(LEAK, program));
+        assert_close_on_exec(&mut without_proc(&program_after(LEAK, program))?);
+        assert_close_on_exec(&mut program_after(LEAK, refused));
     }
-    // glibc closes by the one or by the other.
-    assert_goes_no_further(&mut without_proc(&program_after(LEAK, refused))?);
-    // An ordinary directory under that name does not tell which are open.
+    // glibc closes by close_range or by /proc, so both must be missing.
+    assert_close_on_exec(&mut without_proc(&program_after(LEAK, refused))?);
+    // An ordinary directory of that name does not list open descriptors.
     let leak = format!("{LEAK}; mkdir -p /proc/self/fd");
-    assert_goes_no_further(&mut without_proc(&program_after(&leak, refused))?);
+    assert_close_on_exec(&mut without_proc(&program_after(&leak, refused))?);
     Ok(())
 }
 
-/// A second copy in the child, at the number that it had here, would keep the pipe open.
-fn what_was_handed_over_ends_where_nothing_can_be_closed() -> Result<(), Skipped> {
-    let program = support::program("read_to_the_end_of_what_was_handed_over");
+/// A second copy in the child, at the parent's number, would keep the pipe open.
+fn a_passed_pipe_ends_where_nothing_can_be_closed() -> Result<(), Skipped> {
+    let program = support::program("read_a_passed_pipe_to_its_end");
     assert_eq!(stdout_of(&mut without_proc(&program)?), "the end\n");
     Ok(())
 }
 
-fn read_to_the_end_of_what_was_handed_over() {
+fn read_a_passed_pipe_to_its_end() {
     refuse_close_range_after_a_spawn();
-    // Above the numbers at which the child finds what it is given, or it would be overwritten.
+    // Above the numbers that the child uses, or it would be overwritten.
     let below: Vec<_> = (0..10).map(|_| File::open("/dev/null").unwrap()).collect();
     let (read, write) = nix::unistd::pipe().unwrap(); // not close-on-exec
     drop(below);
     let mut command = reexec::command("closeOut");
     let child = command.fd("out", write).stdin(reexec::Stdio::piped());
     let child = child.spawn().unwrap();
-    assert_eq!(support::read_all(read), ""); // the child lives, and waits for its stdin
+    assert_eq!(support::read_all(read), ""); // the child still lives
     println!("the end");
     assert!(child.wait().unwrap().success());
 }
@@ -264,8 +250,8 @@ fn close_out() {
 
 // Before `main`.
 
-/// Opens its log before any `main` begins, and without close-on-exec, as many C libraries do. Writes
-/// to it at the end of the process.
+/// A library that opens its log before `main`, without close-on-exec, as many C libraries do. It writes
+/// to the log at the end of the process.
 const LIBRARY: &str = r#"
 #include <fcntl.h>
 #include <stdio.h>
@@ -286,18 +272,15 @@ __attribute__((destructor)) static void end(void) {
 }
 "#;
 
-/// Prints its id, and what the library's descriptor and the launcher's lead to. Then opens a file of its own, which would get that
-/// number if it had been closed.
+/// Prints its process id, and the targets of the library's and the launcher's descriptors. Then opens a
+/// file, which would get the library's number if that had been closed.
 fn use_library() {
     println!("{}", process::id());
     let number: RawFd = env::var("LOG_DESCRIPTOR").unwrap().parse().unwrap();
     let open = descriptors();
     for number in [number].into_iter().chain(LEAKED) {
-        println!(
-            "{}",
-            open.get(&number)
-                .map_or("closed", |target| target.to_str().unwrap())
-        );
+        let target = open.get(&number).map(|target| target.to_str().unwrap());
+        println!("{}", target.unwrap_or("closed"));
     }
     mem::forget(File::create(env::var_os("OWN").unwrap()).unwrap());
 }
@@ -306,7 +289,7 @@ fn spawn_with_a_library() {
     assert!(reexec::command("useLibrary").status().unwrap().success());
 }
 
-fn what_a_preloaded_library_has_opened_is_still_its_own() -> Result<(), Skipped> {
+fn a_descriptor_of_a_preloaded_library_stays_open() -> Result<(), Skipped> {
     if cfg!(target_feature = "crt-static") {
         return Err(Skipped::because("nothing is loaded into a static program"));
     }
@@ -333,10 +316,7 @@ fn what_a_preloaded_library_has_opened_is_still_its_own() -> Result<(), Skipped>
     };
     assert_eq!(lines.collect::<Vec<_>>(), expected, "{said}");
     let written = fs::read_to_string(in_scratch("log")).unwrap();
-    assert!(
-        written.contains(&format!("the end of {child}\n")),
-        "{written}"
-    );
+    assert_contains(&written, &format!("the end of {child}\n"));
     assert_eq!(fs::read_to_string(in_scratch("own")).unwrap(), "");
     Ok(())
 }

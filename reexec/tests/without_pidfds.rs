@@ -1,12 +1,7 @@
 //! Children without a pidfd: a filter refuses pidfds, and the child's number is used instead.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a panic is how a test, and a child of one, fails"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test
 
 mod support;
 
@@ -50,16 +45,16 @@ fn main() -> ExitCode {
     }
     support::run_in_programs(
         needs_filters,
-        support::programs![to_wait_without_a_pidfd_takes_no_processor_time],
+        support::programs![waiting_without_a_pidfd_takes_no_processor_time],
         support::programs![
             refuse_pidfds_to_children_that_leave_a_copy,
-            signal_a_number_that_is_anothers,
+            signal_a_reused_number,
         ],
         support::trials![
             the_end_of_a_child_is_noticed_while_its_copy_holds_the_pipe,
             a_stream_that_is_held_is_noticed_without_a_pidfd,
             a_child_that_ends_early_is_noticed_without_a_pidfd,
-            without_a_pidfd_a_number_that_is_anothers_is_not_signalled,
+            without_a_pidfd_a_reused_number_is_not_signalled,
         ],
     )
 }
@@ -187,7 +182,7 @@ const WAYS_TO_WATCH: [fn(Child); 3] = [
 ];
 
 /// Its pipe ends when it executes another program: from then on that tells nothing.
-fn to_wait_without_a_pidfd_takes_no_processor_time() {
+fn waiting_without_a_pidfd_takes_no_processor_time() {
     let start = || reexec::command("becomeAnotherProgram").spawn().unwrap();
     let used = || {
         let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
@@ -256,18 +251,15 @@ fn leave_holder() {
 }
 
 /// Another process, which is no child of ours, has got the number of the child.
-fn without_a_pidfd_a_number_that_is_anothers_is_not_signalled() -> Result<(), Skipped> {
+fn without_a_pidfd_a_reused_number_is_not_signalled() -> Result<(), Skipped> {
     needs_filters()?;
     let namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    let said = stdout_of(&mut under(
-        &namespace,
-        &program("signal_a_number_that_is_anothers"),
-    )?);
+    let said = stdout_of(&mut under(&namespace, &program("signal_a_reused_number"))?);
     assert!(said.ends_with("lives\nkilled\n"), "{said}");
     Ok(())
 }
 
-fn signal_a_number_that_is_anothers() {
+fn signal_a_reused_number() {
     let child = refusing(&["pidfd_open"], libc::EPERM, || {
         let mut command = reexec::command("childProcess");
         command.stdin(Stdio::null()).spawn().unwrap()

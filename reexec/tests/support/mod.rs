@@ -12,6 +12,7 @@ pub(crate) mod filters;
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{OwnedFd, RawFd};
@@ -258,6 +259,21 @@ impl Drop for Scratch {
     }
 }
 
+/// Fails unless the text contains the part.
+#[track_caller]
+pub(crate) fn assert_contains(text: &impl Display, part: &str) {
+    let text = text.to_string();
+    assert!(text.contains(part), "no {part:?} in: {text}");
+}
+
+/// Fails unless the error has this stage.
+macro_rules! assert_stage {
+    ($error:expr, $stage:pat) => {
+        assert!(matches!($error.stage(), $stage), "{:?}", $error)
+    };
+}
+pub(crate) use assert_stage;
+
 /// Waits until the condition holds, and fails after [`LIMIT`].
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + LIMIT;
@@ -338,6 +354,16 @@ fn remove_children() -> Vec<String> {
     }
 }
 
+/// The status of a process that has exited with this code.
+pub(crate) fn exited(pid: u32, code: i32) -> WaitStatus {
+    WaitStatus::Exited(Pid::from_raw(pid as i32), code)
+}
+
+/// The status of a process that this signal has ended.
+pub(crate) fn signaled(pid: u32, signal: Signal) -> WaitStatus {
+    WaitStatus::Signaled(Pid::from_raw(pid as i32), signal, false)
+}
+
 /// Waits until we have adopted this orphan and it has ended, and reaps it.
 pub(crate) fn reap(pid: u32) -> WaitStatus {
     let pid = Pid::from_raw(pid as i32);
@@ -365,11 +391,17 @@ pub(crate) fn descriptors() -> BTreeMap<RawFd, PathBuf> {
     entries.filter(|(_, target)| *target != own).collect()
 }
 
-/// Returns the signals in one of the sets of a /proc/PID/status, such as `SigBlk`.
-pub(crate) fn signals(status: &str, set: &str) -> Vec<Signal> {
-    let line = status.lines().find_map(|line| line.strip_prefix(set));
-    let bits = line.unwrap().trim_start_matches(':').trim();
-    let bits = u64::from_str_radix(bits, 16).unwrap();
+/// Returns the value of a line of /proc/PROCESS/status, such as `Umask`, with single blanks.
+pub(crate) fn status_line(process: impl Display, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(key, _)| *key == name).unwrap();
+    value.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the signals in one of the sets of /proc/PROCESS/status, such as `SigBlk`.
+pub(crate) fn signals(process: impl Display, set: &str) -> Vec<Signal> {
+    let bits = u64::from_str_radix(&status_line(process, set), 16).unwrap();
     Signal::iterator()
         .filter(|signal| bits >> (*signal as i32 - 1) & 1 == 1)
         .collect()
