@@ -64,7 +64,7 @@ enum State {
     /// Not reaped, so no other process has its number.
     Unreaped,
     Reaped(ExitStatus, Usage),
-    /// It has ended and something else has its status, or it is not ours to wait for any more.
+    /// Its status is unknown: other code has reaped it, or it was left to the background.
     Lost,
 }
 

@@ -284,7 +284,7 @@ impl Command {
     /// another program: under valgrind, under qemu-user, or started through its loader
     /// (`ld-linux-x86-64.so.2 ./program`). With valgrind, [`std::env::current_exe`] is the right file.
     ///
-    /// The file is looked up when the child starts, so whoever can replace it decides what runs. A
+    /// The file is looked up when the child starts, so a process that can replace it decides what runs. A
     /// relative path starts from the parent's directory. Cannot be combined with [`Command::sealed`].
     pub fn executable(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.executable = Some(path.into());

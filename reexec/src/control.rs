@@ -60,7 +60,7 @@ impl Control {
     /// # Errors
     ///
     /// If a filter refuses every system call that could tell the two starts apart, or if the channel
-    /// cannot be taken over. The process must not go on as an ordinary start, because it may be a
+    /// cannot be taken over. The process must not continue as an ordinary start, because it may be a
     /// child.
     pub(crate) fn take_inherited() -> io::Result<Option<Control>> {
         match is_hello_at(CONTROL_FD)? {

@@ -48,7 +48,7 @@ where
 /// name, through a symbolic or hard link, as the commands of BusyBox do. The directory before the name
 /// is ignored.
 ///
-/// Everybody who can start the program can run such an entry, with any arguments.
+/// Every user who can start the program can run such an entry, with any arguments.
 ///
 /// # Panics
 ///
@@ -200,7 +200,7 @@ fn send_report(control: &Control, report: &Report) -> bool {
     sent.is_ok()
 }
 
-/// Prints to stderr what the parent cannot be told.
+/// Prints an error to stderr, because it cannot be sent to the parent.
 fn print_error(message: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "reexec: {message}");
 }

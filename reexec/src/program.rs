@@ -146,8 +146,8 @@ pub fn self_exe() -> io::Result<PathBuf> {
 /// Returns the path of [`self_exe`] as a C string, for a spawn.
 ///
 /// Without a `/proc`, somebody can put another file at the path between this check and the exec. That
-/// needs the right to replace the program's file, and whoever has it decides anyway what the next
-/// start runs.
+/// needs the right to replace the program's file, with which one can decide anyway what the next start
+/// runs.
 pub(crate) fn executable() -> io::Result<CString> {
     let program = program();
     let linked = FileId::at(PROC_SELF_EXE);

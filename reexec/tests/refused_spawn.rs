@@ -1,5 +1,5 @@
-//! System calls of a spawn that a filter refuses. Either the spawn works all the same, or its error
-//! names the stage; and nothing is left.
+//! System calls of a spawn that a filter refuses. Either the spawn still works, or its error names
+//! the stage, and leaves nothing.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test

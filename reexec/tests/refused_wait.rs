@@ -1,5 +1,5 @@
 //! System calls on a running child that a filter refuses or a signal interrupts. Either the method
-//! works all the same, or its error has the number of the refusal; and nothing is left.
+//! still works, or its error has the number of the refusal, and leaves nothing.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a panic fails a test

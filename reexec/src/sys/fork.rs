@@ -76,7 +76,7 @@ fn discard_pending() {
 /// - `SIGSEGV` and `SIGBUS`, by which std reports a stack overflow, also in the copy;
 /// - the signals `ignored`, which the copy ignores. That also discards a pending one.
 ///
-/// After an error it goes on with the next signal.
+/// After an error it continues with the next signal.
 fn reset_dispositions(ignored: &[c_int]) -> io::Result<()> {
     let mut result = Ok(());
     for signal in 1..=libc::SIGRTMAX() {
