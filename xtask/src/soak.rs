@@ -24,7 +24,7 @@ use self::clients::{Clients, Errors};
 use self::servers::Servers;
 use crate::bench::{Linking, built};
 use crate::census;
-use crate::cmd::soak::{Model, Soak};
+use crate::cmd::soak::{Fault, Model, Soak};
 use crate::guarded::{become_subreaper, say};
 use crate::model::failure::Failure;
 use crate::runner::programs;
@@ -105,15 +105,22 @@ fn print(text: &str) -> Result<(), Failure> {
 /// What is soaked.
 struct Subject {
     name: String,
-    /// `None` is the control.
-    server: Option<(Model, PathBuf)>,
+    server: Kind,
+}
+
+enum Kind {
+    /// This program, the echo server.
+    Echo(Model, PathBuf),
+    Control(Fault),
 }
 
 /// Builds the server, unless only the control is wanted.
 fn subjects(options: &Soak, folder: &Path) -> Result<Vec<Subject>, Failure> {
-    if options.control {
-        let name = "control".to_owned();
-        return Ok(vec![Subject { name, server: None }]);
+    if let Some(fault) = options.control {
+        return Ok(vec![Subject {
+            name: "control".to_owned(),
+            server: Kind::Control(fault),
+        }]);
     }
     let args = ["--release", "--package", "echo-server", "--bin"];
     let program =
@@ -124,14 +131,14 @@ fn subjects(options: &Soak, folder: &Path) -> Result<Vec<Subject>, Failure> {
     };
     let subject = |model: &Model| Subject {
         name: name(*model),
-        server: Some((*model, program.clone())),
+        server: Kind::Echo(*model, program.clone()),
     };
     Ok(models.iter().map(subject).collect())
 }
 
 /// As on the command line.
-fn name(model: Model) -> String {
-    let value = model.to_possible_value();
+fn name(value: impl ValueEnum) -> String {
+    let value = value.to_possible_value();
     value.map_or(String::new(), |value| value.get_name().to_owned())
 }
 
@@ -188,15 +195,15 @@ struct Rest {
 
 impl Run {
     fn start(subject: &Subject, folder: &Path, seed: u64) -> Result<Self, String> {
-        let servers = match &subject.server {
-            Some((model, program)) => {
+        let (servers, model) = match &subject.server {
+            Kind::Echo(model, program) => {
                 let log = folder.join(format!("{}.stderr", subject.name));
-                Servers::start(program, &["0", "--model", &name(*model)], &log)?
+                let args = ["0", "--model", &name(*model)];
+                (Servers::start(program, &args, &log)?, Some(*model))
             }
-            None => start_control()?,
+            Kind::Control(fault) => (start_control(*fault)?, None),
         };
         let clients = Clients::new(servers.address, seed);
-        let model = subject.server.as_ref().map(|(model, _)| *model);
         Ok(Self {
             servers,
             clients: clients.map_err(|error| format!("cannot make an epoll: {error}"))?,
@@ -370,8 +377,9 @@ fn some(what: &str, sentences: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-fn start_control() -> Result<Servers, String> {
+fn start_control(fault: Fault) -> Result<Servers, String> {
     let process = reexec::command(CONTROL)
+        .arg(name(fault))
         .stdout(reexec::Stdio::piped())
         .spawn()
         .map_err(|error| error.to_string())?;

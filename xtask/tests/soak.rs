@@ -50,17 +50,57 @@ fn a_model_holds() {
 /// The control.
 #[test]
 fn a_server_that_loses_bytes_fails() {
-    let (code, row) = soak(&["--control", "--seconds", "1"]);
+    let (code, row) = soak(&["--control=loss", "--seconds", "1"]);
     assert_eq!(code, Some(1), "{row}");
     assert!(row["silent_losses"].as_u64().unwrap() > 0, "{row}");
+    assert_fails_only_for(&row, &["silent loss: "]);
+}
+
+/// Another twin. At each rest, the soak waits for what has grown to shrink.
+#[test]
+fn a_server_that_grows_fails() {
+    let (code, row) = soak(&["--control=growth", "--seconds", "1"]);
+    assert_eq!(code, Some(1), "{row}");
+    assert!(
+        row["memory_last_kib"].as_u64() > row["memory_first_kib"].as_u64(),
+        "{row}"
+    );
+    assert_fails_only_for(
+        &row,
+        &[
+            " descriptors, at the first ",
+            " KiB of memory, at the first ",
+        ],
+    );
+}
+
+/// And another.
+#[test]
+fn a_server_with_a_zombie_fails() {
+    let (code, row) = soak(&["--control=zombie", "--seconds", "1"]);
+    assert_eq!(code, Some(1), "{row}");
+    assert_eq!(row["zombies"], 1, "{row}");
+    assert_fails_only_for(&row, &["1 zombies stayed for longer than "]);
+}
+
+/// Each fault is for one of these reasons, and each reason has a fault.
+#[track_caller]
+fn assert_fails_only_for(row: &Value, reasons: &[&str]) {
     let faults = row["faults"].as_array().unwrap();
-    let is_a_loss = |fault: &Value| fault.as_str().unwrap().starts_with("silent loss: ");
-    assert!(faults.iter().all(is_a_loss), "for another reason: {row}");
+    let is_for = |fault: &Value, reason: &str| fault.as_str().unwrap().contains(reason);
+    let is_known = |fault: &Value| reasons.iter().any(|reason| is_for(fault, reason));
+    assert!(faults.iter().all(is_known), "for another reason: {row}");
+    for reason in reasons {
+        assert!(
+            faults.iter().any(|fault| is_for(fault, reason)),
+            "{reason}: {row}"
+        );
+    }
 }
 
 #[test]
 fn every_session_ends_in_one_way() {
-    let (_, row) = soak(&["--control", "--seconds", "1"]);
+    let (_, row) = soak(&["--control=loss", "--seconds", "1"]);
     let number = |name: &str| row[name].as_u64().unwrap();
     let errors = row["errors"].as_object().unwrap().values();
     let errors: u64 = errors.map(|count| count.as_u64().unwrap()).sum();

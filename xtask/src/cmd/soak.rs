@@ -37,13 +37,24 @@ pub(crate) struct Soak {
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 
-    /// Soak a small server that loses a byte now and then, to prove that it is noticed: exit code 1
-    #[arg(long, conflicts_with = "models")]
-    pub(crate) control: bool,
+    /// Soak a small server that has this fault, to prove that the fault is noticed: exit code 1
+    #[arg(long, value_name = "FAULT", conflicts_with = "models")]
+    pub(crate) control: Option<Fault>,
 
     /// The results as NDJSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What is wrong with the control of a soak.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
+    /// It loses a byte now and then
+    Loss,
+    /// It keeps memory and a descriptor now and then
+    Growth,
+    /// It does not reap its child
+    Zombie,
 }
 
 /// The models of the echo server, as on its command line.
