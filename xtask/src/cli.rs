@@ -1,12 +1,11 @@
 //! The command line.
 
 use clap::{Parser, Subcommand};
+use xtask_bench_options::{Bench, Soak};
 
-use crate::cmd::bench::Bench;
 use crate::cmd::completions::Shell;
 use crate::cmd::demo::Demo;
 use crate::cmd::explain::Explain;
-use crate::cmd::soak::Soak;
 use crate::cmd::watch::Watch;
 
 /// Shows what the chapter says, on this machine.
@@ -42,7 +41,6 @@ pub(crate) enum Task {
     Completions {
         shell: Shell,
     },
-    /// Measure times beside those of rivals, in the same run
     #[command(subcommand)]
     Bench(Bench),
     Soak(Soak),

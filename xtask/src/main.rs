@@ -24,12 +24,6 @@ mod cmd;
 
 mod cli;
 
-mod bench;
-mod census;
-mod guarded;
-mod loopback;
-mod soak;
-
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -38,10 +32,9 @@ use model::failure::{EXIT_FAILED, EXIT_MISSING};
 
 fn main() -> ExitCode {
     reexec::register(runner::job::ENTRY, runner::job::work);
-    reexec::register(guarded::GUARD, guarded::guard);
-    reexec::register(guarded::MEASURE, guarded::measure);
+    reexec::register(cmd::bench::GUARD, cmd::bench::guard);
+    reexec::register(cmd::bench::CARGO, cmd::bench::become_cargo);
     reexec::register(cmd::doctor::ENTRY, || ExitCode::SUCCESS);
-    reexec::register(soak::CONTROL, soak::control);
     if let Some(code) = reexec::init() {
         return code; // one of these processes has done its work
     }
@@ -54,7 +47,7 @@ fn main() -> ExitCode {
         Task::Explain(options) => cmd::explain::run(&options),
         Task::Doctor => return cmd::exit(cmd::doctor::run(), EXIT_MISSING),
         Task::Completions { shell } => cmd::completions::run(shell, Options::command()),
-        Task::Bench(_) | Task::Soak(_) => return guarded::run(),
+        Task::Bench(_) | Task::Soak(_) => return cmd::bench::run(),
     };
     cmd::exit(result, EXIT_FAILED)
 }

@@ -1,5 +1,5 @@
-//! That each module of xtask imports only modules that stand before it, and that there is no circle
-//! between files.
+//! That each module of xtask and of xtask-bench imports only modules that stand before it, and that there
+//! is no circle between files.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
@@ -8,50 +8,62 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// From the bottom up. A reader who knows a layer need not know those after it.
-const LAYERS: [&str; 11] = [
-    "model",
-    "probe",
-    "worker",
-    "evidence",
-    "scenarios",
-    "verdict",
-    "runner",
-    "view",
-    "cmd",
-    "cli",
-    "main",
+/// The layers of a program from the bottom up. A reader who knows a layer need not know those after it.
+const PROGRAMS: [(&str, &[&str]); 2] = [
+    (
+        "src",
+        &[
+            "model",
+            "probe",
+            "worker",
+            "evidence",
+            "scenarios",
+            "verdict",
+            "runner",
+            "view",
+            "cmd",
+            "cli",
+            "main",
+        ],
+    ),
+    (
+        "bench/src",
+        &[
+            "output", "process", "programs", "load", "servers", "plot", "measure", "main",
+        ],
+    ),
 ];
-
-/// They are to become a crate of their own.
-const BENCH: [&str; 5] = ["bench", "soak", "guarded", "census", "loopback"];
 
 /// A module's path, such as `view::text`, and the modules that its file imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
 fn each_module_imports_only_what_stands_before_it() {
-    for (module, imported) in imports() {
-        let layer = layer_of(&module);
-        for other in imported {
-            assert!(
-                layer_of(&other) <= layer,
-                "{module} imports {other}, which stands above it; the layers, from the bottom up, are \
-                 {LAYERS:?}: move what both need down, or hand it over as an argument"
-            );
+    for (folder, layers) in PROGRAMS {
+        for (module, imported) in imports(folder) {
+            let layer = layer_of(&module, layers);
+            for other in imported {
+                assert!(
+                    layer_of(&other, layers) <= layer,
+                    "{folder}: {module} imports {other}, which stands above it; the layers, from the \
+                     bottom up, are {layers:?}: move what both need down, or hand it over as an argument"
+                );
+            }
         }
     }
 }
 
 #[test]
 fn there_is_no_circle_between_files() {
-    let imports = imports();
-    for start in imports.keys() {
-        if let Some(circle) = way_back(&imports, start) {
-            panic!(
-                "these files import each other in a circle: {}",
-                circle.join(" -> ")
-            );
+    for (folder, _) in PROGRAMS {
+        let imports = imports(folder);
+        for start in imports.keys() {
+            if let Some(circle) = way_back(&imports, start) {
+                panic!(
+                    "{folder}: these files import each other in a circle: {}",
+                    circle.join(" -> ")
+                );
+            }
         }
     }
 }
@@ -74,16 +86,16 @@ fn way_back(imports: &Imports, start: &str) -> Option<Vec<String>> {
     None
 }
 
-fn layer_of(module: &str) -> usize {
+fn layer_of(module: &str, layers: &[&str]) -> usize {
     let layer = module.split("::").next().unwrap();
-    let layer = LAYERS.iter().position(|known| *known == layer);
-    layer.unwrap_or_else(|| panic!("{module} is in none of the layers {LAYERS:?}"))
+    let layer = layers.iter().position(|known| *known == layer);
+    layer.unwrap_or_else(|| panic!("{module} is in none of the layers {layers:?}"))
 }
 
-fn imports() -> Imports {
+fn imports(folder: &str) -> Imports {
     let mut sources = BTreeMap::new();
-    read(Path::new("src"), &mut sources);
-    sources.retain(|module, _| !BENCH.contains(&module.split("::").next().unwrap()));
+    let folder = Path::new(folder);
+    read(folder, folder, &mut sources);
     let modules: Vec<String> = sources.keys().cloned().collect();
     let of_file = |(module, source): (&String, &String)| {
         let paths = paths(source);
@@ -93,13 +105,13 @@ fn imports() -> Imports {
     sources.iter().map(of_file).collect()
 }
 
-fn read(folder: &Path, sources: &mut BTreeMap<String, String>) {
+fn read(root: &Path, folder: &Path, sources: &mut BTreeMap<String, String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            read(&path, sources);
+            read(root, &path, sources);
         } else if path.extension().is_some_and(|end| end == "rs") {
-            let module = path.strip_prefix("src").unwrap().with_extension("");
+            let module = path.strip_prefix(root).unwrap().with_extension("");
             let module = module.to_str().unwrap().replace('/', "::");
             let module = module.trim_end_matches("::mod").to_owned();
             sources.insert(module, fs::read_to_string(&path).unwrap());

@@ -15,8 +15,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use test_support::wait_until_within;
 
-/// With the build of the server, should that be the first.
-const LIMIT: Duration = Duration::from_secs(300);
+/// With the builds of xtask-bench and the server in release, should these be the first.
+const LIMIT: Duration = Duration::from_secs(600);
 
 fn command(marked: &Marked, args: &[&str]) -> Command {
     let mut command = marked.command(env!("CARGO_BIN_EXE_xtask"));
@@ -56,7 +56,7 @@ fn a_server_that_loses_bytes_fails() {
     assert_fails_only_for(&row, &["silent loss: "]);
 }
 
-/// Another twin. At each rest, the soak waits for what has grown to shrink.
+/// Another control. At each rest, the soak waits for what has grown to shrink.
 #[test]
 fn a_server_that_grows_fails() {
     let (code, row) = soak(&["--control=growth", "--seconds", "1"]);

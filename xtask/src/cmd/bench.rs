@@ -1,76 +1,142 @@
-//! `cargo xtask bench`: its options.
+//! `cargo xtask bench` and `cargo xtask soak`: builds and runs the crate xtask-bench, so that nothing is
+//! left of it, however it ends.
+//!
+//! It takes three processes:
+//! 1. xtask takes the signals.
+//! 2. The guard clears up after the third, also if xtask is killed: it then reads the end of its stdin.
+//! 3. The third becomes cargo, which builds xtask-bench in release, and then becomes xtask-bench.
 
-use std::path::PathBuf;
+use std::env;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use clap::{Args, Subcommand};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
 
-use crate::bench;
+use crate::cmd;
+use crate::model::failure::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISSING};
+use crate::probe::procfs;
+use crate::runner::interrupt;
+use crate::runner::programs::workspace;
+use crate::worker::cleanup;
 
-#[derive(Subcommand)]
-pub(crate) enum Bench {
-    /// From the spawn of a child that does nothing until it is reaped, by parents of several sizes
-    Spawn(BenchSpawn),
-    Echo(BenchEcho),
+/// The names of the entries.
+pub(crate) const GUARD: &str = "xtask-guard";
+pub(crate) const CARGO: &str = "xtask-cargo";
+
+/// Has xtask-bench parse and obey our arguments, and takes the signals. Returns the exit code.
+pub(crate) fn run() -> ExitCode {
+    if let Err(why) = procfs::check() {
+        say(&format!("{why}; what helps: {}", procfs::REMEDY));
+        return ExitCode::from(EXIT_MISSING);
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let status = run_guard(&interrupted);
+    let left = cmd::clear_up(); // if the guard was killed, what it had started is ours now
+    let (code, sentence) = match status {
+        Err(error) => (EXIT_MISSING, format!("cannot run xtask-bench: {error}")),
+        Ok(_) if interrupted.load(Ordering::SeqCst) => (
+            EXIT_INTERRUPTED,
+            format!("interrupted; {left} processes left"),
+        ),
+        Ok(status) => match exit_code(status) {
+            Some(0) if left > 0 => return ExitCode::from(EXIT_FAILED),
+            Some(code) => return ExitCode::from(code), // which has been explained there
+            None => (EXIT_MISSING, format!("{GUARD} has ended: {status}")),
+        },
+    };
+    say(&sentence);
+    ExitCode::from(code)
 }
 
-#[derive(Args)]
-pub(crate) struct BenchSpawn {
-    /// The results as NDJSON instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Where to draw the plot; by default bench/spawn.svg in cargo's target folder
-    #[arg(long, value_name = "FILE")]
-    pub(crate) svg: Option<PathBuf>,
+fn run_guard(interrupted: &Arc<AtomicBool>) -> io::Result<ExitStatus> {
+    prctl::set_child_subreaper(true)?;
+    let guard = reexec::command(GUARD)
+        .args(env::args_os().skip(1))
+        .stdin(reexec::Stdio::piped())
+        // Out of the terminal's foreground group: Ctrl-C is for us, and we then close its stdin.
+        .process_group(0)
+        .outlive_parent()
+        .spawn()
+        .map_err(io::Error::other)?; // the whole sentence, not only the error number
+    let stdin = Mutex::new(guard.take_stdin());
+    let interrupted = Arc::clone(interrupted);
+    interrupt::take_signals(move || {
+        interrupted.store(true, Ordering::SeqCst);
+        let _ = stdin.lock().unwrap_or_else(PoisonError::into_inner).take();
+    })?;
+    guard.wait()
 }
 
-/// Echo servers, ours and rivals: new connections, messages, bulk, and the memory of idle connections
-///
-/// One process connects to one server at a time, on this machine, and compares every byte. What is
-/// measured: sessions (connect, 24 bytes there and back, half-close, end of stream) by 32 clients at
-/// once; messages of 24 bytes there and back on 16 connections; a stream on one connection; the
-/// memory for each of 1,000 idle connections, as the PSS of all processes of the server, where a
-/// page that several share counts as one: what the kernel needs for them is not in it. Then it looks
-/// for zombies, descriptors and processes that are left. Our limits that no rival has are off, and
-/// so is the sandbox but for `fork-sandboxed`; `prefork` has a worker for each of the 1,000.
-///
-/// Exit codes: 0 all is measured, also if a ratio misses its target, and if a rival fails or is
-/// missing; 1 one of our servers fails (an error of a connection, 1,000 of them not held, an option
-/// it does not know), anyone sends back other bytes, or a process is left; 2 usage, 74 output cannot
-/// be written, 77 something is missing that it takes, 130 interrupted.
-#[derive(Args)]
-pub(crate) struct BenchEcho {
-    /// Which servers; by default all
-    #[arg(value_name = "SERVER", value_parser = bench::server_names())]
-    pub(crate) servers: Vec<String>,
-
-    /// How many times each server has its turn; medians are told
-    #[arg(long, value_name = "N", default_value = "5", value_parser = rounds)]
-    pub(crate) rounds: usize,
-
-    /// How long each of the three rates is measured in a turn
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = length)]
-    pub(crate) seconds: f64,
-
-    /// The results as NDJSON instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Where to draw the pictures; by default bench in cargo's target folder
-    #[arg(long, value_name = "DIR")]
-    pub(crate) svg: Option<PathBuf>,
-}
-
-fn rounds(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(rounds @ 1..=1_000) => Ok(rounds),
-        _ => Err("not between 1 and 1,000".to_owned()),
+/// The entry of the guard: waits for the end of xtask-bench or of stdin, and leaves no process.
+pub(crate) fn guard() -> ExitCode {
+    let result = wait_for_bench();
+    let _ = cleanup::kill_and_reap_all(); // xtask adopts what is left, and tells of it
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            say(&format!("cannot run xtask-bench: {error}"));
+            ExitCode::from(EXIT_MISSING)
+        }
     }
 }
 
-fn length(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.1..=60.0).contains(&seconds) => Ok(seconds),
-        _ => Err("not between 0.1 and 60".to_owned()),
+fn wait_for_bench() -> io::Result<u8> {
+    prctl::set_child_subreaper(true)?;
+    // Killed if the guard ends: a death signal outlasts execve.
+    let bench = reexec::command(CARGO)
+        .args(env::args_os().skip(1))
+        .stdin(reexec::Stdio::null())
+        .spawn()
+        .map_err(io::Error::other)?;
+    let stdin = io::stdin();
+    loop {
+        let mut fds = [
+            PollFd::new(bench.as_fd(), PollFlags::POLLIN),
+            PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if fds[1].any() == Some(true) {
+            return Ok(EXIT_INTERRUPTED); // the bench is killed when its handle is dropped
+        }
+        if let Some(status) = bench.try_wait()? {
+            let ended = || io::Error::other(format!("it has ended: {status}"));
+            return exit_code(status).ok_or_else(ended);
+        }
     }
+}
+
+/// The entry of the process that becomes cargo, and then xtask-bench. It returns only if there is no cargo.
+///
+/// cargo is not told to be quiet: the first build takes a while, and shows how far it is.
+pub(crate) fn become_cargo() -> ExitCode {
+    say("cargo builds xtask-bench, in release, and runs it");
+    // Set by cargo for what it runs, so that it is the same one again.
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let error = Command::new(&cargo)
+        .args(["run", "--release", "--package", "xtask-bench"])
+        .arg("--manifest-path")
+        .arg(workspace().join("Cargo.toml"))
+        .arg("--")
+        .args(env::args_os().skip(1))
+        .exec();
+    say(&format!("{} cannot be run: {error}", cargo.display()));
+    ExitCode::from(EXIT_MISSING)
+}
+
+fn exit_code(status: ExitStatus) -> Option<u8> {
+    status.code().and_then(|code| u8::try_from(code).ok())
+}
+
+/// Nobody waits for it.
+fn say(what: &str) {
+    let _ = writeln!(io::stderr(), "xtask: {what}");
 }

@@ -7,7 +7,6 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod list;
 mod practice;
-pub(crate) mod soak;
 pub(crate) mod watch;
 
 use std::io::{self, Write};

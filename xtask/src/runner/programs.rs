@@ -16,7 +16,9 @@ pub(crate) type Programs = Result<BTreeMap<String, PathBuf>, String>;
 pub(super) fn locate(folder: Option<&Path>) -> Programs {
     let found = match folder {
         Some(folder) => in_folder(folder),
-        None => build()?,
+        None => build().map_err(|why| {
+            format!("{why}; --programs takes a folder of what was built elsewhere")
+        })?,
     };
     match names().find(|name| !found.contains_key(*name)) {
         None => Ok(found),
@@ -56,31 +58,14 @@ struct Target {
     name: String,
 }
 
-/// Builds them as `cargo run` would.
+/// Runs `cargo build` as `cargo run` would, and asks it where the programs are. An error is a sentence.
 fn build() -> Programs {
-    cargo_build(
-        ["--workspace", "--exclude", "xtask", "--bins", "--examples"],
-        None,
-    )
-    .map_err(|why| format!("{why}; --programs takes a folder of what was built elsewhere"))
-}
-
-/// Runs `cargo build`, and asks it where the programs are. An error is a sentence.
-pub(crate) fn cargo_build<'a>(
-    args: impl IntoIterator<Item = &'a str>,
-    rustflags: Option<&str>,
-) -> Programs {
     // Set by cargo for what it runs, so that it is the same one again.
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(&cargo);
-    command
-        .arg("build")
-        .args(args)
-        .arg("--message-format=json-render-diagnostics");
-    if let Some(flags) = rustflags {
-        command.env("RUSTFLAGS", flags);
-    }
-    let output = command
+    let output = Command::new(&cargo)
+        .args(["build", "--workspace", "--bins", "--examples"])
+        .args(["--exclude", "xtask", "--exclude", "xtask-bench"])
+        .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -330,6 +330,8 @@ pub fn without_stamp(line: &str) -> &str {
 /// A process in /proc/PID/stat; see proc_pid_stat(5).
 #[derive(Debug)]
 pub struct Stat {
+    /// Its number, which another process may get once this one is reaped.
+    pub pid: Pid,
     /// The name of the program, which even a zombie keeps.
     pub name: String,
     /// `S` sleeping, `Z` zombie, and so on.
@@ -339,6 +341,8 @@ pub struct Stat {
     group: Pid,
     /// Processor time used, in hundredths of a second.
     pub ticks: u64,
+    /// When it started, in hundredths of a second after boot: tells it from a later one of its number.
+    pub start: u64,
 }
 
 /// Reads /proc/PID/stat; `None` if there is no such process, not even as a zombie.
@@ -351,11 +355,13 @@ pub fn stat(pid: Pid) -> Option<Stat> {
     let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
     let number = |field: usize| fields[field].parse::<i32>().unwrap();
     Some(Stat {
+        pid,
         name: name.to_owned(),
         state: fields[0].chars().next()?,
         parent: Pid::from_raw(number(1)),
         group: Pid::from_raw(number(2)),
         ticks: (number(11) + number(12)).unsigned_abs().into(),
+        start: fields[19].parse().unwrap(),
     })
 }
 
@@ -378,11 +384,15 @@ pub fn assert_zombie(pid: Pid) {
 
 /// Returns the `wanted` processes of the whole machine.
 pub fn processes(wanted: impl Fn(&Stat) -> bool) -> Vec<Pid> {
+    let wanted = stats().filter(wanted);
+    wanted.map(|stat| stat.pid).collect()
+}
+
+/// Looks at all processes of the machine, one after the other.
+pub fn stats() -> impl Iterator<Item = Stat> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.map(Pid::from_raw)
-        .filter(|pid| stat(*pid).is_some_and(|stat| wanted(&stat)))
-        .collect()
+    pids.filter_map(|pid| stat(Pid::from_raw(pid)))
 }
 
 /// Returns the process number at the end of a line such as `My pid is: 4711`. A signal to a number below

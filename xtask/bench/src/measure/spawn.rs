@@ -1,24 +1,26 @@
-//! `cargo xtask bench spawn`: from the spawn of a child that does nothing until it is reaped, by
-//! us and by our rivals, from parents of several sizes.
+//! `bench spawn`: measures the time from the spawn of a child that does nothing until it is reaped, by us
+//! and by our rivals, from parents of several sizes.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Serialize;
+use xtask_bench_options::BenchSpawn;
 
-use super::plot::{self, Line};
-use super::{Linking, Machine, Missing, built, compile, folder, median, meminfo_mib};
-use crate::cmd::bench::BenchSpawn;
-use crate::guarded::say;
-use crate::model::failure::Failure;
+use crate::measure::machine::{Machine, meminfo_mib};
+use crate::measure::{median, ndjson};
+use crate::output::{Failure, create_folder, print, say, write_file};
+use crate::plot::lines::{self, Line};
+use crate::programs::{
+    GET_C, GET_GO, GET_RUST, Linking, Missing, cargo_build, compile_c, compile_go, target_folder,
+};
 
 /// How much the parents hold, in MiB.
 const SIZES: [usize; 3] = [1, 512, 4096];
 
-/// What every way is compared with: it takes its turn right before each.
+/// The way that all are compared with: it has its turn right before each.
 const REFERENCE: &str = "std";
 
 /// Turns that each way gets, and children in each turn. Fewer where a child takes long.
@@ -110,9 +112,10 @@ struct Results {
     measured: Vec<Measured>,
 }
 
-pub(super) fn run(options: &BenchSpawn) -> Result<(), Failure> {
-    let folder = folder();
-    fs::create_dir_all(&folder).map_err(|error| Failure::writing(folder.display(), &error))?;
+/// Measures the spawns, draws the plot, and prints the results.
+pub(crate) fn run(options: &BenchSpawn) -> Result<(), Failure> {
+    let folder = target_folder().map_err(Failure::missing)?.join("bench");
+    create_folder(&folder)?;
     let (programs, missing) = programs(&folder)?;
     let sizes = sizes();
     let mut measured = Vec::new();
@@ -123,7 +126,7 @@ pub(super) fn run(options: &BenchSpawn) -> Result<(), Failure> {
                 size, program.ways[0].name, program.linking
             ));
             measured.extend(measure(&programs[0], program, size).map_err(|error| {
-                Failure::Missing(format!("{} failed: {error}", program.path.display()))
+                Failure::missing(format!("{} failed: {error}", program.path.display()))
             })?);
         }
     }
@@ -133,23 +136,17 @@ pub(super) fn run(options: &BenchSpawn) -> Result<(), Failure> {
         sizes,
         measured,
     };
-    let svg = options
-        .svg
-        .clone()
-        .unwrap_or_else(|| folder.join("spawn.svg"));
-    fs::write(&svg, results.plot()).map_err(|error| Failure::writing(svg.display(), &error))?;
+    let svg = options.svg.clone();
+    let svg = svg.unwrap_or_else(|| folder.join("spawn.svg"));
+    write_file(&svg, &results.plot())?;
     say(&format!("the plot is in {}", svg.display()));
-    let text = if options.json {
-        results.json()
-    } else {
-        results.table()
-    };
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| Failure::writing("stdout", &error))
+    print(&match options.json {
+        true => results.json(),
+        false => results.table(),
+    })
 }
 
-/// Those of [`SIZES`] for which there is memory: two parents hold it at a time.
+/// Returns those of [`SIZES`] for which there is memory: two parents hold it at a time.
 fn sizes() -> Vec<usize> {
     const FOR_OTHERS: usize = 1024;
     let largest = meminfo_mib("MemAvailable:").saturating_sub(FOR_OTHERS) / 2;
@@ -166,60 +163,46 @@ fn sizes() -> Vec<usize> {
     sizes
 }
 
-/// What can be had here, our own first.
+/// Builds the programs: ours first, which must be there. Rivals may be missing.
 fn programs(folder: &Path) -> Result<(Vec<Program>, Vec<Missing>), Failure> {
-    let mut programs = Vec::new();
-    let mut missing = Vec::new();
-    let example = ["--release", "--package", "reexec", "--example"];
-    let name = "spawn-bench";
-
-    let path = built(folder, &example, name, Linking::Dynamic).map_err(Failure::Missing)?;
-    programs.push(Program {
-        path,
+    let rust = |linking| cargo_build("reexec", "--example", "spawn-bench", linking, folder);
+    let c = |name: &str, flags: &[&str]| {
+        let path = folder.join(name);
+        compile_c("spawn.c", &path, flags).map(|()| path)
+    };
+    let go = folder.join("spawn-go");
+    let go = compile_go("spawn.go", &go).map(|()| go);
+    let ours = Program {
+        path: rust(Linking::Dynamic).map_err(Failure::missing)?,
         linking: "dynamic",
         ways: RUST,
-    });
-    match built(folder, &example, name, Linking::Static) {
-        Ok(path) => programs.push(Program {
-            path,
-            linking: "static",
-            ways: RUST,
-        }),
-        Err(why) => missing.push(Missing {
-            what: "Rust, static",
-            why,
-            how_to_get_it: "rustup, and libc6-dev for a static libc",
-        }),
-    }
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bench/rivals/spawn.c");
-    for (linking, flag) in [("dynamic", "-O2"), ("static", "-static")] {
-        let path = folder.join(format!("spawn-c-{linking}"));
-        match compile("cc", &["-O2", flag, "-o", &path.to_string_lossy(), source]) {
-            Ok(()) => programs.push(Program {
+    };
+    let mut programs = vec![ours];
+    let mut missing = Vec::new();
+    for (what, built, linking, ways, how_to_get_it) in [
+        (
+            "Rust, static",
+            rust(Linking::Static),
+            "static",
+            RUST,
+            GET_RUST,
+        ),
+        ("C", c("spawn-c-dynamic", &[]), "dynamic", C, GET_C),
+        ("C", c("spawn-c-static", &["-static"]), "static", C, GET_C),
+        ("Go", go, "static", GO, GET_GO),
+    ] {
+        match built {
+            Ok(path) => programs.push(Program {
                 path,
                 linking,
-                ways: C,
+                ways,
             }),
             Err(why) => missing.push(Missing {
-                what: "C",
+                what,
                 why,
-                how_to_get_it: "apt-get install gcc libc6-dev",
+                how_to_get_it,
             }),
         }
-    }
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bench/rivals/spawn.go");
-    let path = folder.join("spawn-go");
-    match compile("go", &["build", "-o", &path.to_string_lossy(), source]) {
-        Ok(()) => programs.push(Program {
-            path,
-            linking: "static",
-            ways: GO,
-        }),
-        Err(why) => missing.push(Missing {
-            what: "Go",
-            why,
-            how_to_get_it: "apt-get install golang-go",
-        }),
     }
     Ok((programs, missing))
 }
@@ -255,10 +238,10 @@ fn measure(reference: &Program, program: &Program, size: usize) -> io::Result<Ve
     Ok(measured.collect())
 }
 
-/// A program at work, with so much memory. It ends with its stdin, and so with us.
+/// A program that holds so much memory. It ends with its stdin, and so with us.
 struct Parent {
     process: Child,
-    orders: Option<ChildStdin>,
+    requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
@@ -269,20 +252,20 @@ impl Parent {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let orders = process.stdin.take();
+        let requests = process.stdin.take();
         let answers = process.stdout.take().map(BufReader::new);
         let answers = answers.ok_or_else(|| io::Error::other("it has no stdout"))?;
         Ok(Self {
             process,
-            orders,
+            requests,
             answers,
         })
     }
 
     /// The nanoseconds that each child took.
     fn spawn(&mut self, way: &str, count: usize) -> io::Result<Vec<f64>> {
-        if let Some(orders) = &mut self.orders {
-            writeln!(orders, "{way} {count}")?;
+        if let Some(requests) = &mut self.requests {
+            writeln!(requests, "{way} {count}")?;
         }
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
@@ -300,7 +283,7 @@ impl Parent {
 
 impl Drop for Parent {
     fn drop(&mut self) {
-        self.orders = None;
+        self.requests = None;
         let _ = self.process.wait();
     }
 }
@@ -310,14 +293,10 @@ impl Results {
         let mut lines = vec![serde_json::to_string(&self.machine)];
         lines.extend(self.missing.iter().map(serde_json::to_string));
         lines.extend(self.measured.iter().map(serde_json::to_string));
-        lines
-            .into_iter()
-            .flatten()
-            .map(|line| line + "\n")
-            .collect()
+        ndjson(lines)
     }
 
-    /// A row for each way and linking, in the order of measuring.
+    /// Returns a row for each way and linking, in the order of measuring.
     fn rows(&self) -> Vec<(&'static str, &'static str)> {
         let mut rows = Vec::new();
         for measured in &self.measured {
@@ -358,7 +337,7 @@ impl Results {
         out
     }
 
-    /// The dynamic ones, and Go: static linking moves a line, but tells no other story.
+    /// Draws the dynamic ones, and Go: static linking moves a line up or down, and changes nothing else.
     fn plot(&self) -> String {
         let rows = self
             .rows()
@@ -380,7 +359,7 @@ impl Results {
             .iter()
             .map(|size| format!("{size} MiB"))
             .collect();
-        plot::draw(
+        lines::draw(
             "Starting a child and reaping it, by the memory of the parent",
             &sizes,
             &lines,

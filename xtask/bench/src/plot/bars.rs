@@ -1,14 +1,14 @@
-//! A bar chart, as SVG.
+//! A bar chart.
 
-use std::fmt::Write as _;
+use maud::html;
 
-use super::plot;
+use crate::plot;
 
 /// One bar.
-pub(super) struct Bar {
-    pub(super) name: String,
-    pub(super) is_ours: bool,
-    pub(super) value: f64,
+pub(crate) struct Bar {
+    pub(crate) name: String,
+    pub(crate) is_ours: bool,
+    pub(crate) value: f64,
 }
 
 const WIDTH: f64 = 800.0;
@@ -19,7 +19,7 @@ const STEP: f64 = 26.0;
 const THICKNESS: f64 = 17.0;
 
 /// Draws them from the best to the worst: the most, or the least if `less_is_better`.
-pub(super) fn draw(title: &str, unit: &str, less_is_better: bool, bars: &[Bar]) -> String {
+pub(crate) fn draw(title: &str, unit: &str, less_is_better: bool, bars: &[Bar]) -> String {
     let mut order: Vec<&Bar> = bars.iter().collect();
     order.sort_by(|one, other| other.value.total_cmp(&one.value));
     if less_is_better {
@@ -27,30 +27,25 @@ pub(super) fn draw(title: &str, unit: &str, less_is_better: bool, bars: &[Bar]) 
     }
     let longest = bars.iter().map(|bar| bar.value).fold(0.0, f64::max);
     let height = TOP + STEP * bars.len() as f64 + 12.0;
-    let mut svg = plot::head(title, WIDTH, height);
-    for (index, bar) in order.into_iter().enumerate() {
-        let class = if bar.is_ours { " ours" } else { "" };
-        let y = TOP + STEP * index as f64;
-        let length = ((WIDTH - LEFT - RIGHT) * bar.value / longest).max(1.0);
-        let text = y + THICKNESS - 4.0;
-        let _ = writeln!(
-            svg,
-            "<text class=\"name{class}\" x=\"{}\" y=\"{text}\" text-anchor=\"end\">{}</text>\n\
-             <rect class=\"bar{class}\" x=\"{LEFT}\" y=\"{y}\" width=\"{length:.1}\" \
-             height=\"{THICKNESS}\"/>\n\
-             <text class=\"name{class}\" x=\"{:.1}\" y=\"{text}\">{} {unit}</text>",
-            LEFT - 8.0,
-            bar.name,
-            LEFT + length + 6.0,
-            figure(bar.value),
-        );
-    }
-    svg.push_str("</svg>\n");
-    svg
+    let y = |index: usize| TOP + STEP * index as f64;
+    let length = |bar: &Bar| ((WIDTH - LEFT - RIGHT) * bar.value / longest).max(1.0);
+    let drawing = html! {
+        @for (index, bar) in order.into_iter().enumerate() {
+            @let text_y = y(index) + THICKNESS - 4.0;
+            @let name = plot::class("name", bar.is_ours);
+            text class=(name) x=(LEFT - 8.0) y=(text_y) text-anchor="end" { (bar.name) }
+            rect class=(plot::class("bar", bar.is_ours)) x=(LEFT) y=(y(index))
+                width=(format!("{:.1}", length(bar))) height=(THICKNESS) {}
+            text class=(name) x=(format!("{:.1}", LEFT + length(bar) + 6.0)) y=(text_y) {
+                (figure(bar.value)) " " (unit)
+            }
+        }
+    };
+    plot::file(title, WIDTH, height, &drawing)
 }
 
-/// As one reads it aloud: `12,300`, or `4.2`.
-pub(super) fn figure(value: f64) -> String {
+/// Returns the figure as one reads it aloud: `12,300`, or `4.2`.
+pub(crate) fn figure(value: f64) -> String {
     if value < 9.95 {
         return format!("{value:.1}");
     }

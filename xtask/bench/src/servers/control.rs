@@ -1,16 +1,13 @@
 //! The control: a server with a fault that a soak must notice.
 
-use std::env;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::{Command, ExitCode};
+use std::process::Command;
+use std::thread;
 
-use clap::ValueEnum;
 use nix::sys::signal::{SigSet, Signal};
-
-use crate::cmd::soak::Fault;
-use crate::worker::thread::start_thread;
+use xtask_bench_options::Fault;
 
 /// One session in so many has the fault.
 const EVERY: usize = 20;
@@ -18,20 +15,8 @@ const EVERY: usize = 20;
 /// More than a heap may grow by without a fault.
 const KEPT: usize = 1 << 20;
 
-/// The entry. Its argument is the fault.
-pub(crate) fn serve() -> ExitCode {
-    let fault = env::args().nth(1).unwrap_or_default();
-    match Fault::from_str(&fault, false)
-        .map_err(io::Error::other)
-        .and_then(try_serve)
-    {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
-}
-
 /// Serves until TERM.
-fn try_serve(fault: Fault) -> io::Result<()> {
+pub(crate) fn serve(fault: Fault) -> io::Result<()> {
     let end = SigSet::from_iter([Signal::SIGTERM]);
     end.thread_block()?; // before there are other threads, so that all of them do
     // A zombie as long as we serve.
@@ -46,7 +31,7 @@ fn try_serve(fault: Fault) -> io::Result<()> {
         "listening on {address} (control, pid {})",
         std::process::id()
     )?;
-    start_thread(move || {
+    thread::Builder::new().spawn(move || {
         let mut kept = Vec::new();
         for (number, client) in listener.incoming().flatten().enumerate() {
             let is_faulty = number % EVERY == 0;
@@ -55,7 +40,7 @@ fn try_serve(fault: Fault) -> io::Result<()> {
                 kept.push((File::open("/dev/null"), vec![1_u8; KEPT]));
             }
             let loses = is_faulty && fault == Fault::Loss;
-            let _ = start_thread(move || echo(client, loses));
+            let _ = thread::Builder::new().spawn(move || echo(client, loses));
         }
     })?;
     end.wait()?;

@@ -3,12 +3,11 @@
 //! This process is a child subreaper: a server that another one has started becomes its child when
 //! the other one ends. So it can wait for all of them.
 
-use std::fs::File;
+use std::fs;
 use std::io::{self, Read};
 use std::net::SocketAddrV4;
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,9 +15,10 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use test_support::{Stat, stat};
 
-use crate::model::process::{Process, Stat};
-use crate::probe::procfs;
+use crate::process::descendants;
+use crate::servers::start::{self, start};
 
 /// A server says within this time that it listens.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
@@ -35,23 +35,23 @@ const FOUND_DEAD_WITHIN: Duration = Duration::from_secs(5);
 /// A zombie may stay for this long.
 const REAPED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often to look.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often to look at the servers. Each time, we read /proc/PID/stat of all processes.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What workers of the echo server are called, in every model.
+/// The name of the echo server's workers, in every model.
 const WORKER: &str = "echo-worker";
 
 /// One server.
-pub(super) struct Server {
-    pub(super) pid: i32,
-    /// When a worker of its was killed last.
+pub(crate) struct Server {
+    pub(crate) pid: Pid,
+    /// When we last killed a worker of it.
     worker_killed: Option<Instant>,
     /// When it was told to replace itself.
     upgrade_began: Option<Instant>,
 }
 
 impl Server {
-    fn new(pid: i32) -> Self {
+    fn new(pid: Pid) -> Self {
         Self {
             pid,
             worker_killed: None,
@@ -69,54 +69,55 @@ impl Server {
 
     /// Sends a signal to the server, unless an earlier one of the same kind is still pending: the
     /// two would become one. Returns whether it was sent.
-    pub(super) fn signal(&self, signal: Signal) -> bool {
-        let path = format!("/proc/{}/status", self.pid);
-        let line = procfs::read(&path, &["ShdPnd:"]).unwrap_or_default();
-        let mask = line.split_ascii_whitespace().last();
-        let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
         let is_free = mask.is_some_and(|mask| mask & (1 << (signal as u32 - 1)) == 0);
-        is_free && kill(Pid::from_raw(self.pid), signal).is_ok()
+        is_free && kill(self.pid, signal).is_ok()
     }
 }
 
-pub(super) struct Servers {
-    pub(super) address: SocketAddrV4,
-    pub(super) current: Server,
+/// A process that nobody has reaped yet.
+struct Zombie {
+    /// Its number, and when it started.
+    id: (Pid, u64),
+    /// When we first saw it.
+    since: Instant,
+    /// Whether it has stayed for too long, and is counted.
+    is_counted: bool,
+}
+
+pub(crate) struct Servers {
+    pub(crate) address: SocketAddrV4,
+    pub(crate) current: Server,
     /// Those that have been replaced, and finish their sessions.
-    pub(super) old: Vec<Server>,
-    /// Where all of them say that they listen: a new server inherits it.
-    stdout: File,
-    said: Vec<u8>,
-    /// Zombies that were there at the last look, since when, and whether they have been counted.
-    zombies: Vec<(Process, Instant, bool)>,
+    pub(crate) old: Vec<Server>,
+    /// Where all of them print that they listen: a new server inherits it.
+    stdout: ChildStdout,
+    /// What came from there, as far as it is no whole line.
+    unread: Vec<u8>,
+    /// Zombies that were there at the last look.
+    zombies: Vec<Zombie>,
     last_look: Instant,
-    pub(super) upgrades: u64,
-    pub(super) zombies_that_stayed: u64,
+    pub(crate) upgrades: u64,
+    pub(crate) zombies_that_stayed: u64,
     /// Sentences about what went wrong, but not so that the soak cannot go on.
-    pub(super) faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
 }
 
 impl Servers {
-    /// Starts a program, and waits until it says where it listens.
-    pub(super) fn start(program: &Path, args: &[&str], log: &Path) -> Result<Self, String> {
-        let stderr = File::create(log)
-            .map_err(|error| format!("cannot write to {}: {error}", log.display()))?;
-        let mut process = Command::new(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-        let stdout = process.stdout.take().map(OwnedFd::from);
+    /// Starts a program, and waits until it prints where it listens.
+    pub(crate) fn start(program: &Path, args: &[&str], log: &Path) -> Result<Self, String> {
+        let mut process = start(program, args, Stdio::piped(), log)?;
+        let stdout = process.stdout.take();
         let stdout = stdout.ok_or_else(|| "the server has no stdout".to_owned())?;
-        // Waited for by its number from now on, as are the servers that replace it.
-        Self::listening(process.id() as i32, stdout)
+        // From now on we wait for it by its number, as we do for the servers that replace it.
+        Self::await_start(Pid::from_raw(process.id() as i32), stdout)
             .map_err(|why| format!("{why}; its log is {}", log.display()))
     }
 
-    /// Waits until the process that was just started says where it listens.
-    pub(super) fn listening(pid: i32, stdout: OwnedFd) -> Result<Self, String> {
+    fn await_start(pid: Pid, stdout: ChildStdout) -> Result<Self, String> {
         // Of our end alone: a pipe has a description for each of its ends.
         fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .map_err(|error| format!("cannot read from the server: {error}"))?;
@@ -125,8 +126,8 @@ impl Servers {
             address: SocketAddrV4::new([0, 0, 0, 0].into(), 0),
             current: Server::new(pid),
             old: Vec::new(),
-            stdout: stdout.into(),
-            said: Vec::new(),
+            stdout,
+            unread: Vec::new(),
             zombies: Vec::new(),
             last_look: now,
             upgrades: 0,
@@ -148,14 +149,14 @@ impl Servers {
         }
     }
 
-    /// Looks what has become of all servers, a few times a second. Returns whether one was replaced.
-    /// An error says why the soak cannot go on.
-    pub(super) fn look(&mut self) -> Result<bool, String> {
+    /// Looks at all servers, unless it did so a moment ago. Returns whether one was replaced. An error
+    /// says why the soak cannot go on.
+    pub(crate) fn look(&mut self) -> Result<bool, String> {
         if self.last_look.elapsed() < LOOK_EVERY {
             return Ok(false);
         }
         let mut is_replaced = false;
-        // Before the ends: a server may end right after its successor has spoken.
+        // Before we reap: a server may end right after its successor has printed its line.
         if let Some((address, pid)) = self.announcement()? {
             if address != self.address || pid == self.current.pid {
                 return Err(format!(
@@ -172,28 +173,28 @@ impl Servers {
             is_replaced = true;
         }
         self.reap()?;
-        self.look_for_zombies()?;
-        self.look_at_deadlines()?;
+        self.look_for_zombies();
+        self.check_deadlines()?;
         self.last_look = Instant::now();
         Ok(is_replaced)
     }
 
     /// The next line of stdout, if there is one: the address and the number of a server that listens.
-    fn announcement(&mut self) -> Result<Option<(SocketAddrV4, i32)>, String> {
+    fn announcement(&mut self) -> Result<Option<(SocketAddrV4, Pid)>, String> {
         let mut buffer = [0; 256];
         match self.stdout.read(&mut buffer) {
-            Ok(length) => self.said.extend_from_slice(&buffer[..length]),
+            Ok(length) => self.unread.extend_from_slice(&buffer[..length]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(format!("cannot read what the server says: {error}")),
+            Err(error) => return Err(format!("cannot read what the server prints: {error}")),
         }
-        let Some(end) = self.said.iter().position(|byte| *byte == b'\n') else {
+        let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') else {
             return Ok(None);
         };
-        let line: Vec<u8> = self.said.drain(..=end).collect();
+        let line: Vec<u8> = self.unread.drain(..=end).collect();
         let line = String::from_utf8_lossy(&line);
-        match parse(&line) {
-            Some(announcement) => Ok(Some(announcement)),
-            None => Err(format!("the server says {:?}", line.trim_end())),
+        match (start::address(&line), start::pid(&line)) {
+            (Some(address), Some(pid)) => Ok(Some((address, Pid::from_raw(pid)))),
+            _ => Err(format!("the server prints {:?}", line.trim_end())),
         }
     }
 
@@ -205,13 +206,13 @@ impl Servers {
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(format!("cannot wait for a server: {error}")),
             };
-            let Some(pid) = status.pid().map(Pid::as_raw) else {
+            let Some(pid) = status.pid() else {
                 continue;
             };
             if pid == self.current.pid {
                 return Err(format!("the server {}", describe(status)));
             }
-            // Somebody who is no server was part of an upgrade, and adopted when its parent ended.
+            // A process that is no server was part of an upgrade, and we adopted it when its parent ended.
             let Some(index) = self.old.iter().position(|old| old.pid == pid) else {
                 continue;
             };
@@ -229,33 +230,31 @@ impl Servers {
         }
     }
 
-    fn look_for_zombies(&mut self) -> Result<(), String> {
+    fn look_for_zombies(&mut self) {
         let now = Instant::now();
-        let dead: Vec<Process> = descendants()?
-            .iter()
-            // Our own children are reaped by us.
-            .filter(|stat| stat.state == 'Z' && stat.ppid != procfs::own_pid())
-            .map(|stat| stat.process)
-            .collect();
-        self.zombies.retain(|(process, ..)| dead.contains(process));
-        for process in dead {
-            match self
-                .zombies
-                .iter_mut()
-                .find(|(known, ..)| *known == process)
-            {
-                None => self.zombies.push((process, now, false)),
-                Some((_, since, counted)) if !*counted && now - *since > REAPED_WITHIN => {
-                    *counted = true;
+        let mut dead = descendants();
+        // Our own children are reaped by us.
+        dead.retain(|stat| stat.state == 'Z' && stat.parent != Pid::this());
+        let is_same = |zombie: &Zombie, stat: &Stat| zombie.id == (stat.pid, stat.start);
+        self.zombies
+            .retain(|zombie| dead.iter().any(|stat| is_same(zombie, stat)));
+        for stat in &dead {
+            match self.zombies.iter_mut().find(|it| is_same(it, stat)) {
+                None => self.zombies.push(Zombie {
+                    id: (stat.pid, stat.start),
+                    since: now,
+                    is_counted: false,
+                }),
+                Some(zombie) if !zombie.is_counted && now - zombie.since > REAPED_WITHIN => {
+                    zombie.is_counted = true;
                     self.zombies_that_stayed += 1;
                 }
                 Some(_) => {}
             }
         }
-        Ok(())
     }
 
-    fn look_at_deadlines(&mut self) -> Result<(), String> {
+    fn check_deadlines(&mut self) -> Result<(), String> {
         let is_late = |server: &Server, limit| {
             server
                 .upgrade_began
@@ -276,12 +275,12 @@ impl Servers {
     }
 
     /// Whether an upgrade is going on.
-    pub(super) fn is_upgrading(&self) -> bool {
+    pub(crate) fn is_upgrading(&self) -> bool {
         self.current.upgrade_began.is_some()
     }
 
     /// Returns whether it began.
-    pub(super) fn begin_upgrade(&mut self) -> bool {
+    pub(crate) fn begin_upgrade(&mut self) -> bool {
         let begins = !self.is_upgrading() && self.current.signal(Signal::SIGUSR2);
         if begins {
             self.current.upgrade_began = Some(Instant::now());
@@ -289,44 +288,40 @@ impl Servers {
         begins
     }
 
-    /// Kills one of the workers that `choose` picks from so many. Returns whether there was one.
-    pub(super) fn kill_worker(
-        &mut self,
-        choose: impl FnOnce(usize) -> usize,
-    ) -> Result<bool, String> {
+    /// Kills the worker whose index `choose` returns for their number. Returns whether there was one.
+    pub(crate) fn kill_worker(&mut self, choose: impl FnOnce(usize) -> usize) -> bool {
         let mut servers: Vec<&mut Server> = self.old.iter_mut().collect();
         servers.push(&mut self.current);
-        let stats = descendants()?;
+        let stats = descendants();
         let is_worker = |stat: &&Stat| {
             // A process that will execute another program still has the name of its parent.
             stat.name == WORKER
                 && stat.state != 'Z'
-                && servers.iter().any(|server| server.pid == stat.ppid)
+                && servers.iter().any(|server| server.pid == stat.parent)
         };
         let workers: Vec<&Stat> = stats.iter().filter(is_worker).collect();
         if workers.is_empty() {
-            return Ok(false);
+            return false;
         }
         let worker = workers[choose(workers.len())];
-        // Its number could be another's by now only if all numbers had been used since the look.
-        let is_there = procfs::exists(worker.process);
-        if !is_there || kill(Pid::from_raw(worker.process.pid), Signal::SIGKILL).is_err() {
-            return Ok(false);
+        // It is the same one, unless all numbers have been used since this look.
+        let is_there = stat(worker.pid).is_some_and(|now| now.start == worker.start);
+        if !is_there || kill(worker.pid, Signal::SIGKILL).is_err() {
+            return false;
         }
         for server in servers {
-            if server.pid == worker.ppid {
+            if server.pid == worker.parent {
                 server.worker_killed = Some(Instant::now());
             }
         }
-        Ok(true)
+        true
     }
 
-    /// Waits until the server has ended, which was just told to.
-    pub(super) fn await_end(&mut self, limit: Duration) -> Result<(), String> {
+    /// Waits until the server has ended, after it was told to.
+    pub(crate) fn await_end(&mut self, limit: Duration) -> Result<(), String> {
         let began = Instant::now();
         while began.elapsed() < limit {
-            let pid = Pid::from_raw(self.current.pid);
-            match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            match waitpid(self.current.pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
                 Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
                 Ok(status) => return Err(format!("at TERM, the server {}", describe(status))),
@@ -338,42 +333,10 @@ impl Servers {
     }
 }
 
-/// Every process that descends from this one.
-pub(super) fn descendants() -> Result<Vec<Stat>, String> {
-    let pids = procfs::descendants(procfs::own_pid()).map_err(|error| error.to_string())?;
-    let stats = pids.into_iter().map(procfs::look);
-    let stats = stats.filter_map(Result::transpose);
-    stats
-        .collect::<io::Result<_>>()
-        .map_err(|error| error.to_string())
-}
-
-/// `listening on ADDRESS (MODEL, pid N)`.
-fn parse(line: &str) -> Option<(SocketAddrV4, i32)> {
-    let (address, rest) = line.strip_prefix("listening on ")?.split_once(' ')?;
-    let (_, pid) = rest.split_once("pid ")?;
-    let pid = pid.trim_end().strip_suffix(')')?;
-    Some((address.parse().ok()?, pid.parse().ok()?))
-}
-
 fn describe(status: WaitStatus) -> String {
     match status {
         WaitStatus::Exited(_, code) => format!("has exited with {code}"),
         WaitStatus::Signaled(_, signal, _) => format!("was ended by {signal}"),
         other => format!("{other:?}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_announcement_names_the_address_and_the_process() {
-        let line = "listening on 127.0.0.1:9190 (fork, pid 4711)\n";
-        let address = "127.0.0.1:9190".parse().unwrap();
-        assert_eq!(parse(line), Some((address, 4711)));
-        assert_eq!(parse("listening on nowhere (fork, pid 4711)\n"), None);
-        assert_eq!(parse("running 1 test\n"), None);
     }
 }

@@ -4,35 +4,35 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use nix::sys::signal::Signal;
+use xtask_bench_options::Model;
 
-use super::servers::Servers;
-use crate::cmd::soak::Model;
+use crate::servers::soaked::Servers;
 
 /// How many workers prefork has at the start, its default; and between which numbers it is kept.
 const POOL: usize = 16;
 const SMALLEST: usize = 8;
 const LARGEST: usize = 24;
 
-pub(super) struct Chaos {
+pub(crate) struct Chaos {
     model: Model,
     rng: Rng,
     next: Instant,
     /// How many workers the current server's pool should have.
     pool: usize,
-    /// When workers were killed since the explanation of errors was last looked for.
-    pub(super) kills: Vec<Instant>,
-    pub(super) counts: Counts,
+    /// When we killed workers, since the soak last looked which errors that explains.
+    pub(crate) kills: Vec<Instant>,
+    pub(crate) counts: Counts,
 }
 
 /// How often each of them happened.
 #[derive(Default)]
-pub(super) struct Counts {
-    pub(super) kills: u64,
-    pub(super) resizes: u64,
+pub(crate) struct Counts {
+    pub(crate) kills: u64,
+    pub(crate) resizes: u64,
 }
 
 impl Chaos {
-    pub(super) fn new(model: Model, seed: u64) -> Self {
+    pub(crate) fn new(model: Model, seed: u64) -> Self {
         Self {
             model,
             rng: Rng::with_seed(seed),
@@ -44,7 +44,7 @@ impl Chaos {
     }
 
     /// Lets the first event of a phase of load happen after a moment.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.next = Instant::now() + self.pause();
     }
 
@@ -52,21 +52,21 @@ impl Chaos {
         Duration::from_millis(self.rng.u64(50..1_500))
     }
 
-    /// To be called when a new server has taken over: it has the pool that it was started with.
-    pub(super) fn server_was_replaced(&mut self) {
+    /// Resets the size of the pool: a new server has taken over, and has the pool it was started with.
+    pub(crate) fn on_upgrade(&mut self) {
         self.pool = POOL;
     }
 
     /// Does what is due.
-    pub(super) fn step(&mut self, servers: &mut Servers) -> Result<(), String> {
+    pub(crate) fn step(&mut self, servers: &mut Servers) {
         if Instant::now() < self.next {
-            return Ok(());
+            return;
         }
         self.next = Instant::now() + self.pause();
         match self.rng.u32(0..100) {
             0..45 => {
                 let rng = &mut self.rng;
-                if servers.kill_worker(|count| rng.usize(0..count))? {
+                if servers.kill_worker(|count| rng.usize(0..count)) {
                     self.kills.push(Instant::now());
                     self.counts.kills += 1;
                 }
@@ -76,10 +76,9 @@ impl Chaos {
             75..90 if self.pool > SMALLEST => self.resize(servers, Signal::SIGTTOU),
             _ => drop(servers.current.signal(Signal::SIGUSR1)),
         }
-        Ok(())
     }
 
-    /// The other models get these signals, too, and only log a line.
+    /// Sends TTIN or TTOU. The other models get these signals, too, and only log a line.
     fn resize(&mut self, servers: &Servers, signal: Signal) {
         if !servers.current.signal(signal) {
             return;
@@ -94,7 +93,7 @@ impl Chaos {
     }
 
     /// Brings the pool one step closer to its first size. Returns whether it has it.
-    pub(super) fn restore_pool(&mut self, servers: &Servers) -> bool {
+    pub(crate) fn restore_pool(&mut self, servers: &Servers) -> bool {
         if self.pool < POOL {
             self.resize(servers, Signal::SIGTTIN);
         } else if self.pool > POOL {

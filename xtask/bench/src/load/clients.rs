@@ -1,5 +1,4 @@
-//! The clients of a soak: many kinds at the same time, in one thread that never waits for a single
-//! connection.
+//! The clients of a soak: many kinds at the same time.
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -11,8 +10,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::socket::{SockaddrIn, setsockopt, sockopt};
 use serde::Serialize;
 
-use super::session::{Ending, Pace, Plan, Session, Trouble};
-use crate::loopback::{self, CHUNK, Pattern};
+use crate::load::connection::{CHUNK, Connection, Pattern};
+use crate::load::session::{Ending, Pace, Plan, Session, Trouble};
 
 /// How many clients of each kind there are at a time.
 const CLIENTS: &[(Kind, usize)] = &[
@@ -38,7 +37,7 @@ const LONGEST_STREAM: u64 = 4 << 20;
 /// less, sender and receiver mostly wait for each other's timers.
 const SMALL_BUFFER: usize = 128 * 1024;
 
-/// The longest wait for an event: somebody else has things to do in between.
+/// The longest wait for an event: the soak does other things in between.
 const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -130,34 +129,34 @@ fn stream_length(rng: &mut Rng) -> u64 {
 
 /// How the sessions ended until now.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// All bytes came back, and then the end of the stream.
-    pub(super) complete: u64,
-    pub(super) bytes_compared: u64,
+    pub(crate) complete: u64,
+    pub(crate) bytes_compared: u64,
     /// The client itself left.
-    pub(super) given_up: u64,
-    pub(super) errors: Errors,
+    pub(crate) given_up: u64,
+    pub(crate) errors: Errors,
     /// A sentence for each session that lost bytes without an error.
-    pub(super) losses: Vec<String>,
+    pub(crate) losses: Vec<String>,
     /// A sentence for each session that got other bytes than it had sent.
-    pub(super) wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
 }
 
 /// Errors by kind.
 #[derive(Default, Serialize)]
-pub(super) struct Errors {
-    pub(super) refused: u64,
-    pub(super) reset: u64,
-    pub(super) ended_early: u64,
-    pub(super) stuck: u64,
-    pub(super) other: u64,
+pub(crate) struct Errors {
+    pub(crate) refused: u64,
+    pub(crate) reset: u64,
+    pub(crate) ended_early: u64,
+    pub(crate) stuck: u64,
+    pub(crate) other: u64,
 }
 
 /// A session that ended in an error.
-pub(super) struct Broken {
-    pub(super) began: Instant,
-    pub(super) ended: Instant,
-    pub(super) sentence: String,
+pub(crate) struct Broken {
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) sentence: String,
 }
 
 /// One of the clients, which has one session after another.
@@ -170,7 +169,7 @@ struct Client {
     interest: EpollFlags,
 }
 
-pub(super) struct Clients {
+pub(crate) struct Clients {
     server: SockaddrIn,
     epoll: Epoll,
     rng: Rng,
@@ -181,13 +180,13 @@ pub(super) struct Clients {
     begun: u64,
     /// The crowd keeps time from here.
     began: Instant,
-    pub(super) tally: Tally,
-    /// Errors for which nobody has looked for an explanation yet.
-    pub(super) broken: Vec<Broken>,
+    pub(crate) tally: Tally,
+    /// Errors since the soak last looked which of them a kill explains.
+    pub(crate) broken: Vec<Broken>,
 }
 
 impl Clients {
-    pub(super) fn new(server: SocketAddrV4, seed: u64) -> io::Result<Self> {
+    pub(crate) fn new(server: SocketAddrV4, seed: u64) -> io::Result<Self> {
         let now = Instant::now();
         let client = |kind| Client {
             kind,
@@ -213,13 +212,13 @@ impl Clients {
     }
 
     /// Whether no session is going on.
-    pub(super) fn are_at_rest(&self) -> bool {
+    pub(crate) fn are_at_rest(&self) -> bool {
         self.clients.iter().all(|client| client.session.is_none())
     }
 
     /// Goes on with every session that can go on, after a short wait for one of them. New ones begin
     /// only if `may_begin`.
-    pub(super) fn step(&mut self, may_begin: bool) -> io::Result<()> {
+    pub(crate) fn step(&mut self, may_begin: bool) -> io::Result<()> {
         let now = Instant::now();
         for index in 0..self.clients.len() {
             match &self.clients[index].session {
@@ -248,8 +247,8 @@ impl Clients {
             let Some(session) = &mut self.clients[index].session else {
                 continue;
             };
-            let ending = session.step(now, &self.pattern, &mut self.buffer);
-            self.tally.bytes_compared += session.take_compared();
+            let (compared, ending) = session.step(now, &self.pattern, &mut self.buffer);
+            self.tally.bytes_compared += compared;
             if let Some(ending) = ending {
                 self.end(index, now, ending);
             }
@@ -262,15 +261,14 @@ impl Clients {
         let number = self.begun;
         self.begun += 1;
         let plan = client.kind.plan(&mut self.rng);
-        let stream = loopback::connect(&self.server, number).map_err(io::Error::from);
-        let stream = stream.and_then(|stream| {
+        let connection = Connection::open(&self.server, number).and_then(|connection| {
             if plan.has_small_buffer {
-                setsockopt(&stream, sockopt::RcvBuf, &SMALL_BUFFER)?;
+                setsockopt(&connection.stream, sockopt::RcvBuf, &SMALL_BUFFER)?;
             }
-            Ok(stream)
+            Ok(connection)
         });
-        match stream {
-            Ok(stream) => client.session = Some(Session::new(stream, number, plan, now)),
+        match connection {
+            Ok(connection) => client.session = Some(Session::new(connection, plan, now)),
             Err(error) => {
                 let ending = Ending::broken("cannot connect", &error);
                 self.count(index, now, now, ending, format!("connection {number}"));
@@ -289,13 +287,14 @@ impl Clients {
         if wanted == client.interest {
             return Ok(());
         }
+        let stream = &session.connection.stream;
         let mut event = EpollEvent::new(wanted, index as u64);
         if client.interest.is_empty() {
-            self.epoll.add(session.stream(), event)?;
+            self.epoll.add(stream, event)?;
         } else if wanted.is_empty() {
-            self.epoll.delete(session.stream())?;
+            self.epoll.delete(stream)?;
         } else {
-            self.epoll.modify(session.stream(), &mut event)?;
+            self.epoll.modify(stream, &mut event)?;
         }
         client.interest = wanted;
         Ok(())
@@ -323,7 +322,7 @@ impl Clients {
             return;
         };
         client.interest = EpollFlags::empty(); // the epoll forgets what is closed
-        let (began, text) = (session.began(), session.to_string());
+        let (began, text) = (session.began(), session.connection.to_string());
         session.close(&ending);
         self.count(index, began, now, ending, text);
     }
@@ -355,19 +354,19 @@ impl Clients {
 
 impl Tally {
     /// Those that have ended.
-    pub(super) fn sessions(&self) -> u64 {
+    pub(crate) fn sessions(&self) -> u64 {
         let faults = self.losses.len() + self.wrong.len();
         self.complete + self.given_up + self.errors.sum() + faults as u64
     }
 }
 
 impl Errors {
-    pub(super) fn sum(&self) -> u64 {
+    pub(crate) fn sum(&self) -> u64 {
         self.kinds().iter().map(|(_, count)| count).sum()
     }
 
     /// For people.
-    pub(super) fn by_kind(&self) -> String {
+    pub(crate) fn by_kind(&self) -> String {
         let kinds = self.kinds();
         let there = kinds.iter().filter(|(_, count)| *count > 0);
         let there: Vec<_> = there

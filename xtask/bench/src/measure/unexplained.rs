@@ -1,15 +1,15 @@
-//! Which errors of sessions are explained by killed workers.
+//! Finds the errors of sessions that no killed worker explains.
 
 use std::time::{Duration, Instant};
 
-use super::clients::Broken;
+use crate::load::clients::Broken;
 
 /// A process may go on for a moment after SIGKILL was sent, and take one more client.
 const DIES_WITHIN: Duration = Duration::from_secs(1);
 
 /// How many sessions a worker has at a time.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Serves {
+pub(crate) enum Serves {
     One,
     All,
 }
@@ -19,7 +19,7 @@ pub(super) enum Serves {
 /// A worker that serves one client explains one error. An error may have several kills to choose
 /// from, so we go by time and give each kill the error whose session ended first: the others may
 /// still be explained by a later kill. This way as many errors as possible are explained.
-pub(super) fn unexplained(broken: Vec<Broken>, kills: &[Instant], serves: Serves) -> Vec<Broken> {
+pub(crate) fn unexplained(broken: Vec<Broken>, kills: &[Instant], serves: Serves) -> Vec<Broken> {
     let is_explained =
         |broken: &Broken, kill: Instant| broken.began <= kill + DIES_WITHIN && kill <= broken.ended;
     let mut left = broken;

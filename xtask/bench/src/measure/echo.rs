@@ -1,0 +1,211 @@
+//! `bench echo`: measures our echo server, in each of its models, and rivals beside it.
+//!
+//! In each round every server has its turn: it is started, measured in every way, and ended. So all of
+//! them see the same machine, also if that becomes busier meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use xtask_bench_options::{BenchEcho, Server as Name, name};
+
+use crate::load::rates::Load;
+use crate::measure::echo_results::{Figures, Measured, Results};
+use crate::measure::machine::Machine;
+use crate::output::{Failure, create_folder, print, say};
+use crate::programs::{Missing, target_folder};
+use crate::servers::compared::{IDLE, OURS, Row, Server};
+
+/// Enough for [`IDLE`] connections, in us and in a server of one process.
+const DESCRIPTORS: u64 = 4_096;
+
+/// What a turn takes beside the measures that have a length, in seconds.
+const TURN_SECONDS: f64 = 1.2;
+
+/// Measures the servers, draws the charts, and prints the results.
+pub(crate) fn run(options: &BenchEcho) -> Result<(), Failure> {
+    let folder = target_folder().map_err(Failure::missing)?.join("bench");
+    create_folder(&folder)?;
+    let (mut servers, missing) = find_servers(options, &folder)?;
+    measure_all(&mut servers, options, &folder);
+
+    let results = Results {
+        machine: Machine::here(),
+        missing,
+        servers: servers.into_iter().map(|(measured, _)| measured).collect(),
+    };
+    results.draw(options.svg.as_deref().unwrap_or(&folder))?;
+    print(&match options.json {
+        true => results.json(),
+        false => results.table(),
+    })?;
+    results.verdict()
+}
+
+/// Finds or builds the programs. Ours must be there; rivals may be missing.
+fn find_servers(
+    options: &BenchEcho,
+    folder: &Path,
+) -> Result<(Vec<(Measured, PathBuf)>, Vec<Missing>), Failure> {
+    let mut servers: Vec<(Measured, PathBuf)> = Vec::new();
+    let mut missing = Vec::new();
+    for server in Name::value_variants() {
+        if !options.servers.is_empty() && !options.servers.contains(server) {
+            continue;
+        }
+        let row = Row::of(*server);
+        let other = servers
+            .iter()
+            .find(|(other, _)| other.row.source == row.source);
+        let program = match other {
+            Some((_, program)) => Ok(program.clone()),
+            None => row.program(folder),
+        };
+        match program {
+            Ok(program) => servers.push((Measured::new(*server), program)),
+            Err(missing) if row.source == OURS => return Err(Failure::missing(missing.why)),
+            Err(rival) => {
+                say(&format!("{} is missing: {}", rival.what, rival.why));
+                missing.push(rival);
+            }
+        }
+    }
+    if servers.is_empty() {
+        let why = "none of these servers is here".to_owned();
+        return Err(Failure::missing(why));
+    }
+    Ok((servers, missing))
+}
+
+/// Round after round, each begun by another server.
+fn measure_all(servers: &mut [(Measured, PathBuf)], options: &BenchEcho, folder: &Path) {
+    raise_descriptor_limit();
+    let count = servers.len();
+    let turn = 3.0 * options.seconds + TURN_SECONDS;
+    let seconds = turn * (options.rounds * count) as f64;
+    say(&format!(
+        "{count} servers, {} rounds: this takes about {seconds:.0} s",
+        options.rounds
+    ));
+    for round in 0..options.rounds {
+        for index in 0..count {
+            let (measured, program) = &mut servers[(round + index) % count];
+            let Measured {
+                server,
+                row,
+                figures,
+            } = measured;
+            say(&format!(
+                "round {} of {}: {}",
+                round + 1,
+                options.rounds,
+                row.name
+            ));
+            let turn = Turn {
+                row,
+                program,
+                log: &folder.join(format!("{}.stderr", name(*server))),
+                length: Duration::from_secs_f64(options.seconds),
+            };
+            turn.measure(figures);
+        }
+    }
+}
+
+/// For us and for the servers, which inherit it.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < DESCRIPTORS
+    {
+        // If that fails, connections fail, and the results say so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard);
+    }
+}
+
+/// One server's turn in a round.
+struct Turn<'a> {
+    row: &'a Row,
+    program: &'a Path,
+    log: &'a Path,
+    length: Duration,
+}
+
+impl Turn<'_> {
+    fn measure(&self, figures: &mut Figures) {
+        figures.attempt("idle connections", |figures| {
+            let kib = self.memory(figures)?;
+            figures.idle_kib.push(kib);
+            Ok(())
+        });
+        figures.attempt("server", |figures| {
+            self.with_server(None, figures, |server, load, figures| {
+                self.rates(server, load, figures);
+                Ok(())
+            })
+        });
+    }
+
+    fn rates(&self, server: &Server, load: &mut Load, figures: &mut Figures) {
+        let before = server.at_rest();
+        figures.attempt("connections", |figures| {
+            let rate = load.sessions(self.length)?;
+            figures.sessions.push(rate.per_second);
+            figures.session_p50_us.push(rate.p50_us);
+            figures.session_p99_us.push(rate.p99_us);
+            Ok(())
+        });
+        figures.attempt("messages", |figures| {
+            let rate = load.messages(self.length)?;
+            figures.messages.push(rate.per_second);
+            figures.round_trip_p50_us.push(rate.p50_us);
+            figures.round_trip_p99_us.push(rate.p99_us);
+            Ok(())
+        });
+        figures.attempt("bulk", |figures| {
+            figures.bulk_mib.push(load.bulk(self.length)?);
+            Ok(())
+        });
+        figures.count_what_is_left(before, server.back_to(before));
+    }
+
+    /// Returns what an idle connection takes, in KiB.
+    fn memory(&self, figures: &mut Figures) -> Result<f64, String> {
+        let while_idle = |server: &Server, load: &mut Load| {
+            let idle = load.hold(IDLE)?;
+            let kib = server.memory_kib()?;
+            load.release(idle)?;
+            Ok(kib)
+        };
+        let (without, with) = match self.row.workers {
+            None => self.with_server(None, figures, |server, load, _| {
+                server.at_rest();
+                Ok((server.memory_kib()?, while_idle(server, load)?))
+            })?,
+            Some([few, many]) => (
+                self.with_server(Some(few), figures, |server, _, _| server.memory_kib())?,
+                self.with_server(Some(many), figures, |server, load, _| {
+                    while_idle(server, load)
+                })?,
+            ),
+        };
+        Ok((with as f64 - without as f64) / IDLE as f64)
+    }
+
+    /// Measures with a server of its own, which has served once.
+    fn with_server<T>(
+        &self,
+        args: Option<&'static str>,
+        figures: &mut Figures,
+        measure: impl FnOnce(&Server, &mut Load, &mut Figures) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let server = Server::start(self.row, self.program, args, self.log)?;
+        let mut load = Load::new(server.address)?;
+        let result = load
+            .session()
+            .and_then(|()| measure(&server, &mut load, figures));
+        figures.bytes_compared += load.compared;
+        figures.bytes_wrong += load.wrong;
+        result
+    }
+}

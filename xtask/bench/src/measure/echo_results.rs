@@ -1,0 +1,379 @@
+//! What comes out of `bench echo`: the figures of each server, the ratios between them, a table, charts.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde::Serialize;
+use xtask_bench_options::{Server as Name, name};
+
+use crate::measure::machine::Machine;
+use crate::measure::{median, ndjson};
+use crate::output::{Failure, create_folder, say, write_file};
+use crate::plot::bars::{self, Bar, figure};
+use crate::process::Census;
+use crate::programs::Missing;
+use crate::servers::compared::Row;
+
+/// Everything that is known of the servers.
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    pub(crate) missing: Vec<Missing>,
+    /// Those that are here.
+    pub(crate) servers: Vec<Measured>,
+}
+
+/// One server, and what was measured of it.
+pub(crate) struct Measured {
+    pub(crate) server: Name,
+    pub(crate) row: Row,
+    pub(crate) figures: Figures,
+}
+
+impl Measured {
+    pub(crate) fn new(server: Name) -> Self {
+        Self {
+            server,
+            row: Row::of(server),
+            figures: Figures::default(),
+        }
+    }
+
+    fn summary(&self) -> Summary<'_> {
+        let Self {
+            server,
+            row,
+            figures,
+        } = self;
+        Summary {
+            server: name(*server),
+            name: row.name,
+            command: row.command(),
+            connections_per_s: middle(&figures.sessions),
+            session_p50_us: middle(&figures.session_p50_us),
+            session_p99_us: middle(&figures.session_p99_us),
+            messages_per_s: middle(&figures.messages),
+            round_trip_p50_us: middle(&figures.round_trip_p50_us),
+            round_trip_p99_us: middle(&figures.round_trip_p99_us),
+            bulk_mib_per_s: middle(&figures.bulk_mib),
+            idle_connection_kib: middle(&figures.idle_kib),
+            bytes_compared: figures.bytes_compared,
+            bytes_wrong: figures.bytes_wrong,
+            zombies: figures.zombies,
+            descriptors_left: figures.descriptors_left,
+            processes_left: figures.processes_left,
+            failures: &figures.failures,
+        }
+    }
+}
+
+/// What was measured of one server: a value for each round.
+#[derive(Default)]
+pub(crate) struct Figures {
+    pub(crate) sessions: Vec<f64>,
+    pub(crate) session_p50_us: Vec<f64>,
+    pub(crate) session_p99_us: Vec<f64>,
+    pub(crate) messages: Vec<f64>,
+    pub(crate) round_trip_p50_us: Vec<f64>,
+    pub(crate) round_trip_p99_us: Vec<f64>,
+    pub(crate) bulk_mib: Vec<f64>,
+    pub(crate) idle_kib: Vec<f64>,
+    pub(crate) bytes_compared: u64,
+    pub(crate) bytes_wrong: u64,
+    /// The most that was left after any turn.
+    zombies: usize,
+    descriptors_left: usize,
+    processes_left: usize,
+    failures: Vec<Trouble>,
+}
+
+/// Something that cannot be measured; it is not tried again.
+#[derive(Clone, Serialize)]
+struct Trouble {
+    measure: &'static str,
+    why: String,
+}
+
+impl Figures {
+    /// Measures it, unless that has failed before.
+    pub(crate) fn attempt(
+        &mut self,
+        measure: &'static str,
+        act: impl FnOnce(&mut Self) -> Result<(), String>,
+    ) {
+        if self
+            .failures
+            .iter()
+            .any(|failure| failure.measure == measure)
+        {
+            return;
+        }
+        if let Err(why) = act(self) {
+            say(&format!("{measure}: {why}"));
+            self.failures.push(Trouble { measure, why });
+        }
+    }
+
+    pub(crate) fn count_what_is_left(&mut self, before: Census, after: Census) {
+        let more = |before: usize, after: usize| after.saturating_sub(before);
+        self.zombies = self.zombies.max(after.zombies);
+        self.descriptors_left =
+            more(before.descriptors, after.descriptors).max(self.descriptors_left);
+        self.processes_left = more(before.processes, after.processes).max(self.processes_left);
+    }
+}
+
+/// A ratio that we want.
+struct Target {
+    of: Name,
+    to: Name,
+    measure: &'static str,
+    values: fn(&Figures) -> &[f64],
+    wanted: Wanted,
+}
+
+#[derive(Clone, Copy)]
+enum Wanted {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+const TARGETS: &[Target] = &[
+    sessions(Name::Fork, Name::CFork, 1.0),
+    sessions(Name::Fork, Name::Socat, 2.0),
+    sessions(Name::Reexec, Name::Tcpserver, 1.3),
+    sessions(Name::ReexecStatic, Name::Tcpserver, 1.3),
+    sessions(Name::Prefork, Name::Go, 1.3),
+    sessions(Name::Multiplex, Name::CEpoll, 0.95),
+    Target {
+        of: Name::Multiplex,
+        to: Name::CEpoll,
+        measure: "messages/s",
+        values: |figures| &figures.messages,
+        wanted: Wanted::AtLeast(0.95),
+    },
+    Target {
+        of: Name::Fork,
+        to: Name::CFork,
+        measure: "KiB for an idle connection",
+        values: |figures| &figures.idle_kib,
+        wanted: Wanted::AtMost(1.5),
+    },
+];
+
+const fn sessions(of: Name, to: Name, at_least: f64) -> Target {
+    Target {
+        of,
+        to,
+        measure: "connections/s",
+        values: |figures| &figures.sessions,
+        wanted: Wanted::AtLeast(at_least),
+    }
+}
+
+/// What `--json` prints of a server: medians over the rounds.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename = "echo")]
+struct Summary<'a> {
+    server: String,
+    name: &'static str,
+    command: String,
+    connections_per_s: Option<f64>,
+    session_p50_us: Option<f64>,
+    session_p99_us: Option<f64>,
+    messages_per_s: Option<f64>,
+    round_trip_p50_us: Option<f64>,
+    round_trip_p99_us: Option<f64>,
+    bulk_mib_per_s: Option<f64>,
+    idle_connection_kib: Option<f64>,
+    bytes_compared: u64,
+    bytes_wrong: u64,
+    zombies: usize,
+    descriptors_left: usize,
+    processes_left: usize,
+    failures: &'a [Trouble],
+}
+
+/// What `--json` prints of a target: the median of the ratios in the rounds.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename = "ratio")]
+struct Ratio {
+    of: String,
+    to: String,
+    measure: &'static str,
+    ratio: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_least: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_most: Option<f64>,
+    reached: bool,
+}
+
+fn middle(values: &[f64]) -> Option<f64> {
+    Some(median(values)).filter(|value| value.is_finite())
+}
+
+impl Results {
+    fn summaries(&self) -> impl Iterator<Item = Summary<'_>> {
+        self.servers.iter().map(Measured::summary)
+    }
+
+    /// Those of [`TARGETS`] for which both servers are here.
+    fn ratios(&self) -> Vec<Ratio> {
+        let figures = |server: Name| {
+            let measured = self.servers.iter().find(|it| it.server == server);
+            measured.map(|measured| &measured.figures)
+        };
+        let ratio = |target: &Target| {
+            let of = (target.values)(figures(target.of)?);
+            let to = (target.values)(figures(target.to)?);
+            // Of the same round: what slows down both does not change the ratio.
+            let ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to).collect();
+            let ratio = middle(&ratios)?;
+            let (at_least, at_most) = match target.wanted {
+                Wanted::AtLeast(value) => (Some(value), None),
+                Wanted::AtMost(value) => (None, Some(value)),
+            };
+            Some(Ratio {
+                of: name(target.of),
+                to: name(target.to),
+                measure: target.measure,
+                ratio,
+                at_least,
+                at_most,
+                reached: at_least.is_none_or(|value| ratio >= value)
+                    && at_most.is_none_or(|value| ratio <= value),
+            })
+        };
+        TARGETS.iter().filter_map(ratio).collect()
+    }
+
+    pub(crate) fn json(&self) -> String {
+        let mut lines = vec![serde_json::to_string(&self.machine)];
+        lines.extend(self.missing.iter().map(serde_json::to_string));
+        lines.extend(self.summaries().map(|it| serde_json::to_string(&it)));
+        lines.extend(self.ratios().iter().map(serde_json::to_string));
+        ndjson(lines)
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let mut out = self.machine.line();
+        out += "medians of the rounds; times in microseconds; memory: for an idle connection, PSS of \
+                all processes,\nwithout the kernel's; left at the end of a turn: zombies, more \
+                descriptors (fds), more processes\n\n";
+        let _ = writeln!(
+            out,
+            "{:16}{:>14}{:>8}{:>8}{:>12}{:>7}{:>7}{:>12}{:>16}{:>9}{:>5}{:>6}",
+            "",
+            "connections/s",
+            "p50",
+            "p99",
+            "messages/s",
+            "p50",
+            "p99",
+            "bulk MiB/s",
+            "KiB/connection",
+            "zombies",
+            "fds",
+            "procs",
+        );
+        let of = |value: Option<f64>| value.map_or("-".to_owned(), figure);
+        for row in self.summaries() {
+            let _ = writeln!(
+                out,
+                "{:16}{:>14}{:>8}{:>8}{:>12}{:>7}{:>7}{:>12}{:>16}{:>9}{:>5}{:>6}",
+                row.name,
+                of(row.connections_per_s),
+                of(row.session_p50_us),
+                of(row.session_p99_us),
+                of(row.messages_per_s),
+                of(row.round_trip_p50_us),
+                of(row.round_trip_p99_us),
+                of(row.bulk_mib_per_s),
+                of(row.idle_connection_kib),
+                row.zombies,
+                row.descriptors_left,
+                row.processes_left,
+            );
+        }
+        let ratios = self.ratios();
+        if !ratios.is_empty() {
+            out.push('\n');
+        }
+        for ratio in ratios {
+            let (of, to, measure) = (ratio.of, ratio.to, ratio.measure);
+            let wanted = match (ratio.at_least, ratio.at_most) {
+                (Some(value), _) => format!("at least {value}"),
+                (_, value) => format!("at most {}", value.unwrap_or_default()),
+            };
+            let reached = if ratio.reached { "reached" } else { "MISSED" };
+            let pair = format!("{of} / {to}, {measure}");
+            let _ = writeln!(out, "{pair:50} {:5.2}  {wanted}: {reached}", ratio.ratio);
+        }
+        for row in self.summaries() {
+            for Trouble { measure, why } in row.failures {
+                let _ = writeln!(out, "\nFAILED: {}: {measure}: {why}", row.name);
+            }
+        }
+        for missing in &self.missing {
+            let _ = writeln!(out, "\n{missing}");
+        }
+        out
+    }
+
+    /// Draws the charts into this folder.
+    pub(crate) fn draw(&self, folder: &Path) -> Result<(), Failure> {
+        create_folder(folder)?;
+        let draw =
+            |file: &str, title: &str, unit, less_is_better, values: fn(&Figures) -> &[f64]| {
+                let bar = |measured: &Measured| {
+                    Some(Bar {
+                        name: measured.row.name.to_owned(),
+                        is_ours: measured.row.is_ours(),
+                        value: middle(values(&measured.figures))?,
+                    })
+                };
+                let bars: Vec<Bar> = self.servers.iter().filter_map(bar).collect();
+                let path = folder.join(file);
+                let title = format!("Echo servers: {title}");
+                write_file(&path, &bars::draw(&title, unit, less_is_better, &bars))?;
+                say(&format!("a chart is in {}", path.display()));
+                Ok(())
+            };
+        draw(
+            "echo-connections.svg",
+            "new connections per second",
+            "",
+            false,
+            |figures| &figures.sessions,
+        )?;
+        draw(
+            "echo-ping-pong.svg",
+            "messages per second, there and back, on 16 connections",
+            "",
+            false,
+            |figures| &figures.messages,
+        )?;
+        draw(
+            "echo-memory.svg",
+            "memory for an idle connection (less is better)",
+            "KiB",
+            true,
+            |figures| &figures.idle_kib,
+        )
+    }
+
+    /// A rival may fail; ours may not, and no server may send back other bytes.
+    pub(crate) fn verdict(&self) -> Result<(), Failure> {
+        let has_failed = |measured: &&Measured| {
+            let Measured { row, figures, .. } = measured;
+            figures.bytes_wrong > 0 || row.is_ours() && !figures.failures.is_empty()
+        };
+        let failed = self.servers.iter().filter(has_failed);
+        let failed: Vec<_> = failed.map(|measured| measured.row.name).collect();
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::failed(format!("failed: {}", failed.join("; "))))
+        }
+    }
+}

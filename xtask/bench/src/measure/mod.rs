@@ -1,0 +1,34 @@
+//! What is measured: a file for each command, and one for what comes out of it.
+
+mod chaos;
+pub(crate) mod echo;
+mod echo_results;
+mod machine;
+pub(crate) mod soak;
+mod soak_result;
+pub(crate) mod spawn;
+mod unexplained;
+
+/// Returns the value in the middle.
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// One line of JSON for each of these.
+fn ndjson(lines: impl IntoIterator<Item = serde_json::Result<String>>) -> String {
+    let lines = lines.into_iter().flatten();
+    lines.map(|line| line + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_one_in_the_middle() {
+        assert_eq!(median(&[9.0, 1.0, 5.0]), 5.0);
+        assert!(median(&[]).is_nan());
+    }
+}

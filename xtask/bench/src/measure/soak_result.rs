@@ -1,0 +1,124 @@
+//! What comes out of a soak of one server.
+
+use serde::Serialize;
+
+use crate::load::clients::Errors;
+
+/// What came of one server, and a line of `--json`.
+#[derive(Default, Serialize)]
+#[serde(tag = "kind", rename = "soak")]
+pub(crate) struct SoakResult {
+    pub(crate) server: String,
+    pub(crate) seed: u64,
+    pub(crate) seconds: f64,
+    pub(crate) sessions: u64,
+    /// All bytes came back, and then the end of the stream.
+    pub(crate) complete: u64,
+    pub(crate) bytes_compared: u64,
+    pub(crate) errors: Errors,
+    pub(crate) errors_unexplained: usize,
+    pub(crate) given_up: u64,
+    pub(crate) silent_losses: usize,
+    pub(crate) wrong: usize,
+    pub(crate) kills: u64,
+    pub(crate) upgrades: u64,
+    pub(crate) resizes: u64,
+    pub(crate) memory_first_kib: u64,
+    pub(crate) memory_last_kib: u64,
+    pub(crate) zombies: u64,
+    pub(crate) left_over: usize,
+    /// Sentences; of each kind only the first few.
+    pub(crate) faults: Vec<String>,
+    pub(crate) held: bool,
+}
+
+impl SoakResult {
+    /// Adds sentences about what was counted, and decides whether the server held.
+    pub(crate) fn judge(&mut self) {
+        if self.zombies > 0 {
+            let sentence = format!("{} zombies stayed for longer than 1 s", self.zombies);
+            self.faults.push(sentence);
+        }
+        if self.left_over > 0 {
+            self.faults
+                .push(format!("{} processes were left", self.left_over));
+        }
+        if self.complete == 0 {
+            self.faults
+                .push("not a single session was complete".to_owned());
+        }
+        self.held = self.faults.is_empty();
+    }
+
+    /// Returns its row of the table, with what went wrong below it.
+    pub(crate) fn text(&self) -> String {
+        let mib = self.bytes_compared >> 20;
+        let numbers = [
+            self.sessions,
+            mib,
+            self.errors.sum(),
+            self.given_up,
+            self.silent_losses as u64,
+            self.wrong as u64,
+            self.kills,
+            self.upgrades,
+            self.resizes,
+            self.memory_first_kib,
+            self.memory_last_kib,
+            self.zombies,
+            self.left_over as u64,
+        ]
+        .map(|number| number.to_string());
+        let mut cells = [""; 14];
+        cells[0] = &self.server;
+        for (cell, number) in cells[1..].iter_mut().zip(&numbers) {
+            *cell = number;
+        }
+        let mut out = columns(cells);
+        if self.errors.sum() > 0 {
+            out += &format!("  errors: {}\n", self.errors.by_kind());
+        }
+        for fault in &self.faults {
+            out += &format!("  FAILED: {fault}\n");
+        }
+        out
+    }
+}
+
+/// Returns what the table begins with.
+pub(crate) fn heading() -> String {
+    "Sessions end complete, in an error, or given up by the client. Memory: PSS of all processes \
+     at the first rest and the last.\n\n"
+        .to_owned()
+        + &columns([
+            "",
+            "sessions",
+            "MiB",
+            "errors",
+            "given up",
+            "losses",
+            "wrong",
+            "kills",
+            "upgrades",
+            "resizes",
+            "KiB first",
+            "last",
+            "zombies",
+            "left",
+        ])
+}
+
+fn columns(cells: [&str; 14]) -> String {
+    const WIDTHS: [usize; 14] = [9, 9, 7, 7, 9, 7, 6, 6, 9, 8, 10, 6, 8, 5];
+    let mut line: String = cells
+        .iter()
+        .zip(WIDTHS)
+        .enumerate()
+        .map(|(index, (cell, width))| match index {
+            0 => format!("{cell:width$}"),
+            _ => format!("{cell:>width$}"),
+        })
+        .collect();
+    line.push('\n');
+    line
+}
