@@ -16,7 +16,7 @@ use crate::lifeline::Lifeline;
 use crate::message::Launch;
 use crate::program::Identity;
 use crate::setting::Setting;
-use crate::stdio::{Pipes, StdioDefault};
+use crate::stdio::{Pipes, StdioDefault, add_stream};
 use crate::sys::{CStrings, ContainsNul};
 use crate::validate::{contains_nul, invalid};
 use crate::{Command, Stage, entry, program, sys};
@@ -51,10 +51,14 @@ impl<'a> Prepared<'a> {
         let env = environment(command)?;
         let [stdin, stdout, stderr] = default.fill(command.streams());
         let mut fd_map = FdMap::new(CONTROL_FD + 1);
-        let mut pipes = Pipes::default();
-        step("preparing stdin", pipes.add_stdin(&mut fd_map, stdin))?;
-        step("preparing stdout", pipes.add_stdout(&mut fd_map, stdout))?;
-        step("preparing stderr", pipes.add_stderr(&mut fd_map, stderr))?;
+        let stdin = add_stream(&mut fd_map, stdin, libc::STDIN_FILENO);
+        let stdout = add_stream(&mut fd_map, stdout, libc::STDOUT_FILENO);
+        let stderr = add_stream(&mut fd_map, stderr, libc::STDERR_FILENO);
+        let pipes = Pipes {
+            stdin: step("preparing stdin", stdin)?.map(Into::into),
+            stdout: step("preparing stdout", stdout)?.map(Into::into),
+            stderr: step("preparing stderr", stderr)?.map(Into::into),
+        };
         let control = step("making the control channel", control(&mut fd_map))?;
         let lifeline = command
             .death_signal

@@ -1,6 +1,6 @@
 //! The standard streams of a child: what the caller asked for, and the parent's ends of the pipes.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
@@ -109,66 +109,30 @@ impl Pipes {
         let stderr = self.stderr.as_ref().map(AsRawFd::as_raw_fd);
         [stdin, stdout, stderr].into_iter().flatten()
     }
-
-    pub(crate) fn add_stdin<'a>(
-        &mut self,
-        map: &mut FdMap<'a>,
-        stdio: Option<&'a Stdio>,
-    ) -> io::Result<()> {
-        if let Some(Stdio(Source::Piped)) = stdio {
-            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-            self.stdin = Some(write.into());
-            map.give(read, libc::STDIN_FILENO);
-            return Ok(());
-        }
-        add_unpiped(map, stdio, libc::STDIN_FILENO)
-    }
-
-    pub(crate) fn add_stdout<'a>(
-        &mut self,
-        map: &mut FdMap<'a>,
-        stdio: Option<&'a Stdio>,
-    ) -> io::Result<()> {
-        self.stdout = add_output(map, stdio, libc::STDOUT_FILENO)?.map(Into::into);
-        Ok(())
-    }
-
-    pub(crate) fn add_stderr<'a>(
-        &mut self,
-        map: &mut FdMap<'a>,
-        stdio: Option<&'a Stdio>,
-    ) -> io::Result<()> {
-        self.stderr = add_output(map, stdio, libc::STDERR_FILENO)?.map(Into::into);
-        Ok(())
-    }
 }
 
-/// Adds stdout or stderr, and returns the parent's end if it is a pipe.
-fn add_output<'a>(
+/// Puts a stream into the map. Returns the parent's end if it is a pipe.
+pub(crate) fn add_stream<'a>(
     map: &mut FdMap<'a>,
     stdio: Option<&'a Stdio>,
     target: RawFd,
 ) -> io::Result<Option<OwnedFd>> {
-    if let Some(Stdio(Source::Piped)) = stdio {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        map.give(write, target);
-        return Ok(Some(read));
-    }
-    add_unpiped(map, stdio, target)?;
-    Ok(None)
-}
-
-fn add_unpiped<'a>(map: &mut FdMap<'a>, stdio: Option<&'a Stdio>, target: RawFd) -> io::Result<()> {
     match stdio.map(|stdio| &stdio.0) {
-        None | Some(Source::Inherit | Source::Piped | Source::Spent) => {}
+        None | Some(Source::Inherit | Source::Spent) => {}
         Some(Source::Null) => {
-            let null = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open("/dev/null")?;
+            let null = File::options().read(true).write(true).open("/dev/null")?;
             map.give(null.into(), target);
         }
         Some(Source::Descriptor(fd)) => map.lend(fd.as_fd(), target),
+        Some(Source::Piped) => {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            let (childs, ours) = match target {
+                libc::STDIN_FILENO => (read, write),
+                _ => (write, read),
+            };
+            map.give(childs, target);
+            return Ok(Some(ours));
+        }
     }
-    Ok(())
+    Ok(None)
 }
