@@ -1,5 +1,6 @@
-//! What a signal handler cannot do. It may only note that its signal came; but signals merge, so
-//! the count is too small; and a note is seen late if it is made between the look and the wait.
+//! Two limits of signal handlers. A handler may only count its signals, but signals merge, so the
+//! count is too small. And if the signal comes between our look at the count and our wait, we see
+//! it late.
 //!
 //! `cargo run -p echo-server --example handler-limits`, then with `-- --signalfd`.
 
@@ -14,16 +15,16 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use program_support::{exit_code, seconds, stdout, wait_until_readable};
 
-/// Signals that merge, and one that is seen late.
+/// Shows signals that merge, and a signal that is seen late.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
 struct Options {
-    /// Let the wait itself tell of the signal, which is blocked
+    /// Block the signal, and let the wait end when it comes
     #[arg(long)]
     signalfd: bool,
 
-    /// How long the wait takes, if nothing ends it
+    /// How long to wait, if nothing ends the wait
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     wait: Duration,
 }
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
 fn merge() -> io::Result<()> {
     reexec::chapter::count(libc::SIGUSR1)?;
     let sigusr1 = SigSet::from(Signal::SIGUSR1);
-    sigusr1.thread_block()?; // as it is while its handler runs
+    sigusr1.thread_block()?; // as the kernel does while the handler runs
     for _ in 0..10 {
         raise(Signal::SIGUSR1)?;
     }
@@ -48,12 +49,14 @@ fn merge() -> io::Result<()> {
     writeln!(stdout(), "Sent: 10, noted: {noted}")
 }
 
-/// 1. We look: nothing has been noted.
-/// 2. The signal comes, and the handler notes it.
-/// 3. We wait, and nobody looks at the note until the wait is over.
+/// Looks whether the signal has come, and waits if it has not:
 ///
-/// With a signalfd the signal is blocked from before the look, so in 2. it stays pending, and in 3.
-/// the wait ends at once, for the signal is one of the things waited for.
+/// 1. We look: the count is 0.
+/// 2. The signal comes, and the handler counts it.
+/// 3. We wait, and do not look at the count before the wait is over.
+///
+/// With a signalfd, the signal is blocked before step 1. It stays pending in step 2, and ends the
+/// wait in step 3 at once, because we wait for the signalfd, too.
 fn look_and_wait(options: &Options) -> io::Result<()> {
     let sigusr2 = SigSet::from(Signal::SIGUSR2);
     reexec::chapter::count(libc::SIGUSR2)?;

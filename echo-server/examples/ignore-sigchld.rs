@@ -1,4 +1,4 @@
-//! A parent that ignores SIGCHLD has no zombies, and no statuses either.
+//! A parent that ignores SIGCHLD gets no zombies, but no statuses either.
 //!
 //! `cargo run -p echo-server --example ignore-sigchld`, and `ps` on the printed numbers; then with
 //! `-- --no-child-wait` (the same by a flag) and `-- --default` (the zombies again).
@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use program_support::{exit_code, seconds, stdout, wait_until_ended};
 
-/// Children of a parent that ignores SIGCHLD.
+/// Starts children, and ignores SIGCHLD.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -26,7 +26,7 @@ struct Options {
     #[arg(long, conflicts_with = "default")]
     no_child_wait: bool,
 
-    /// Leave everything at default
+    /// Leave SIGCHLD at its default
     #[arg(long)]
     default: bool,
 
@@ -82,7 +82,8 @@ fn start(entry: &str, what: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// `None` if there is no child, which takes until all have ended that leave no zombie.
+/// Waits for any child. Returns `None` when there is none any more: the kernel says so only when
+/// the children that leave no zombie have ended, too.
 fn wait() -> io::Result<Option<WaitStatus>> {
     match waitpid(None, None) {
         Ok(status) => Ok(Some(status)),
@@ -91,10 +92,11 @@ fn wait() -> io::Result<Option<WaitStatus>> {
     }
 }
 
-/// What is ignored stays ignored in a program that is executed and knows nothing of it. Bit 17 of
-/// the mask that it prints, 10000, is SIGCHLD: it could not learn how its children end.
+/// Runs a program that knows nothing of this, and yet ignores SIGCHLD: exec keeps ignored signals.
+/// In the mask that it prints, 10000 is SIGCHLD. Such a program cannot learn how its own children
+/// end.
 fn innocent_program() {
     let mut grep = Command::new("grep");
-    // Its status is lost, or it is not there: either way it is only for show.
+    // Its status is lost because we ignore SIGCHLD. It only has to print.
     let _ = grep.args(["SigIgn", "/proc/self/status"]).status();
 }

@@ -1,5 +1,5 @@
-//! Does it help to send SIGCHLD to the parent of a zombie by hand? Only if that parent waits for
-//! children when the signal comes, and missed its chance: its handler was installed too late.
+//! Does it help to send SIGCHLD to the parent of a zombie by hand? Only if the parent reaps when
+//! the signal comes, and has missed the first one because it installed its handler too late.
 //!
 //! `cargo run -p echo-server --example late-handler`, and `kill -CHLD` with the parent's number;
 //! then with `-- --action default` and `-- --action ignore`.
@@ -17,7 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use program_support::{exit_code, seconds, stdout, wait_until_ended, wait_until_readable};
 
-/// A zombie whose parent is sent SIGCHLD by hand.
+/// Leaves a zombie, and does as told when SIGCHLD is sent by hand.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -51,13 +51,13 @@ fn parent(options: &Options) -> io::Result<()> {
         .spawn()
         .map_err(io::Error::other)?; // the whole sentence, not only the error number
     wait_until_ended(child.id())?;
-    mem::forget(child); // a zombie from now on; its signal has come, and nobody was interested
+    mem::forget(child); // a zombie from now on; its SIGCHLD came before anybody waited for it
 
     let sigchld = SigSet::from(Signal::SIGCHLD);
     match options.action {
         Action::Default => {}
         Action::Ignore => reexec::signal::ignore(libc::SIGCHLD)?,
-        Action::Reap => sigchld.thread_block()?, // taken from here on, in the loop below
+        Action::Reap => sigchld.thread_block()?, // pending until we read it below
     }
     let arrivals = SignalFd::with_flags(&sigchld, SfdFlags::SFD_CLOEXEC)?;
     writeln!(stdout(), "My pid is: {}", process::id())?;

@@ -1,5 +1,5 @@
-//! A forked copy has copies of all descriptors, but there is one connection: its end comes when
-//! the last copy is closed. So the client of a server that forgets to close its own waits for ever.
+//! A forked child has copies of all descriptors, but there is only one connection, which ends when
+//! its last copy is closed. If a server forgets to close its own copy, the client waits for ever.
 //!
 //! `cargo run -p echo-server --example one-close-too-few`, then with `-- --close` (the parent does
 //! close its copy) and `-- --shutdown` (the child ends the connection itself, for all copies).
@@ -17,7 +17,7 @@ use clap::Parser;
 use program_support::{exit_code, seconds, stdout, wait_until_readable};
 use reexec::{Child, Fork};
 
-/// A connection that two processes hold.
+/// Holds a connection in two processes, of which one ends.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -26,7 +26,7 @@ struct Options {
     #[arg(long)]
     close: bool,
 
-    /// Let the child shut the connection down for writing, whoever else holds it
+    /// Let the child shut the connection down for writing, which counts for all copies
     #[arg(long)]
     shutdown: bool,
 
@@ -46,7 +46,7 @@ fn serve(options: &Options) -> io::Result<()> {
     writeln!(stdout(), "Parent's descriptor: {}", connection.as_raw_fd())?;
     match reexec::fork()? {
         Fork::Child => {
-            drop(client); // the child's copy; the client is played by the parent
+            drop(client); // the child's copy; the parent also plays the client
             child_process(connection, options)
         }
         Fork::Parent(child) => {
@@ -72,7 +72,7 @@ fn parent(
     child: &Child,
     options: &Options,
 ) -> io::Result<()> {
-    let forgotten = (!options.close).then_some(connection); // otherwise closed here
+    let forgotten = (!options.close).then_some(connection); // with --close, it is closed here
     child.wait()?;
     writeln!(stdout(), "The child has ended, and its copy is closed.")?;
     look_for_the_end(&mut client, options.sleep)?;

@@ -1,5 +1,5 @@
-//! Process numbers start anew in a PID namespace, as in a container: its first process is 1, the
-//! next is 2. The highest is below what /proc/sys/kernel/pid_max says.
+//! In a PID namespace, as in a container, process numbers start again: its first process is 1, the
+//! next is 2. All numbers are below the one in /proc/sys/kernel/pid_max.
 //!
 //! `cargo run -p echo-server --example pid-namespace`, then with `-- --outside`. As root, or where
 //! user namespaces are allowed.
@@ -21,7 +21,7 @@ use reexec::Child;
 
 const EXIT_NOT_POSSIBLE: u8 = 77;
 
-/// The numbers of a few children, in a PID namespace of their own.
+/// Prints the numbers of three children in a PID namespace of their own.
 ///
 /// Exit codes: 0 done, 1 failed, 2 usage, 77 not possible here (a sentence on stderr says why).
 #[derive(Parser)]
@@ -53,10 +53,10 @@ fn main() -> ExitCode {
     exit_code("pid-namespace", parent(&options))
 }
 
-/// Not we enter it, in fact, but the children that we start from now on.
+/// Makes a PID namespace. We stay outside: the children that we start from now on are in it.
 fn enter_namespace() -> nix::Result<()> {
     match unshare(CloneFlags::CLONE_NEWPID) {
-        // In a user namespace of one's own one may do everything, if one may make one.
+        // A process may make any namespace in a user namespace of its own.
         Err(Errno::EPERM) => unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID),
         result => result,
     }
@@ -73,8 +73,8 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     writeln!(stdout(), "Numbers are below: {}", limit.trim())?;
     let children = [start()?, start()?, start()?];
     thread::sleep(options.sleep);
-    // Killed and reaped, number 1 last: its end takes until everybody else has been reaped in the
-    // namespace that ends with it, which is for us to do here.
+    // The drop kills and reaps. Number 1 must come last: its end ends the namespace, and waits
+    // until all others in it have been reaped, which is up to us.
     children.into_iter().rev().for_each(drop);
     writeln!(stdout(), "End parent process.")?;
     Ok(())

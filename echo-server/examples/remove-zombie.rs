@@ -1,5 +1,5 @@
-//! Removing zombies on SIGCHLD: the C edition's `remove_zombie.c`. Its handler waits once for each
-//! signal. But signals merge: of those that come while one is pending, nothing remains.
+//! Removes zombies on SIGCHLD: the C edition's `remove_zombie.c`. Its handler waits once for each
+//! signal. But signals merge: while one is pending, more of the same kind are lost.
 //!
 //! `cargo run -p echo-server --example remove-zombie`, then with `-- --once` as in the chapter.
 
@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use program_support::{exit_code, seconds, stdout, wait_until_readable};
 
-/// Ten children that end while SIGCHLD is held back, and what one signal is good for.
+/// Lets ten children end while SIGCHLD is blocked, and removes the zombies when it comes.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -30,7 +30,7 @@ struct Options {
     #[arg(long, value_name = "NUMBER", default_value = "10")]
     children: usize,
 
-    /// How long SIGCHLD is held back when all have ended, and how long the parent goes on then
+    /// How long SIGCHLD stays blocked when all have ended, and how long the parent goes on then
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]
     sleep: Duration,
 }
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 fn parent(options: &Options) -> io::Result<()> {
     reexec::chapter::count(libc::SIGCHLD)?; // all that a handler may do
     let sigchld = SigSet::from(Signal::SIGCHLD);
-    sigchld.thread_block()?; // as it is while a handler runs
+    sigchld.thread_block()?; // as the kernel does while the handler runs
     for _ in 0..options.children {
         start_and_let_end()?;
     }
@@ -73,7 +73,7 @@ fn start_and_let_end() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until no child is left that has ended, but not more often than `most`.
+/// Reaps children that have ended, at most `most`, and returns how many.
 fn remove_zombies(most: usize) -> io::Result<usize> {
     let mut removed = 0;
     while removed < most {

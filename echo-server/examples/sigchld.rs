@@ -1,4 +1,5 @@
-//! What a parent is told of its child: not only its end. And what it notices of that by default.
+//! SIGCHLD tells a parent more than the end of a child. By default the parent notices nothing of
+//! it.
 //!
 //! `cargo run -p echo-server --example sigchld`, and in another terminal, with the printed number,
 //! `kill -STOP N`, `kill -CONT N`, `kill N`; then the same with `-- --no-child-stop`.
@@ -16,12 +17,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use program_support::{exit_code, seconds, stdout, wait_until_readable};
 
-/// SIGCHLD: when a child ends, and when it is stopped or goes on.
+/// Prints each SIGCHLD: when a child ends, and when it is stopped or goes on.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
 struct Options {
-    /// Be told of the end only (SA_NOCLDSTOP)
+    /// Get SIGCHLD for the end only (SA_NOCLDSTOP)
     #[arg(long)]
     no_child_stop: bool,
 
@@ -48,7 +49,8 @@ fn child_process(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// The default action of SIGCHLD is to do nothing. That is not to ignore it: the status is kept.
+/// Shows the default action of SIGCHLD: nothing happens, but the status is kept. If the parent
+/// ignored the signal, the status would be lost.
 fn by_default() -> io::Result<()> {
     let child = reexec::command("shortLived")
         .spawn()
@@ -60,7 +62,7 @@ fn by_default() -> io::Result<()> {
 
 fn told(options: &Options) -> io::Result<()> {
     let sigchld = SigSet::from(Signal::SIGCHLD);
-    sigchld.thread_block()?; // before the child is there, or its first signal could be lost
+    sigchld.thread_block()?; // before we start the child, or its first signal could be lost
     let arrivals = SignalFd::with_flags(&sigchld, SfdFlags::SFD_CLOEXEC)?;
     if options.no_child_stop {
         reexec::chapter::set_no_child_stop()?;
@@ -78,7 +80,7 @@ fn told(options: &Options) -> io::Result<()> {
                 what(told.ssi_code)
             )?;
         }
-        // Asked, and not taken from the signal: of signals that merged we have seen one only.
+        // We ask, and do not rely on the signal: of signals that merged we have seen only one.
         if let Some(status) = child.try_wait()? {
             return writeln!(stdout(), "End parent process. The child's {status}");
         }

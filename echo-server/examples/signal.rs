@@ -1,5 +1,5 @@
-//! An alarm and Ctrl-C, taken in a loop: the C edition's `signal.c`. The handlers only note that
-//! their signal came; what is to be done about it is done here, after the sleep that it has ended.
+//! Handles an alarm and Ctrl-C in a loop: the C edition's `signal.c`. The handlers only count their
+//! signals. The work is done in the loop, after the sleep that the signal has ended.
 //!
 //! `cargo run -p echo-server --example signal`, and press Ctrl-C; then the same with `--std`.
 
@@ -14,7 +14,7 @@ use clap::Parser;
 use nix::unistd::{alarm, sleep};
 use program_support::{exit_code, stdout};
 
-/// Three long sleeps that an alarm, or Ctrl-C, ends early.
+/// Sleeps three times, until an alarm or Ctrl-C ends each sleep early.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -27,7 +27,7 @@ struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "100")]
     sleep: u32,
 
-    /// Sleep by std's thread::sleep, which goes on sleeping after a signal
+    /// Sleep with std's thread::sleep, which goes on sleeping after a signal
     #[arg(long)]
     std: bool,
 }
@@ -47,13 +47,13 @@ fn three_sleeps(options: &Options) -> io::Result<()> {
             thread::sleep(Duration::from_secs(options.sleep.into()));
             0
         } else {
-            sleep(options.sleep) // sleep(3): what is left of it when a signal came
+            sleep(options.sleep) // sleep(3) returns the time that is left when a signal ends it
         };
-        if is_more(&mut alarms, libc::SIGALRM) {
+        if update(&mut alarms, libc::SIGALRM) {
             writeln!(stdout(), "Time out!")?;
             alarm::set(options.alarm);
         }
-        if is_more(&mut interrupts, libc::SIGINT) {
+        if update(&mut interrupts, libc::SIGINT) {
             writeln!(stdout(), "CTRL+C pressed")?;
         }
         writeln!(stdout(), "left of the sleep: {left} s")?;
@@ -61,8 +61,9 @@ fn three_sleeps(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the signal has come since the last time. How often, nobody knows: signals merge.
-fn is_more(known: &mut usize, signal: i32) -> bool {
+/// Brings `known` up to date, and returns whether the signal has come since. Nobody can know how
+/// often: signals merge.
+fn update(known: &mut usize, signal: i32) -> bool {
     let before = *known;
     *known = reexec::chapter::counted(signal);
     *known > before

@@ -1,4 +1,4 @@
-//! The small programs in `examples/`, from outside.
+//! Runs the programs in `examples/`, and looks at their processes. `sandbox` is tested in `it`.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
@@ -19,7 +19,7 @@ use test_support::{
 
 const ANY_PORT: &str = "127.0.0.1:0";
 
-/// Those with options.
+/// The examples with options.
 const ALL: [&str; 8] = [
     "handler-limits",
     "ignore-sigchld",
@@ -31,7 +31,8 @@ const ALL: [&str; 8] = [
     "signal",
 ];
 
-/// What the program prints when it is left alone, having succeeded without a complaint.
+/// Runs an example that must succeed and print nothing on stderr. Returns its lines, with N for its
+/// pid.
 #[track_caller]
 fn lines(name: &str, args: &[&str]) -> Vec<String> {
     let program = Program::start(&mut example(name, args));
@@ -62,7 +63,7 @@ fn signal_sleeps_are_ended_by_an_alarm_and_by_ctrl_c() {
     assert_eq!(program.exit_code(), 0);
 }
 
-/// The twin: std goes on sleeping.
+/// The control: std goes on sleeping.
 #[test]
 fn signal_does_not_end_sleeps_of_std() {
     let args = ["--std", "--alarm", "10", "--sleep", "1"];
@@ -229,7 +230,7 @@ fn a_signal_sent_by_hand_helps_only_the_late_handler() {
             assert_eq!(program.stdout.next(), removed);
             assert_eq!(state(zombie), None);
         } else {
-            // What is ignored, also by default, is thrown away when it is sent: nothing will come.
+            // The kernel drops a signal that is ignored, also by default, when it is sent.
             assert_sleeps(program.pid());
             assert_zombie(zombie);
         }
@@ -287,7 +288,7 @@ fn in_a_pid_namespace_numbers_begin_with_one() {
     assert_eq!(program.exit_code(), 0);
 }
 
-/// The twin.
+/// The control.
 #[test]
 fn outside_of_one_they_do_not() {
     for line in &lines("pid-namespace", &["--sleep", "0", "--outside"])[1..4] {
@@ -308,14 +309,14 @@ fn a_killed_program_leaves_nothing() {
     });
     program.signal(Signal::SIGKILL);
     program.end();
-    // Tied to their parent, they end with it, and are ours to reap. Number 1 comes to its end only
-    // when all others in its namespace have been reaped.
+    // The children end with their parent, and we reap them. Number 1 ends only when all others in
+    // its namespace have been reaped.
     for child in outside.into_iter().rev() {
         reap(child);
     }
 }
 
-/// A server on a port of its own, and clients that it serves.
+/// Starts a server on a port of its own, and clients that it serves.
 fn echo_mpserv(clients: usize) -> (Program, Vec<TcpStream>) {
     let mut server = Program::start(&mut example("echo-mpserv", &[ANY_PORT]));
     let line = server.stdout.next();
@@ -333,7 +334,7 @@ fn echo_mpserv(clients: usize) -> (Program, Vec<TcpStream>) {
     (server, clients)
 }
 
-/// `client` sends `bytes`, and receives them.
+/// Sends bytes, which must come back.
 #[track_caller]
 fn assert_echoes(mut client: &TcpStream, bytes: &[u8]) {
     client.write_all(bytes).unwrap();
@@ -373,8 +374,9 @@ fn echo_mpserv_serves_several_clients_at_once_each_in_a_process() {
     assert_eq!(removed, children);
 }
 
-/// More bytes than all buffers hold. A worker that is stopped while it writes writes short; and the
-/// client sees the end of its stream, although the server lives.
+/// The client sends more bytes than all buffers hold, and stops the child again and again. That
+/// makes its writes short. In the end the client sees the end of its stream, although the server
+/// lives on.
 #[test]
 fn echo_mpserv_sends_back_every_byte_and_the_end() {
     let (server, clients) = echo_mpserv(1);
@@ -400,7 +402,7 @@ fn echo_mpserv_sends_back_every_byte_and_the_end() {
     wait_until("all are reaped", || server.children(), Vec::is_empty);
 }
 
-/// Its twin is `remove-zombie --once`, which waits once for each signal.
+/// Its control is `remove-zombie --once`, which waits once for each signal.
 #[test]
 fn echo_mpserv_reaps_all_children_that_one_signal_stands_for() {
     let (server, clients) = echo_mpserv(10);

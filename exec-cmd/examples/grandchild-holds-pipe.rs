@@ -1,6 +1,6 @@
-//! A command has ended, but what it has started still holds the pipe that we read its output
-//! from: waiting for the status returns at once, waiting for the end of the output does not.
-//! Go's `Wait` waits for both.
+//! A command has ended, but its own child still holds the pipe from which we read the output.
+//! Waiting for the status returns at once; waiting for the end of the output does not. Go's `Wait`
+//! waits for both.
 //!
 //! `cargo run -p exec-cmd --example grandchild-holds-pipe`, and `kill` with the number of the
 //! grandchild; then with `-- --closed`, which gives it another stdout.

@@ -1,6 +1,6 @@
-//! What a command has for which nothing is set: environment, directory and, by `spawn`, the
-//! streams of its parent. Go's has the null device for the streams; Rust's has that only for the
-//! stdin of `output`, which gets pipes for the other two.
+//! A command for which nothing is set inherits environment and directory from its parent, and with
+//! `spawn` its streams, too. In Go its streams are the null device. In Rust only `output` uses
+//! that, for stdin; it makes pipes for the other two.
 //!
 //! `cargo run -p exec-cmd --example inherited`, and look into /proc/N of the printed pids; then
 //! Ctrl-D, and within 10 seconds at the child of `output`.
@@ -30,7 +30,7 @@ fn parent(nothing: bool) -> io::Result<()> {
     let mut child = command.spawn()?;
     let said = writeln!(stdout(), "My pid is: {}", child.id());
     if nothing {
-        io::copy(&mut io::stdin(), &mut io::sink())?; // the child has a pipe, and so cannot
+        io::copy(&mut io::stdin(), &mut io::sink())?; // the child has a pipe instead
     }
     child.wait()?; // it reads our stdin to its end
     said?;

@@ -1,5 +1,5 @@
-//! Which file is executed, and what it is called, are two things: a relative path counts from the
-//! command's directory, and the first argument is free text.
+//! The file that is executed and the name in the first argument are independent. A relative path
+//! counts from the command's directory; the first argument is free text.
 //!
 //! `cargo run -p exec-cmd --example path-and-args`, and look at exe and cmdline in /proc/N of the
 //! printed pids.
@@ -22,7 +22,8 @@ fn main() -> ExitCode {
         let read = io::copy(&mut io::stdin(), &mut io::sink());
         return exit_code("path-and-args", read.map(drop));
     }
-    // Only ours, under a name that nobody can guess: others could put a program there, for us to run.
+    // Only ours, under a name that nobody can guess: others could put a program there, for us to
+    // run.
     let folder = match mkdtemp(&env::temp_dir().join("path-and-args-XXXXXX")) {
         Ok(folder) => folder,
         Err(error) => {
@@ -62,8 +63,8 @@ fn parent(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// On Linux, the directory is entered before the path is looked up; Rust does not promise that for
-/// other systems.
+/// Starts the program in `directory`. On Linux, the child enters the directory before it looks the
+/// path up; for other systems Rust does not promise that.
 fn start(directory: &Path, first_argument: Option<&str>) -> io::Result<Child> {
     let mut command = Command::new("./program");
     command

@@ -1,5 +1,5 @@
-//! A `Command` is a description, and can be started as often as one likes. Go's can be used once,
-//! as it is the process, too.
+//! Rust's `Command` only describes a process, so it can be started as often as we like. Go's `Cmd`
+//! is the process, too, so it can be used once.
 //!
 //! `cargo run -p exec-cmd --example reuse`, and look with `ps` at the printed pids.
 
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 
 fn start(times: usize) -> io::Result<()> {
     let mut command = Command::new("cat");
-    command.stdin(Stdio::piped()); // it ends when we close this, or end
+    command.stdin(Stdio::piped()); // `cat` ends when we close this, or end
     let mut children = Vec::new();
     for _ in 0..times {
         children.push(command.spawn()?);

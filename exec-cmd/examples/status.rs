@@ -1,5 +1,5 @@
-//! How a child has ended is known only after it has, and of an exit code only the lowest 8 bits:
-//! 300 arrives as 44.
+//! A child has a status only when it has ended. Of an exit code, only the lowest 8 bits arrive: 300
+//! becomes 44.
 //!
 //! `cargo run -p exec-cmd --example status`
 
@@ -18,7 +18,7 @@ fn parent() -> io::Result<()> {
     let mut children = Vec::new();
     for end in ["exit 7", "kill -9 $$", "exit 300"] {
         let child = Command::new("sh")
-            .args(["-c", &format!("read line; {end}")]) // until we close its stdin
+            .args(["-c", &format!("read line; {end}")]) // the shell waits until we close its stdin
             .stdin(Stdio::piped())
             .spawn()?;
         children.push((end, child));
@@ -33,7 +33,7 @@ fn parent() -> io::Result<()> {
         writeln!(stdout(), "After {end}: {status}")?;
     }
     for (end, child) in &mut children {
-        let status = child.wait()?; // no call any more: the process is gone, its status was kept
+        let status = child.wait()?; // makes no system call: std has kept the status
         writeln!(stdout(), "Once more, after {end}: {status}")?;
     }
     Ok(())

@@ -66,8 +66,8 @@ fn combined(mut command: Command) -> io::Result<()> {
     check("cmd.Run()", status)
 }
 
-/// Each stream has its pipe, and `wait_with_output` reads both at the same time. One after the other,
-/// the command could fill the one that is not read, and wait for ever.
+/// Each stream has its pipe, and `wait_with_output` reads both at the same time. One after the
+/// other, the command could fill the one that is not read, and wait for ever.
 fn separate(mut command: Command) -> io::Result<()> {
     let program = command.get_program().to_owned();
     command

@@ -3,8 +3,8 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
-/// The chapter's three ways to run an external command: without its output, with both of its
-/// output streams in one, and with each by itself. All three one after another, or one of them:
+/// Runs a command in the chapter's three ways: without its output, with both of its output streams
+/// in one, and with each by itself. Runs all three one after another, or one of them:
 ///
 ///   exec-cmd
 ///   exec-cmd separate
@@ -27,11 +27,12 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Way {
-    /// `cmd.Run()`: `ls -l /var/log`, its output is not ours
+    /// `cmd.Run()`: `ls -l /var/log`, whose output nobody sees
     Run,
-    /// `cmd.CombinedOutput()`: `ls -l /var/log/`, stdout and stderr through one pipe
+    /// `cmd.CombinedOutput()`: `ls -l /var/log/`, with stdout and stderr through one pipe
     Combined,
-    /// `cmd.Stdout` and `cmd.Stderr` apart: `ls -l /var/log/*.log`, which no shell expands
+    /// `cmd.Stdout` and `cmd.Stderr`, each by itself: `ls -l /var/log/*.log`, which no shell
+    /// expands
     Separate,
 }
 

@@ -1,4 +1,4 @@
-//! The small programs in `examples/`, from outside; nobody presses Enter, stdin just ends.
+//! Runs the programs in `examples/`. Nobody presses Enter: their stdin is at its end.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]

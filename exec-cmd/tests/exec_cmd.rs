@@ -1,4 +1,4 @@
-//! `exec-cmd`, from outside.
+//! Runs `exec-cmd`, and reads what it prints.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,7 @@ use test_support::{Output, Program, closed_pipe, full_device};
 
 fn exec_cmd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_exec-cmd"));
-    command.args(args).env("LC_ALL", "C"); // ls speaks the user's language otherwise
+    command.args(args).env("LC_ALL", "C"); // so that ls speaks English
     command
 }
 
@@ -16,10 +16,10 @@ fn output(args: &[&str]) -> Output {
     Program::start(&mut exec_cmd(args)).output()
 }
 
-/// Output on both streams and an exit code, as `ls` has them together on a bad day.
+/// A command with output on both streams and an exit code.
 const BOTH: [&str; 4] = ["--", "sh", "-c", "echo a; echo b >&2; exit 3"];
 
-/// More than a pipe holds, on both streams, one after the other.
+/// A command that writes more than a pipe holds on both streams, one after the other.
 const MUCH: [&str; 4] = [
     "--",
     "sh",
@@ -116,7 +116,7 @@ fn more_than_a_pipe_holds_on_both_streams() {
     let [run, combined, separate] =
         ["run", "combined", "separate"].map(|way| output(&[&[way], &MUCH[..]].concat()));
     assert_eq!(run.stdout, [""; 0]);
-    // Not assert_eq, which would print them.
+    // Not assert_eq, which would print 300 kB.
     assert!(combined.stdout == ["combined out:", &(errors.clone() + &outs)]);
     assert!(separate.stdout == ["out:", &outs, "err:", &errors]);
     for output in [run, combined, separate] {
@@ -141,7 +141,7 @@ fn no_such_command() {
     }
 }
 
-/// Nobody can then wait for a child: it was run all the same.
+/// With SIGCHLD ignored, nobody can wait for a child. The command has run all the same.
 #[test]
 fn where_sigchld_is_ignored_it_is_the_wait_that_fails() {
     for (way, step) in [

@@ -1,6 +1,6 @@
-//! Reaping beside other work in one loop: a child's pidfd becomes readable when it ends, so `poll`
-//! waits for that and for everything else at once, here for what the child writes. Nobody asks in
-//! vain, and no second thread is needed.
+//! Reaps a child beside other work, in one loop. The child's pidfd becomes readable when it ends,
+//! so `poll` waits for that and for everything else at once, here for what the child writes. The
+//! parent never asks in vain, and needs no second thread.
 //!
 //! `cargo run -p goroutine-wait --example pidfd`
 
@@ -17,7 +17,7 @@ use clap::Parser;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use program_support::{exit_code, seconds, stdout};
 
-/// A parent that waits for its child and for its lines at once.
+/// Waits for a child and for its lines at once.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -32,11 +32,11 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    Options::parse(); // wrong usage is ours to refuse; the times are the child's
+    Options::parse(); // only to refuse wrong usage; the child reads the times
     exit_code("pidfd", parent())
 }
 
-/// Its stdout is a pipe to the parent.
+/// Prints two lines to its stdout, a pipe to the parent.
 fn child_process(options: &Options) -> ExitCode {
     let lines = [
         format!("My pid is: {}", process::id()),
@@ -53,7 +53,7 @@ fn child_process(options: &Options) -> ExitCode {
 
 fn parent() -> io::Result<()> {
     let child = reexec::command("childProcess")
-        .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
+        .args(env::args_os().skip(1)) // a new program: it knows only what we tell it
         .stdout(reexec::Stdio::piped())
         .spawn()
         .map_err(io::Error::other)?; // the whole sentence, not only the error number
@@ -77,7 +77,7 @@ fn parent() -> io::Result<()> {
     writeln!(stdout(), "Returns of poll: {returns}")
 }
 
-/// Whether there was something to pass on, and not the end.
+/// Prints what the pipe holds, and returns whether there was anything before its end.
 fn pass_on(lines: &mut Option<ChildStdout>) -> io::Result<bool> {
     let mut buffer = [0; 1024];
     let length = lines

@@ -1,6 +1,7 @@
-//! Reaping beside other work by asking again and again: the C edition's `waitpid.c`. The child is
-//! a zombie from its end until it is asked for next, and all questions but the last are for nothing.
-//! With the chapter's times they are five, or six if the fifth comes just before the end.
+//! Reaps a child beside other work by asking again and again: the C edition's `waitpid.c`. The
+//! child is a zombie from its end to the parent's next question, and all questions but the last are
+//! in vain. With the chapter's times that makes five in vain, or six if the sixth comes just before
+//! the end.
 //!
 //! `cargo run -p goroutine-wait --example try-wait`
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 use clap::Parser;
 use program_support::{exit_code, seconds, stdout};
 
-/// A parent that asks every few seconds whether its child has ended.
+/// Asks every few seconds whether a child has ended.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -49,14 +50,14 @@ fn child_process(options: &Options) -> ExitCode {
 
 fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let child = reexec::command("childProcess")
-        .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
+        .args(env::args_os().skip(1)) // a new program: it knows only what we tell it
         .spawn()?;
     let mut questions = 1;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status; // and reaped
         }
-        thread::sleep(options.every); // in a program that does anything: doing it
+        thread::sleep(options.every); // a real program would do its work here
         writeln!(stdout(), "sleep {}sec.", options.every.as_secs_f64())?;
         questions += 1;
     };

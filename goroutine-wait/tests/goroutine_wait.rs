@@ -1,4 +1,4 @@
-//! `goroutine-wait` and its examples `try-wait` and `pidfd`, from outside.
+//! Runs `goroutine-wait` and its examples `try-wait` and `pidfd`, and looks at their processes.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
@@ -21,7 +21,7 @@ fn goroutine_wait(args: &[&str]) -> Command {
     command
 }
 
-/// Up to the parent's second sleep, with a child that ends when the test wants it to.
+/// Runs the program up to the parent's second sleep. Its child sleeps until the test ends it.
 fn start(args: &[&str]) -> (Program, Pid) {
     let mut command = goroutine_wait(&["--parent-sleep", "0.1", "--child-sleep", "60"]);
     let mut program = Program::start(command.args(args));
@@ -65,8 +65,8 @@ fn the_child_is_reaped_while_the_parent_goes_on() {
 }
 
 #[test]
-fn who_may_have_no_more_threads_is_told_so() {
-    const WITHOUT_PROCESSES: u32 = 54322; // of its own, which would count
+fn a_thread_that_cannot_be_started_is_explained() {
+    const WITHOUT_PROCESSES: u32 = 54322; // a user who has no other processes, which would count
     if !geteuid().is_root() {
         println!("skipped: only root can be a user who has no process yet");
         return;
@@ -94,7 +94,7 @@ fn who_may_have_no_more_threads_is_told_so() {
     assert_eq!(state(child), None);
 }
 
-/// The twin: the same without the thread that waits.
+/// The control: the same without the thread that waits.
 #[test]
 fn without_the_waiting_thread_the_child_is_a_zombie() {
     let (program, child) = start(&["--no-wait", "--parent-work", "2"]);
@@ -102,7 +102,7 @@ fn without_the_waiting_thread_the_child_is_a_zombie() {
     kill(child, Signal::SIGKILL).unwrap();
     assert_zombie(child);
     assert_eq!(stat(child).unwrap().parent, program.pid());
-    // For as long as the parent works; then it is its adopter's.
+    // It stays as long as the parent works. Then we adopt it.
     assert_eq!(program.exit_code(), 0);
     assert_eq!(stat(child).unwrap().parent, Pid::this());
     let killed = WaitStatus::Signaled(child, Signal::SIGKILL, false);
@@ -141,7 +141,7 @@ fn try_wait_asks_until_the_child_has_ended_and_reaps_it() {
     let mut lines = program.stdout.rest();
     let questions = lines.pop().unwrap();
     assert_eq!(lines.pop().unwrap(), "Child ended with exit status: 24");
-    // Four, unless the machine makes one of the two late.
+    // Four, unless a busy machine makes one of the two processes late.
     assert!((3..=5).contains(&lines.len()), "{lines:?}");
     assert!(
         lines.iter().all(|line| line == "sleep 0.3sec."),
@@ -152,7 +152,7 @@ fn try_wait_asks_until_the_child_has_ended_and_reaps_it() {
     assert_eq!(state(child), None);
 }
 
-/// The price of asking.
+/// What asking costs.
 #[test]
 fn try_wait_leaves_a_zombie_until_it_asks_again() {
     let args = ["--child-sleep", "60", "--every", "3"];
@@ -160,7 +160,7 @@ fn try_wait_leaves_a_zombie_until_it_asks_again() {
     let child = number(&program.stdout.next(), "My pid is: ");
     assert_sleeps(child);
     assert_eq!(program.stdout.next(), "sleep 3sec.");
-    assert_sleeps(program.pid()); // it has asked, and will not for a while
+    assert_sleeps(program.pid()); // it has asked, and will ask again in 3 seconds
     kill(child, Signal::SIGKILL).unwrap();
     assert_zombie(child);
     program
@@ -178,7 +178,7 @@ fn pidfd_passes_lines_on_and_notices_the_end_at_once() {
     assert_eq!(program.stdout.next(), "still here");
     assert_eq!(program.stdout.next(), "Child ended with exit status: 24");
     assert_eq!(state(child), None);
-    // Two lines, the end of the pipe, and that of the child, if they are not one.
+    // Two lines, and the ends of the pipe and of the child, which may come together.
     let returns = program.stdout.next();
     assert!(
         returns == "Returns of poll: 4" || returns == "Returns of poll: 3",

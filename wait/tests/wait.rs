@@ -1,4 +1,4 @@
-//! `wait`, from outside.
+//! Runs `wait`, and looks at its processes.
 
 #![forbid(unsafe_code)]
 
@@ -37,7 +37,7 @@ fn it_prints_the_lines_of_the_chapter_and_leaves_nothing() {
     );
     assert_eq!(program.stderr.rest(), [""; 0]);
     assert_eq!(program.exit_code(), 0);
-    // Not reaped by its parent, it would be our zombie now.
+    // If its parent had not reaped it, it would be our zombie now.
     assert_eq!(state(child), None);
 }
 
@@ -64,7 +64,7 @@ fn a_child_that_ends_first_is_a_zombie_until_the_parent_waits() {
     let mut program = Program::start(&mut wait(&["--parent-sleep", "2", "--child-sleep", "0"]));
     let child = program.child();
     assert_zombie(child);
-    // Both wrote before the look, in an order that is left to chance.
+    // Parent and child write at the same time, so the order of these lines is left to chance.
     let mut first = [program.stdout.next(), program.stdout.next()];
     first.sort();
     assert_eq!(first, ["End child process.", "Parent start sleeping..."]);
@@ -76,7 +76,7 @@ fn a_child_that_ends_first_is_a_zombie_until_the_parent_waits() {
     assert_eq!(state(child), None);
 }
 
-/// They sleep at the same time: it takes as long as the longer sleep, not as both.
+/// It takes as long as the longer sleep, not as both together.
 #[test]
 fn parent_and_child_sleep_at_the_same_time() {
     let run = || {
@@ -85,7 +85,7 @@ fn parent_and_child_sleep_at_the_same_time() {
         assert_eq!(Program::start(&mut command).output().code, 0);
         start.elapsed().as_secs_f64()
     };
-    // A machine that is busy with something else can spoil a measurement, but not help it.
+    // A busy machine can make a run longer, but not shorter.
     let mut times = Vec::new();
     while times.iter().all(|time| *time >= 2.0) {
         assert!(times.len() < 3, "{times:?}");
@@ -94,7 +94,7 @@ fn parent_and_child_sleep_at_the_same_time() {
     assert!(times.iter().all(|time| *time >= 1.0), "{times:?}");
 }
 
-/// Its twin is `orphan` of the crate `zombie`, whose child lives on.
+/// Its control is `orphan` of the crate `zombie`, whose child lives on.
 #[test]
 fn when_the_parent_is_killed_the_child_ends_with_it() {
     let mut program = Program::start(&mut wait(&["--child-sleep", "60"]));
@@ -114,7 +114,7 @@ fn nobody_reads_the_output() {
         (closed_pipe(), "wait: cannot write to stdout: Broken pipe"),
         (full_device(), "wait: cannot write to stdout: No space"),
     ] {
-        // At once: its child is killed, not waited for.
+        // It ends at once, because it kills its child and does not wait for it.
         let program = Program::start_to(stdout, &mut wait(&["--child-sleep", "60"]));
         assert_eq!(program.exit_code(), 1);
         assert_eq!(program.rest_of_group(), []);

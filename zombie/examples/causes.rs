@@ -1,5 +1,5 @@
-//! Three ways to end: a call of exit, a fatal error, a signal that kills. All three make a zombie,
-//! which keeps the status until its parent reads it.
+//! A process can end in three ways: it calls exit, it fails fatally, or a signal kills it. All
+//! three make a zombie, which keeps the status until the parent reads it.
 //!
 //! `cargo run -p zombie --example causes`, and look with `ps`, or at the last number in
 //! /proc/N/stat; then with `-- --wait`.
@@ -48,7 +48,7 @@ fn parent(wait: bool) -> Result<(), Box<dyn Error>> {
 
     for (entry, child) in &children {
         writeln!(stdout(), "{entry}, status read: {}", child.wait()?)?;
-        // Nobody else starts processes here, so the number is nobody's yet.
+        // The kernel gives a number again only after all others, so this one is not in use yet.
         let pid = Pid::from_raw(child.id().cast_signed());
         let exists = kill(pid, None) != Err(Errno::ESRCH);
         writeln!(stdout(), "{entry}, exists: {exists}")?;
@@ -57,10 +57,10 @@ fn parent(wait: bool) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A child that has ended.
+/// Starts a child, and waits until it has ended, without reaping it.
 fn start(entry: &str) -> Result<Child, Box<dyn Error>> {
     let child = reexec::command(entry)
-        .rlimit(Resource::CoreSize, 0, 0) // or the one that aborts might leave a file
+        .rlimit(Resource::CoreSize, 0, 0) // no file with the memory of the one that aborts
         .spawn()?;
     if entry == "isKilled" {
         child.kill()?;

@@ -1,5 +1,5 @@
-//! Two kinds of adopters. Ordinary inits wait when they are told that a child has ended; others, as
-//! in some containers, look from time to time, and zombies stay until then.
+//! Two kinds of adopters. Ordinary inits reap a child when SIGCHLD tells them that it has ended.
+//! Others, in some containers, look from time to time, and zombies stay until they look.
 //!
 //! `cargo run -p zombie --example init-waits`, Enter, and `ps` with the printed number; then with
 //! `-- --every 20`.
@@ -20,12 +20,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use program_support::{exit_code, seconds, stdout, wait_for_enter};
 
-/// An adopter, and an orphan that ends.
+/// Adopts an orphan, which ends at Enter, and reaps it.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
 struct Options {
-    /// Look for zombies from time to time, instead of when one is there
+    /// Look for zombies this often, instead of when SIGCHLD comes
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     every: Option<Duration>,
 }
@@ -40,9 +40,9 @@ fn main() -> ExitCode {
 }
 
 fn adopter(options: &Options) -> io::Result<()> {
-    prctl::set_child_subreaper(true)?; // as init is for all
+    prctl::set_child_subreaper(true)?; // adopts our orphaned descendants
     let sigchld = SigSet::from(Signal::SIGCHLD);
-    sigchld.thread_block()?; // taken by wait below, also one that comes before
+    sigchld.thread_block()?; // pending until we wait for it below
     reexec::command("parent")
         .status()
         .map_err(io::Error::other)?; // the whole sentence, not only the error number
@@ -62,7 +62,7 @@ fn adopter(options: &Options) -> io::Result<()> {
     writeln!(stdout(), "No child is left.")
 }
 
-/// Waits for whoever has ended. Whether anybody is left.
+/// Reaps every child that has ended, and returns whether any is left.
 fn wait_for_all() -> io::Result<bool> {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -74,7 +74,7 @@ fn wait_for_all() -> io::Result<bool> {
     }
 }
 
-/// Ends, and leaves a child behind, which its grandparent adopts.
+/// Starts a child and ends. The child's grandparent adopts it.
 fn parent() -> io::Result<()> {
     let orphan = reexec::command("orphan")
         .outlive_parent()

@@ -1,5 +1,5 @@
-//! The other order of ends: the parent goes first, and its child is an orphan. The nearest living
-//! ancestor that is a subreaper adopts it, or else init; that one has to reap it, too.
+//! The other order: the parent ends first, and its child becomes an orphan. The nearest living
+//! ancestor that is a subreaper adopts it, or else init. The adopter must reap it, too.
 //!
 //! `cargo run -p zombie --example orphan`, and `ps -o pid,ppid,stat,args` on the printed pid.
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::Parser;
 use program_support::{exit_code, seconds, stdout};
 
-/// An orphan: the parent ends first.
+/// Starts a child that outlives its parent.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -51,7 +51,7 @@ fn child_process(options: &Options) -> io::Result<()> {
 
 fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let child = reexec::command("childProcess")
-        .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
+        .args(env::args_os().skip(1)) // a new program: it knows only what we tell it
         .outlive_parent() // otherwise it would end with us
         .spawn()?;
     mem::forget(child); // dropped, the handle would kill it

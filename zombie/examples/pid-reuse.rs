@@ -1,6 +1,6 @@
-//! The number of a zombie is taken, and is skipped; once it has been waited for, the number is the
-//! next process's. In a PID namespace of its own, where nobody else takes numbers, and where one
-//! can say where to go on counting.
+//! The number of a zombie is still taken: the kernel skips it. When the zombie has been reaped, the
+//! next process gets the number. All this runs in a PID namespace of its own, where nobody else
+//! takes numbers, and where we can set the number from which the kernel goes on.
 //!
 //! `cargo run -p zombie --example pid-reuse`, as root or where user namespaces are allowed.
 
@@ -18,7 +18,7 @@ use program_support::{exit_code, stdout, wait_for_enter, wait_until_readable};
 use reexec::{Child, Fork};
 
 const EXIT_NOT_POSSIBLE: u8 = 77;
-/// The number that the kernel has given last, in the namespace of whoever asks.
+/// The last number that the kernel has given in the namespace of the process that reads this.
 const LAST: &str = "/proc/sys/kernel/ns_last_pid";
 
 fn main() -> ExitCode {
@@ -44,12 +44,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Not we enter it, in fact, but the child that we start.
+/// Makes a PID namespace. We stay outside: the first child that we start is in it.
 fn enter_namespace() -> io::Result<()> {
     let user = geteuid();
     match unshare(CloneFlags::CLONE_NEWPID) {
-        // In a user namespace of one's own one may do everything, if one may make one; and goes on
-        // being allowed to after exec as its root.
+        // A process may make any namespace in a user namespace of its own. The map makes it root
+        // there, so that it keeps its capabilities after exec.
         Err(Errno::EPERM) => {
             unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)?;
             fs::write("/proc/self/uid_map", format!("0 {user} 1"))
@@ -96,9 +96,9 @@ fn skip_and_use_again(wait: bool) -> io::Result<()> {
     let again = start(pause)?;
     writeln!(stdout(), "Waited for: {number}, the next: {}", again.id())?;
     wait_for_enter()
-} // dropped, the children are killed and reaped
+} // the drop of each handle kills and reaps its child
 
-/// The next process gets the number after this one, or after that, and so on, if it is taken.
+/// Gives the next process the first free number after `last`.
 fn count_from(last: u32) -> io::Result<()> {
     fs::write(LAST, last.to_string())
 }

@@ -1,5 +1,5 @@
-//! What zombies take up: no memory and no files any more, but each of them counts as a process.
-//! With a limit of 6, a process and its 5 zombies are all that its user can have.
+//! Zombies hold neither memory nor files, but each counts as a process. With a limit of 6, a user
+//! can have one process and its 5 zombies, and no more.
 //!
 //! `cargo run -p zombie --example resources`; then with `-- --wait`, which leaves no zombies.
 
@@ -17,7 +17,7 @@ use reexec::{Child, Fork};
 
 const EXIT_NOT_POSSIBLE: u8 = 77;
 const LIMIT: u64 = 6;
-/// More than the limit allows at the same time.
+/// How many children we try to start: more than the limit allows at the same time.
 const CHILDREN: usize = 10;
 
 fn main() -> ExitCode {
@@ -28,8 +28,8 @@ fn main() -> ExitCode {
     let mut command = reexec::command("limited");
     command.args(env::args_os().skip(1));
     if geteuid().is_root() {
-        // The limit is for the processes of a user, and not for root: so for somebody who has none,
-        // and who has nothing of root's group either.
+        // The limit counts the processes of a user, and does not bind root. So we become a user who
+        // has no processes, and leave root's groups, too.
         let nobody = 20_000 + process::id() % 40_000;
         command.uid(nobody).gid(nobody);
     } else {
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn limited() -> ExitCode {
-    // Where its user has no other processes, or none that count.
+    // In a user namespace of its own, the user's other processes do not count.
     if is_given("--namespace")
         && let Err(error) = unshare(CloneFlags::CLONE_NEWUSER)
     {
@@ -83,7 +83,7 @@ fn fill_up() -> io::Result<()> {
     writeln!(stdout(), "After the wait, one more: {status}")
 }
 
-/// A child that has ended.
+/// Starts a child, and waits until it has ended, without reaping it.
 fn start() -> io::Result<Child> {
     match reexec::fork()? {
         Fork::Child => reexec::exit_now(0),

@@ -31,7 +31,7 @@ fn child_process() -> io::Result<()> {
 
 fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let child = reexec::command("childProcess").spawn()?;
-    mem::forget(child); // as Go's Cmd without Wait; dropped, our handle would kill and reap the child
+    mem::forget(child); // as Go's Cmd without Wait; a drop would kill and reap the child
     thread::sleep(options.parent_sleep);
     writeln!(stdout(), "End parent process.")?;
     Ok(())

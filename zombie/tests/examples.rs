@@ -1,5 +1,5 @@
-//! The examples about what remains of a process, from outside; nobody presses Enter, stdin just
-//! ends. `orphan` is tested beside `zombie`.
+//! Runs the examples about the remains of a process. Nobody presses Enter: their stdin is at its
+//! end. `orphan` is tested beside `zombie`.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
@@ -20,7 +20,7 @@ fn output(name: &str, args: &[&str]) -> Output {
     Program::start(&mut example(name, args)).output()
 }
 
-/// One that waits for Enter until the other value is dropped.
+/// Starts an example that waits for Enter until the pipe is dropped.
 fn held(name: &str) -> (Program, io::PipeWriter) {
     let (stdin, enter) = io::pipe().unwrap_or_else(|error| panic!("{error}"));
     let mut command = example(name, &[]);
@@ -29,7 +29,7 @@ fn held(name: &str) -> (Program, io::PipeWriter) {
     (program.unwrap_or_else(|error| panic!("{error}")), enter)
 }
 
-/// Whether the machine does not allow what it takes.
+/// Returns whether this machine does not allow what the example needs, and prints why.
 fn is_skipped(output: &Output) -> bool {
     if output.code == 77 {
         println!("skipped: {:?}", output.stderr);
@@ -37,7 +37,7 @@ fn is_skipped(output: &Output) -> bool {
     output.code == 77
 }
 
-/// Its twin is the crate `wait`, whose parent waits.
+/// Its control is the crate `wait`, whose parent waits.
 #[test]
 fn plain_std_leaves_a_zombie_until_the_parent_ends() {
     let mut program = Program::start(&mut example("plain-std", &[]));
@@ -119,7 +119,7 @@ fn the_number_of_a_zombie_is_skipped_and_then_used_again() {
     }
 }
 
-/// Another process does what they are about.
+/// These examples do their work in another process.
 #[test]
 fn if_that_process_is_killed_it_is_told() {
     for (name, who) in [

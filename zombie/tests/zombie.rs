@@ -1,5 +1,5 @@
-//! `zombie` and its example `orphan`, from outside. This process is the adopter of what they
-//! leave behind, and decides when it is reaped.
+//! Runs `zombie` and its example `orphan`. This process adopts the children that they leave behind,
+//! and decides when to reap them.
 
 #![forbid(unsafe_code)]
 
@@ -44,7 +44,7 @@ fn zombie_prints_the_lines_of_the_chapter() {
     assert_eq!(output.code, 0);
 }
 
-/// Up to the moment at which the chapter calls `ps`.
+/// Runs `zombie` up to the moment at which the chapter calls `ps`.
 fn start_zombie(parent_sleep: &str) -> (Program, Pid) {
     let mut program = Program::start(&mut zombie(&["--parent-sleep", parent_sleep]));
     assert_eq!(program.stdout.next(), "Hi, I am a child Process.");
@@ -113,7 +113,7 @@ fn an_orphan_is_adopted_and_is_a_zombie_until_its_adopter_reaps_it() {
     assert_eq!(program.stderr.rest(), [""; 0]);
 }
 
-/// The twin of a test of `wait`, whose child ends with its parent.
+/// The control of a test of `wait`, whose child ends with its parent.
 #[test]
 fn an_orphan_lives_on_when_its_parent_is_killed() {
     let args = ["--parent-sleep", "60", "--child-sleep", "60"];
@@ -122,7 +122,7 @@ fn an_orphan_lives_on_when_its_parent_is_killed() {
     program.stdout.next_with("My parent is: ");
     program.signal(Signal::SIGKILL);
     program.end();
-    // A child that is tied to its parent has a few milliseconds from here.
+    // A child that ends with its parent would be gone within milliseconds.
     let killed = Instant::now();
     while killed.elapsed() < Duration::from_millis(300) {
         let seen = stat(child).unwrap();
@@ -150,16 +150,16 @@ fn nobody_reads_the_output() {
     }
 }
 
-/// By the whole sentence: what the system says of it does not tell who wanted what.
+/// The message must be the whole sentence: the error of the system alone does not say what failed.
 #[test]
 fn a_start_that_is_refused_is_explained() {
     for (name, program) in [("zombie", zombie(&[])), ("orphan", orphan(&[]))] {
         let mut limited = Command::new("sh");
-        // Enough to load the program, and too few to start another.
+        // Enough descriptors to load the program, and too few to start another.
         limited.args(["-c", r#"ulimit -n 4; exec "$0""#]);
         let output = Program::start(limited.arg(program.get_program())).output();
         assert_eq!(output.stderr.len(), 1, "{output:?}");
-        // Which of the things it takes is the first for which there is no room is reexec's affair.
+        // Between these parts, reexec names the step that failed first.
         output.assert_failed(1, &format!("{name}: cannot start childProcess: "));
         output.assert_failed(1, " failed: Too many open files (os error 24)");
         assert_eq!(output.stdout, [""; 0]);

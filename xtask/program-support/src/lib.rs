@@ -23,8 +23,8 @@ pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Returns stdout for `writeln!`, whose errors then say what could not be done. `println!` would panic
-/// when nobody reads our output any more (`| head -1`).
+/// Returns stdout for `writeln!`, whose errors then say what could not be done. `println!` would
+/// panic when nobody reads our output any more (`| head -1`).
 pub fn stdout() -> Stdout {
     Stdout(io::stdout().lock())
 }
@@ -38,8 +38,8 @@ impl Write for Stdout {
         self.0.write(bytes).map_err(cannot_write)
     }
 
-    /// Passed on whole: from `write`, std would send the parts of a line to the kernel one by one, and
-    /// the lines of two processes could mix.
+    /// Passed on whole: from `write`, std would send the parts of a line to the kernel one by one,
+    /// and the lines of two processes could mix.
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes).map_err(cannot_write)
     }
@@ -72,8 +72,8 @@ pub fn wait_for_enter() -> io::Result<()> {
     io::stdin().read_line(&mut String::new()).map(drop)
 }
 
-/// Waits until `file` can be read without waiting, and returns whether that was so within `limit`. A
-/// child's pidfd can be read when the child has ended, reaped or not.
+/// Waits until `file` can be read without waiting, and returns whether that was so within `limit`.
+/// A child's pidfd can be read when the child has ended, reaped or not.
 ///
 /// # Errors
 ///
@@ -92,7 +92,8 @@ pub fn wait_until_readable(file: impl AsFd, limit: Option<Duration>) -> io::Resu
 ///
 /// # Errors
 ///
-/// Those of waitid(2), except that there is no such child: where SIGCHLD is ignored, its end shows so.
+/// Those of waitid(2), except that there is no such child: where SIGCHLD is ignored, its end shows
+/// so.
 pub fn wait_until_ended(child: u32) -> io::Result<()> {
     let child = Id::Pid(Pid::from_raw(child.cast_signed()));
     match waitid(child, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {

@@ -1,5 +1,5 @@
-//! Starts the real programs for tests, and looks at them as a user does: at what they print, how they
-//! end, and what /proc shows meanwhile. Whatever a test has started ends with the test.
+//! Starts the real programs for tests, and looks at them as a user does: at what they print, how
+//! they end, and what /proc shows meanwhile. Whatever a test has started ends with the test.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -31,8 +31,8 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 /// Texts that an option in seconds must refuse.
 pub const NOT_SECONDS: [&str; 6] = ["-1", "abc", "", "1e99", "nan", "inf"];
 
-/// Variables that may be set where the tests run, and would make a program colour what it prints, or
-/// talk to a service manager.
+/// Variables that may be set where the tests run, and would make a program colour what it prints,
+/// or talk to a service manager.
 const UNWANTED_VARIABLES: [&str; 5] = [
     "CLICOLOR_FORCE",
     "NOTIFY_SOCKET",
@@ -69,8 +69,8 @@ pub fn wait_until_within<T: Debug>(
     }
 }
 
-/// Returns a command for an example of the crate whose test this is. `cargo test` builds the examples
-/// unless it is told to build or run only some tests.
+/// Returns a command for an example of the crate whose test this is. `cargo test` builds the
+/// examples unless it is told to build or run only some tests.
 #[track_caller]
 pub fn example(name: &str, args: &[&str]) -> Command {
     let test = env::current_exe().unwrap();
@@ -87,11 +87,12 @@ pub fn example(name: &str, args: &[&str]) -> Command {
 
 /// A program that a test has started, in a process group of its own.
 ///
-/// Dropped, it kills what is left of the group, and reaps it. For that, this process is a subreaper:
-/// the program's orphans come to us, and to no init that may or may not reap them.
+/// Dropped, it kills what is left of the group, and reaps it. For that, this process is a
+/// subreaper: the program's orphans come to us, and to no init that may or may not reap them.
 #[derive(Debug)]
 pub struct Program {
-    /// Reaped in the drop, not before. Until then nobody else gets its number, which is the group's.
+    /// Reaped in the drop, not before. Until then nobody else gets its number, which is the
+    /// group's.
     child: Child,
     /// Its lines, if its stdout is a pipe to us.
     pub stdout: Lines,
@@ -232,7 +233,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Asserts that it has ended with this exit code, and that every line on stderr contains `reason`.
+    /// Asserts that it has ended with this exit code, and that every line on stderr contains
+    /// `reason`.
     #[track_caller]
     pub fn assert_failed(&self, code: i32, reason: &str) {
         assert_eq!(self.code, code, "{self:?}");
@@ -395,8 +397,8 @@ pub fn stats() -> impl Iterator<Item = Stat> {
     pids.filter_map(|pid| stat(Pid::from_raw(pid)))
 }
 
-/// Returns the process number at the end of a line such as `My pid is: 4711`. A signal to a number below
-/// 2 would hit other processes, so there must be no such number.
+/// Returns the process number at the end of a line such as `My pid is: 4711`. A signal to a number
+/// below 2 would hit other processes, so there must be no such number.
 pub fn number(line: &str, before: &str) -> Pid {
     let number = line.strip_prefix(before).and_then(|rest| rest.parse().ok());
     let number = number.filter(|number| *number > 1);
