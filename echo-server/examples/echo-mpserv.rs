@@ -57,7 +57,7 @@ fn serve(address: &str) -> io::Result<()> {
         writeln!(stdout(), "new client connected...")?;
         match reexec::fork() {
             Ok(Fork::Parent(child)) => {
-                drop(connection); // the child has a copy; the client sees no end before both are closed
+                drop(connection); // or the client would see no end: the child has a copy
                 children.push(child);
             }
             Ok(Fork::Child) => {
