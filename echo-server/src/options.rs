@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::error::Error;
+use std::fmt;
 use std::num::NonZero;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use crate::log::Level;
 /// failure.
 #[derive(Parser)]
 #[command(version)]
-pub(crate) struct Options {
+pub struct Options {
     /// Where to listen: PORT (on 127.0.0.1), HOST:PORT (IPv6 in brackets), or :PORT (everywhere);
     /// port 0 picks a free one
     #[arg(default_value = "9190")]
@@ -100,7 +101,7 @@ pub(crate) struct Options {
 
 /// What workers run in, and how they share the clients.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Model {
+pub enum Model {
     /// A process for each client, forked
     Fork,
     /// The same in a fresh image of the program: no memory in common with the others
@@ -115,7 +116,7 @@ pub(crate) enum Model {
 
 /// How serious the sandbox is meant.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Mode {
+pub enum Mode {
     /// Without it, nobody is served
     Require,
     /// As much of it as this machine has
@@ -125,14 +126,27 @@ pub(crate) enum Mode {
 }
 
 impl Model {
-    /// As on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Model::Fork => "fork",
-            Model::Reexec => "reexec",
-            Model::Prefork => "prefork",
-            Model::Thread => "thread",
-            Model::Multiplex => "multiplex",
+    /// Whether workers accept clients themselves, in a pool. Otherwise the supervisor does.
+    pub(crate) fn has_pool(self) -> bool {
+        matches!(self, Model::Prefork | Model::Thread | Model::Multiplex)
+    }
+
+    /// Whether all clients are served by the same worker.
+    pub(crate) fn has_one_worker(self) -> bool {
+        matches!(self, Model::Thread | Model::Multiplex)
+    }
+
+    pub(crate) fn has_threads(self) -> bool {
+        matches!(self, Model::Thread)
+    }
+}
+
+/// As on the command line.
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => Ok(()),
         }
     }
 }
@@ -140,10 +154,7 @@ impl Model {
 /// Inside, no limit is `None` and not 0.
 impl Options {
     pub(crate) fn max_children(&self) -> Option<usize> {
-        let default = match self.model {
-            Model::Fork | Model::Reexec => 256,
-            Model::Prefork | Model::Thread | Model::Multiplex => 0,
-        };
+        let default = if self.model.has_pool() { 0 } else { 256 };
         Some(self.max_children.unwrap_or(default)).filter(|max| *max > 0)
     }
 
@@ -178,7 +189,12 @@ impl Options {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
+/// Parses a time on the command line. 0 is no limit.
+///
+/// # Errors
+///
+/// If the text is no number of seconds, or one that is too small or too large.
+pub fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
     let seconds = text.parse()?;
     let time = Duration::try_from_secs_f64(seconds)?;
     if time.is_zero() && seconds != 0.0 {

@@ -35,7 +35,7 @@ pub(crate) const ALL: &[Statement] = &[
         says: "A server that serves all of its clients at once satisfies them better on average, as \
                most of the time goes into the network and not into computing.",
         verdict: Chapter::Right,
-        code: &["echo-server/src/accept_loop.rs: start"],
+        code: &["echo-server/src/server/accept_loop.rs: start"],
     },
     Statement {
         id: "C2",
@@ -43,8 +43,8 @@ pub(crate) const ALL: &[Statement] = &[
                threads as clients.",
         verdict: Chapter::Imprecise,
         code: &[
-            "echo-server/src/models/prefork.rs: serve",
-            "echo-server/src/models/mod.rs: work",
+            "echo-server/src/worker/prefork.rs: serve",
+            "echo-server/src/worker/mod.rs: work",
         ],
     },
     Statement {

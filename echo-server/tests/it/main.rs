@@ -43,6 +43,7 @@ mod limits;
 mod log;
 mod managers;
 mod models;
+mod modules;
 mod pool;
 mod sandbox;
 mod server;
