@@ -1,9 +1,11 @@
-//! From the address on the command line to a connection.
+//! Connects to the address on the command line.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 
-use crate::failure::{EXIT_CANNOT_CONNECT, EXIT_USAGE, Failure};
+use echo_server::exit;
+
+use crate::failure::Failure;
 
 /// Connects to `PORT` of this machine, or to `HOST:PORT`.
 pub(crate) fn to(address: &str) -> Result<TcpStream, Failure> {
@@ -14,14 +16,14 @@ pub(crate) fn to(address: &str) -> Result<TcpStream, Failure> {
     TcpStream::connect(&address).map_err(|error| {
         let (code, advice) = match error.kind() {
             io::ErrorKind::InvalidInput => (
-                EXIT_USAGE,
+                exit::USAGE,
                 "ADDRESS is PORT or HOST:PORT (IPv6 in brackets)",
             ),
             io::ErrorKind::ConnectionRefused => (
-                EXIT_CANNOT_CONNECT,
+                exit::UNAVAILABLE,
                 "no server listens there, start one: cargo run -p echo-server",
             ),
-            _ => (EXIT_CANNOT_CONNECT, "check the address"),
+            _ => (exit::UNAVAILABLE, "check the address"),
         };
         let message = format!("cannot connect to {address}: {error}; {advice}");
         Failure::new(code, message)
