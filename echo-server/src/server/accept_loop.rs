@@ -182,9 +182,7 @@ impl Dispatch for AcceptLoop {
     }
 
     fn resize(&mut self, _by: isize) {
-        log(format_args!(
-            "only prefork has a pool to change the size of"
-        ));
+        log(format_args!("only the pool of prefork can change its size"));
     }
 
     fn listener(&self) -> Option<&Listener> {

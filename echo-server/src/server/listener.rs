@@ -106,9 +106,9 @@ fn refuse_inetd() -> io::Result<()> {
     match stdin.ok().and_then(|address| address.family()) {
         Some(AddressFamily::Inet | AddressFamily::Inet6) => Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            "cannot serve a client or a listener on stdin, which is a network socket, as inetd has \
-             it, and systemd with Accept=yes: run this server on its own, or with Accept=no; if it \
-             is on its own, start it with </dev/null",
+            "cannot serve a client or a listener on stdin, which is a network socket, as from inetd, \
+             or from systemd with Accept=yes: run this server on its own, or with Accept=no; if it \
+             runs on its own, start it with </dev/null",
         )),
         _ => Ok(()),
     }
@@ -146,7 +146,7 @@ fn take_announced(is_ours: bool) -> io::Result<Option<Listener>> {
             "it is a connection to one client, and not a listener; have the service manager hand \
              over the listener, with Accept=no"
         } else {
-            "it does not listen; whoever hands it over has to call listen(2) before"
+            "it does not listen; the program that hands it over must call listen(2) first"
         }));
     }
     socket.set_nonblocking(true)?;

@@ -210,9 +210,7 @@ impl Dispatch for Pool {
 
     fn resize(&mut self, by: isize) {
         if !self.can_grow {
-            log(format_args!(
-                "only prefork has a pool to change the size of"
-            ));
+            log(format_args!("only the pool of prefork can change its size"));
             return;
         }
         self.size = self.size.saturating_add_signed(by).max(1);

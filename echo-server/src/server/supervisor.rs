@@ -278,9 +278,7 @@ impl Supervisor {
     fn stop(&mut self) {
         if self.is_draining() {
             let left = sessions(self.unfinished());
-            log(format_args!(
-                "no new clients already; {left} left to finish"
-            ));
+            log(format_args!("already draining; {left} left to finish"));
             return;
         }
         service_manager::tell(&[NotifyState::Stopping]);
@@ -310,12 +308,12 @@ impl Supervisor {
     fn begin_upgrade(&mut self) -> Option<Handover> {
         let Some(listener) = self.dispatch.listener() else {
             log(format_args!(
-                "no upgrade any more: there is no listener to hand over"
+                "cannot upgrade: the listener is closed already"
             ));
             return None;
         };
         if self.successor.is_some() {
-            log(format_args!("an upgrade is going on already"));
+            log(format_args!("an upgrade is already going on"));
             return None;
         }
         if process::id() == 1 {

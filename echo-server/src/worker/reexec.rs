@@ -81,7 +81,9 @@ fn serve() -> io::Result<()> {
     let connection = TcpStream::from(inherited_fd(CONNECTION)?);
     let mut args = env::args().skip(1);
     let Some(terms) = Terms::from(&mut args) else {
-        return Err(io::Error::other("the supervisor has not said how to serve"));
+        return Err(io::Error::other(
+            "cannot read the supervisor's arguments; this program is started by the server only",
+        ));
     };
     log::set_level(terms.level);
     let sandbox = Sandbox::new(terms.mode, Model::Reexec)?.with_identity(terms.identity);

@@ -87,9 +87,9 @@ fn receive(mut connection: &TcpStream, mut screen: Screen, sent: Tally) -> Resul
 
 fn stalled(sent: Tally, stall_timeout: Duration) -> Failure {
     let message = format!(
-        "stalled after {sent}: nothing more could be sent for {stall_timeout:?}, since all buffers \
-         are full; we read nothing before all is sent, so the server cannot write, and reads no \
-         more; leave out --one-process, and another process will read meanwhile"
+        "stalled after {sent}: nothing could be sent for {stall_timeout:?}, because all buffers are \
+         full; with --one-process we read only after everything is sent, so the server cannot write, \
+         and stops reading; leave out --one-process, and another process reads meanwhile"
     );
     Failure::new(exit::INCOMPLETE, message)
 }

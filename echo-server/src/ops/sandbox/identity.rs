@@ -37,9 +37,7 @@ impl Identity {
     /// the user cannot be looked up, or if we are root without one of [`RIGHTS`].
     pub(crate) fn of_user(name: &str) -> io::Result<Self> {
         if !Uid::effective().is_root() {
-            return Err(refuse(format!(
-                "cannot become user {name}: that takes root"
-            )));
+            return Err(refuse(format!("cannot become user {name}: only root can")));
         }
         let identity = match name.split_once(':') {
             Some((uid, gid)) => Self::of_numbers(name, uid, gid)?,
@@ -48,18 +46,17 @@ impl Identity {
         // setuid(2) and its like take it for "no change", and report no error.
         if [identity.uid.as_raw(), identity.gid.as_raw()].contains(&u32::MAX) {
             return Err(refuse(format!(
-                "cannot become user {name}: {} is the number of no user and no group",
+                "cannot become user {name}: {} is not a valid number of a user or group",
                 u32::MAX
             )));
         }
         for right in RIGHTS {
-            let has = caps::has_cap(None, CapSet::Effective, right).map_err(|error| {
-                io::Error::other(format!("cannot look for the right {right}: {error}"))
-            })?;
+            let has = caps::has_cap(None, CapSet::Effective, right)
+                .map_err(|error| io::Error::other(format!("cannot check for {right}: {error}")))?;
             if !has {
                 return Err(io::Error::other(format!(
-                    "cannot have workers of user {name}: that takes {right}, which this process \
-                     does not have; give it back, or leave out --user"
+                    "cannot run workers as user {name}: this process lacks {right}; give it that \
+                     capability, or leave out --user"
                 )));
             }
         }
@@ -71,7 +68,7 @@ impl Identity {
         let number = |text: &str| {
             text.parse().map_err(|_| {
                 refuse(format!(
-                    "cannot become user {name}: {text:?} is no number; say NAME, UID or UID:GID"
+                    "cannot become user {name}: {text:?} is not a number; give NAME, UID or UID:GID"
                 ))
             })
         };
@@ -92,7 +89,7 @@ impl Identity {
             (Ok(Some(User { uid, gid, .. })), _) => Ok(Self { uid, gid }),
             (Ok(None), None) => Err(refuse(format!("there is no user {name}"))),
             (Ok(None), Some(_)) => Err(refuse(format!(
-                "there is no user {name} whose group could be looked up; say which: {name}:GID"
+                "cannot look up the group of user {name}; give it, too: {name}:GID"
             ))),
             // Not with its kind, which may be that of bad input.
             (Err(error), _) => {
@@ -131,7 +128,9 @@ impl Identity {
             saved: gid,
         };
         if getresuid()? != user || getresgid()? != group || !getgroups()?.is_empty() {
-            return Err(io::Error::other("it was said to be done, and is not"));
+            return Err(io::Error::other(
+                "the calls succeeded, but the user or group is not the right one",
+            ));
         }
         // The change has cleared the signal that comes at the end of the supervisor.
         Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)

@@ -27,9 +27,9 @@ pub(super) fn restrict() -> io::Result<()> {
         Ok(_) => match File::open("/") {
             Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(()),
             Err(error) => Err(io::Error::other(format!(
-                "applied, but it cannot be tried by opening /: {error}"
+                "applied, but cannot be tried by opening /: {error}"
             ))),
-            Ok(_) => Err(io::Error::other("applied, and yet a file can be opened")),
+            Ok(_) => Err(io::Error::other("applied, but a file can still be opened")),
         },
         Err(error) => Err(io::Error::other(error)),
     }

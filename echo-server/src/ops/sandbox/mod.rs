@@ -120,7 +120,7 @@ impl Sandbox {
             let reason = format!("{name}: {error}");
             if self.may_miss & (1 << index) == 0 {
                 return Err(io::Error::other(format!(
-                    "the sandbox cannot be had: {reason}; without it this process serves nobody"
+                    "cannot enter the sandbox: {reason}; this process does not serve without it"
                 )));
             }
             missing.push(reason);

@@ -85,7 +85,7 @@ fn look(probe: &Child, mut said: File, hold: OwnedFd) -> io::Result<Findings> {
     }
     // Serving does not need /proc.
     let seen = seen(probe.id())
-        .unwrap_or_else(|error| format!("what a worker has cannot be looked at in /proc: {error}"));
+        .unwrap_or_else(|error| format!("cannot look up in /proc what a worker has: {error}"));
     drop(hold);
     let status = probe.wait()?;
     if !status.success() {
@@ -97,8 +97,8 @@ fn look(probe: &Child, mut said: File, hold: OwnedFd) -> io::Result<Findings> {
 
 fn not_tried(status: &str) -> io::Error {
     io::Error::other(format!(
-        "cannot try out the sandbox: the process that does it has ended: {status}; \
-         --sandbox off does without"
+        "cannot try out the sandbox: the process that tried has ended: {status}; \
+         --sandbox off serves without it"
     ))
 }
 
@@ -123,7 +123,7 @@ fn seen(id: u32) -> io::Result<String> {
     let of_status = ["Uid", "CapEff", "NoNewPrivs", "Seccomp"].map(|name| first(&status, name));
     let of_limits = ["Max processes", "Max open files"].map(|name| first(&limits, name));
     Ok(format!(
-        "a worker has {}, {}, says /proc/{id}",
+        "a worker has {}, {}, according to /proc/{id}",
         of_status.join(", "),
         of_limits.join(", ")
     ))
