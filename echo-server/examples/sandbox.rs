@@ -20,14 +20,14 @@ use nix::sys::termios::tcgetattr;
 use nix::unistd::{Pid, close, pause};
 use reexec::Fork;
 
-/// Tries what a worker of the echo server has no need of: to open a file, to make a socket, to
-/// start a program, to signal a process beside it, to reach into the terminal, to make the
-/// supervisor wait when it logs.
+/// Tries what a worker of the echo server does not need: to open a file, to make a socket, to start a
+/// program, to signal a process beside it, to reach into the terminal, to make the supervisor wait
+/// when it logs.
 ///
-/// Exit codes: 0 tried, 1 failed (a sentence on stderr says why), 2 usage.
+/// Exit codes: 0 tried, 1 failed (stderr tells why), 2 wrong usage.
 #[derive(Parser)]
 struct Options {
-    /// As of the server
+    /// The server's option of the same name
     #[arg(long, value_enum, default_value_t = Mode::Try)]
     sandbox: Mode,
 
