@@ -28,7 +28,7 @@ pub fn run(options: &Options) -> ExitCode {
     match serve(options) {
         Ok(code) => ExitCode::from(code),
         Err(Failure { code, error }) => {
-            log::failure(format_args!("{error}"));
+            log::log_always(format_args!("{error}"));
             ExitCode::from(code)
         }
     }
@@ -52,8 +52,8 @@ fn serve(options: &Options) -> Result<u8, Failure> {
     let address = listener
         .address()
         .map_err(cannot("ask the listener for its address"))?;
-    let sandbox = sandbox(options).map_err(unavailable)?;
-    let dispatch = dispatch(options, listener, &sandbox)?;
+    let sandbox = make_sandbox(options).map_err(unavailable)?;
+    let dispatch = choose_dispatch(options, listener, &sandbox)?;
     // The parent did not lose the server before us, so it will not lose the next one.
     let upgrade_anyway = options.upgrade_anyway || predecessor.is_some();
     let supervisor = Supervisor::new(options, dispatch, program, upgrade_anyway, hangup)
@@ -72,7 +72,7 @@ fn serve(options: &Options) -> Result<u8, Failure> {
 }
 
 /// Makes the sandbox for workers, and tries it out.
-fn sandbox(options: &Options) -> io::Result<Sandbox> {
+fn make_sandbox(options: &Options) -> io::Result<Sandbox> {
     let user = options.user.as_deref();
     let identity = user.map(Identity::of_user).transpose()?;
     let mut sandbox = Sandbox::new(options.sandbox, options.model)?.with_identity(identity);
@@ -85,7 +85,7 @@ fn sandbox(options: &Options) -> io::Result<Sandbox> {
 }
 
 /// Chooses how clients come to workers, and what workers do.
-fn dispatch(
+fn choose_dispatch(
     options: &Options,
     listener: Listener,
     sandbox: &Sandbox,
@@ -134,7 +134,7 @@ fn take_over(predecessor: Option<Predecessor>) -> io::Result<Option<UnixStream>>
 /// supervisor.
 fn end_forked(result: io::Result<()>) -> ! {
     if let Err(error) = &result {
-        log::failure(format_args!("{error}"));
+        log::log_always(format_args!("{error}"));
     }
     reexec::exit_now(if result.is_ok() {
         log::exit_code()

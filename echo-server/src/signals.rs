@@ -77,7 +77,7 @@ impl Hangup {
 
     /// The signals that the supervisor blocks, and reads from its signalfd. An ignored SIGHUP must not
     /// be blocked: the kernel would keep it for us.
-    pub(crate) fn taken(self) -> SigSet {
+    pub(crate) fn taken_signals(self) -> SigSet {
         let mut taken = SigSet::from_iter(TAKEN);
         if self != Self::Ignored {
             taken.add(Signal::SIGHUP);

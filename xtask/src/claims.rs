@@ -44,7 +44,7 @@ pub(crate) const ALL: &[Statement] = &[
         verdict: Chapter::Imprecise,
         code: &[
             "echo-server/src/worker/prefork.rs: serve",
-            "echo-server/src/run.rs: dispatch",
+            "echo-server/src/run.rs: choose_dispatch",
         ],
     },
     Statement {

@@ -64,7 +64,7 @@ pub(crate) fn open() {
         is_stamped: !is_journal(),
     });
     // The default hook writes to stderr in its own way, and waits if that is full.
-    panic::set_hook(Box::new(|panic| failure(format_args!("{panic}"))));
+    panic::set_hook(Box::new(|panic| log_always(format_args!("{panic}"))));
 }
 
 /// Whether systemd's journal reads our stderr: it stamps each line itself. The variable alone does not
@@ -79,14 +79,14 @@ fn is_journal() -> bool {
 /// Logs an event.
 pub(crate) fn log(event: fmt::Arguments<'_>) {
     if LEVEL.load(Ordering::Relaxed) >= Level::Events as u8 {
-        failure(event);
+        log_always(event);
     }
 }
 
 /// Logs something about one session.
-pub(crate) fn session(event: fmt::Arguments<'_>) {
+pub(crate) fn log_session(event: fmt::Arguments<'_>) {
     if is_about_sessions() {
-        failure(event);
+        log_always(event);
     }
 }
 
@@ -104,7 +104,7 @@ pub(crate) fn cannot<E: Into<io::Error>>(step: &str) -> impl FnOnce(E) -> io::Er
 }
 
 /// Logs in every level: why the server or this worker ends, and what the user has asked for.
-pub(crate) fn failure(event: fmt::Arguments<'_>) {
+pub(crate) fn log_always(event: fmt::Arguments<'_>) {
     report_lost();
     if !write_line(event) {
         count_lost(1);

@@ -135,7 +135,7 @@ impl Acceptor {
         }
     }
 
-    fn may_serve(&mut self) -> bool {
+    fn may_serve(&self) -> bool {
         self.has_room && self.backoff.until().is_none()
     }
 

@@ -33,8 +33,7 @@ impl Backoff {
     }
 
     /// When to try again; `None` if there is no pause.
-    pub(crate) fn until(&mut self) -> Option<Instant> {
-        self.until = self.until.filter(|until| *until > Instant::now());
-        self.until
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.until.filter(|until| *until > Instant::now())
     }
 }

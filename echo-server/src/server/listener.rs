@@ -54,7 +54,7 @@ impl Listener {
                 Ok(()) => Accepted::Client(client, source.ip().to_canonical()),
                 Err(error) => Accepted::Shortage(error),
             },
-            Err(error) if is_the_clients(&error) => Accepted::Nobody,
+            Err(error) if is_about_client(&error) => Accepted::Nobody,
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Accepted::Closed,
             Err(error) => Accepted::Shortage(error),
         }
@@ -256,7 +256,7 @@ fn open_one(address: SocketAddr, backlog: u16) -> Result<TcpListener, Errno> {
 
 /// Whether the error is not about us: no client is left, or the next one has gone already. accept(2)
 /// then returns whatever error that connection had.
-fn is_the_clients(error: &io::Error) -> bool {
+fn is_about_client(error: &io::Error) -> bool {
     use Errno::{
         EAGAIN, ECONNABORTED, ECONNRESET, EHOSTDOWN, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH,
         ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTO, ETIMEDOUT,

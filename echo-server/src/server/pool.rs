@@ -95,7 +95,7 @@ impl Pool {
 
     /// Finds a place for the next worker, if another one is needed.
     fn find_vacancy(&mut self) -> Option<usize> {
-        if self.taken().count() >= self.size {
+        if self.taken_places().count() >= self.size {
             return None;
         }
         let mut places = self.places.iter();
@@ -106,7 +106,7 @@ impl Pool {
         }))
     }
 
-    fn taken(&self) -> impl DoubleEndedIterator<Item = usize> {
+    fn taken_places(&self) -> impl DoubleEndedIterator<Item = usize> {
         let places = self.places.iter().enumerate();
         places
             .filter(|(_, place)| matches!(place, Place::Taken(_)))
@@ -115,8 +115,8 @@ impl Pool {
 
     /// Tells the workers beyond the size to leave. Each finishes its session.
     fn shrink(&mut self) {
-        let beyond = self.taken().count().saturating_sub(self.size);
-        let rows: Vec<usize> = self.taken().rev().take(beyond).collect();
+        let beyond = self.taken_places().count().saturating_sub(self.size);
+        let rows: Vec<usize> = self.taken_places().rev().take(beyond).collect();
         for row in rows {
             // This closes our end of its stop pipe.
             self.places[row] = Place::Leaving;
@@ -152,7 +152,7 @@ impl Pool {
         }
     }
 
-    fn paused_until(&mut self) -> Option<Instant> {
+    fn paused_until(&self) -> Option<Instant> {
         self.shortage.until().max(self.crashes.until())
     }
 }

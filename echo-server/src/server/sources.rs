@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::log::session;
+use crate::log::log_session;
 
 /// How many clients of each address are being served. Without a limit, nothing is counted.
 pub(crate) struct Sources {
@@ -47,5 +47,5 @@ impl Sources {
 
 /// Logs that a client is disconnected because its address has enough.
 pub(crate) fn log_refusal(source: IpAddr) {
-    session(format_args!("{source} refused: too many of its clients"));
+    log_session(format_args!("{source} refused: too many of its clients"));
 }

@@ -14,7 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use reexec::Reaper;
 use sd_notify::NotifyState;
 
-use crate::log::{self, failure, log};
+use crate::log::{self, log, log_always};
 use crate::ops::service_manager;
 use crate::ops::upgrade::{self, Handover, News, Program, Successor};
 use crate::options::{Model, Options};
@@ -91,7 +91,7 @@ impl Supervisor {
         upgrade_anyway: bool,
         hangup: Hangup,
     ) -> io::Result<Self> {
-        let signals = hangup.taken();
+        let signals = hangup.taken_signals();
         signals.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         // Process 1 of a container inherits the orphans of all others, and nobody else reaps them.
@@ -352,7 +352,7 @@ impl Supervisor {
         let Some(successor) = &mut self.successor else {
             return;
         };
-        match successor.news() {
+        match successor.take_news() {
             News::None => {}
             News::Started(id) => {
                 if let Ok(program) = &self.program {
@@ -369,12 +369,12 @@ impl Supervisor {
                 if let Some(successor) = self.successor.take() {
                     successor.give_up();
                 }
-                failure(format_args!(
+                log_always(format_args!(
                     "the upgrade has failed: {reason}; still serving"
                 ));
             }
             News::Ended => {
-                failure(format_args!("the server that has taken over has ended"));
+                log_always(format_args!("the server that has taken over has ended"));
                 self.successor = None;
             }
         }
@@ -385,7 +385,7 @@ impl Supervisor {
         let limit = counts
             .limit
             .map_or("none".to_owned(), |limit| limit.to_string());
-        failure(format_args!(
+        log_always(format_args!(
             "status: {}, {} active, limit {limit}, {} accepted, {} refused, {} reaped, {} killed by signal",
             self.model, counts.active, counts.accepted, counts.refused, self.reaped, self.killed
         ));

@@ -107,7 +107,7 @@ impl Name {
 
     pub(crate) fn log(&self, end: End) {
         if let Some(address) = self.0 {
-            log::session(format_args!("{address} {}", end.sentence()));
+            log::log_session(format_args!("{address} {}", end.sentence()));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use crate::log::failure;
+use crate::log::log_always;
 use crate::options::Options;
 use crate::server::acceptor::{Acceptor, Event};
 use crate::server::dispatch::PoolWorker;
@@ -149,7 +149,7 @@ impl Multiplex {
 /// How a session has ended. One that has failed is logged, and the others go on.
 fn end_of(result: io::Result<Option<End>>) -> Option<End> {
     result.unwrap_or_else(|error| {
-        failure(format_args!("a session has failed: {error}"));
+        log_always(format_args!("a session has failed: {error}"));
         Some(End::Gone)
     })
 }

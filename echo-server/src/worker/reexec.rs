@@ -71,7 +71,7 @@ pub fn worker() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::from(log::exit_code()),
         Err(error) => {
-            log::failure(format_args!("{error}"));
+            log::log_always(format_args!("{error}"));
             ExitCode::from(exit::INTERNAL)
         }
     }

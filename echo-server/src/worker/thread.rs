@@ -11,7 +11,7 @@ use std::thread;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::log::failure;
+use crate::log::log_always;
 use crate::options::Options;
 use crate::server::acceptor::{Acceptor, Event};
 use crate::server::dispatch::PoolWorker;
@@ -117,7 +117,7 @@ fn start(
             && let Err(error) =
                 session::serve(connection, timeouts, &mut [0; BUFFER], Session::wait)
         {
-            failure(format_args!("a session has failed: {error}"));
+            log_always(format_args!("a session has failed: {error}"));
         }
     });
     match started {

@@ -109,8 +109,8 @@ impl Successor {
         self.guardian.is_none()
     }
 
-    /// Never blocks for long.
-    pub(crate) fn news(&mut self) -> News {
+    /// Takes the next news, without blocking for long.
+    pub(crate) fn take_news(&mut self) -> News {
         // The new process reports its number first, and later that it is ready. We look in the other
         // order: if we have seen that it is ready, its number is there.
         self.listen();
