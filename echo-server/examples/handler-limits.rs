@@ -5,16 +5,14 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{is_readable, report, say, seconds};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use program_support::{exit_code, seconds, stdout, wait_until_readable};
 
 /// Signals that merge, and one that is seen late.
 ///
@@ -32,22 +30,22 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    report(
+    exit_code(
         "handler-limits",
         merge().and_then(|()| look_and_wait(&options)),
     )
 }
 
 fn merge() -> io::Result<()> {
-    reexec::signal::note(libc::SIGUSR1)?;
+    reexec::chapter::count(libc::SIGUSR1)?;
     let sigusr1 = SigSet::from(Signal::SIGUSR1);
     sigusr1.thread_block()?; // as it is while its handler runs
     for _ in 0..10 {
         raise(Signal::SIGUSR1)?;
     }
     sigusr1.thread_unblock()?;
-    let noted = reexec::signal::noted(libc::SIGUSR1);
-    say(&format!("Sent: 10, noted: {noted}"))
+    let noted = reexec::chapter::counted(libc::SIGUSR1);
+    writeln!(stdout(), "Sent: 10, noted: {noted}")
 }
 
 /// 1. We look: nothing has been noted.
@@ -58,19 +56,19 @@ fn merge() -> io::Result<()> {
 /// the wait ends at once, for the signal is one of the things waited for.
 fn look_and_wait(options: &Options) -> io::Result<()> {
     let sigusr2 = SigSet::from(Signal::SIGUSR2);
-    reexec::signal::note(libc::SIGUSR2)?;
+    reexec::chapter::count(libc::SIGUSR2)?;
     if options.signalfd {
         sigusr2.thread_block()?;
     }
     let arrivals = SignalFd::with_flags(&sigusr2, SfdFlags::SFD_CLOEXEC)?;
-    if reexec::signal::noted(libc::SIGUSR2) == 0 {
+    if reexec::chapter::counted(libc::SIGUSR2) == 0 {
         raise(Signal::SIGUSR2)?;
-        say("The signal has come. Now we wait.")?;
-        if !is_readable(&arrivals, Some(options.wait))? {
-            let noted = reexec::signal::noted(libc::SIGUSR2);
-            return say(&format!("The wait is over. Noted meanwhile: {noted}"));
+        writeln!(stdout(), "The signal has come. Now we wait.")?;
+        if !wait_until_readable(&arrivals, Some(options.wait))? {
+            let noted = reexec::chapter::counted(libc::SIGUSR2);
+            return writeln!(stdout(), "The wait is over. Noted meanwhile: {noted}");
         }
     }
     arrivals.read_signal()?;
-    say("The signal has ended the wait.")
+    writeln!(stdout(), "The signal has ended the wait.")
 }

@@ -5,19 +5,17 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 use std::{env, mem};
 
 use clap::Parser;
-use common::{await_end, report, say, seconds};
 use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
+use program_support::{exit_code, seconds, stdout, wait_until_ended};
 
 /// Children of a parent that ignores SIGCHLD.
 ///
@@ -45,7 +43,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    report("ignore-sigchld", parent(&Options::parse()))
+    exit_code("ignore-sigchld", parent(&Options::parse()))
 }
 
 fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
@@ -55,7 +53,7 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
         Options {
             no_child_wait: true,
             ..
-        } => reexec::signal::no_child_wait()?,
+        } => reexec::chapter::set_no_child_wait()?,
         _ => reexec::signal::ignore(libc::SIGCHLD)?,
     }
     start("shortLived", "Ended since, pid")?;
@@ -63,12 +61,12 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     innocent_program();
     thread::sleep(options.parent_sleep);
 
-    say("Parent waits for any child.")?;
+    writeln!(stdout(), "Parent waits for any child.")?;
     while let Some(status) = wait()? {
-        say(&format!("wait: {status:?}"))?;
+        writeln!(stdout(), "wait: {status:?}")?;
     }
-    say("wait: there is no child")?;
-    say("End parent process.")?;
+    writeln!(stdout(), "wait: there is no child")?;
+    writeln!(stdout(), "End parent process.")?;
     Ok(())
 }
 
@@ -76,9 +74,9 @@ fn start(entry: &str, what: &str) -> Result<(), Box<dyn Error>> {
     let child = reexec::command(entry)
         .args(env::args_os().skip(1))
         .spawn()?;
-    say(&format!("{what}: {}", child.id()))?;
+    writeln!(stdout(), "{what}: {}", child.id())?;
     if entry == "shortLived" {
-        await_end(child.id())?;
+        wait_until_ended(child.id())?;
     }
     mem::forget(child); // dropped, our handle would kill and reap it
     Ok(())

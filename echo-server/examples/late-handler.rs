@@ -6,18 +6,16 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 use std::{mem, process};
 
 use clap::{Parser, ValueEnum};
-use common::{await_end, is_readable, report, say, seconds};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use program_support::{exit_code, seconds, stdout, wait_until_ended, wait_until_readable};
 
 /// A zombie whose parent is sent SIGCHLD by hand.
 ///
@@ -45,14 +43,14 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    report("late-handler", parent(&Options::parse()))
+    exit_code("late-handler", parent(&Options::parse()))
 }
 
 fn parent(options: &Options) -> io::Result<()> {
     let child = reexec::command("childProcess")
         .spawn()
         .map_err(io::Error::other)?; // the whole sentence, not only the error number
-    await_end(child.id())?;
+    wait_until_ended(child.id())?;
     mem::forget(child); // a zombie from now on; its signal has come, and nobody was interested
 
     let sigchld = SigSet::from(Signal::SIGCHLD);
@@ -62,17 +60,17 @@ fn parent(options: &Options) -> io::Result<()> {
         Action::Reap => sigchld.thread_block()?, // taken from here on, in the loop below
     }
     let arrivals = SignalFd::with_flags(&sigchld, SfdFlags::SFD_CLOEXEC)?;
-    say(&format!("My pid is: {}", process::id()))?;
-    while is_readable(&arrivals, Some(options.parent_sleep))? {
+    writeln!(stdout(), "My pid is: {}", process::id())?;
+    while wait_until_readable(&arrivals, Some(options.parent_sleep))? {
         arrivals.read_signal()?;
         reap_all()?;
     }
-    say("End parent process.")
+    writeln!(stdout(), "End parent process.")
 }
 
 fn reap_all() -> io::Result<()> {
     while let Ok(WaitStatus::Exited(pid, code)) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        say(&format!("Removed zombie: {pid}, exit status {code}"))?;
+        writeln!(stdout(), "Removed zombie: {pid}, exit status {code}")?;
     }
     Ok(())
 }

@@ -6,8 +6,6 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -16,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{is_readable, report, say, seconds};
+use program_support::{exit_code, seconds, stdout, wait_until_readable};
 use reexec::{Child, Fork};
 
 /// A connection that two processes hold.
@@ -38,28 +36,28 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    report("one-close-too-few", serve(&Options::parse()))
+    exit_code("one-close-too-few", serve(&Options::parse()))
 }
 
 fn serve(options: &Options) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let client = TcpStream::connect(listener.local_addr()?)?;
     let (connection, _) = listener.accept()?;
-    say(&format!("Parent's descriptor: {}", connection.as_raw_fd()))?;
+    writeln!(stdout(), "Parent's descriptor: {}", connection.as_raw_fd())?;
     match reexec::fork()? {
         Fork::Child => {
             drop(client); // the child's copy; the client is played by the parent
             child_process(connection, options)
         }
         Fork::Parent(child) => {
-            say(&format!("Child's pid: {}", child.id()))?;
+            writeln!(stdout(), "Child's pid: {}", child.id())?;
             parent(client, connection, &child, options)
         }
     }
 }
 
 fn child_process(mut connection: TcpStream, options: &Options) -> io::Result<()> {
-    say(&format!("Child's descriptor: {}", connection.as_raw_fd()))?;
+    writeln!(stdout(), "Child's descriptor: {}", connection.as_raw_fd())?;
     connection.write_all(b"bye")?;
     if options.shutdown {
         connection.shutdown(Shutdown::Write)?;
@@ -76,21 +74,21 @@ fn parent(
 ) -> io::Result<()> {
     let forgotten = (!options.close).then_some(connection); // otherwise closed here
     child.wait()?;
-    say("The child has ended, and its copy is closed.")?;
+    writeln!(stdout(), "The child has ended, and its copy is closed.")?;
     look_for_the_end(&mut client, options.sleep)?;
     if let Some(connection) = forgotten {
         drop(connection);
-        say("The parent has closed its copy, too.")?;
+        writeln!(stdout(), "The parent has closed its copy, too.")?;
         look_for_the_end(&mut client, options.sleep)?;
     }
-    say("End parent process.")
+    writeln!(stdout(), "End parent process.")
 }
 
 fn look_for_the_end(client: &mut TcpStream, limit: Duration) -> io::Result<()> {
-    while is_readable(&*client, Some(limit))? {
+    while wait_until_readable(&*client, Some(limit))? {
         if client.read(&mut [0; 64])? == 0 {
-            return say("The client has seen the end.");
+            return writeln!(stdout(), "The client has seen the end.");
         }
     }
-    say("The client has waited for the end, in vain.")
+    writeln!(stdout(), "The client has waited for the end, in vain.")
 }

@@ -6,19 +6,17 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
 use std::error::Error;
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{report, say, seconds};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
+use program_support::{exit_code, seconds, stdout};
 use reexec::Child;
 
 const EXIT_NOT_POSSIBLE: u8 = 77;
@@ -38,7 +36,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    reexec::register("childProcess", || report("pid-namespace", child_process()));
+    reexec::register("childProcess", || {
+        exit_code("pid-namespace", child_process())
+    });
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -47,10 +47,10 @@ fn main() -> ExitCode {
         && let Err(error) = enter_namespace()
     {
         let why = format!("no PID namespace can be made ({error}); root can, for example");
-        report("pid-namespace", Err(io::Error::other(why)));
+        exit_code("pid-namespace", Err(io::Error::other(why)));
         return ExitCode::from(EXIT_NOT_POSSIBLE);
     }
-    report("pid-namespace", parent(&options))
+    exit_code("pid-namespace", parent(&options))
 }
 
 /// Not we enter it, in fact, but the children that we start from now on.
@@ -63,20 +63,20 @@ fn enter_namespace() -> nix::Result<()> {
 }
 
 fn child_process() -> io::Result<()> {
-    say(&process::id().to_string())?;
+    writeln!(stdout(), "{}", process::id())?;
     io::copy(&mut io::stdin(), &mut io::sink())?; // until the parent has ended
     Ok(())
 }
 
 fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let limit = fs::read_to_string("/proc/sys/kernel/pid_max")?;
-    say(&format!("Numbers are below: {}", limit.trim()))?;
+    writeln!(stdout(), "Numbers are below: {}", limit.trim())?;
     let children = [start()?, start()?, start()?];
     thread::sleep(options.sleep);
     // Killed and reaped, number 1 last: its end takes until everybody else has been reaped in the
     // namespace that ends with it, which is for us to do here.
     children.into_iter().rev().for_each(drop);
-    say("End parent process.")?;
+    writeln!(stdout(), "End parent process.")?;
     Ok(())
 }
 
@@ -90,6 +90,6 @@ fn start() -> Result<Child, Box<dyn Error>> {
         BufReader::new(stdout).read_line(&mut inside)?;
     }
     let (outside, inside) = (child.id(), inside.trim());
-    say(&format!("Child outside: {outside}, to itself: {inside}"))?;
+    writeln!(stdout(), "Child outside: {outside}, to itself: {inside}")?;
     Ok(child)
 }

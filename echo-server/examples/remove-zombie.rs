@@ -5,19 +5,17 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 use std::{mem, process};
 
 use clap::Parser;
-use common::{is_readable, report, say, seconds};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use program_support::{exit_code, seconds, stdout, wait_until_readable};
 
 /// Ten children that end while SIGCHLD is held back, and what one signal is good for.
 ///
@@ -42,35 +40,35 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    report("remove-zombie", parent(&Options::parse()))
+    exit_code("remove-zombie", parent(&Options::parse()))
 }
 
 fn parent(options: &Options) -> io::Result<()> {
-    reexec::signal::note(libc::SIGCHLD)?; // all that a handler may do
+    reexec::chapter::count(libc::SIGCHLD)?; // all that a handler may do
     let sigchld = SigSet::from(Signal::SIGCHLD);
     sigchld.thread_block()?; // as it is while a handler runs
     for _ in 0..options.children {
         start_and_let_end()?;
     }
-    say(&format!("My pid is: {}", process::id()))?;
-    say(&format!("Children that have ended: {}", options.children))?;
+    writeln!(stdout(), "My pid is: {}", process::id())?;
+    writeln!(stdout(), "Children that have ended: {}", options.children)?;
     thread::sleep(options.sleep);
 
     sigchld.thread_unblock()?; // the handler has run when this returns
-    let signals = reexec::signal::noted(libc::SIGCHLD);
-    say(&format!("Signals that came: {signals}"))?;
+    let signals = reexec::chapter::counted(libc::SIGCHLD);
+    writeln!(stdout(), "Signals that came: {signals}")?;
     let most = if options.once { signals } else { usize::MAX };
-    say(&format!("Removed: {}", remove_zombies(most)?))?;
+    writeln!(stdout(), "Removed: {}", remove_zombies(most)?)?;
     thread::sleep(options.sleep);
 
-    say("End parent process.")
+    writeln!(stdout(), "End parent process.")
 }
 
 fn start_and_let_end() -> io::Result<()> {
     let child = reexec::command("childProcess")
         .spawn()
         .map_err(io::Error::other)?; // the whole sentence, not only the error number
-    is_readable(&child, None)?;
+    wait_until_readable(&child, None)?;
     mem::forget(child); // dropped, our handle would reap it
     Ok(())
 }

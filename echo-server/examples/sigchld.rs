@@ -5,18 +5,16 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
 use std::env;
-use std::io;
+use std::io::{self, Write};
 use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{is_readable, report, say, seconds};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use program_support::{exit_code, seconds, stdout, wait_until_readable};
 
 /// SIGCHLD: when a child ends, and when it is stopped or goes on.
 ///
@@ -35,17 +33,17 @@ struct Options {
 fn main() -> ExitCode {
     reexec::register("shortLived", || {});
     reexec::register("childProcess", || {
-        report("sigchld", child_process(&Options::parse()))
+        exit_code("sigchld", child_process(&Options::parse()))
     });
     if let Some(code) = reexec::init() {
         return code;
     }
     let options = Options::parse();
-    report("sigchld", by_default().and_then(|()| told(&options)))
+    exit_code("sigchld", by_default().and_then(|()| told(&options)))
 }
 
 fn child_process(options: &Options) -> io::Result<()> {
-    say(&format!("My pid is: {}", process::id()))?;
+    writeln!(stdout(), "My pid is: {}", process::id())?;
     thread::sleep(options.child_sleep);
     Ok(())
 }
@@ -55,9 +53,9 @@ fn by_default() -> io::Result<()> {
     let child = reexec::command("shortLived")
         .spawn()
         .map_err(io::Error::other)?; // the whole sentence, not only the error number
-    is_readable(&child, None)?; // a signal with a handler would end this with EINTR
-    say("By default nothing happened when a child ended.")?;
-    say(&format!("Its status was kept: {}", child.wait()?))
+    wait_until_readable(&child, None)?; // a signal with a handler would end this with EINTR
+    writeln!(stdout(), "By default nothing happened when a child ended.")?;
+    writeln!(stdout(), "Its status was kept: {}", child.wait()?)
 }
 
 fn told(options: &Options) -> io::Result<()> {
@@ -65,7 +63,7 @@ fn told(options: &Options) -> io::Result<()> {
     sigchld.thread_block()?; // before the child is there, or its first signal could be lost
     let arrivals = SignalFd::with_flags(&sigchld, SfdFlags::SFD_CLOEXEC)?;
     if options.no_child_stop {
-        reexec::signal::no_child_stop()?;
+        reexec::chapter::set_no_child_stop()?;
     }
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1))
@@ -73,15 +71,16 @@ fn told(options: &Options) -> io::Result<()> {
         .map_err(io::Error::other)?;
     loop {
         if let Some(told) = arrivals.read_signal()? {
-            say(&format!(
+            writeln!(
+                stdout(),
                 "SIGCHLD: process {} {}",
                 told.ssi_pid,
                 what(told.ssi_code)
-            ))?;
+            )?;
         }
         // Asked, and not taken from the signal: of signals that merged we have seen one only.
         if let Some(status) = child.try_wait()? {
-            return say(&format!("End parent process. The child's {status}"));
+            return writeln!(stdout(), "End parent process. The child's {status}");
         }
     }
 }

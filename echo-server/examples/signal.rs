@@ -5,16 +5,14 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{report, say};
 use nix::unistd::{alarm, sleep};
+use program_support::{exit_code, stdout};
 
 /// Three long sleeps that an alarm, or Ctrl-C, ends early.
 ///
@@ -35,16 +33,16 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    report("signal", three_sleeps(&Options::parse()))
+    exit_code("signal", three_sleeps(&Options::parse()))
 }
 
 fn three_sleeps(options: &Options) -> io::Result<()> {
-    reexec::signal::note(libc::SIGALRM)?;
-    reexec::signal::note(libc::SIGINT)?;
+    reexec::chapter::count(libc::SIGALRM)?;
+    reexec::chapter::count(libc::SIGINT)?;
     alarm::set(options.alarm);
     let (mut alarms, mut interrupts) = (0, 0);
     for _ in 0..3 {
-        say("wait...")?;
+        writeln!(stdout(), "wait...")?;
         let left = if options.std {
             thread::sleep(Duration::from_secs(options.sleep.into()));
             0
@@ -52,13 +50,13 @@ fn three_sleeps(options: &Options) -> io::Result<()> {
             sleep(options.sleep) // sleep(3): what is left of it when a signal came
         };
         if is_more(&mut alarms, libc::SIGALRM) {
-            say("Time out!")?;
+            writeln!(stdout(), "Time out!")?;
             alarm::set(options.alarm);
         }
         if is_more(&mut interrupts, libc::SIGINT) {
-            say("CTRL+C pressed")?;
+            writeln!(stdout(), "CTRL+C pressed")?;
         }
-        say(&format!("left of the sleep: {left} s"))?;
+        writeln!(stdout(), "left of the sleep: {left} s")?;
     }
     Ok(())
 }
@@ -66,6 +64,6 @@ fn three_sleeps(options: &Options) -> io::Result<()> {
 /// Whether the signal has come since the last time. How often, nobody knows: signals merge.
 fn is_more(known: &mut usize, signal: i32) -> bool {
     let before = *known;
-    *known = reexec::signal::noted(signal);
+    *known = reexec::chapter::counted(signal);
     *known > before
 }

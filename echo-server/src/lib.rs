@@ -24,7 +24,7 @@
 #![forbid(unsafe_code)]
 
 // A module imports only from those above it, in the folders, too. A folder's `mod.rs` comes after its
-// other files. tests/it/modules.rs checks it.
+// other files. tests/it/layers.rs checks it.
 
 pub mod exit;
 

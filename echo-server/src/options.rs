@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::num::NonZero;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -39,18 +40,18 @@ pub struct Options {
     pub(crate) model: Model,
 
     /// How many workers are in the pool of prefork; TTIN and TTOU change it
-    #[arg(long, value_name = "N", default_value = "16")]
+    #[arg(long, value_name = "N", default_value = "16", value_parser = number::<NonZero<usize>>)]
     pub(crate) workers: NonZero<usize>,
 
     /// How many clients to serve at once, 0 for no limit; others wait in the kernel's queue.
     /// Prefork serves as many as it has workers [default: 256 with fork and reexec, 0 with thread
     /// and multiplex]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
     max_children: Option<usize>,
 
     /// How many clients of the same address to serve at once, 0 for no limit; others are
     /// disconnected
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::<usize>)]
     max_per_source: usize,
 
     /// How long a client may be silent, 0 for no limit
@@ -72,7 +73,7 @@ pub struct Options {
 
     /// How many clients may wait in the kernel's queue, 0 for as many as the kernel allows (at most 4096
     /// and net.core.somaxconn)
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::<u16>)]
     pub(crate) backlog: u16,
 
     /// Whether workers give up what serving does not need: files, sockets, programs, signals, rights.
@@ -82,7 +83,7 @@ pub struct Options {
 
     /// The user that workers become: NAME, UID, or UID:GID, which needs no passwd file. The server must
     /// be root, with CAP_SETUID, CAP_SETGID and CAP_KILL
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = user)]
     pub(crate) user: Option<String>,
 
     /// Obey USR2 even if our parent would lose the new server: under runsv, s6-supervise,
@@ -189,13 +190,35 @@ impl Options {
     }
 }
 
+/// Parses a number without a sign. Rust itself reads `+5` as 5.
+fn number<T>(text: &str) -> Result<T, Box<dyn Error + Send + Sync>>
+where
+    T: FromStr<Err: Into<Box<dyn Error + Send + Sync>>>,
+{
+    if text.starts_with('+') {
+        return Err("leave out the +".into());
+    }
+    text.parse().map_err(Into::into)
+}
+
+/// Parses a user, who is looked up later.
+fn user(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() {
+        return Err("give NAME, UID or UID:GID, or leave out --user");
+    }
+    if text.split(':').any(|part| part.starts_with('+')) {
+        return Err("leave out the +");
+    }
+    Ok(text.to_owned())
+}
+
 /// Parses a time on the command line. 0 is no limit.
 ///
 /// # Errors
 ///
 /// If the text is no number of seconds, or one that is too small or too large.
 pub fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
-    let seconds = text.parse()?;
+    let seconds = number(text)?;
     let time = Duration::try_from_secs_f64(seconds)?;
     if time.is_zero() && seconds != 0.0 {
         return Err("it is too little to be told from 0, which is no limit".into());

@@ -1,6 +1,7 @@
 //! From the command line to the supervisor's loop, and what becomes of each process that leaves it.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::{self, ExitCode};
 
@@ -11,7 +12,7 @@ use crate::log::nonblocking::Stream;
 use crate::log::{self, cannot};
 use crate::ops::sandbox::{Identity, Sandbox};
 use crate::ops::service_manager;
-use crate::ops::upgrade::{self, Predecessor, Program};
+use crate::ops::upgrade::{self, Predecessor, Program, SocketIdentity};
 use crate::options::{Mode, Model, Options};
 use crate::server::accept_loop::AcceptLoop;
 use crate::server::dispatch::Dispatch;
@@ -42,7 +43,7 @@ fn serve(options: &Options) -> Result<u8, Failure> {
     let made_by_predecessor = predecessor.as_ref().is_some_and(|it| it.made_the_listener);
     let inherited = listener::take_inherited(made_by_predecessor).map_err(unavailable)?;
     // A worker must have nothing but stdio and a connection, whatever we were started with.
-    reexec::clean_start().map_err(cannot("close what our launcher has left open"))?;
+    reexec::start_clean().map_err(cannot("close what our launcher has left open"))?;
     let hangup = Hangup::at_start().map_err(cannot("find out what SIGHUP means"))?;
 
     let listener = match inherited {
@@ -52,6 +53,7 @@ fn serve(options: &Options) -> Result<u8, Failure> {
     let address = listener
         .address()
         .map_err(cannot("ask the listener for its address"))?;
+    let identity = SocketIdentity::of(listener.as_fd()).map_err(cannot("identify the listener"))?;
     let sandbox = make_sandbox(options).map_err(unavailable)?;
     let dispatch = choose_dispatch(options, listener, &sandbox)?;
     // The parent did not lose the server before us, so it will not lose the next one.
@@ -61,7 +63,7 @@ fn serve(options: &Options) -> Result<u8, Failure> {
 
     let (model, pid) = (options.model, process::id());
     announce(&format!("listening on {address} ({model}, pid {pid})"))?;
-    let predecessor = take_over(predecessor)?;
+    let predecessor = take_over(predecessor, &identity)?;
 
     match supervisor.run(predecessor)? {
         Role::Worker(job) => end_forked(worker::work(job, options, &sandbox)),
@@ -119,13 +121,16 @@ fn announce(line: &str) -> io::Result<()> {
 
 /// Takes the place of the server before this one, if there is one. Otherwise tells the service manager
 /// that we serve: after an upgrade, the server before this one does that.
-fn take_over(predecessor: Option<Predecessor>) -> io::Result<Option<UnixStream>> {
+fn take_over(
+    predecessor: Option<Predecessor>,
+    listener: &SocketIdentity,
+) -> io::Result<Option<UnixStream>> {
     let Some(predecessor) = predecessor else {
         service_manager::tell(&[NotifyState::Ready]);
         return Ok(None);
     };
     predecessor
-        .take_over()
+        .take_over(listener)
         .map(Some)
         .map_err(cannot("take the place of the server before this one"))
 }

@@ -53,7 +53,7 @@ pub(crate) enum Hangup {
 }
 
 impl Hangup {
-    /// Decides. Must be called after [`reexec::clean_start`], which unblocks every signal.
+    /// Decides. Must be called after [`reexec::start_clean`], which unblocks every signal.
     pub(crate) fn at_start() -> io::Result<Self> {
         if reexec::signal::is_ignored(libc::SIGHUP)? {
             return Ok(Self::Ignored);

@@ -1,19 +1,25 @@
 //! The small programs in `examples/`, from outside.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-#[path = "../../zombie/tests/processes/mod.rs"]
-mod processes;
-
-use std::env;
-use std::process::Command;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::thread;
 
 use nix::sys::signal::{Signal, kill};
-use processes::{
-    NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, full_device, number, reap,
-    state, until,
+use nix::sys::wait::WaitStatus;
+use nix::unistd::Pid;
+use test_support::{
+    LIMIT, NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, example, full_device,
+    number, reap, state, wait_until,
 };
 
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// Those with options.
 const ALL: [&str; 8] = [
     "handler-limits",
     "ignore-sigchld",
@@ -24,19 +30,6 @@ const ALL: [&str; 8] = [
     "sigchld",
     "signal",
 ];
-
-/// Cargo builds examples along with the tests, but has no variable for their place.
-fn example(name: &str, args: &[&str]) -> Command {
-    let tests = env::current_exe().unwrap_or_else(|error| panic!("{error}"));
-    let example = tests.with_file_name(format!("../examples/{name}"));
-    assert!(
-        example.exists(),
-        "first: cargo build -p echo-server --examples"
-    );
-    let mut command = Command::new(example);
-    command.args(args);
-    command
-}
 
 /// What the program prints when it is left alone, having succeeded without a complaint.
 #[track_caller]
@@ -115,7 +108,7 @@ fn sigchld_tells_of_stop_and_continue_unless_told_not_to() {
         let mut lines = Vec::new();
         for (signal, expected) in [(Signal::SIGSTOP, 'T'), (Signal::SIGCONT, 'S')] {
             kill(child, signal).unwrap();
-            until(
+            wait_until(
                 "it has changed",
                 || state(child),
                 |state| *state == Some(expected),
@@ -186,7 +179,7 @@ fn ignored_children_leave_nothing_and_the_zombie_from_before_stays() {
         program.stdout.next_with("SigIgn:");
         assert_zombie(before);
         if ignored {
-            until("it is gone", || state(since), Option::is_none);
+            wait_until("it is gone", || state(since), Option::is_none);
         } else {
             assert_zombie(since);
         }
@@ -322,14 +315,137 @@ fn a_killed_program_leaves_nothing() {
     }
 }
 
+/// A server on a port of its own, and clients that it serves.
+fn echo_mpserv(clients: usize) -> (Program, Vec<TcpStream>) {
+    let mut server = Program::start(&mut example("echo-mpserv", &[ANY_PORT]));
+    let line = server.stdout.next();
+    let address = line.strip_prefix("listening on ").unwrap();
+    let connect = |_| {
+        let client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        client.set_write_timeout(Some(LIMIT)).unwrap();
+        client
+    };
+    let clients: Vec<_> = (0..clients).map(connect).collect();
+    clients
+        .iter()
+        .for_each(|client| assert_echoes(client, b"x"));
+    (server, clients)
+}
+
+/// `client` sends `bytes`, and receives them.
+#[track_caller]
+fn assert_echoes(mut client: &TcpStream, bytes: &[u8]) {
+    client.write_all(bytes).unwrap();
+    let mut received = vec![0; bytes.len()];
+    client.read_exact(&mut received).unwrap();
+    assert!(received == bytes);
+}
+
+fn sockets(pid: Pid) -> usize {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let places = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let is_socket = |place: &PathBuf| place.to_string_lossy().starts_with("socket:");
+    places.filter(is_socket).count()
+}
+
+#[test]
+fn echo_mpserv_serves_several_clients_at_once_each_in_a_process() {
+    let (mut server, clients) = echo_mpserv(5);
+    let children = server.children();
+    assert_eq!(children.len(), 5);
+    for pid in [&[server.pid()], &children[..]].concat() {
+        // The server has the listener alone, and each child its connection.
+        wait_until("one socket", || sockets(pid), |sockets| *sockets == 1);
+    }
+    for turn in 0..3 {
+        for (client, number) in clients.iter().zip(0..) {
+            assert_echoes(client, &[turn, number]);
+        }
+    }
+
+    drop(clients);
+    wait_until("all are reaped", || server.children(), Vec::is_empty);
+    let mut removed: Vec<_> = (0..5)
+        .map(|_| number(&server.stdout.next_with("removed"), "removed proc id: "))
+        .collect();
+    removed.sort();
+    assert_eq!(removed, children);
+}
+
+/// More bytes than all buffers hold. A worker that is stopped while it writes writes short; and the
+/// client sees the end of its stream, although the server lives.
+#[test]
+fn echo_mpserv_sends_back_every_byte_and_the_end() {
+    let (server, clients) = echo_mpserv(1);
+    let child = server.child();
+    let mut client = &clients[0];
+    let bytes: Vec<u8> = (0..16_000_000).map(|number| (number % 251) as u8).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = &clients[0];
+            client.write_all(&bytes).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut received = Vec::new();
+        for _ in 0..50 {
+            client.take(100_000).read_to_end(&mut received).unwrap();
+            kill(child, Signal::SIGSTOP).unwrap();
+            wait_until("T", || state(child), |state| *state == Some('T'));
+            kill(child, Signal::SIGCONT).unwrap();
+        }
+        client.read_to_end(&mut received).unwrap();
+        assert!(received == bytes, "{} of {}", received.len(), bytes.len());
+    });
+    wait_until("all are reaped", || server.children(), Vec::is_empty);
+}
+
+/// Its twin is `remove-zombie --once`, which waits once for each signal.
+#[test]
+fn echo_mpserv_reaps_all_children_that_one_signal_stands_for() {
+    let (server, clients) = echo_mpserv(10);
+    let children = server.children();
+    server.signal(Signal::SIGSTOP);
+    drop(clients);
+    children.iter().for_each(|child| assert_zombie(*child));
+    server.signal(Signal::SIGCONT);
+    wait_until("all are reaped", || server.children(), Vec::is_empty);
+}
+
+#[test]
+fn echo_mpserv_killed_leaves_nothing() {
+    let (server, clients) = echo_mpserv(2);
+    let children = server.children();
+    server.signal(Signal::SIGKILL);
+    server.end();
+    for child in children {
+        let killed = WaitStatus::Signaled(child, Signal::SIGKILL, false);
+        assert_eq!(reap(child), killed);
+    }
+    drop(clients);
+}
+
+#[test]
+fn echo_mpserv_says_why_it_cannot_listen() {
+    let taken = TcpListener::bind(ANY_PORT).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = Program::start(&mut example("echo-mpserv", &[&address])).output();
+    output.assert_failed(1, "echo-mpserv: cannot listen on 127.0.0.1:");
+    output.assert_failed(1, ": Address already in use (os error 98); what helps: ");
+}
+
 #[test]
 fn nobody_reads_the_output() {
-    for name in ALL {
+    let args = |name| match name {
+        "echo-mpserv" => &[ANY_PORT][..],
+        _ => &[],
+    };
+    for name in ALL.into_iter().chain(["echo-mpserv"]) {
         for (stdout, reason) in [
             (closed_pipe(), "cannot write to stdout: Broken pipe"),
             (full_device(), "cannot write to stdout: No space"),
         ] {
-            let output = Program::start_to(stdout, &mut example(name, &[])).output();
+            let output = Program::start_to(stdout, &mut example(name, args(name))).output();
             output.assert_failed(1, reason);
         }
     }

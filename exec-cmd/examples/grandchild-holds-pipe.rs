@@ -7,22 +7,19 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
 use std::env;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
 
-use common::{report, say};
+use program_support::{exit_code, stdout};
 
 fn main() -> ExitCode {
-    let script = if env::args().any(|arg| arg == "--closed") {
+    let script = if env::args_os().any(|arg| arg == "--closed") {
         "sleep 60 >/dev/null & echo $!"
     } else {
         "sleep 60 & echo $!"
     };
-    report("grandchild-holds-pipe", parent(script))
+    exit_code("grandchild-holds-pipe", parent(script))
 }
 
 fn parent(script: &str) -> io::Result<()> {
@@ -34,11 +31,11 @@ fn parent(script: &str) -> io::Result<()> {
     let mut output = BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
     let mut grandchild = String::new();
     output.read_line(&mut grandchild)?;
-    say(&format!("Grandchild: {}", grandchild.trim()))?;
+    writeln!(stdout(), "Grandchild: {}", grandchild.trim())?;
 
     let status = child.wait()?;
-    say(&format!("The command has ended: {status}"))?;
-    say("Reading to the end of its output...")?;
+    writeln!(stdout(), "The command has ended: {status}")?;
+    writeln!(stdout(), "Reading to the end of its output...")?;
     io::copy(&mut output, &mut io::sink())?;
-    say("The output has ended.")
+    writeln!(stdout(), "The output has ended.")
 }

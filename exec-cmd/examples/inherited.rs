@@ -7,18 +7,15 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
 use std::env;
-use std::io;
+use std::io::{self, Write};
 use std::process::{Command, ExitCode, Stdio};
 
-use common::{report, say};
+use program_support::{exit_code, stdout};
 
 fn main() -> ExitCode {
-    let nothing = env::args().any(|arg| arg == "--nothing");
-    report("inherited", parent(nothing))
+    let nothing = env::args_os().any(|arg| arg == "--nothing");
+    exit_code("inherited", parent(nothing))
 }
 
 fn parent(nothing: bool) -> io::Result<()> {
@@ -31,15 +28,15 @@ fn parent(nothing: bool) -> io::Result<()> {
             .stderr(Stdio::null());
     }
     let mut child = command.spawn()?;
-    let said = say(&format!("My pid is: {}", child.id()));
+    let said = writeln!(stdout(), "My pid is: {}", child.id());
     if nothing {
         io::copy(&mut io::stdin(), &mut io::sink())?; // the child has a pipe, and so cannot
     }
     child.wait()?; // it reads our stdin to its end
     said?;
 
-    say("The next one is run by output().")?;
+    writeln!(stdout(), "The next one is run by output().")?;
     let mut command = Command::new("sleep");
     let output = command.arg("10").output()?;
-    say(&format!("It ended with {}", output.status))
+    writeln!(stdout(), "It ended with {}", output.status)
 }

@@ -6,62 +6,59 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
 use std::env;
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{self, Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
-use common::{report, say, wait_for_enter};
+use program_support::{exit_code, stdout, wait_for_enter};
 
 fn main() -> ExitCode {
-    if env::args().any(|arg| arg == "child") {
+    let result = if env::args_os().any(|arg| arg == "child") {
         // Until our parent closes our stdin, or ends.
-        return report(
-            "path-and-args",
-            io::copy(&mut io::stdin(), &mut io::sink()).map(drop),
-        );
-    }
-    let folder = env::temp_dir().join(format!("path-and-args-{}", process::id()));
-    // Ours alone, or none: who can guess the name could have put a program there, for us to run.
-    if let Err(error) = DirBuilder::new().mode(0o700).create(&folder) {
-        let folder = folder.display();
-        let why = format!("cannot make {folder}: {error}; TMPDIR takes another place for it");
-        return report("path-and-args", Err(why));
-    }
-    let result = parent(&folder);
-    let removed = fs::remove_dir_all(&folder);
-    report("path-and-args", result.and(removed))
+        io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
+    } else {
+        parent()
+    };
+    exit_code("path-and-args", result)
 }
 
-fn parent(folder: &Path) -> io::Result<()> {
+fn parent() -> io::Result<()> {
+    // Only ours: whoever else could write there could put a program there, for us to run.
+    let only_ours = Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new().permissions(only_ours).tempdir();
+    let folder = folder.map_err(|error| {
+        let sentence = format!("cannot make a temporary folder: {error}");
+        io::Error::new(
+            error.kind(),
+            sentence + "; TMPDIR takes another place for it",
+        )
+    })?;
     for name in ["one", "two"] {
-        let directory = folder.join(name);
+        let directory = folder.path().join(name);
         fs::create_dir(&directory)?;
         fs::copy("/proc/self/exe", directory.join("program"))?;
     }
     let mut children = Vec::new();
-    let second = if env::args().any(|arg| arg == "--same") {
+    let second = if env::args_os().any(|arg| arg == "--same") {
         ("one", None)
     } else {
         ("two", Some("any text"))
     };
     for (name, first_argument) in [("one", None), second] {
-        children.push(start(&folder.join(name), first_argument)?);
+        children.push(start(&folder.path().join(name), first_argument)?);
     }
     for child in &children {
-        say(&format!("Child: {}", child.id()))?;
+        writeln!(stdout(), "Child: {}", child.id())?;
     }
     wait_for_enter()?;
     for mut child in children {
         child.wait()?; // closes its stdin first
     }
-    Ok(())
+    folder.close()
 }
 
 /// On Linux, the directory is entered before the path is looked up; Rust does not promise that for

@@ -5,22 +5,19 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
 use std::env;
-use std::io;
+use std::io::{self, Write};
 use std::process::{Command, ExitCode, Stdio};
 
-use common::{report, say, wait_for_enter};
+use program_support::{exit_code, stdout, wait_for_enter};
 
 fn main() -> ExitCode {
-    let times = if env::args().any(|arg| arg == "--once") {
+    let times = if env::args_os().any(|arg| arg == "--once") {
         1
     } else {
         2
     };
-    report("reuse", start(times))
+    exit_code("reuse", start(times))
 }
 
 fn start(times: usize) -> io::Result<()> {
@@ -31,11 +28,11 @@ fn start(times: usize) -> io::Result<()> {
         children.push(command.spawn()?);
     }
     for child in &children {
-        say(&format!("Child: {}", child.id()))?;
+        writeln!(stdout(), "Child: {}", child.id())?;
     }
     wait_for_enter()?;
     for mut child in children {
         child.wait()?; // closes its stdin first
     }
-    say("End parent process.")
+    writeln!(stdout(), "End parent process.")
 }

@@ -5,16 +5,13 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
-use std::io;
+use std::io::{self, Write};
 use std::process::{Command, ExitCode, Stdio};
 
-use common::{report, say, wait_for_enter};
+use program_support::{exit_code, stdout, wait_for_enter};
 
 fn main() -> ExitCode {
-    report("status", parent())
+    exit_code("status", parent())
 }
 
 fn parent() -> io::Result<()> {
@@ -28,16 +25,16 @@ fn parent() -> io::Result<()> {
     }
     for (end, child) in &mut children {
         let status = child.try_wait()?;
-        say(&format!("Before {end}: {status:?}"))?;
+        writeln!(stdout(), "Before {end}: {status:?}")?;
     }
     wait_for_enter()?;
     for (end, child) in &mut children {
         let status = child.wait()?; // closes its stdin first
-        say(&format!("After {end}: {status}"))?;
+        writeln!(stdout(), "After {end}: {status}")?;
     }
     for (end, child) in &mut children {
         let status = child.wait()?; // no call any more: the process is gone, its status was kept
-        say(&format!("Once more, after {end}: {status}"))?;
+        writeln!(stdout(), "Once more, after {end}: {status}")?;
     }
     Ok(())
 }

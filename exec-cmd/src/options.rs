@@ -1,4 +1,7 @@
 use std::ffi::OsString;
+use std::process::Command;
+
+use clap::ValueEnum;
 
 /// The chapter's three ways to run an external command: without its output, with both of its
 /// output streams in one, and with each by itself. All three one after another, or one of them:
@@ -22,7 +25,7 @@ pub(crate) struct Options {
     pub(crate) command: Vec<OsString>,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Way {
     /// `cmd.Run()`: `ls -l /var/log`, its output is not ours
     Run,
@@ -30,4 +33,28 @@ pub(crate) enum Way {
     Combined,
     /// `cmd.Stdout` and `cmd.Stderr` apart: `ls -l /var/log/*.log`, which no shell expands
     Separate,
+}
+
+impl Options {
+    /// Returns the way that was asked for, or all three.
+    pub(crate) fn ways(&self) -> Vec<Way> {
+        self.way
+            .map_or_else(|| Way::value_variants().to_vec(), |way| vec![way])
+    }
+
+    /// Returns the command that was asked for, or the chapter's for this way.
+    pub(crate) fn command(&self, way: Way) -> Command {
+        if let [program, args @ ..] = &self.command[..] {
+            let mut command = Command::new(program);
+            command.args(args);
+            return command;
+        }
+        let mut command = Command::new("ls");
+        command.arg("-l").arg(match way {
+            Way::Run => "/var/log",
+            Way::Combined => "/var/log/",
+            Way::Separate => "/var/log/*.log",
+        });
+        command
+    }
 }

@@ -1,33 +1,17 @@
 //! The small programs in `examples/`, from outside; nobody presses Enter, stdin just ends.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-#[path = "../../zombie/tests/processes/mod.rs"]
-mod processes;
-
-use std::env;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
-use processes::{Program, assert_sleeps, closed_pipe, number};
-
-/// Cargo builds examples along with the tests, but has no variable for their place.
-fn example(name: &str, args: &[&str]) -> Command {
-    let tests = env::current_exe().unwrap_or_else(|error| panic!("{error}"));
-    let example = tests.with_file_name(format!("../examples/{name}"));
-    assert!(
-        example.exists(),
-        "first: cargo build -p exec-cmd --examples"
-    );
-    let mut command = Command::new(example);
-    command.args(args);
-    command
-}
+use tempfile::TempDir;
+use test_support::{Program, assert_sleeps, closed_pipe, example, number};
 
 #[track_caller]
 fn lines(name: &str, args: &[&str]) -> Vec<String> {
@@ -72,83 +56,46 @@ fn statuses_are_there_after_the_end_and_stay() {
     );
 }
 
-/// For temporary files, itself one that is gone at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("exec-cmd-test-{}-{number}", std::process::id());
-        let folder = env::temp_dir().join(name);
-        fs::create_dir(&folder).unwrap_or_else(|error| panic!("{error}"));
-        Self(folder)
-    }
-
-    fn entries(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.0).unwrap_or_else(|error| panic!("{error}"));
-        entries.flatten().map(|entry| entry.path()).collect()
-    }
-
-    /// A shell that does this, with the example as `$0`, and with the number that the example has if
-    /// the shell becomes it.
-    fn path_and_args(&self, script: &str) -> Command {
-        let mut command = Command::new("sh");
-        let example = example("path-and-args", &[]);
-        command.args(["-c", script]).arg(example.get_program());
-        command.env("TMPDIR", &self.0);
-        command
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn entries(folder: &TempDir) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.path()).unwrap();
+    entries.flatten().map(|entry| entry.path()).collect()
 }
 
 #[test]
 fn path_and_args_leaves_no_files() {
-    for args in ["", "--same"] {
-        let folder = Folder::new();
-        let mut command = folder.path_and_args(&format!("exec \"$0\" {args}"));
-        let output = Program::start(&mut command).output();
+    for args in [&[][..], &["--same"]] {
+        let folder = TempDir::new().unwrap();
+        let mut command = example("path-and-args", args);
+        let output = Program::start(command.env("TMPDIR", folder.path())).output();
         assert_eq!(output.code, 0, "{output:?}");
         assert!(
-            folder.entries().is_empty(),
+            entries(&folder).is_empty(),
             "left are {:?}",
-            folder.entries()
+            entries(&folder)
         );
     }
 }
 
-/// As everybody may who can guess a number.
 #[test]
-fn path_and_args_runs_no_program_that_was_there_before() {
-    let folder = Folder::new();
-    let script = r#"there="$TMPDIR/path-and-args-$$/one"
-                    mkdir -p "$there" && printf '#!/bin/sh\n>"$TMPDIR/run"\n' >"$there/program" &&
-                    chmod +x "$there/program" && exec "$0""#;
-    let output = Program::start(&mut folder.path_and_args(script)).output();
-    output.assert_failed(1, "path-and-args: cannot make ");
-    output.assert_failed(
-        1,
-        ": File exists (os error 17); TMPDIR takes another place for it",
-    );
-    let entries = folder.entries();
-    assert_eq!(entries.len(), 1, "it was run: {entries:?}");
-    assert!(entries[0].join("one/program").exists(), "it was removed");
+fn path_and_args_says_why_it_has_no_folder() {
+    let mut command = example("path-and-args", &[]);
+    let output = Program::start(command.env("TMPDIR", "/nonexistent")).output();
+    output.assert_failed(1, "path-and-args: cannot make a temporary folder: ");
+    output.assert_failed(1, "; TMPDIR takes another place for it");
 }
 
 #[test]
 fn nobody_else_can_reach_the_programs_of_path_and_args() {
-    let folder = Folder::new();
-    let (stdin, enter) = io::pipe().unwrap_or_else(|error| panic!("{error}"));
-    let mut command = folder.path_and_args(r#"umask 0; exec "$0""#);
+    let folder = TempDir::new().unwrap();
+    let (stdin, enter) = io::pipe().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"umask 0; exec "$0""#]);
+    command.arg(example("path-and-args", &[]).get_program());
+    command.env("TMPDIR", folder.path());
     let started = Program::try_start_from(stdin, command.stdout(Stdio::piped()));
-    let mut program = started.unwrap_or_else(|error| panic!("{error}"));
+    let mut program = started.unwrap();
     program.stdout.next_with("Press Enter");
-    let metadata = fs::metadata(&folder.entries()[0]).unwrap_or_else(|error| panic!("{error}"));
+    let metadata = fs::metadata(&entries(&folder)[0]).unwrap();
     assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
     drop(enter);
     assert_eq!(program.exit_code(), 0);
@@ -162,7 +109,7 @@ fn the_output_has_no_end_while_a_grandchild_has_the_pipe() {
     program.stdout.next_with("Reading to the end");
     assert_sleeps(program.pid());
     assert_sleeps(grandchild);
-    kill(grandchild, Signal::SIGTERM).unwrap_or_else(|error| panic!("{error}"));
+    kill(grandchild, Signal::SIGTERM).unwrap();
     assert_eq!(program.stdout.rest(), ["The output has ended."]);
     assert_eq!(program.exit_code(), 0);
 }

@@ -2,12 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../zombie/tests/processes/mod.rs"]
-mod processes;
-
 use std::process::Command;
 
-use processes::{Output, Program, closed_pipe, full_device};
+use test_support::{Output, Program, closed_pipe, full_device};
 
 fn exec_cmd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_exec-cmd"));

@@ -6,19 +6,16 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
 use std::env;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{self, ChildStdout, ExitCode};
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{report, say, seconds};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use program_support::{exit_code, seconds, stdout};
 
 /// A parent that waits for its child and for its lines at once.
 ///
@@ -36,7 +33,7 @@ fn main() -> ExitCode {
         return code;
     }
     Options::parse(); // wrong usage is ours to refuse; the times are the child's
-    report("pidfd", parent())
+    exit_code("pidfd", parent())
 }
 
 /// Its stdout is a pipe to the parent.
@@ -46,8 +43,8 @@ fn child_process(options: &Options) -> ExitCode {
         "still here".to_owned(),
     ];
     for line in lines {
-        if let Err(error) = say(&line) {
-            return report("pidfd", Err(error));
+        if let Err(error) = writeln!(stdout(), "{line}") {
+            return exit_code("pidfd", Err(error));
         }
         thread::sleep(options.child_sleep / 2);
     }
@@ -76,8 +73,8 @@ fn parent() -> io::Result<()> {
             break status; // and reaped
         }
     };
-    say(&format!("Child ended with {status}"))?;
-    say(&format!("Returns of poll: {returns}"))
+    writeln!(stdout(), "Child ended with {status}")?;
+    writeln!(stdout(), "Returns of poll: {returns}")
 }
 
 /// Whether there was something to pass on, and not the end.
@@ -87,7 +84,8 @@ fn pass_on(lines: &mut Option<ChildStdout>) -> io::Result<bool> {
         .as_mut()
         .map_or(Ok(0), |pipe| pipe.read(&mut buffer))?;
     if length > 0 {
-        say(String::from_utf8_lossy(&buffer[..length]).trim_end())?;
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        writeln!(stdout(), "{}", text.trim_end())?;
     }
     Ok(length > 0)
 }

@@ -6,17 +6,15 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
 use std::env;
 use std::error::Error;
+use std::io::Write;
 use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{report, say, seconds};
+use program_support::{exit_code, seconds, stdout};
 
 /// A parent that asks every few seconds whether its child has ended.
 ///
@@ -37,13 +35,13 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    report("try-wait", parent(&Options::parse()))
+    exit_code("try-wait", parent(&Options::parse()))
 }
 
 fn child_process(options: &Options) -> ExitCode {
-    let said = say(&format!("My pid is: {}", process::id()));
+    let said = writeln!(stdout(), "My pid is: {}", process::id());
     if said.is_err() {
-        return report("try-wait", said);
+        return exit_code("try-wait", said);
     }
     thread::sleep(options.child_sleep);
     ExitCode::from(24)
@@ -59,10 +57,10 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
             break status; // and reaped
         }
         thread::sleep(options.every); // in a program that does anything: doing it
-        say(&format!("sleep {}sec.", options.every.as_secs_f64()))?;
+        writeln!(stdout(), "sleep {}sec.", options.every.as_secs_f64())?;
         questions += 1;
     };
-    say(&format!("Child ended with {status}"))?;
-    say(&format!("Questions: {questions}"))?;
+    writeln!(stdout(), "Child ended with {status}")?;
+    writeln!(stdout(), "Questions: {questions}")?;
     Ok(())
 }

@@ -1,5 +1,6 @@
-use std::error::Error;
 use std::time::Duration;
+
+use program_support::seconds;
 
 /// The chapter's goroutine_wait.go: the parent has its own work to do, and a thread waits for the
 /// child meanwhile.
@@ -25,8 +26,4 @@ pub(crate) struct Options {
     /// Leave out the waiting thread, as in the chapter's last variant: the child becomes a zombie
     #[arg(long)]
     pub(crate) no_wait: bool,
-}
-
-fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
-    Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }

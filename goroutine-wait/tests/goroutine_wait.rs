@@ -3,10 +3,6 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
-#[path = "../../zombie/tests/processes/mod.rs"]
-mod processes;
-
-use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,26 +10,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, geteuid};
-use processes::{
-    NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, full_device, number, reap,
-    stat, state, until,
+use test_support::{
+    NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, example, full_device, number,
+    reap, stat, state, wait_until,
 };
 
 fn goroutine_wait(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_goroutine-wait"));
-    command.args(args);
-    command
-}
-
-/// Cargo builds examples along with the tests, but has no variable for their place.
-fn example(name: &str, args: &[&str]) -> Command {
-    let tests = env::current_exe().unwrap_or_else(|error| panic!("{error}"));
-    let example = tests.with_file_name(format!("../examples/{name}"));
-    assert!(
-        example.exists(),
-        "first: cargo build -p goroutine-wait --examples"
-    );
-    let mut command = Command::new(example);
     command.args(args);
     command
 }
@@ -73,7 +56,7 @@ fn the_child_is_reaped_while_the_parent_goes_on() {
     let (mut program, child) = start(&[]);
     assert_sleeps(child);
     kill(child, Signal::SIGKILL).unwrap();
-    until("gone", || state(child), Option::is_none);
+    wait_until("gone", || state(child), Option::is_none);
     assert_sleeps(program.pid());
     assert_eq!(
         program.stdout.next(),

@@ -1,6 +1,7 @@
-//! A command gets a descriptor 3, and nothing else that happens to be open here. Rust has no
-//! ExtraFiles: the descriptor is handed to a child that re-executes us, which puts it at its place
-//! and becomes the command.
+//! Gives a command a descriptor 3, and no other descriptor that is open here.
+//!
+//! Rust has no ExtraFiles. So we pass the descriptor to a child of our own program, and the child puts
+//! it at number 3 and executes the command.
 //!
 //! `cargo run -p reexec --example extra-descriptors`, and `ls -l /proc/N/fd`; then with `-- --std`.
 
@@ -27,8 +28,8 @@ fn main() -> ExitCode {
 
 fn become_cat() -> io::Result<()> {
     let extra = reexec::inherited_fd("extra")?;
-    // The copy gets the lowest free number from 3 on and, unlike whatever else we have, survives
-    // exec. All others are closed by it.
+    // The copy gets the lowest free number from 3 on. It survives exec, which closes all our other
+    // descriptors.
     fcntl(&extra, FcntlArg::F_DUPFD(3))?;
     Err(Command::new("cat").exec())
 }
@@ -39,7 +40,7 @@ fn parent() -> io::Result<()> {
     say(&format!("A stray descriptor: {stray}"))?;
 
     let extra = File::open("/etc/passwd")?;
-    // Either ends when we close its stdin, or end.
+    // Both children end when we close their stdin, or end.
     if env::args().any(|arg| arg == "--std") {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn()?;
         say(&format!("My pid is: {}", child.id()))?;

@@ -1,5 +1,7 @@
-//! A function is no file, so a command cannot run it; re-executed, the program can. And if the
-//! function fails, that has to come out as the child's status.
+//! Runs a function that fails in a child, and gets the failure as the child's status.
+//!
+//! A command cannot run a function, because a function is no file. A child that executes our own
+//! program can.
 //!
 //! `cargo run -p reexec --example failing-child`; then with `-- --exit-0`, as the chapter has it.
 
@@ -36,7 +38,7 @@ fn parent() -> Result<(), Box<dyn Error>> {
     say(&format!("As a command: {error}"))?;
 
     let child = reexec::command("childProcess")
-        .args(env::args_os().skip(1)) // a new program: it knows of us only what it is told
+        .args(env::args_os().skip(1)) // the child starts anew, and knows only its arguments
         .spawn()?;
     say(&format!("Re-executed: {}", child.wait()?))?;
     Ok(())

@@ -1,8 +1,8 @@
-//! Why a program with several threads must not fork: the copy has only the thread that called. What
-//! another one had locked stays locked there; nobody is left who could unlock it.
+//! Shows why a program with several threads must not fork. The copy has only the thread that called
+//! fork. A lock that another thread held stays locked in the copy for ever.
 //!
-//! std forks, too, if a command is to run as another user; between fork and exec it does only what
-//! is allowed. There strace holds the copy, and we look at it from the thread that has the lock.
+//! std forks, too, if a command runs as another user, and does only what is allowed between fork and
+//! exec. strace stops the copy there, and the thread that has the lock looks at the copy.
 //!
 //! `cargo run -p reexec --example fork-with-threads`, and within 20 seconds `ps` with the numbers.
 
@@ -37,7 +37,8 @@ fn main() -> ExitCode {
     report("fork-with-threads", trace())
 }
 
-/// Runs ourselves under strace, which holds every second exec for 20 seconds: the first is ours.
+/// Runs this program under strace, which delays every exec but the first by 20 seconds. The first is
+/// our own.
 fn trace() -> io::Result<()> {
     let mut strace = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=execve"])
@@ -47,7 +48,7 @@ fn trace() -> io::Result<()> {
         .args(env::args_os().skip(1))
         .spawn()?;
     wait_for_enter()?;
-    strace.kill()?; // what it held goes on
+    strace.kill()?; // the delayed process continues
     strace.wait().map(drop)
 }
 
@@ -66,7 +67,7 @@ fn traced() -> io::Result<()> {
         .unwrap_or_else(|_| Err(io::Error::other("the other thread has panicked")))
 }
 
-/// The other thread: it has the lock while the first one forks, and then unlocks it.
+/// Runs the other thread: it has the lock while the first thread forks, and then unlocks it.
 fn lock_and_look(sender: &Sender<()>, executed: &Receiver<()>) -> io::Result<()> {
     let lock = !env::args().any(|arg| arg == "--unlocked");
     LOCKED.store(lock, Ordering::SeqCst);
@@ -79,11 +80,11 @@ fn lock_and_look(sender: &Sender<()>, executed: &Receiver<()>) -> io::Result<()>
         say(&format!("{name}, locked: {}", is_locked(pid)?))?;
     }
     say("Both can be looked at.")?;
-    let _ = executed.recv(); // until then we are the thread that the copy lacks
+    let _ = executed.recv(); // until then this is the thread that the copy lacks
     Ok(())
 }
 
-/// The child of the main thread, as soon as there is one.
+/// Returns the child of the main thread, as soon as there is one.
 fn child() -> io::Result<u32> {
     let pid = process::id();
     loop {
@@ -99,7 +100,7 @@ fn threads(pid: u32) -> io::Result<usize> {
     Ok(fs::read_dir(format!("/proc/{pid}/task"))?.count())
 }
 
-/// Looks at a process's lock, which in a copy is at the same address.
+/// Reads the lock of a process. In a copy it has the same address.
 fn is_locked(pid: u32) -> io::Result<bool> {
     let mut lock = [0];
     let memory = File::open(format!("/proc/{pid}/mem"))?;

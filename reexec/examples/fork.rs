@@ -1,9 +1,9 @@
-//! The chapter's `fork/main.go`: a program that starts itself again, to run another function.
+//! The chapter's `fork/main.go`: starts its own program again to run another function.
 //!
 //! `cargo run -p reexec --example fork`
 //!
-//! Go runs `init` functions before `main` by itself; Rust has no such stage, so here it is the
-//! first statement of `main`.
+//! Go runs `init` functions before `main`. Rust does not, so here `init` is the first statement of
+//! `main`.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     report(parent())
 }
 
-/// Both processes come through here; only the child does not come back to the rest of `main`.
+/// Runs in both processes. Only the parent continues with the rest of `main`.
 fn init() -> Option<ExitCode> {
     if let Err(error) = say(&format!("init start, os.Args = [{}]", arguments())) {
         return Some(report(Err(error)));
@@ -53,13 +53,13 @@ fn arguments() -> String {
     arguments.join(" ")
 }
 
-/// `println!` would panic if nobody reads our output any more (`| head -1`).
+/// Prints a line. `println!` would panic when the reader of our output has ended (`| head -1`).
 fn say(line: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
         .map_err(|error| io::Error::new(error.kind(), format!("cannot write to stdout: {error}")))
 }
 
-/// The exit code of either process: 0, or 1 after a sentence on stderr.
+/// Returns the exit code of a process: 0, or 1 after a sentence on stderr.
 fn report(result: Result<(), impl Display>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;

@@ -1,4 +1,4 @@
-//! One program with several names, as BusyBox: a link decides which of its functions runs.
+//! Runs one of several functions, by the name of the link that started the program, as BusyBox does.
 //!
 //! ```sh
 //! cargo build -p reexec --example multicall

@@ -1,5 +1,5 @@
-//! Fork itself: two processes go on from the same line, each with all variables as they were. A
-//! re-executed child begins anew. With a second thread, fork is refused: see `fork-with-threads`.
+//! Forks: two processes continue from the same line, each with its copy of all variables. A child of
+//! `command` starts anew instead. With a second thread, `fork` fails: see `fork-with-threads`.
 //!
 //! `cargo run -p reexec --example plain-fork`
 
@@ -44,7 +44,7 @@ fn parent(change: bool) -> Result<(), Box<dyn Error>> {
     match reexec::fork()? {
         Fork::Child => {
             let code = if child("Forked").is_ok() { 0 } else { 1 };
-            reexec::exit_now(code) // not on into what the parent does
+            reexec::exit_now(code) // it must not continue with the parent's work
         }
         Fork::Parent(child) => child.wait()?,
     };

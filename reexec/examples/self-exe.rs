@@ -1,5 +1,5 @@
-//! Finding one's own file again: not by the path that one was started with, nor by the file's name,
-//! once it is renamed or deleted, as an update does. The kernel's link to it still works.
+//! Finds the program's own file after an update has renamed or deleted it. The path that the program
+//! was started by no longer leads to it, nor does the file's name. The kernel's link does.
 //!
 //! `cargo run -p reexec --example self-exe`; then with `-- --keep`, which leaves the file alone.
 
@@ -22,13 +22,13 @@ fn main() -> ExitCode {
         return code;
     }
     match env::args().nth(1).as_deref() {
-        Some("nothing") => ExitCode::SUCCESS, // found again
+        Some("nothing") => ExitCode::SUCCESS, // the file was found
         Some("copy") => report("self-exe", copy()),
         _ => report("self-exe", parent()),
     }
 }
 
-/// Has a copy of this program do it: a file that may be deleted.
+/// Runs a copy of this program, whose file may be deleted.
 fn parent() -> io::Result<()> {
     let folder = env::temp_dir().join(format!("self-exe-{}", process::id()));
     fs::create_dir(&folder)?;

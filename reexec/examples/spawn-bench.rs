@@ -1,8 +1,8 @@
-//! How long it takes from a spawn until the child is reaped: the Rust side of
-//! `cargo xtask bench spawn`, which tells it what to do.
+//! Measures the time from a spawn until the child is reaped: the Rust side of `cargo xtask bench
+//! spawn`.
 //!
-//! `spawn-bench MIB` holds so much memory resident; then, for each line `METHOD COUNT` on stdin, it
-//! starts COUNT children one after another, and prints the nanoseconds each has taken.
+//! `spawn-bench MIB` keeps that much memory resident. For each line `METHOD COUNT` on stdin, it starts
+//! COUNT children one after another, and prints the nanoseconds that each has taken.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ use reexec::Resource;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    // The child of std; ours comes as far, and then runs its entry.
+    // The child of std ends here. Ours comes as far, and then runs its entry.
     if env::args_os().nth(1).is_some_and(|arg| arg == "exit") {
         return ExitCode::SUCCESS;
     }
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mib: usize = env::args().nth(1).ok_or("how many MiB?")?.parse()?;
-    reexec::clean_start()?; // what was leaked into us would cost our children time
+    reexec::start_clean()?; // leaked descriptors would cost our children time
     let held = vec![1_u8; mib << 20]; // not zeros: those would not be resident
     for line in io::stdin().lock().lines() {
         let line = line?;
@@ -68,7 +68,7 @@ fn reexec_plain() -> Result<()> {
     Ok(())
 }
 
-/// Every setting there is, and a passed descriptor.
+/// Spawns with every setting, and a passed descriptor.
 fn reexec_with_everything() -> Result<()> {
     let (_, passed) = io::pipe()?;
     let mut command = reexec::command("nothing");
@@ -80,9 +80,9 @@ fn reexec_with_everything() -> Result<()> {
         .rlimit(Resource::CoreSize, 0, 0)
         .nice(1)
         .no_new_privs()
-        .die_with_parent(15);
+        .parent_death_signal(15);
     if is_root() {
-        command.groups(&[65534]).group(65534).user(65534);
+        command.groups(&[65534]).gid(65534).uid(65534);
     }
     command.status()?;
     Ok(())
@@ -93,7 +93,7 @@ fn std_plain() -> Result<()> {
     Ok(())
 }
 
-/// Off the fast path, as every `pre_exec` closure is: std then forks. The uid is the one it has.
+/// Spawns with a uid, so that std forks, as with a `pre_exec` closure. The uid is our own.
 fn std_with_uid() -> Result<()> {
     let uid = if is_root() {
         0

@@ -1,9 +1,9 @@
-//! Children that are started again when they fail, and stopped step by step in the end.
+//! Restarts children that fail, and stops all of them step by step at the end.
 //!
 //! `cargo run -p reexec --example supervise`
 //!
-//! Slot 0 does its work and ends; slot 1 crashes, and is started again, three times at most; slot
-//! 2 would go on for ever and is asked to end; slot 3 does not listen, and is killed.
+//! Slot 0 does its work and ends. Slot 1 crashes and is started again, at most three times. Slot 2
+//! would run for ever, and ends at `SIGTERM`. Slot 3 blocks that signal, and is killed.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ use reexec::{Exit, Reaper, Resource};
 
 const SLOTS: usize = 4;
 const STARTS: usize = 3;
-/// How long we watch, and then how long a child may take to end.
+/// How long we supervise, and then how long a child may take to end.
 const WATCH: Duration = Duration::from_millis(500);
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -37,13 +37,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// In a child: what it does depends on its slot.
+/// Runs in a child, and does what its slot says.
 fn worker() {
     match env::args().nth(1).as_deref() {
         Some("0") => return,
         Some("1") => process::abort(),
         Some("3") => {
-            // If it fails, this child ends when it is asked to, and is not killed.
+            // If this fails, the child ends at SIGTERM, and is not killed.
             let _ = SigSet::from_iter([Signal::SIGTERM]).thread_block();
         }
         _ => {}
@@ -60,7 +60,9 @@ fn supervise() -> Result<(), Box<dyn Error>> {
     let end = Instant::now() + WATCH;
     while Instant::now() < end {
         for exit in children.wait(Some(end.saturating_duration_since(Instant::now())))? {
-            let Some(slot) = tell(&exit)? else { continue };
+            let Some(slot) = print_exit(&exit)? else {
+                continue;
+            };
             if exit.status.is_ok_and(|status| !status.success()) && starts[slot] < STARTS {
                 start(&mut children, &mut starts, slot)?;
             }
@@ -84,7 +86,7 @@ fn start(
     Ok(())
 }
 
-/// First all are asked, then all have the same time, then what is left is killed.
+/// Sends `SIGTERM` to all, gives all of them the same time, and kills the rest.
 fn stop(mut children: Reaper<usize>) -> io::Result<()> {
     for (child, _) in children.iter() {
         child.signal(libc::SIGTERM)?;
@@ -92,7 +94,7 @@ fn stop(mut children: Reaper<usize>) -> io::Result<()> {
     let deadline = Instant::now() + GRACE;
     while !children.is_empty() && Instant::now() < deadline {
         for exit in children.wait(Some(deadline.saturating_duration_since(Instant::now())))? {
-            tell(&exit)?;
+            print_exit(&exit)?;
         }
     }
     for (child, _) in children.iter() {
@@ -100,15 +102,15 @@ fn stop(mut children: Reaper<usize>) -> io::Result<()> {
     }
     while !children.is_empty() {
         for exit in children.wait(None)? {
-            tell(&exit)?;
+            print_exit(&exit)?;
         }
     }
     Ok(())
 }
 
-/// Which slot has ended, and how.
-fn tell(exit: &Exit<usize>) -> io::Result<Option<usize>> {
-    let Some(slot) = exit.owner else {
+/// Prints which slot has ended, and how; returns the slot.
+fn print_exit(exit: &Exit<usize>) -> io::Result<Option<usize>> {
+    let Some(slot) = exit.token else {
         return Ok(None);
     };
     match &exit.status {

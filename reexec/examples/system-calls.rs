@@ -1,8 +1,8 @@
-//! However a process is started, it is one mechanism underneath: a call of the clone family and
-//! execve. Mostly the new process borrows its parent's memory until then (CLONE_VM, CLONE_VFORK);
-//! if there is something to be done in between, such as becoming another user, it is a fork.
+//! Traces the system calls that start a process, in three ways. All of them use a call of the clone
+//! family and execve. Mostly the new process borrows its parent's memory until the execve (CLONE_VM,
+//! CLONE_VFORK). If something must be done in between, such as becoming another user, it is a fork.
 //!
-//! `cargo run -p reexec --example system-calls`, where there is strace.
+//! `cargo run -p reexec --example system-calls`. It requires strace.
 
 #![forbid(unsafe_code)]
 
@@ -46,7 +46,7 @@ fn start(way: &str) -> Result<ExitStatus, Box<dyn Error>> {
     })
 }
 
-/// Says what strace has seen of it.
+/// Prints the calls that strace has seen.
 fn trace(way: &str) -> io::Result<()> {
     let output = Command::new("strace")
         .args(["-f", "-qq", "-e", "trace=clone,clone3,fork,vfork,execve"])
@@ -59,7 +59,7 @@ fn trace(way: &str) -> io::Result<()> {
     }
     let calls = String::from_utf8_lossy(&output.stderr).into_owned();
     for call in calls.lines().skip(1) {
-        say(&format!("{way}: {call}"))?; // the first was our own start
+        say(&format!("{way}: {call}"))?; // without the first, our own start
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! A worker in a process of its own, with a passed socket, a limit and a deadline.
+//! Runs a worker in a process of its own, with a passed socket, a limit and a deadline.
 //!
 //! `cargo run -p reexec --example worker`
 //!
-//! It gets one end of a pair of sockets and adds up the numbers that come in; with a limit on its
-//! processor time, and with no right to gain privileges.
+//! The worker gets one end of a pair of sockets and adds up the numbers that it receives. Its processor
+//! time is limited, and it cannot gain privileges.
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     report(parent())
 }
 
-/// In the worker: it owns its end of the socket, stdin, stdout and stderr, and nothing else.
+/// Runs in the worker, which has its end of the socket, stdin, stdout and stderr, and no other
+/// descriptor but its lifeline.
 fn worker() -> Result<(), Box<dyn Error>> {
     let mut socket = UnixStream::from(reexec::inherited_fd("numbers")?);
     let mut sum = 0_u64;
@@ -41,7 +42,7 @@ fn worker() -> Result<(), Box<dyn Error>> {
 fn parent() -> Result<(), Box<dyn Error>> {
     let (mut ours, workers) = UnixStream::pair()?;
     let worker = reexec::command("worker")
-        .fd("numbers", workers) // handed over: we keep no copy, so an end of file arrives
+        .fd("numbers", workers) // we keep no copy, so an end of file arrives
         .rlimit(Resource::CpuTime, 1, 2)
         .no_new_privs()
         .spawn()?;
@@ -58,7 +59,7 @@ fn parent() -> Result<(), Box<dyn Error>> {
     match worker.wait_timeout(DEADLINE)? {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(format!("the worker failed: {status}").into()),
-        None => Err("the worker does not end".into()), // and is killed when it is dropped
+        None => Err("the worker does not end".into()), // dropping the handle kills it
     }
 }
 

@@ -1,9 +1,10 @@
-//! Reaping without anybody who waits: children that were detached, and children that could not be
-//! killed. One thread does it for all of them, and ends with the last one, because a process with
-//! two threads cannot [`fork`](crate::fork()).
+//! Reaps children that nobody waits for: detached ones, and ones that could not be killed.
+//!
+//! One thread does it for all of them, and ends with the last one, because a process with two
+//! threads cannot [`fork`](crate::fork()).
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
@@ -13,61 +14,98 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::Child;
-use crate::handle::LOOK_AGAIN;
-use crate::readiness::{pause, time_left};
+use crate::handle::POLL_INTERVAL;
+use crate::poll::{pause, poll_timeout};
 use crate::sys::{self, WaitTarget};
 
-/// How long a child that may not be killed has to end by other means, before it is left to the
-/// thread: its lifeline is cut, and most end by that.
+/// How long a child that we may not kill has to end by itself before the thread takes over. Its
+/// lifeline is closed, so most end at once.
 pub(crate) const END_GRACE: Duration = Duration::from_secs(1);
 
 const STACK: usize = 64 * 1024;
 
-/// What the thread has to do, and whether there is one.
+/// A child that the thread reaps.
+pub(crate) trait Unattended: Send {
+    /// Reaps the child if it has ended; returns `true` if nothing is left to reap.
+    fn reap_if_ended(&self) -> bool;
+
+    /// Returns a descriptor that becomes readable when the child has ended, if there is one.
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Returns when to ask again, if the descriptor may tell of the end late, or if there is none.
+    fn next_poll(&self) -> Option<Instant>;
+}
+
+/// A child that has no handle. No other process has its number before it is reaped here.
+struct Abandoned {
+    pid: i32,
+}
+
+impl Unattended for Abandoned {
+    fn reap_if_ended(&self) -> bool {
+        !matches!(sys::try_reap(self.wait_target()), Ok(None))
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn next_poll(&self) -> Option<Instant> {
+        Some(Instant::now() + POLL_INTERVAL)
+    }
+}
+
+impl Abandoned {
+    fn wait_target(&self) -> WaitTarget<'_> {
+        WaitTarget {
+            pid: self.pid,
+            pidfd: None,
+        }
+    }
+}
+
+/// The work of the thread, and whether there is a thread.
 struct Background {
-    /// The process that all this is about. A forked copy has the memory, but neither the thread nor
-    /// the children.
-    owner: u32,
-    /// Children that the thread has not taken over yet.
-    detached: Vec<Child>,
-    /// Numbers of children without a handle. Each is the child's own until it is reaped here.
-    abandoned: Vec<i32>,
-    /// Wakes the thread; `None` if there is none.
+    /// The process that this is about. A forked copy has this memory, but neither the thread nor the
+    /// children.
+    process: u32,
+    /// Children that the thread has not taken yet.
+    queue: Vec<Box<dyn Unattended>>,
+    /// Wakes the thread; `None` if there is no thread.
     wake: Option<Arc<EventFd>>,
 }
 
-static BACKGROUND: Mutex<Background> = Mutex::new(Background::of(0));
+static BACKGROUND: Mutex<Background> = Mutex::new(Background::new(0));
 
-/// Takes over a child, and reaps it when it ends. After an error the child is killed and reaped.
-pub(crate) fn detach(child: Child) -> io::Result<()> {
+/// Reaps the child when it ends. After an error the child is dropped.
+pub(crate) fn detach(child: Box<dyn Unattended>) -> io::Result<()> {
     let mut background = background();
-    background.detached.push(child);
+    background.queue.push(child);
     let Err(error) = background.wake_or_start() else {
         return Ok(());
     };
-    let child = background.detached.pop();
-    drop(background); // dropping a child may come back here
+    let child = background.queue.pop();
+    drop(background); // dropping the child may take this lock
     drop(child);
     Err(error)
 }
 
-/// Kills and reaps a child that has no handle, or whose handle cannot kill it. If it may not be
-/// killed, waits for its end until the deadline; if it has not come by then, the thread reaps it
-/// later.
+/// Kills and reaps a child that has no handle, or that its handle cannot kill.
 ///
-/// Its lifeline and its control channel must be closed: it ends by one of them.
+/// If we may not kill it, waits for its end until the deadline; the thread reaps it later if it has
+/// not ended by then. The caller must have closed its lifeline and its control channel, because
+/// their ends end the child.
 pub(crate) fn abandon(pid: i32, deadline: Instant) {
-    let child = WaitTarget { pid, pidfd: None };
-    if sys::is_unreaped(child) {
-        // The number is the child's own, then.
+    let child = Abandoned { pid };
+    if sys::is_unreaped(child.wait_target()) {
+        // So no other process has the number.
         let _ = sys::kill(pid, libc::SIGKILL);
     }
-    while !is_over(pid) {
+    while !child.reap_if_ended() {
         if Instant::now() >= deadline {
             let mut background = background();
-            background.abandoned.push(pid);
-            // Without a thread, the next spawn looks after it.
+            background.queue.push(Box::new(child));
+            // Without a thread, the next spawn reaps it.
             let _ = background.wake_or_start();
             return;
         }
@@ -75,116 +113,112 @@ pub(crate) fn abandon(pid: i32, deadline: Instant) {
     }
 }
 
-/// Reaps those that ended without a thread to reap them. Costs next to nothing if there are none.
+/// Reaps abandoned children if no thread could be started for them. Costs next to nothing if there
+/// are none.
 pub(crate) fn reap_abandoned() {
     let mut background = match BACKGROUND.try_lock() {
         Ok(background) => background,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return,
     };
-    if background.owner == process::id() && background.wake.is_none() {
-        background.abandoned.retain(|pid| !is_over(*pid));
+    if background.process == process::id() && background.wake.is_none() {
+        background.queue.retain(|child| !child.reap_if_ended());
     }
-}
-
-/// Whether there is nothing left to reap.
-fn is_over(pid: i32) -> bool {
-    !matches!(sys::try_reap(WaitTarget { pid, pidfd: None }), Ok(None))
 }
 
 fn background() -> MutexGuard<'static, Background> {
     // Nothing panics half-way through a change.
     let mut background = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
-    if background.owner != process::id() {
-        *background = Background::of(process::id());
+    if background.process != process::id() {
+        *background = Background::new(process::id());
     }
     background
 }
 
 impl Background {
-    /// With nothing to do.
-    const fn of(owner: u32) -> Self {
+    const fn new(process: u32) -> Self {
         Self {
-            owner,
-            detached: Vec::new(),
-            abandoned: Vec::new(),
+            process,
+            queue: Vec::new(),
             wake: None,
         }
     }
 
     fn wake_or_start(&mut self) -> io::Result<()> {
         if let Some(wake) = &self.wake {
-            // It can only fail because it is awake already, or about to be.
+            // It fails only if the thread is awake already, or about to be.
             let _ = wake.write(1);
             return Ok(());
         }
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_flags(flags)?);
-        let threads = Arc::clone(&wake);
+        let wakes_thread = Arc::clone(&wake);
         let thread = thread::Builder::new()
             .name("reexec reaper".to_owned())
             .stack_size(STACK);
-        // The thread inherits the mask: no handler of the program runs on it, and no signal that the
-        // program waits for in another thread goes to it.
-        let started = sys::without_signals(|| thread.spawn(move || reap_all(&threads)))?;
+        // The thread inherits the mask. So it runs no handler of the program, and takes no signal
+        // that the program waits for in another thread.
+        let started = sys::with_signals_blocked(|| thread.spawn(move || run(&wakes_thread)))?;
         drop(started); // nobody joins it
         self.wake = Some(wake);
         Ok(())
     }
 }
 
-/// The thread.
-fn reap_all(wake: &EventFd) {
-    let mut children = Vec::new();
-    let mut abandoned = Vec::new();
+/// Runs the thread: reaps children until none is left.
+fn run(wake: &EventFd) {
+    let mut children: Vec<Box<dyn Unattended>> = Vec::new();
     loop {
-        // Before looking at what there is to do: what comes after that wakes us again.
+        // Before we look at the queue, so that whatever is added later wakes us again.
         if wake.read().is_err_and(|error| error != Errno::EAGAIN) {
-            pause(LOOK_AGAIN); // it stays readable
+            pause(POLL_INTERVAL); // it stays readable
         }
         let mut background = background();
-        children.append(&mut background.detached);
-        abandoned.append(&mut background.abandoned);
-        if children.is_empty() && abandoned.is_empty() {
+        children.append(&mut background.queue);
+        if children.is_empty() {
             background.wake = None;
             return;
         }
         drop(background);
-        let ready = wait(wake, &children, !abandoned.is_empty());
-        let before = children.len();
-        let mut may_have_ended = ready.iter();
-        children.retain(|child| {
-            let may_have_ended = may_have_ended.next() != Some(&false) || !child.is_exact();
-            !may_have_ended || !has_ended(child)
-        });
-        abandoned.retain(|pid| !is_over(*pid));
-        if before - children.len() < ready.iter().filter(|ready| **ready).count() {
-            // Without pidfds: one is about to end, or has executed another program. Or else to wait
-            // is refused. Not worth a busy loop.
-            pause(LOOK_AGAIN);
+        let ready = wait(wake, &children);
+        if reap_ready(&mut children, &ready) {
+            // The child without a pidfd is about to end, or has executed another program; or a
+            // filter refuses to wait. Neither is worth a busy loop.
+            pause(POLL_INTERVAL);
         }
     }
 }
 
-fn has_ended(child: &Child) -> bool {
-    let _ = child.try_wait();
-    child.is_reaped()
-}
-
-/// Waits until there may be something to do; returns which children seem to have ended.
-fn wait(wake: &EventFd, children: &[Child], look_again: bool) -> Vec<bool> {
-    let looks = children.iter().filter_map(Child::next_look);
-    let looks = looks.chain(look_again.then(|| Instant::now() + LOOK_AGAIN));
-    let deadline = looks.min();
-    let watched = children.iter().map(AsFd::as_fd).chain([wake.as_fd()]);
+/// Waits until a child may have ended, or the queue has changed; says which descriptors are ready.
+fn wait(wake: &EventFd, children: &[Box<dyn Unattended>]) -> Vec<bool> {
+    let deadline = children.iter().filter_map(|child| child.next_poll()).min();
+    let watched = children.iter().filter_map(|child| child.fd());
     let mut polled: Vec<_> = watched
+        .chain([wake.as_fd()])
         .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
         .collect();
-    if poll(&mut polled, time_left(deadline)).is_err() {
-        // Interrupted or refused: any of them may have ended. It looks again a little later.
-        pause(LOOK_AGAIN);
-        return vec![true; children.len()];
+    if poll(&mut polled, poll_timeout(deadline)).is_err() {
+        // Interrupted or refused: any child may have ended.
+        pause(POLL_INTERVAL);
+        return children.iter().map(|child| child.fd().is_some()).collect();
     }
-    polled.truncate(children.len());
-    polled.iter().map(|fd| fd.any().unwrap_or(true)).collect()
+    let mut results = polled.iter().map(|fd| fd.any().unwrap_or(true));
+    let children = children.iter();
+    children
+        .map(|child| child.fd().is_some() && results.next() == Some(true))
+        .collect()
+}
+
+/// Reaps the children that have ended; returns `true` if one is ready but has not ended.
+fn reap_ready(children: &mut Vec<Box<dyn Unattended>>, ready: &[bool]) -> bool {
+    let mut ready = ready.iter();
+    let mut is_early = false;
+    children.retain(|child| {
+        let is_ready = ready.next() == Some(&true);
+        let may_have_ended = is_ready || child.next_poll().is_some();
+        let has_ended = may_have_ended && child.reap_if_ended();
+        is_early |= is_ready && !has_ended;
+        !has_ended
+    });
+    is_early
 }

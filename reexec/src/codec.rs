@@ -1,4 +1,4 @@
-//! Numbers and strings as bytes, for messages between two processes of the same program.
+//! Encodes numbers and strings as bytes, for messages between two processes of the same program.
 
 pub(crate) fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_ne_bytes());
@@ -21,7 +21,7 @@ pub(crate) fn put_string(out: &mut Vec<u8>, value: &str) {
     put_bytes(out, value.as_bytes());
 }
 
-/// What is left to decode.
+/// The bytes that are still to be decoded.
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
 impl Input<'_> {

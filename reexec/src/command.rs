@@ -1,4 +1,4 @@
-//! The builder: what to start, and how.
+//! The builder of a child: what to start, and how.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -7,21 +7,20 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
 use crate::setting::Setting;
-use crate::{Child, Error, OutputError, Resource, Stage, spawn};
+use crate::{Resource, Stdio};
 
-/// How long [`Command::spawn`] waits for the child by default.
+/// The default of [`Command::ready_timeout`].
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long [`Command::output`] bears silence after the child's end by default.
+/// The default of [`Command::stream_grace`].
 const STREAM_GRACE: Duration = Duration::from_secs(1);
 
-/// A builder for a child that runs the function registered as `name`; see [`Command`].
+/// Makes a builder for a child that runs the function registered as `name`; see [`Command`].
 ///
-/// Nothing is looked up yet: an unknown name is an error of [`Command::spawn`].
+/// It does not look the name up: an unknown name is an error of [`Command::spawn`].
 pub fn command(name: &str) -> Command {
     Command {
         entry: name.to_owned(),
@@ -42,16 +41,15 @@ pub fn command(name: &str) -> Command {
     }
 }
 
-/// A child to be started, with the names of [`std::process::Command`].
+/// Configures and starts a child, with the method names of [`std::process::Command`].
 ///
-/// The child executes this program's own file once more and runs the registered function instead
-/// of the rest of `main`. It starts with an empty signal mask and default dispositions (but for
-/// `SIGPIPE`, which every Rust program ignores, and for [`Command::ignore_signal`]), and ends when
-/// this process ends.
+/// The child executes this program's own file and runs the registered function instead of the rest of
+/// `main`. It starts with an empty signal mask and default dispositions, except for `SIGPIPE`, which
+/// every Rust program ignores, and for [`Command::ignore_signal`]. It ends when this process ends.
 ///
-/// A command may be spawned repeatedly. Descriptors are the exception: each is handed over by the
-/// first spawn that succeeds, and this process keeps no copy, so that an end of file arrives when
-/// the child closes its copy.
+/// A command can be spawned repeatedly, except for its descriptors: the first spawn that succeeds
+/// gives them to its child. This process keeps no copy, so that an end of file arrives when the child
+/// closes its copy.
 pub struct Command {
     pub(crate) entry: String,
     pub(crate) args: Vec<OsString>,
@@ -61,7 +59,7 @@ pub struct Command {
     pub(crate) stdin: Option<Stdio>,
     pub(crate) stdout: Option<Stdio>,
     pub(crate) stderr: Option<Stdio>,
-    /// `None` if it went to a child that was started before.
+    /// `None` if an earlier child has the descriptor.
     pub(crate) descriptors: Vec<(String, Option<OwnedFd>)>,
     pub(crate) death_signal: Option<i32>,
     pub(crate) ready_timeout: Duration,
@@ -73,7 +71,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// Adds an argument. The child's `argv[0]` is the name of the entry; this comes after it.
+    /// Adds an argument, after `argv[0]`, which is the name of the entry.
     pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
         self.args.push(arg.as_ref().to_owned());
         self
@@ -87,8 +85,8 @@ impl Command {
         self
     }
 
-    /// Sets a variable in the child's environment, which otherwise is this process's own at the
-    /// time of the spawn.
+    /// Sets a variable in the child's environment. The others are those of this process at the time
+    /// of the spawn.
     pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
         let value = value.as_ref().to_owned();
         self.env.insert(key.as_ref().to_owned(), Some(value));
@@ -106,47 +104,47 @@ impl Command {
         self
     }
 
-    /// Takes a variable out of the child's environment.
+    /// Removes a variable from the child's environment.
     pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
         self.env.insert(key.as_ref().to_owned(), None);
         self
     }
 
-    /// Gives the child an empty environment, but for what [`Command::env`] sets from here on.
+    /// Clears the child's environment. Only later calls of [`Command::env`] add variables.
     pub fn env_clear(&mut self) -> &mut Self {
         self.env_clear = true;
         self.env.clear();
         self
     }
 
-    /// The child's standard input. Default: inherited by `spawn` and `status`, the null device in
-    /// `output`.
+    /// Sets the child's standard input. Defaults to the stream of this process with `spawn` and
+    /// `status`, and to the null device with `output`.
     pub fn stdin(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
         self.stdin = Some(stdio.into());
         self
     }
 
-    /// The child's standard output. Default: inherited by `spawn` and `status`, captured by
-    /// `output`.
+    /// Sets the child's standard output. Defaults to the stream of this process with `spawn` and
+    /// `status`, and to a pipe that is read with `output`.
     pub fn stdout(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
         self.stdout = Some(stdio.into());
         self
     }
 
-    /// The child's standard error. Default as for [`Command::stdout`].
+    /// Sets the child's standard error. Defaults as [`Command::stdout`] does.
     pub fn stderr(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
         self.stderr = Some(stdio.into());
         self
     }
 
-    /// Hands a descriptor to the child, which takes it with
-    /// [`inherited_fd(name)`](crate::inherited_fd). No other process gets a copy, also when other
-    /// threads spawn at the same time. Two of the same name are refused by `spawn`.
+    /// Passes a descriptor to the child, which takes it with
+    /// [`inherited_fd(name)`](crate::inherited_fd). No other process gets a copy, even if other threads
+    /// spawn at the same time. `spawn` fails if two descriptors have the same name.
     ///
-    /// The number of them has two limits. While the child starts, each takes up to two numbers more below
-    /// `RLIMIT_NOFILE` (`EMFILE`). And their names, with four bytes for each supplementary group and
-    /// the names of the entry and of the directory, must fit into the 64 KiB that a child can be told
-    /// ([`Stage::Invalid`](crate::Stage::Invalid)).
+    /// Two limits apply to the number of descriptors. While the child starts, each needs up to two more
+    /// numbers below `RLIMIT_NOFILE` (`EMFILE`). And the message to the child must fit into 64 KiB: the
+    /// names of the descriptors, of the entry and of the directory, and four bytes for each
+    /// supplementary group ([`Stage::Invalid`](crate::Stage::Invalid)).
     pub fn fd(&mut self, name: &str, fd: impl Into<OwnedFd>) -> &mut Self {
         self.descriptors
             .retain(|(known, fd)| known != name || fd.is_some());
@@ -154,35 +152,41 @@ impl Command {
         self
     }
 
-    /// Which signal the child gets when this *process* ends, however it ends. Default:
-    /// `SIGTERM`. The end of the thread that spawned it does nothing. `SIGKILL` is possible. A number
-    /// that is no signal, or that libc keeps for itself, such as 32 and 33, is refused by `spawn`.
-    pub fn die_with_parent(&mut self, signal: i32) -> &mut Self {
+    /// Sets the signal that the child gets when this *process* ends, however it ends. Defaults to
+    /// `SIGTERM`; `SIGKILL` is possible. The end of the thread that spawned the child has no effect.
+    ///
+    /// `spawn` fails if the number is no signal, or if libc keeps the signal for itself, such as 32
+    /// and 33.
+    pub fn parent_death_signal(&mut self, signal: i32) -> &mut Self {
         self.death_signal = Some(signal);
         self
     }
 
-    /// Lets the child live on when this process ends. It becomes an orphan then, and is adopted.
+    /// Lets the child outlive this process. It is an orphan then, and another process adopts it.
     pub fn outlive_parent(&mut self) -> &mut Self {
         self.death_signal = None;
         self
     }
 
-    /// Puts the child into this process group, 0 for one of its own. Done at its birth, so that the
-    /// group can be signalled as soon as `spawn` has returned. If there is no such group in this
-    /// session, that is [`Stage::ProcessGroup`](crate::Stage::ProcessGroup).
+    /// Puts the child into this process group, or with 0 into a new one. The child joins it at its
+    /// birth, so the group can be signalled as soon as `spawn` has returned.
+    ///
+    /// `spawn` fails at [`Stage::ProcessGroup`](crate::Stage::ProcessGroup) if this session has no such
+    /// group.
     pub fn process_group(&mut self, group: i32) -> &mut Self {
         self.process_group = Some(group);
         self
     }
 
-    /// Makes the child ignore this signal. It is blocked from the child's first instruction on until
-    /// it is ignored, so it does nothing however early it comes. A program that the child executes
-    /// ignores it, too. What the child starts with a [`command`](crate::command) or
-    /// [`fork`](crate::fork()) of its own does not.
+    /// Makes the child ignore this signal. The signal is blocked from the child's first instruction on
+    /// until it is ignored, so it has no effect however early it comes.
     ///
-    /// `SIGKILL`, `SIGSTOP` and a number that is no signal are refused by `spawn`. So is the signal of
-    /// [`Command::die_with_parent`], `SIGTERM` by default: the child would not end with its parent.
+    /// A program that the child executes ignores the signal, too. A process that the child starts with
+    /// [`command`](crate::command) or [`fork`](crate::fork()) does not.
+    ///
+    /// `spawn` fails for `SIGKILL`, `SIGSTOP` and a number that is no signal. It also fails for the
+    /// signal of [`Command::parent_death_signal`], which is `SIGTERM` by default, because the child
+    /// would not end with its parent.
     pub fn ignore_signal(&mut self, signal: i32) -> &mut Self {
         let setting = Setting::IgnoreSignal(signal);
         self.settings.retain(|known| *known != setting);
@@ -190,29 +194,31 @@ impl Command {
         self
     }
 
-    /// Makes the child the leader of a new session, without a terminal. Not together with
+    /// Makes the child the leader of a new session, without a terminal. Cannot be combined with
     /// [`Command::process_group`].
     pub fn setsid(&mut self) -> &mut Self {
         self.set(Setting::NewSession)
     }
 
-    /// The child's working directory. It is entered after [`Command::user`] has been applied, and
-    /// so with that user's rights.
+    /// Sets the child's working directory. The child enters it after [`Command::uid`] has been applied,
+    /// and so with the rights of that user.
     pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
         self.set(Setting::CurrentDir(
             dir.as_ref().as_os_str().as_bytes().to_vec(),
         ))
     }
 
-    /// The child's file mode creation mask, such as `0o077`; more than `0o777` is refused by `spawn`.
+    /// Sets the child's file mode creation mask, such as `0o077`. `spawn` fails for more than `0o777`.
     pub fn umask(&mut self, mask: u32) -> &mut Self {
         self.set(Setting::Umask(mask))
     }
 
-    /// A limit of the child, and of the processes that it starts. Units are [`Resource`]'s;
-    /// `u64::MAX` is no limit. Of [`Resource::OpenFiles`], the child's own start takes five and
-    /// what is handed over: the streams, the lifeline, the control channel until it is ready. What
-    /// is open already stays so, also above a limit.
+    /// Sets a limit of the child and of the processes that it starts. [`Resource`] tells the units;
+    /// `u64::MAX` means no limit.
+    ///
+    /// Of [`Resource::OpenFiles`], the child's start needs five (the streams, the lifeline, and until it
+    /// is ready the control channel), and one for each passed descriptor. Open descriptors stay open,
+    /// also above the limit.
     pub fn rlimit(&mut self, resource: Resource, soft: u64, hard: u64) -> &mut Self {
         self.settings.retain(|setting| {
             !matches!(setting, Setting::Limit { resource: known, .. } if *known == resource)
@@ -225,67 +231,67 @@ impl Command {
         self
     }
 
-    /// Added to the child's nice value: the higher, the less of a contended processor it gets.
-    /// Below 0 takes privileges.
+    /// Adds to the child's nice value. A process with a higher value gets less of a busy processor. A
+    /// negative increment requires privileges.
     pub fn nice(&mut self, increment: i32) -> &mut Self {
         self.set(Setting::Nice(increment))
     }
 
-    /// The child's user: real, effective and saved id. Started by root, it also loses the
-    /// supplementary groups, unless [`Command::groups`] says which. It keeps the group: set that,
-    /// too, with [`Command::group`].
+    /// Sets the child's user: real, effective and saved id. The child keeps its group unless
+    /// [`Command::gid`] is set. A child of root loses its supplementary groups, unless
+    /// [`Command::groups`] is set.
     ///
-    /// Of this, of the group and of the groups, the child reads back what it became, and the spawn
-    /// fails if that is not what was set. `u32::MAX`, which means "no change" to the kernel, is
-    /// refused.
-    pub fn user(&mut self, uid: u32) -> &mut Self {
+    /// After setting the user, the group or the groups, the child reads them back, and `spawn` fails if
+    /// they differ. It also fails for `u32::MAX`, which means "no change" to the kernel.
+    pub fn uid(&mut self, uid: u32) -> &mut Self {
         self.set(Setting::User(uid))
     }
 
-    /// The child's group: real, effective and saved id.
-    pub fn group(&mut self, gid: u32) -> &mut Self {
+    /// Sets the child's group: real, effective and saved id.
+    pub fn gid(&mut self, gid: u32) -> &mut Self {
         self.set(Setting::Group(gid))
     }
 
-    /// The child's supplementary groups: at most some 16,000, see [`Command::fd`].
+    /// Sets the child's supplementary groups, of which there can be some 16,000; see [`Command::fd`].
     pub fn groups(&mut self, gids: &[u32]) -> &mut Self {
         self.set(Setting::Groups(gids.to_vec()))
     }
 
-    /// Neither the child nor what it starts can gain privileges by executing a set-user-id program;
-    /// see `PR_SET_NO_NEW_PRIVS` in prctl(2).
+    /// Prevents the child, and all processes that it starts, from gaining privileges by executing a
+    /// set-user-id program; see `PR_SET_NO_NEW_PRIVS` in prctl(2).
     pub fn no_new_privs(&mut self) -> &mut Self {
         self.set(Setting::NoNewPrivileges)
     }
 
-    /// Lets the child execute a sealed copy of this program in memory, made once in the life of
-    /// this process, instead of the program's file: for a privileged parent of children that are
-    /// trusted less. They could otherwise write to the file through `/proc/self/exe` once nobody
-    /// runs it any more. The copy takes as much memory as the file is long.
+    /// Makes the child execute a sealed copy of this program in memory instead of the program's file.
     ///
-    /// Refused, as [`Stage::Prepare`](crate::Stage::Prepare) or [`Stage::Exec`](crate::Stage::Exec),
-    /// where there is no `/proc`, or where the sysctl `vm.memfd_noexec` or a security module forbids
-    /// it.
+    /// This is for a privileged parent whose children are trusted less. They could otherwise write to
+    /// the file through `/proc/self/exe` once no process runs it any more. The copy is made once in the
+    /// life of this process, and takes as much memory as the file is long.
+    ///
+    /// `spawn` fails at [`Stage::Prepare`](crate::Stage::Prepare) or
+    /// [`Stage::Exec`](crate::Stage::Exec) if there is no `/proc`, or if the sysctl `vm.memfd_noexec` or
+    /// a security module forbids it.
     pub fn sealed(&mut self) -> &mut Self {
         self.sealed = true;
         self
     }
 
-    /// Lets the child execute this file instead of [`self_exe`](crate::self_exe). It must be this
-    /// same program.
+    /// Makes the child execute this file instead of [`self_exe`](crate::self_exe). It must be a file
+    /// of the same program.
     ///
-    /// For a program that the kernel did not start itself, so that its `/proc/self/exe` is another
-    /// one: under valgrind, under qemu-user, or through its loader by hand
+    /// This is for a program that the kernel did not start itself, so that its `/proc/self/exe` is
+    /// another program: under valgrind, under qemu-user, or started through its loader
     /// (`ld-linux-x86-64.so.2 ./program`). With valgrind, [`std::env::current_exe`] is the right file.
     ///
-    /// The file is looked up when the child starts, with all that means for somebody who can replace
-    /// it; a relative path starts from the parent's directory. Not together with [`Command::sealed`].
+    /// The file is looked up when the child starts, so whoever can replace it decides what runs. A
+    /// relative path starts from the parent's directory. Cannot be combined with [`Command::sealed`].
     pub fn executable(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.executable = Some(path.into());
         self
     }
 
-    /// Adds a setting; one of the same kind that was there is replaced.
+    /// Adds a setting, and removes an earlier one of the same kind.
     fn set(&mut self, setting: Setting) -> &mut Self {
         let kind = mem::discriminant(&setting);
         self.settings
@@ -294,94 +300,40 @@ impl Command {
         self
     }
 
-    /// How long [`Command::spawn`] waits for the child to be ready to run its entry. Default:
-    /// 30 s; a child takes about a millisecond.
+    /// Sets how long [`Command::spawn`] waits for the child to be ready to run its entry. Defaults to
+    /// 30 s; a child needs about a millisecond.
     pub fn ready_timeout(&mut self, timeout: Duration) -> &mut Self {
         self.ready_timeout = timeout;
         self
     }
 
-    /// Starts the child, and returns when it is ready to run its entry.
+    /// Sets how long [`Command::output`] and
+    /// [`Child::wait_with_output`](crate::Child::wait_with_output) wait for the next byte from a stream
+    /// that another process holds open after the child's end. Defaults to 1 s.
     ///
-    /// The calling thread is suspended until the child has executed the program (as with every
-    /// `vfork`), and then waits for its report: about a millisecond altogether. In an async
-    /// program, call it where blocking is allowed.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`], which converts into [`std::io::Error`], says at which [`Stage`](crate::Stage) the
-    /// start failed. No process and no
-    /// descriptor is left of it then; descriptors handed to this command are still in it.
-    pub fn spawn(&mut self) -> Result<Child, Error> {
-        spawn::spawn(self, Unset::Inherited)
-    }
-
-    /// Starts the child, and returns when it has executed the program, without waiting for its
-    /// report: for a server that starts many, and has other things to do while they get ready.
-    ///
-    /// A child that then cannot come as far as its entry says so on stderr and ends with
-    /// [`EXIT_SETUP_FAILED`](crate::EXIT_SETUP_FAILED) or
-    /// [`EXIT_UNKNOWN_ENTRY`](crate::EXIT_UNKNOWN_ENTRY).
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Command::spawn`] but [`Stage::SetUp`](crate::Stage::SetUp),
-    /// [`Stage::UnknownEntry`](crate::Stage::UnknownEntry),
-    /// [`Stage::BeforeInit`](crate::Stage::BeforeInit) and
-    /// [`Stage::NotReady`](crate::Stage::NotReady).
-    pub fn spawn_unconfirmed(&mut self) -> Result<Child, Error> {
-        spawn::spawn_unconfirmed(self)
-    }
-
-    /// Starts the child and waits until it has ended.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Command::spawn`], and those of [`Child::wait`] as
-    /// [`Stage::Wait`](crate::Stage::Wait).
-    pub fn status(&mut self) -> Result<ExitStatus, Error> {
-        let ended = spawn::run_to_end(self)?.wait();
-        ended.map_err(|source| Error::new(&self.entry, Stage::Wait { source }))
-    }
-
-    /// Starts the child, collects what it writes to stdout and stderr, and waits until it has
-    /// ended. Streams that have been set to something else stay so.
-    ///
-    /// See [`Child::wait_with_output`] for what happens when another process holds a stream open.
-    ///
-    /// # Errors
-    ///
-    /// [`OutputError`], with what was read until then; it converts into [`std::io::Error`].
-    pub fn output(&mut self) -> Result<Output, OutputError> {
-        spawn::spawn(self, Unset::Captured)?.wait_with_output()
-    }
-
-    /// How long [`Command::output`] and [`Child::wait_with_output`] bear silence on a stream that
-    /// another process holds open after the child's end. Each byte that comes starts the time anew.
-    /// Default: 1 s. [`Duration::MAX`] waits for the end of the stream however long it takes, as std
-    /// does. Whatever it is, a process that never stops writing is read for ever.
+    /// Each byte starts the time anew, so they read for ever if that process never stops writing.
+    /// [`Duration::MAX`] waits for the end of the stream however long it takes, as std does.
     pub fn stream_grace(&mut self, grace: Duration) -> &mut Self {
         self.stream_grace = grace;
         self
     }
 
-    /// Whether the child is to have descriptors that this process is to keep no copy of.
-    pub(crate) fn hands_over(&self) -> bool {
-        let given = |stdio: &Option<Stdio>| matches!(stdio, Some(Stdio(Source::Descriptor(_))));
-        !self.descriptors.is_empty()
-            || [&self.stdin, &self.stdout, &self.stderr]
-                .into_iter()
-                .any(given)
+    /// Returns the standard streams, as far as they are set.
+    pub(crate) fn streams(&self) -> [Option<&Stdio>; 3] {
+        [&self.stdin, &self.stdout, &self.stderr].map(Option::as_ref)
     }
 
-    /// After a start: the child has the descriptors, and has them alone.
-    pub(crate) fn forget_descriptors(&mut self) {
+    /// Whether the child gets descriptors that this process must not keep.
+    pub(crate) fn has_descriptors(&self) -> bool {
+        let mut streams = self.streams().into_iter().flatten();
+        !self.descriptors.is_empty() || streams.any(Stdio::is_descriptor)
+    }
+
+    /// Closes the descriptors, after a child has got its copies.
+    pub(crate) fn close_descriptors(&mut self) {
         self.descriptors.iter_mut().for_each(|(_, fd)| *fd = None);
-        for stdio in [&mut self.stdin, &mut self.stdout, &mut self.stderr] {
-            if let Some(Stdio(source @ Source::Descriptor(_))) = stdio {
-                *source = Source::Spent;
-            }
-        }
+        let streams = [&mut self.stdin, &mut self.stdout, &mut self.stderr];
+        streams.into_iter().flatten().for_each(Stdio::spend);
     }
 }
 
@@ -389,52 +341,5 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut list = f.debug_list();
         list.entry(&self.entry).entries(&self.args).finish()
-    }
-}
-
-/// What the standard streams are that have not been set.
-#[derive(Clone, Copy)]
-pub(crate) enum Unset {
-    Inherited,
-    /// Stdin is the null device, stdout and stderr are pipes.
-    Captured,
-}
-
-/// What one of the child's standard streams is, as [`std::process::Stdio`]; that one cannot be
-/// asked for its descriptor.
-#[derive(Debug)]
-pub struct Stdio(pub(crate) Source);
-
-#[derive(Debug)]
-pub(crate) enum Source {
-    Inherit,
-    Null,
-    Piped,
-    Descriptor(OwnedFd),
-    /// The descriptor went to a child that was started before.
-    Spent,
-}
-
-impl Stdio {
-    /// The same as this process's own.
-    pub fn inherit() -> Self {
-        Self(Source::Inherit)
-    }
-
-    /// The null device.
-    pub fn null() -> Self {
-        Self(Source::Null)
-    }
-
-    /// A pipe to this process; its end is in [`Child::take_stdin`] and the like.
-    pub fn piped() -> Self {
-        Self(Source::Piped)
-    }
-}
-
-/// A file, a socket, the end of a pipe, or of another child: `Stdio::from(stream)`.
-impl<T: Into<OwnedFd>> From<T> for Stdio {
-    fn from(descriptor: T) -> Self {
-        Self(Source::Descriptor(descriptor.into()))
     }
 }

@@ -1,16 +1,18 @@
-//! The control channel: a pair of sequenced-packet sockets between a parent and the child it is
-//! starting. It says to the child that it *is* one, what to run, and back to the parent how far
-//! the child got.
+//! The control channel: a pair of sequenced-packet sockets between a parent and a child that is
+//! starting.
+//!
+//! It tells the child that it *is* a child, and what to run, and tells the parent how far the child
+//! got.
 //!
 //! ```text
-//! parent  Hello   → child     before the spawn: it lies in the socket when the child looks
-//! parent  Launch  → child     once the parent holds the pidfd, so that the child, which waits
-//!                             for it, cannot come to its end and be lost before that
+//! parent  Hello   → child     sent before the spawn, so that the child finds it at once
+//! parent  Launch  → child     sent once the parent has the pidfd; the child waits for it, so it
+//!                             cannot end and be reaped before that
 //! child   Report  → parent    ready to run the entry, or the step that failed
 //! ```
 //!
-//! Neither an argument nor an environment variable takes part: the arguments belong to the
-//! entry, and the environment would reach grandchildren.
+//! No argument and no environment variable is used: the arguments belong to the entry, and the
+//! environment would reach grandchildren.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -20,16 +22,16 @@ use nix::sys::socket::{
 };
 
 use crate::message::{Launch, Report};
-use crate::sys::{self, retry};
+use crate::sys::{self, retry_on_interrupt};
 
-/// Where the child finds its end. Fixed, so that nothing has to tell it.
+/// The number at which the child finds its end. It is fixed, so that nothing has to tell it.
 pub(crate) const CONTROL_FD: RawFd = 3;
 
-/// What nobody sends by accident on a socket that happens to be number 3 of an ordinary start; nor
-/// another version of this crate in the same program.
+/// The first message. Nobody sends it by accident on a socket that is descriptor 3 of an ordinary
+/// start, and another version of this crate in the same program sends another one.
 const HELLO: &[u8] = concat!("reexec ", env!("CARGO_PKG_VERSION"), " control channel").as_bytes();
 
-/// The longest launch. A socket takes more, but how much more depends on the system's settings.
+/// The longest launch. Sockets accept longer messages, but how long depends on the system's settings.
 pub(crate) const LAUNCH_MAX: usize = 64 * 1024;
 
 /// One end of the channel.
@@ -37,7 +39,7 @@ pub(crate) const LAUNCH_MAX: usize = 64 * 1024;
 pub(crate) struct Control(OwnedFd);
 
 impl Control {
-    /// Both ends, the parent's first; close-on-exec, with the hello already on its way.
+    /// Makes both ends, the parent's first, and sends the hello. Both are close-on-exec.
     pub(crate) fn pair() -> io::Result<(Control, Control)> {
         let (parent, child) = socketpair(
             AddressFamily::Unix,
@@ -50,31 +52,33 @@ impl Control {
         Ok((parent, Control(child)))
     }
 
-    /// The child's end of a channel, in a process that was started with one; `None` in an ordinary
-    /// start, where number 3 is mostly closed, and may be anything, such as a listener from systemd.
-    /// Then nothing is taken out of it.
+    /// Takes over the child's end of the channel; returns `None` in an ordinary start.
+    ///
+    /// In an ordinary start descriptor 3 is mostly closed, but may be anything, such as a listener from
+    /// systemd. Nothing is read from it then.
     ///
     /// # Errors
     ///
-    /// If that cannot be told, because every question that could tell is refused, or if the channel
-    /// cannot be taken over. A child must not take itself for an ordinary start, so this process may
-    /// not go on as one.
-    pub(crate) fn inherited() -> io::Result<Option<Control>> {
+    /// If a filter refuses every system call that could tell the two starts apart, or if the channel
+    /// cannot be taken over. The process must not go on as an ordinary start, because it may be a
+    /// child.
+    pub(crate) fn take_inherited() -> io::Result<Option<Control>> {
         match is_hello_at(CONTROL_FD)? {
             true => Ok(Some(Control(sys::take_inherited(CONTROL_FD)?))),
             false => Ok(None),
         }
     }
 
-    /// Sends a [`Launch`], encoded.
+    /// Sends an encoded [`Launch`].
     pub(crate) fn send_launch(&self, launch: &[u8]) -> io::Result<()> {
         self.send(launch)
     }
 
-    /// In the child: the hello, then the launch, for which it waits. `None` if the parent has gone.
+    /// In the child: receives the hello, then waits for the launch. Returns `None` if the parent has
+    /// ended.
     pub(crate) fn receive_launch(&self) -> io::Result<Option<Launch>> {
         let mut hello = [0; HELLO.len()];
-        retry(|| Ok(recv(self.0.as_raw_fd(), &mut hello, MsgFlags::empty())?))?;
+        retry_on_interrupt(|| Ok(recv(self.0.as_raw_fd(), &mut hello, MsgFlags::empty())?))?;
         match self.receive(MsgFlags::empty())? {
             message if message.is_empty() => Ok(None),
             message => Launch::decode(&message).map(Some).ok_or_else(malformed),
@@ -85,35 +89,37 @@ impl Control {
         self.send(&report.encode())
     }
 
-    /// In the parent: the report, if there is one by now. `None` if the child's end was closed
-    /// without one, and also if it has not been sent: ask when the channel is readable.
+    /// In the parent: receives the report. Returns `None` if there is none now: if the channel is
+    /// readable, the child's end was closed without a report.
     pub(crate) fn try_receive_report(&self) -> io::Result<Option<Report>> {
         match self.receive(MsgFlags::MSG_DONTWAIT) {
             Ok(message) if message.is_empty() => Ok(None),
             Ok(message) => Report::decode(&message).map(Some).ok_or_else(malformed),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            // The child's end was closed with our launch unread in it.
+            // The child's end was closed before the child had read our launch.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Sends one message whole. A peer that has gone is an error here, not a `SIGPIPE`.
+    /// Sends one whole message. If the peer has ended, this fails, without a `SIGPIPE`.
     fn send(&self, message: &[u8]) -> io::Result<()> {
-        let sent = retry(|| Ok(send(self.0.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL)?));
+        let sent =
+            retry_on_interrupt(|| Ok(send(self.0.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL)?));
         sent.map(drop)
     }
 
-    /// The next message, or an empty one if the peer has closed its end.
+    /// Receives the next message; an empty one if the peer has closed its end.
     fn receive(&self, flags: MsgFlags) -> io::Result<Vec<u8>> {
-        // First how long it is: clearing a buffer for the longest would take longer than the rest.
+        // We ask for the length first: to clear a buffer for the longest message would take longer
+        // than everything else.
         let peek = flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
-        let length = retry(|| Ok(recv(self.0.as_raw_fd(), &mut [], peek)?))?;
+        let length = retry_on_interrupt(|| Ok(recv(self.0.as_raw_fd(), &mut [], peek)?))?;
         let mut message = vec![0; length];
         if length > 0 {
-            // Taken out of the queue: an end that is closed with something unread in it resets the
-            // other one, which then does not get what it has not read.
-            retry(|| Ok(recv(self.0.as_raw_fd(), &mut message, flags)?))?;
+            // The peek has left the message in the queue. If an end is closed with an unread message,
+            // the kernel resets the other end, which then loses its own unread messages.
+            retry_on_interrupt(|| Ok(recv(self.0.as_raw_fd(), &mut message, flags)?))?;
         }
         Ok(message)
     }
@@ -131,37 +137,39 @@ impl AsFd for Control {
     }
 }
 
-/// Whether this descriptor has received the hello. Each of these questions can tell that it is
-/// something else, so what one does not answer is left to the next.
+/// Whether this descriptor has received the hello.
+///
+/// Each system call here can tell that the descriptor is something else. If a filter refuses one, the
+/// next one decides.
 fn is_hello_at(fd: RawFd) -> io::Result<bool> {
     match sys::socket_type(fd) {
-        // Before a look into it: that would take away an error that waits in a foreign socket.
+        // Before we peek: that would clear a pending error of somebody else's socket.
         Ok(kind) if kind != libc::SOCK_SEQPACKET => return Ok(false),
-        Err(error) if is_no_channel(&error) => return Ok(false),
+        Err(error) if shows_other_descriptor(&error) => return Ok(false),
         _ => {}
     }
     let mut hello = [0; HELLO.len() + 1];
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    match retry(|| Ok(recv(fd, &mut hello, flags)?)) {
+    match retry_on_interrupt(|| Ok(recv(fd, &mut hello, flags)?)) {
         Ok(length) => Ok(hello[..length] == *HELLO),
-        Err(error) if is_no_channel(&error) => Ok(false),
-        // A filter can give any answer. But the hello is there before the child is, so where there
-        // is nothing to read, there is no channel.
+        Err(error) if shows_other_descriptor(&error) => Ok(false),
+        // A filter can return any error. But the hello was sent before the child was started, so if
+        // there is nothing to read, there is no channel.
         Err(_) if !sys::is_readable(fd)? => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// What the kernel answers about descriptors that are not the end of a channel.
-fn is_no_channel(error: &io::Error) -> bool {
-    let answers = [
+/// Whether the kernel returns this error for a descriptor that is no end of a channel.
+fn shows_other_descriptor(error: &io::Error) -> bool {
+    let numbers = [
         libc::EBADF,
         libc::ENOTSOCK,
         libc::ENOTCONN,
         libc::ECONNRESET,
         libc::EOPNOTSUPP,
     ];
-    sys::is_one_of(error, &answers)
+    sys::is_one_of(error, &numbers)
 }
 
 fn malformed() -> io::Error {

@@ -1,4 +1,4 @@
-//! The registered functions, and the choice that `init` makes: an ordinary start, or one of them.
+//! The registered functions, and `init`, which runs one of them in a child.
 
 use std::env;
 use std::fmt;
@@ -10,15 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::control::Control;
 use crate::message::{Launch, Report};
-use crate::{Error, program, setup};
-
-/// The exit code of a child whose set-up failed before its entry ran, as of `env(1)` and
-/// `timeout(1)` when they themselves fail.
-pub const EXIT_SETUP_FAILED: u8 = 125;
-
-/// The exit code of a child that was asked for an entry which is not registered, as of a shell
-/// that does not find a command.
-pub const EXIT_UNKNOWN_ENTRY: u8 = 127;
+use crate::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, program, setup};
 
 type Entry = Box<dyn FnOnce() -> ExitCode + Send>;
 
@@ -26,37 +18,37 @@ type Entry = Box<dyn FnOnce() -> ExitCode + Send>;
 struct Registered {
     name: String,
     entry: Entry,
-    /// Whether a link of that name to the program runs it, too.
+    /// Whether it also runs when the program is started by a link of this name.
     multicall: bool,
 }
 
 static ENTRIES: Mutex<Vec<Registered>> = Mutex::new(Vec::new());
 static INIT_CALLED: AtomicBool = AtomicBool::new(false);
-static HAS_ENDED: AtomicBool = AtomicBool::new(false);
+static HAS_RETURNED: AtomicBool = AtomicBool::new(false);
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 
-/// Makes `f` an entry: a function that [`command`](crate::command) can run in a process of its
-/// own. To be called before [`init`].
+/// Registers `f` as an entry: a function that [`command`](crate::command) can run in a process of its
+/// own. Call this before [`init`].
 ///
-/// `f` may return whatever `main` may return; it becomes the exit code of that process.
+/// `f` can return the same types as `main`. What it returns becomes the exit code of the child.
 ///
 /// # Panics
 ///
-/// If the name is empty, contains a `/` or a NUL byte, or is registered already, or if [`init`]
-/// has been called: its choice is made, so children would not find the entry.
+/// If the name is empty, contains a `/` or a NUL byte, or is registered already. Also if [`init`] has
+/// been called, because children look for their entry in `init`.
 pub fn register<F, T>(name: &str, f: F)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Termination,
 {
-    add(name, Box::new(|| f().report()), false);
+    add_entry(name, Box::new(|| f().report()), false);
 }
 
-/// As [`register`], for an entry that also runs when the program is *started* under its name,
-/// through a symbolic or hard link, as the commands of BusyBox are. The directory before the name
-/// does not count.
+/// Registers an entry as [`register`] does, which also runs when the program is *started* under its
+/// name, through a symbolic or hard link, as the commands of BusyBox do. The directory before the name
+/// is ignored.
 ///
-/// Whoever can start the program can run such an entry, with any arguments.
+/// Everybody who can start the program can run such an entry, with any arguments.
 ///
 /// # Panics
 ///
@@ -66,17 +58,17 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Termination,
 {
-    add(name, Box::new(|| f().report()), true);
+    add_entry(name, Box::new(|| f().report()), true);
 }
 
-fn add(name: &str, entry: Entry, multicall: bool) {
+fn add_entry(name: &str, entry: Entry, multicall: bool) {
     assert!(!name.is_empty(), "the name of an entry must not be empty");
     assert!(
         !name.contains(['/', '\0']),
         "the name of an entry must not contain '/' or NUL: {name:?}"
     );
     assert!(
-        !init_called(),
+        !is_init_called(),
         "the entry {name:?} is registered after init(); do it before, or children will not find it"
     );
     let mut entries = entries();
@@ -91,9 +83,8 @@ fn add(name: &str, entry: Entry, multicall: bool) {
     });
 }
 
-/// Runs the registered function that this process was started for, if it was started by
-/// [`command`](crate::command). Must be the first statement of `main` after the calls of
-/// [`register`]:
+/// Runs the registered function if this process was started by [`command`](crate::command). It must be
+/// the first statement of `main` after the calls of [`register`]:
 ///
 /// ```
 /// use std::process::ExitCode;
@@ -108,78 +99,84 @@ fn add(name: &str, entry: Entry, multicall: bool) {
 /// }
 /// ```
 ///
-/// `None` in an ordinary start, also when somebody started the program by hand with an entry's
-/// name as `argv[0]`, unless that entry is a [multi-call](register_multicall) one. `Some(code)` in a
-/// child, after the function has run; `code` is what it returned, [`EXIT_UNKNOWN_ENTRY`] if there is
-/// none under the name, or [`EXIT_SETUP_FAILED`].
-/// In a child, `main` has to return that code, as above: the rest of it is not for children.
+/// Returns `None` in an ordinary start, also if somebody has started the program by hand with an
+/// entry's name as `argv[0]`, unless the entry is a [multi-call](register_multicall) one.
 ///
-/// In the child, in this order, before the function runs: it takes the descriptors that were handed
-/// over; the process is named after the entry (15 bytes of it, see `PR_SET_NAME` in prctl(2)), so that
-/// `ps` shows it, also as a zombie; the tie to the parent process is armed; the command's settings are
-/// applied.
+/// Returns `Some(code)` in a child, after the function has run. `main` must then return the code, as
+/// above: the rest of `main` is not for children. The code is what the function returned, or
+/// [`EXIT_UNKNOWN_ENTRY`] if none is registered under the name, or [`EXIT_SETUP_FAILED`].
+///
+/// Before the function runs, `init` does this in the child:
+///
+/// 1. It takes the descriptors that the parent has passed.
+/// 2. It names the process after the entry, so that `ps` shows the name, also of a zombie. The kernel
+///    keeps 15 bytes of it; see `PR_SET_NAME` in prctl(2).
+/// 3. It arms the lifeline, so that the child ends with its parent.
+/// 4. It applies the settings of the command.
 ///
 /// Call it while the process has one thread, and before anything changes the root or the working
-/// directory: it takes down which file is running. It is cheap in an ordinary start: three or four
+/// directory, because it records which file is running. In an ordinary start it costs three or four
 /// system calls.
 ///
-/// In a process that cannot tell whether it is a child, because a seccomp filter refuses every question
-/// that could, this is `Some` with [`EXIT_SETUP_FAILED`], after a sentence on stderr.
+/// A seccomp filter may refuse every system call that could tell whether the process is a child. Then
+/// `init` prints a sentence to stderr and returns `Some` with [`EXIT_SETUP_FAILED`].
 #[must_use = "main has to return this code, or a child runs the rest of main, too"]
 pub fn init() -> Option<ExitCode> {
     if INIT_CALLED.swap(true, Ordering::SeqCst) {
         return None;
     }
-    match Control::inherited() {
-        Ok(Some(control)) => Some(child(control)),
+    match Control::take_inherited() {
+        Ok(Some(control)) => Some(run_child(control)),
         Ok(None) => {
-            program::identify(None);
-            multicall()
+            program::record_identity(None);
+            run_multicall()
         }
         Err(error) => {
-            say(format_args!(
-                "descriptor 3 does not tell whether this process is a child, or cannot be taken \
-                 over: {error}"
+            print_error(format_args!(
+                "cannot find out whether this process is a child, or cannot take over descriptor 3: \
+                 {error}"
             ));
             Some(ExitCode::from(EXIT_SETUP_FAILED))
         }
     }
 }
 
-/// In an ordinary start: the entry that the program was called as, if it is a multi-call one.
-fn multicall() -> Option<ExitCode> {
+/// In an ordinary start: runs the multi-call entry that the program was started as, if there is one.
+fn run_multicall() -> Option<ExitCode> {
     let program = env::args_os().next()?;
     let name = Path::new(&program).file_name()?.to_str()?;
     let entry = take_entry(|known| known.multicall && known.name == name)?;
     Some(entry())
 }
 
-/// The child's whole life.
-fn child(control: Control) -> ExitCode {
+/// Runs the child: receives the launch, sets the child up, and runs its entry.
+fn run_child(control: Control) -> ExitCode {
     let launch = match control.receive_launch() {
         Ok(Some(launch)) => launch,
-        // The parent has gone, or given up; there is nobody to tell.
+        // The parent has ended or given up, so nobody can receive a report.
         Ok(None) => return ExitCode::from(EXIT_SETUP_FAILED),
         Err(error) => {
-            say(format_args!("the parent cannot be heard: {error}"));
+            print_error(format_args!(
+                "cannot receive from the parent what to run: {error}"
+            ));
             return ExitCode::from(EXIT_SETUP_FAILED);
         }
     };
-    match prepare(&launch) {
+    match set_up(&launch) {
         Ok(entry) => {
-            if launch.confirm && !tell(&control, &Report::Ready) {
+            if launch.confirm && !send_report(&control, &Report::Ready) {
                 return ExitCode::from(EXIT_SETUP_FAILED);
             }
             drop(control);
             let code = entry();
-            HAS_ENDED.store(true, Ordering::SeqCst);
+            HAS_RETURNED.store(true, Ordering::SeqCst);
             code
         }
         Err(report) => {
             if launch.confirm {
-                tell(&control, &report);
+                send_report(&control, &report);
             } else if let Some(stage) = report.failure() {
-                say(format_args!("{}", Error::new(&launch.entry, stage)));
+                print_error(format_args!("{}", Error::new(&launch.entry, stage)));
             }
             ExitCode::from(match report {
                 Report::UnknownEntry => EXIT_UNKNOWN_ENTRY,
@@ -189,28 +186,29 @@ fn child(control: Control) -> ExitCode {
     }
 }
 
-/// Tells the parent, and whether that was possible. If it has gone, nobody is left who could do
-/// something about it; otherwise stderr has to do.
-fn tell(control: &Control, report: &Report) -> bool {
-    let told = control.send_report(report);
-    if let Err(error) = &told
+/// Sends the report to the parent; returns whether that was possible. Prints the error, unless the
+/// parent has ended.
+fn send_report(control: &Control, report: &Report) -> bool {
+    let sent = control.send_report(report);
+    if let Err(error) = &sent
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        say(format_args!(
-            "the parent cannot be told ({error}) of {report:?}"
+        print_error(format_args!(
+            "cannot report {report:?} to the parent: {error}"
         ));
     }
-    told.is_ok()
+    sent.is_ok()
 }
 
-/// On stderr, where there is no other way to tell.
-fn say(message: fmt::Arguments<'_>) {
+/// Prints to stderr what the parent cannot be told.
+fn print_error(message: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "reexec: {message}");
 }
 
-fn prepare(launch: &Launch) -> Result<Entry, Report> {
+/// Sets the child up, and returns the entry to run.
+fn set_up(launch: &Launch) -> Result<Entry, Report> {
     DEPTH.store(launch.depth, Ordering::SeqCst);
-    program::identify(launch.identity);
+    program::record_identity(launch.identity);
     setup::apply(launch)?;
     take_entry(|known| known.name == launch.entry).ok_or(Report::UnknownEntry)
 }
@@ -221,17 +219,17 @@ fn take_entry(is_wanted: impl Fn(&Registered) -> bool) -> Option<Entry> {
     Some(entries.swap_remove(index).entry)
 }
 
-/// Whether this process may start children: they would come past `init` as it did.
-pub(crate) fn init_called() -> bool {
+/// Whether `init` has been called, so that the children of this process will call it, too.
+pub(crate) fn is_init_called() -> bool {
     INIT_CALLED.load(Ordering::SeqCst)
 }
 
-/// Whether the entry that this process was started for has returned: only its end is left.
-pub(crate) fn has_ended() -> bool {
-    HAS_ENDED.load(Ordering::SeqCst)
+/// Whether the entry of this process has returned, so that the process must end.
+pub(crate) fn has_returned() -> bool {
+    HAS_RETURNED.load(Ordering::SeqCst)
 }
 
-/// How many re-executions deep this process is; 0 in an ordinary start.
+/// Returns the number of re-executions that led to this process; 0 in an ordinary start.
 pub(crate) fn depth() -> u32 {
     DEPTH.load(Ordering::SeqCst)
 }
@@ -243,9 +241,10 @@ fn entries() -> MutexGuard<'static, Vec<Registered>> {
 
 #[cfg(test)]
 mod tests {
-    /// The other tests would not notice: their `main` returns this code, and none of them runs.
+    /// If this failed, the tests in `tests/` would not notice: their `main` would return the code, and
+    /// no test would run.
     #[test]
-    fn an_ordinary_start_goes_on() {
+    fn an_ordinary_start_continues_after_init() {
         assert!(super::init().is_none());
     }
 }

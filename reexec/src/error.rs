@@ -1,4 +1,4 @@
-//! Why a child could not be started, and at which stage.
+//! The errors of a start, and the exit codes of a child that could not run its entry.
 
 use std::borrow::Cow;
 use std::error;
@@ -8,17 +8,23 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::EXIT_SETUP_FAILED;
+/// The exit code of a child whose set-up failed before its entry ran. env(1) and timeout(1) exit with
+/// it, too, when they themselves fail.
+pub const EXIT_SETUP_FAILED: u8 = 125;
 
-/// A child was not started: for which entry, and at which [`Stage`] it failed.
+/// The exit code of a child whose entry is not registered. A shell exits with it, too, when it does
+/// not find a command.
+pub const EXIT_UNKNOWN_ENTRY: u8 = 127;
+
+/// The error of a start: names the entry, and the [`Stage`] at which the start failed.
 ///
-/// When you hold one, the child process, if there was one, has been reaped and every descriptor
-/// made for it is closed. (One that this process may not kill, and that does not end within a second
-/// either, is reaped in the background when it ends.)
+/// By the time `spawn` returns it, the child process, if there was one, has been reaped, and every
+/// descriptor made for it is closed. Only a child that this process may not kill, and that does not
+/// end within a second, is reaped in the background when it ends.
 ///
-/// Converts into [`io::Error`], so `?` works in functions that return one. If a system call failed,
-/// that is its error, with [`io::Error::raw_os_error`]; the rest of what is known here is lost then,
-/// as an `io::Error` has no room for both. Otherwise this error is inside.
+/// It converts into [`io::Error`], so `?` works in functions that return one. If a system call failed,
+/// the result has its error number, and entry and stage are lost, because an `io::Error` has no room
+/// for both. Otherwise this error is inside.
 #[derive(Debug)]
 pub struct Error {
     entry: String,
@@ -31,22 +37,22 @@ impl Error {
         Self { entry, stage }
     }
 
-    /// The name given to [`command`](crate::command).
+    /// Returns the name given to [`command`](crate::command).
     pub fn entry(&self) -> &str {
         &self.entry
     }
 
-    /// How far the start got.
+    /// Returns the stage at which the start failed.
     pub fn stage(&self) -> &Stage {
         &self.stage
     }
 
-    /// The error number of the system call that failed, such as `libc::EMFILE`, if one did.
+    /// Returns the error number of the system call that failed, such as `libc::EMFILE`, if one did.
     pub fn raw_os_error(&self) -> Option<i32> {
         self.stage.source()?.raw_os_error()
     }
 
-    /// What kind of error it is as an [`io::Error`].
+    /// Returns the kind that this error has as an [`io::Error`].
     pub fn kind(&self) -> io::ErrorKind {
         match &self.stage {
             Stage::Invalid(_) => io::ErrorKind::InvalidInput,
@@ -57,80 +63,80 @@ impl Error {
     }
 }
 
-/// How far a start got before it failed, from the earliest stage to the latest.
+/// The stages at which a start can fail, from the earliest to the latest.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stage {
-    /// This process has not called [`init`](crate::init), so its child would not either: it would
-    /// run `main` once more, and start a child that does the same.
+    /// This process has not called [`init`](crate::init), so its child would not either: it would run
+    /// `main` again, and start another child.
     InitNotCalled,
-    /// There are already so many re-executions above this process.
+    /// The number of re-executions that led to this process has reached the limit.
     TooDeep {
-        /// The limit that was met.
+        /// The limit.
         limit: u32,
     },
-    /// The command cannot be carried out as it is, with the reason: a name, argument or variable
-    /// that cannot be passed on, settings that exclude each other, a descriptor that an earlier
-    /// child has. Or `main` went on after the entry.
+    /// The command is invalid, with the reason: a name, argument or variable cannot be passed on,
+    /// settings exclude each other, or an earlier child has a descriptor. Or `main` continued after
+    /// the entry had returned.
     Invalid(String),
-    /// Something that the start needs could not be had.
+    /// Preparing the start failed, before there was a process.
     Prepare {
-        /// What was being done.
+        /// The step that failed.
         step: &'static str,
-        /// Why it failed, such as `EMFILE`.
+        /// The cause, such as `EMFILE`.
         source: io::Error,
     },
-    /// The system made no new process: there is no room for another one (`EAGAIN`, `ENOMEM`), or a
-    /// seccomp filter forbids it.
+    /// The system made no new process: there is no room for one (`EAGAIN`, `ENOMEM`), or a seccomp
+    /// filter forbids it.
     NewProcess {
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// The new process could not join the group set by
-    /// [`Command::process_group`](crate::Command::process_group): there is no such group in this
-    /// session.
+    /// [`Command::process_group`](crate::Command::process_group), because this session has no such
+    /// group.
     ProcessGroup {
         /// The group.
         group: i32,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// The executable was not found or could not be run.
+    /// The new process could not execute the program.
     Exec {
-        /// What was to be executed.
+        /// The file to execute.
         program: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// The child ended, or closed its control channel, before it reached `init`.
     BeforeInit {
-        /// How it ended, where that could be learnt.
+        /// The exit status, if it is known.
         status: Option<ExitStatus>,
     },
-    /// The child has no function registered under this name.
+    /// The child has registered no function under this name.
     UnknownEntry,
-    /// A step of the child's set-up failed; no code of the entry has run.
+    /// A step of the child's set-up failed, before the entry ran.
     SetUp {
-        /// Which step.
+        /// The step that failed.
         step: String,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// The child did not report ready in time, and was killed.
+    /// The child did not get ready in time, and was killed.
     NotReady {
-        /// The limit given by [`Command::ready_timeout`](crate::Command::ready_timeout).
+        /// The limit set by [`Command::ready_timeout`](crate::Command::ready_timeout).
         timeout: Duration,
     },
-    /// The entry has run, and the child's status could not be had; only from
-    /// [`Command::status`](crate::Command::status).
+    /// The entry has run, but the child's status is lost. Only
+    /// [`Command::status`](crate::Command::status) returns this.
     Wait {
-        /// As of [`Child::wait`](crate::Child::wait).
+        /// The error of [`Child::wait`](crate::Child::wait).
         source: io::Error,
     },
 }
 
 impl Stage {
-    /// The failed system call.
+    /// Returns the error of the system call that failed, if one did.
     fn source(&self) -> Option<&io::Error> {
         match self {
             Stage::Prepare { source, .. }
@@ -148,7 +154,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entry = shortened(&self.entry);
         match &self.stage {
-            Stage::Wait { .. } => write!(f, "{entry} has run, but its status cannot be had: ")?,
+            Stage::Wait { .. } => write!(f, "{entry} has run, but its status is unknown: ")?,
             _ => write!(f, "cannot start {entry}: ")?,
         }
         match &self.stage {
@@ -177,7 +183,8 @@ impl fmt::Display for Error {
                 status: Some(status),
             } if status.code() == Some(EXIT_SETUP_FAILED.into()) => write!(
                 f,
-                "the child could not speak with its parent ({status}); the reason is on its stderr"
+                "the child could not communicate with its parent ({status}); it has printed the reason \
+                 to its stderr"
             ),
             Stage::BeforeInit {
                 status: Some(status),
@@ -193,9 +200,8 @@ impl fmt::Display for Error {
             ),
             Stage::UnknownEntry => write!(
                 f,
-                "nothing is registered under this name; call reexec::register(\"{}\", …) before \
-                 reexec::init()",
-                entry
+                "no function is registered under this name; call reexec::register(\"{entry}\", …) \
+                 before reexec::init()"
             ),
             Stage::SetUp { step, source } => write!(f, "in the child, {step} failed: {source}"),
             Stage::NotReady { timeout } => {
@@ -209,7 +215,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// As much of a name as belongs into a message: the beginning of one that is very long.
+/// Shortens a very long name for a message.
 pub(crate) fn shortened(name: &str) -> Cow<'_, str> {
     const LONGEST: usize = 200;
     match name.char_indices().nth(LONGEST) {

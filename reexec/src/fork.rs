@@ -1,4 +1,4 @@
-//! `fork` itself, for servers that are built on it.
+//! fork(2) as a safe function, for servers that are built on it.
 
 use std::io::{self, Write};
 use std::process;
@@ -10,10 +10,10 @@ use nix::unistd::getppid;
 
 use crate::background::{self, END_GRACE};
 use crate::handle::PendingHandle;
-use crate::layout::Pipes;
-use crate::{Child, EXIT_SETUP_FAILED, descriptors, sys, threads};
+use crate::stdio::Pipes;
+use crate::{Child, EXIT_SETUP_FAILED, inherited, sys, threads};
 
-/// A builder for a [`fork`] into a process group of its own, or with ignored signals.
+/// Configures a [`fork`]: a process group of its own, and ignored signals.
 ///
 /// ```
 /// use reexec::{Fork, ForkOptions, exit_now};
@@ -38,28 +38,28 @@ pub struct ForkOptions {
 }
 
 impl ForkOptions {
-    /// The options of [`fork`].
+    /// Makes the options that [`fork`] has.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Puts the copy into a process group of its own from the first instant on: a signal to the
-    /// parent's group, such as Ctrl-C in a terminal, is the parent's to act on, also if it comes while
-    /// the copy is being made.
+    /// Puts the copy into a process group of its own from its first instant on. A signal to the
+    /// parent's group, such as Ctrl-C in a terminal, never reaches the copy, even if it comes while the
+    /// copy is being made.
     pub fn new_process_group(&mut self) -> &mut Self {
         self.new_group = true;
         self
     }
 
-    /// Makes the copy ignore this signal from the first instant on. A program that the copy executes
-    /// ignores it, too. A child that the copy starts with [`fork`] or [`command`](crate::command) does
-    /// not.
+    /// Makes the copy ignore this signal from its first instant on. A program that the copy executes
+    /// ignores the signal, too. A child that the copy starts with [`fork`] or
+    /// [`command`](crate::command) does not.
     pub fn ignore_signal(&mut self, signal: i32) -> &mut Self {
         self.ignored.push(signal);
         self
     }
 
-    /// Does what [`fork`] does, with these options.
+    /// Forks as [`fork`] does, with these options.
     ///
     /// # Errors
     ///
@@ -72,99 +72,105 @@ impl ForkOptions {
                 io::Error::new(io::ErrorKind::InvalidInput, message)
             })?;
         }
-        split(self.new_group, &self.ignored)
+        fork_with(self.new_group, &self.ignored)
     }
 }
 
-/// Which process we are in after [`fork`].
+/// The process we are in after [`fork`].
 #[derive(Debug)]
 pub enum Fork {
-    /// The one that called; the handle kills and reaps the new process when it is dropped.
+    /// The process that called `fork`. Dropping the handle kills and reaps the new process.
     Parent(Child),
-    /// The new one.
+    /// The new process.
     Child,
 }
 
-/// Splits this process in two that go on from here, each with its copy of everything, by
-/// `fork(2)`. Only for a process with one thread.
+/// Forks this process by fork(2): both processes continue from here, each with its copy of all
+/// memory and descriptors. The process must have one thread.
 ///
-/// The new process has an empty signal mask and none of its parent's handlers, ignores nothing but
-/// `SIGPIPE`, and is killed when its parent ends. Its copies of the parent's [`Child`] handles do
-/// nothing when dropped. [`ForkOptions`] change some of this.
+/// The new process has an empty signal mask and none of its parent's handlers, ignores only
+/// `SIGPIPE`, and is killed when its parent ends. Dropping its copies of the parent's [`Child`]
+/// handles does nothing. [`ForkOptions`] change some of this.
 ///
-/// # What the new process has to do
+/// # What the new process must do
 ///
-/// - Close what it does not need: it has a copy of *every* descriptor, close-on-exec or not. As
-///   long as it holds a connection or a pipe open, nobody sees the end of it.
-/// - Come to its end by itself, best by [`exit_now`]: it must not run on into what the parent is
-///   doing, nor run what the parent has registered for its own end.
-/// - Not write out what its parent had buffered. This function flushes [`io::stdout`]; other
-///   writers are the caller's to flush.
+/// - Close the descriptors that it does not need. It has a copy of *every* descriptor, close-on-exec
+///   or not. As long as it holds a connection or a pipe open, the other side sees no end of file.
+/// - End itself, best by [`exit_now`]. It must not continue with the parent's work, nor run the
+///   parent's destructors and exit handlers.
+/// - Not write out the parent's buffers. This function flushes [`io::stdout`]; the caller must flush
+///   other writers.
 ///
-/// The time it takes grows with the memory of the parent, whose page tables are copied. A
-/// [`command`](crate::command) has neither that nor the restriction to one thread.
+/// The time for a fork grows with the memory of the parent, because the page tables are copied. A
+/// [`command`](crate::command) takes constant time, and works with any number of threads.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::Unsupported`] if the process has several threads: in the copy, only the
-/// calling one would be left, and what the others had locked would stay locked. `EAGAIN` and
-/// `ENOMEM` if the system has no room for another process. Those of flushing stdout. A copy that cannot
-/// be tied to its parent, or cannot ignore a signal, because a filter refuses prctl(2) or sigaction(2),
-/// exits with [`EXIT_SETUP_FAILED`](crate::EXIT_SETUP_FAILED).
+/// - [`io::ErrorKind::Unsupported`] if the process has several threads. The copy would have only the
+///   calling thread, and the locks of the others would stay locked in it.
+/// - `EAGAIN` and `ENOMEM` if the system has no room for another process.
+/// - The errors of flushing stdout.
+///
+/// A filter may refuse prctl(2) or sigaction(2), so that the copy cannot arrange to be killed with
+/// its parent, or to ignore a signal. The copy then exits with
+/// [`EXIT_SETUP_FAILED`](crate::EXIT_SETUP_FAILED).
 pub fn fork() -> io::Result<Fork> {
-    split(false, &[])
+    fork_with(false, &[])
 }
 
-fn split(new_group: bool, ignored: &[i32]) -> io::Result<Fork> {
-    threads::refuse("only the calling one would exist in a forked copy; use reexec::command")?;
-    // Written once by each process otherwise.
+fn fork_with(new_group: bool, ignored: &[i32]) -> io::Result<Fork> {
+    threads::require_one("only the calling one would exist in a forked copy; use reexec::command")?;
+    // Otherwise each of the processes would write it.
     io::stdout().flush()?;
     let parent = process::id();
     background::reap_abandoned();
+    // The pending handle keeps room for the pidfd. Otherwise:
     // 1. The table of descriptors is full.
-    // 2. The new process runs, and reads what is meant for one like it.
-    // 3. We get no pidfd, kill it, and report that there is none.
-    // What it has read would be lost. So a pending handle keeps room for the pidfd.
-    let (pending, childs) = PendingHandle::new()?;
+    // 2. The new process runs, and reads a request from a shared socket.
+    // 3. We get no pidfd, kill the process, and report an error. The request is lost.
+    let (pending, child_end) = PendingHandle::new()?;
     match sys::fork(new_group, ignored)? {
         sys::Forked::Parent(pid) => {
-            drop(childs);
+            drop(child_end);
             let handle = pending.into_handle(pid);
             let handle =
                 handle.inspect_err(|_| background::abandon(pid, Instant::now() + END_GRACE))?;
-            let (tie, pipes) = (None, Pipes::default());
+            let (lifeline, pipes) = (None, Pipes::default());
             Ok(Fork::Parent(Child::new(
                 pid,
                 handle,
-                tie,
+                lifeline,
                 pipes,
                 Duration::ZERO,
             )))
         }
         sys::Forked::Child(dispositions) => {
-            // An error must not go up from here: the caller would take it for the parent's, and
-            // two processes would go on as the parent.
-            if dispositions.and_then(|()| die_with(parent)).is_err() {
+            // We must not return an error: the caller would believe to be the parent, and both
+            // processes would continue as the parent.
+            let ready = dispositions.and_then(|()| arm_parent_death_signal(parent));
+            if ready.is_err() {
                 sys::exit_now(EXIT_SETUP_FAILED);
             }
-            childs.into_iter().for_each(descriptors::keep_open);
+            child_end.into_iter().for_each(inherited::leave_open);
             Ok(Fork::Child)
         }
     }
 }
 
-/// Ends this process at once, as `_exit(2)`: for one that has come out of [`fork`]. Nothing is
-/// dropped, flushed or called that its copy of the parent would drop, flush or call at its end; it
-/// is the parent who does that. So write out first what *this* process has buffered.
+/// Ends this process at once, by _exit(2): for a process that [`fork`] has made.
+///
+/// It runs no destructor and no exit handler, and flushes no buffer: those are copies of the
+/// parent's, and the parent runs its own. So first flush what *this* process has written.
 pub fn exit_now(code: u8) -> ! {
     sys::exit_now(code)
 }
 
-/// Ends this process when its parent ends. The parent-death signal is about the parent's *thread*;
-/// it has one, so here the two are the same.
-fn die_with(parent: u32) -> io::Result<()> {
+/// Asks the kernel to kill this process when `parent` ends. The kernel's parent-death signal comes
+/// when the parent's *thread* ends; the parent has one thread, so that is the same here.
+fn arm_parent_death_signal(parent: u32) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // If the parent ended before that call, the signal will never come: whose child are we now?
+    // 1. The parent ends, and another process adopts us.
+    // 2. We arm the signal. It will never come, so we send it ourselves.
     if getppid().as_raw().unsigned_abs() != parent {
         sys::signal_self(libc::SIGKILL)?;
     }

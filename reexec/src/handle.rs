@@ -1,4 +1,4 @@
-//! How we refer to a child: by a pidfd, or by its number where pidfds are refused.
+//! Refers to a child: by a pidfd, or by its number where pidfds are refused.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,77 +9,80 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use crate::Usage;
-use crate::readiness::wait_readable;
+use crate::poll::wait_readable;
 use crate::sys::{self, WaitTarget};
 
-/// Between two looks at a child without a pidfd. Its pipe ends late if a process that it forked
-/// holds a copy, so this is how late the child's end can be noticed.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How often we ask whether a child without a pidfd has ended. Its pipe may tell of the end late,
+/// so we may notice the end late by this much.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A reference to a child that nobody has reaped, or that we have.
+/// Refers to a child that nobody has reaped, or that only we have reaped.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pid: i32,
     kind: Kind,
-    /// Readable when the child has ended.
+    /// Becomes readable when the child has ended.
     fd: OwnedFd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Pidfd,
-    /// For kernels and seccomp filters that refuse `pidfd_open(2)`. The number is the child's own
-    /// until we have reaped it, which the lock in [`Child`](crate::Child) makes known. The
-    /// descriptor is the read end of a pipe; the child has the other.
+    /// The kernel or a filter refuses pidfd_open(2). No other process has the number until we reap
+    /// the child, and [`Child`](crate::Child) makes sure that we do not use it after that. `fd` is
+    /// the read end of a pipe, and the child has the write end.
     Number,
-    /// It had ended, and the kernel had reaped it, before we could take hold of it: `SIGCHLD` is
-    /// ignored here. A pipe that is at its end stands for it.
+    /// The kernel had reaped the child before we could open a pidfd, because this process ignores
+    /// `SIGCHLD`. `fd` is a pipe that is at its end.
     Gone,
 }
 
-/// What has to be there before the child, for its handle.
+/// Holds what a handle needs before there is a child.
 #[derive(Debug)]
 pub(crate) enum PendingHandle {
-    /// A pidfd of this process itself: it shows that pidfds can be had now, and keeps a place in
-    /// the table of descriptors for the child's.
+    /// A pidfd of this process itself. It shows that pidfds are available now, and keeps a place in
+    /// the table of descriptors for the child's pidfd.
     Pidfd(OwnedFd),
-    /// The pipe: our end.
+    /// The read end of the pipe.
     Number(OwnedFd),
 }
 
 impl PendingHandle {
-    /// With the descriptor that the child has to keep open, if there has to be one.
+    /// Prepares a handle. Also returns the write end of the pipe, which the child must keep open, if
+    /// the handle needs a pipe.
     ///
-    /// Asks each time whether pidfds can be had: a filter may forbid them later, and after the
-    /// child's birth it would be too late to make the pipe.
+    /// It asks each time whether pidfds are available, because a filter may forbid them later. After
+    /// the child's birth it would be too late to make the pipe.
     pub(crate) fn new() -> io::Result<(PendingHandle, Option<OwnedFd>)> {
         match sys::pidfd_open(process::id() as i32) {
             Ok(own) => Ok((PendingHandle::Pidfd(own), None)),
             Err(error) if sys::is_refused(&error) => {
-                let (ours, childs) = pipe2(OFlag::O_CLOEXEC)?;
-                Ok((PendingHandle::Number(ours), Some(childs)))
+                let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+                Ok((PendingHandle::Number(read), Some(write)))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// To be called while nobody can have reaped the child. After an error the child is still there.
+    /// Makes the handle of the child `pid`. After an error the child is still there.
+    ///
+    /// Call it while nobody can have reaped the child.
     pub(crate) fn into_handle(self, pid: i32) -> io::Result<Handle> {
         let own = match self {
             PendingHandle::Pidfd(own) => own,
             PendingHandle::Number(end) => return Ok(Handle::new(pid, Kind::Number, end)),
         };
-        drop(own); // room for the child's
+        drop(own); // makes room for the child's
         match sys::pidfd_open(pid) {
             Ok(pidfd) => {
                 let handle = Handle::new(pid, Kind::Pidfd, pidfd);
-                // Where SIGCHLD is ignored, the number may even be a stranger's by now.
+                // If SIGCHLD is ignored, another process may have the number by now.
                 match sys::is_unreaped(handle.wait_target()) {
                     true => Ok(handle),
-                    false => Handle::gone(pid),
+                    false => Handle::of_gone_child(pid),
                 }
             }
-            Err(error) if sys::is(&error, libc::ESRCH) => Handle::gone(pid),
+            Err(error) if sys::is(&error, libc::ESRCH) => Handle::of_gone_child(pid),
             Err(error) => Err(error),
         }
     }
@@ -90,7 +93,7 @@ impl Handle {
         Self { pid, kind, fd }
     }
 
-    fn gone(pid: i32) -> io::Result<Self> {
+    fn of_gone_child(pid: i32) -> io::Result<Self> {
         let (at_its_end, _) = pipe2(OFlag::O_CLOEXEC)?;
         Ok(Self::new(pid, Kind::Gone, at_its_end))
     }
@@ -108,16 +111,16 @@ impl Handle {
         if self.kind == Kind::Gone || sys::await_end(self.wait_target()).is_ok() {
             return Ok(());
         }
-        // To wait so is refused; perhaps poll(2) is not.
-        wait_readable([Some(self.as_fd())], self.next_look()).map(drop)
+        // A filter refuses that call, but perhaps not poll(2).
+        wait_readable([Some(self.as_fd())], self.next_poll()).map(drop)
     }
 
-    /// When to look again whether the child has ended, although its descriptor does not say so.
-    pub(crate) fn next_look(&self) -> Option<Instant> {
-        (self.kind == Kind::Number).then(|| Instant::now() + LOOK_AGAIN)
+    /// Returns when to ask again whether the child has ended, if its descriptor may tell of it late.
+    pub(crate) fn next_poll(&self) -> Option<Instant> {
+        (!self.is_exact()).then(|| Instant::now() + POLL_INTERVAL)
     }
 
-    /// Whether the child has certainly ended when its descriptor is readable, and not otherwise.
+    /// Whether the descriptor is readable exactly if the child has ended.
     pub(crate) fn is_exact(&self) -> bool {
         self.kind != Kind::Number
     }
@@ -129,15 +132,15 @@ impl Handle {
         }
     }
 
-    /// Sends a signal to the child, which must not have been reaped by us. `ESRCH` if it was
-    /// reaped all the same.
+    /// Sends a signal to the child, which we must not have reaped. Fails with `ESRCH` if something
+    /// else has reaped it.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
         let gone = || Err(io::Error::from_raw_os_error(libc::ESRCH));
         match self.kind {
             Kind::Gone => return gone(),
             Kind::Number => {}
             Kind::Pidfd => match sys::pidfd_send_signal(&self.fd, signal) {
-                // By the number then: a filter may refuse the newer call and allow the older one.
+                // A filter may refuse this call and allow kill(2).
                 Err(error) if !sys::is(&error, libc::ESRCH) => {}
                 result => return result,
             },
@@ -146,7 +149,7 @@ impl Handle {
             return gone();
         }
         match sys::kill(self.pid, signal) {
-            // One that we may not signal does not tell by that whether it has ended.
+            // The kernel refuses to signal a zombie, too, if we may not signal the process.
             Err(_) if sys::has_ended(self.wait_target()) => Ok(()),
             result => result,
         }

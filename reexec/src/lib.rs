@@ -5,41 +5,57 @@ compile_error!(
     "reexec is built on Linux's pidfd_open(2), /proc and F_SETSIG; it needs Linux 5.4 or later"
 );
 
-mod background;
-mod child;
+// Tools. A file may import files of its own group and of the groups above it; tests/layers.rs fails on
+// a circle between files.
 mod codec;
-mod command;
-mod control;
-mod descriptors;
-mod entry;
 mod error;
-mod fork;
-mod handle;
-mod layout;
-mod message;
-mod output;
-mod prepare;
-mod program;
-mod readiness;
-mod reaper;
-mod setting;
-mod setup;
-pub mod signal;
-mod spawn;
+mod poll;
 mod sys;
 mod threads;
 mod usage;
+
+// What parent and child agree on.
+mod control;
+mod fd_map;
+mod inherited;
+mod lifeline;
+mod message;
+mod program;
+mod setting;
+
+// The child: from main to its entry.
+mod entry;
+mod setup;
+
+// The parent: a child that runs.
+mod background;
+mod child;
+mod handle;
+mod output;
+mod reaper;
+mod stdio;
+
+// The parent: starting a child.
+mod command;
+mod fork;
+mod prepare;
+mod spawn;
 mod validate;
 
+// Signals of this process itself.
+#[doc(hidden)]
+pub mod chapter;
+pub mod signal;
+
 pub use child::Child;
-pub use command::{Command, Stdio, command};
-pub use descriptors::inherited_fd;
-pub use entry::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, init, register, register_multicall};
-pub use error::{Error, Stage};
+pub use command::{Command, command};
+pub use entry::{init, register, register_multicall};
+pub use error::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, Stage};
 pub use fork::{Fork, ForkOptions, exit_now, fork};
+pub use inherited::{inherited_fd, start_clean};
 pub use output::{OutputCause, OutputError};
 pub use program::self_exe;
 pub use reaper::{Exit, Reaper};
 pub use setting::Resource;
-pub use setup::clean_start;
+pub use stdio::Stdio;
 pub use usage::Usage;

@@ -1,36 +1,37 @@
-//! What parent and child say to each other on the control channel, as bytes. Both are the same
-//! program, so the form needs no versions.
+//! The messages on the control channel, as bytes. Parent and child are the same program, so the
+//! encoding needs no versions.
 
 use std::io;
 use std::os::fd::RawFd;
 
 use crate::Stage;
 use crate::codec::{Input, put_i32, put_string, put_u32, put_u64};
+use crate::lifeline::ChildEnd;
 use crate::program::{FileId, Identity};
 use crate::setting::Setting;
 
-/// What the parent asks of the child's `init`.
+/// Tells the child's `init` what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Launch {
     /// The registered function to run.
     pub(crate) entry: String,
-    /// How many re-executions there are above the child, itself included.
+    /// The number of re-executions that led to the child, including its own.
     pub(crate) depth: u32,
     /// Whether the parent waits for a report.
     pub(crate) confirm: bool,
-    /// The signal to receive when the parent ends, and the number of the lifeline's read end.
-    pub(crate) lifeline: Option<(RawFd, i32)>,
-    /// A descriptor that is to stay open as long as the child lives.
+    /// The child's end of the lifeline, unless the child outlives its parent.
+    pub(crate) lifeline: Option<ChildEnd>,
+    /// A descriptor that must stay open as long as the child lives.
     pub(crate) keep_open: Option<RawFd>,
-    /// The sealed copy of the program that the child executes, to be closed.
-    pub(crate) image: Option<RawFd>,
-    /// What the child is, if it is the parent's own file.
+    /// The sealed copy that the child executes. The child closes this descriptor.
+    pub(crate) sealed_copy: Option<RawFd>,
+    /// The identity of the program, if the child executes the parent's own file.
     pub(crate) identity: Option<Identity>,
-    /// Whether everything undeclared was closed before the program started.
-    pub(crate) is_closed: bool,
-    /// The passed descriptors, by name.
+    /// Whether the spawn has closed every undeclared descriptor.
+    pub(crate) undeclared_closed: bool,
+    /// The descriptors passed by name.
     pub(crate) descriptors: Vec<(String, RawFd)>,
-    /// What to do before the entry runs, in this order.
+    /// The settings to apply, in this order.
     pub(crate) settings: Vec<Setting>,
 }
 
@@ -40,12 +41,11 @@ impl Launch {
         put_string(&mut out, &self.entry);
         put_u32(&mut out, self.depth);
         put_u32(&mut out, self.confirm.into());
-        let (lifeline, signal) = self.lifeline.unwrap_or((-1, 0));
-        put_i32(&mut out, lifeline);
-        put_i32(&mut out, signal);
+        put_i32(&mut out, self.lifeline.map_or(-1, |end| end.fd));
+        put_i32(&mut out, self.lifeline.map_or(0, |end| end.signal));
         put_i32(&mut out, self.keep_open.unwrap_or(-1));
-        put_i32(&mut out, self.image.unwrap_or(-1));
-        put_u32(&mut out, self.is_closed.into());
+        put_i32(&mut out, self.sealed_copy.unwrap_or(-1));
+        put_u32(&mut out, self.undeclared_closed.into());
         put_u32(&mut out, self.identity.is_some().into());
         if let Some(Identity { file, root }) = self.identity {
             for number in [file.0, file.1, root.0, root.1] {
@@ -69,9 +69,9 @@ impl Launch {
         let entry = input.string()?;
         let depth = input.u32()?;
         let confirm = input.u32()? != 0;
-        let (lifeline, signal) = (input.i32()?, input.i32()?);
-        let (keep_open, image) = (input.i32()?, input.i32()?);
-        let is_closed = input.u32()? != 0;
+        let (fd, signal) = (input.i32()?, input.i32()?);
+        let (keep_open, sealed_copy) = (input.i32()?, input.i32()?);
+        let undeclared_closed = input.u32()? != 0;
         let identity = match input.u32()? {
             0 => None,
             _ => Some(Identity {
@@ -91,23 +91,23 @@ impl Launch {
             entry,
             depth,
             confirm,
-            lifeline: (lifeline >= 0).then_some((lifeline, signal)),
+            lifeline: (fd >= 0).then_some(ChildEnd { fd, signal }),
             keep_open: (keep_open >= 0).then_some(keep_open),
-            image: (image >= 0).then_some(image),
+            sealed_copy: (sealed_copy >= 0).then_some(sealed_copy),
             identity,
-            is_closed,
+            undeclared_closed,
             descriptors,
             settings,
         })
     }
 }
 
-/// How far the child got.
+/// Tells the parent how far the child got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
     /// The entry is about to run.
     Ready,
-    /// Nothing is registered under that name.
+    /// No entry of that name is registered.
     UnknownEntry,
     /// This step of the set-up failed with this `errno`.
     Failed { step: String, errno: i32 },
@@ -128,7 +128,7 @@ impl Report {
         out
     }
 
-    /// What stopped the start, if anything did.
+    /// Returns the stage at which the start failed, if it did.
     pub(crate) fn failure(&self) -> Option<Stage> {
         match self {
             Report::Ready => None,
@@ -194,7 +194,9 @@ mod tests {
             ".{0,40}",
             any::<u32>(),
             any::<bool>(),
-            proptest::option::of((0..1_000_000, 1..65)),
+            proptest::option::of(
+                (0..1_000_000, 1..65).prop_map(|(fd, signal)| ChildEnd { fd, signal }),
+            ),
             proptest::option::of(0..1_000_000),
             proptest::option::of(0..1_000_000),
             (proptest::option::of(identities()), any::<bool>()),
@@ -208,8 +210,8 @@ mod tests {
                     confirm,
                     lifeline,
                     keep_open,
-                    image,
-                    (identity, is_closed),
+                    sealed_copy,
+                    (identity, undeclared_closed),
                     descriptors,
                     settings,
                 )| Launch {
@@ -218,9 +220,9 @@ mod tests {
                     confirm,
                     lifeline,
                     keep_open,
-                    image,
+                    sealed_copy,
                     identity,
-                    is_closed,
+                    undeclared_closed,
                     descriptors,
                     settings,
                 },

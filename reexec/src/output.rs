@@ -1,4 +1,4 @@
-//! Collecting what a child writes.
+//! Collects what a child writes.
 
 use std::error;
 use std::fmt;
@@ -6,19 +6,19 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{ExitStatus, Output};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::background::END_GRACE;
-use crate::readiness::wait_readable;
+use crate::poll::{has_passed, wait_readable};
 use crate::{Child, Error, sys};
 
-/// Why the output of a child could not be collected whole, and what there is of it.
+/// The error of collecting a child's output, with the output that was read until then.
 ///
 /// ```no_run
 /// # fn f() -> std::io::Result<()> {
 /// let output = match reexec::command("childProcess").output() {
 ///     Ok(output) => output.stdout,
-///     // Somebody else goes on with the stream. What the child itself has written is there.
+///     // Another process still has the stream open. Everything that the child wrote is there.
 ///     Err(error) if matches!(error.cause, reexec::OutputCause::StreamHeld) => error.stdout,
 ///     Err(error) => return Err(error.into()),
 /// };
@@ -28,17 +28,17 @@ use crate::{Child, Error, sys};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OutputError {
-    /// What went wrong.
+    /// The reason.
     pub cause: OutputCause,
-    /// What was read from stdout until then.
+    /// The bytes that were read from stdout until then.
     pub stdout: Vec<u8>,
-    /// What was read from stderr until then.
+    /// The bytes that were read from stderr until then.
     pub stderr: Vec<u8>,
-    /// How the child has ended, if it has and that is known.
+    /// The status of the child, if it has ended and its status is known.
     pub status: Option<ExitStatus>,
 }
 
-/// What kept a child's output from being collected.
+/// The reason why a child's output could not be collected.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OutputCause {
@@ -47,7 +47,7 @@ pub enum OutputCause {
     /// The child has ended, but another process keeps one of its streams open, and wrote nothing
     /// for as long as [`Command::stream_grace`](crate::Command::stream_grace) says.
     StreamHeld,
-    /// Reading, or waiting for something to read, failed. The child has been killed, unless it had
+    /// Reading the streams, or waiting for them, failed. The child has been killed, unless it had
     /// ended.
     Read(io::Error),
     /// The child has ended, and its status is lost; see [`Child::wait`].
@@ -90,7 +90,7 @@ impl error::Error for OutputError {
     }
 }
 
-/// The error number is kept, if there is one; what was read is not.
+/// Keeps the error number, if there is one, and drops the output.
 impl From<OutputError> for io::Error {
     fn from(error: OutputError) -> Self {
         match error.cause {
@@ -101,74 +101,130 @@ impl From<OutputError> for io::Error {
     }
 }
 
-/// Reads both streams to their ends, and waits for the child.
-pub(crate) fn collect(child: &Child, grace: Duration) -> Result<Output, OutputError> {
-    let mut streams = [
-        Stream::new(child.take_stdout()),
-        Stream::new(child.take_stderr()),
-    ];
-    let read = read_all(&mut streams, child, grace);
-    // Our ends are closed here: a child that still writes must not wait for us.
-    let [stdout, stderr] = streams.map(|stream| stream.bytes);
-    if let Err(OutputCause::Read(_)) = read {
-        child.release(Instant::now() + END_GRACE);
-    }
-    let ended = child.wait();
-    let status = ended.as_ref().ok().copied();
-    match read.and(ended.map_err(OutputCause::Wait)) {
-        Ok(status) => Ok(Output {
-            status,
-            stdout,
-            stderr,
-        }),
-        Err(cause) => Err(OutputError {
-            cause,
-            stdout,
-            stderr,
-            status,
-        }),
+impl Child {
+    /// Collects what the child writes to stdout and stderr, and reaps the child. Streams that are no
+    /// pipes, or were taken, are left out.
+    ///
+    /// First closes this process's end of stdin. Then reads both streams to their ends, at the same
+    /// time. A process that the child has left behind may hold a stream open for ever. So, once the
+    /// child has ended, each wait for the next byte, or the end, is limited to the time that
+    /// [`Command::stream_grace`](crate::Command::stream_grace) sets: one second by default.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`], with the output that was read until then.
+    pub fn wait_with_output(self) -> Result<Output, OutputError> {
+        drop(self.take_stdin());
+        let mut collector = Collector::new(&self);
+        let read = collector.read_all();
+        // Closes our ends: a child that still writes must not wait for us.
+        let [stdout, stderr] = collector.into_bytes();
+        if let Err(OutputCause::Read(_)) = read {
+            self.kill_and_reap(Instant::now() + END_GRACE);
+        }
+        let waited = self.wait();
+        let status = waited.as_ref().ok().copied();
+        match read.and(waited.map_err(OutputCause::Wait)) {
+            Ok(status) => Ok(Output {
+                status,
+                stdout,
+                stderr,
+            }),
+            Err(cause) => Err(OutputError {
+                cause,
+                stdout,
+                stderr,
+                status,
+            }),
+        }
     }
 }
 
-/// Reads to the end of both streams; after the child's end, as long as there is no silence of more
-/// than `grace`.
-fn read_all(streams: &mut [Stream; 2], child: &Child, grace: Duration) -> Result<(), OutputCause> {
-    let mut has_ended = false;
-    // When the silence is over; of no account while the child runs.
-    let mut deadline = None;
-    loop {
-        let [stdout, stderr] = &*streams;
-        if stdout.source.is_none() && stderr.source.is_none() {
-            return Ok(());
+/// Reads the two streams of a child.
+struct Collector<'a> {
+    child: &'a Child,
+    streams: [Stream; 2],
+    has_ended: bool,
+    /// The end of the silence that we allow. Only used once the child has ended.
+    silence_deadline: Option<Instant>,
+}
+
+/// Which descriptors are readable.
+struct Ready {
+    streams: [bool; 2],
+    child: bool,
+}
+
+impl<'a> Collector<'a> {
+    fn new(child: &'a Child) -> Self {
+        Self {
+            child,
+            streams: [
+                Stream::new(child.take_stdout()),
+                Stream::new(child.take_stderr()),
+            ],
+            has_ended: false,
+            silence_deadline: None,
         }
-        // A handle that is not exact may be readable for as long as the child runs.
-        let end = (!has_ended && child.is_exact()).then(|| child.as_fd());
-        let look = if has_ended {
-            deadline
-        } else {
-            child.next_look()
-        };
-        let ready = wait_readable([stdout.as_fd(), stderr.as_fd(), end], look);
-        let ready = ready.map_err(OutputCause::Read)?;
-        for (stream, is_ready) in streams.iter_mut().zip(ready) {
-            if is_ready {
-                stream.read_some().map_err(OutputCause::Read)?;
+    }
+
+    /// Reads both streams to their ends, or until nothing came for too long after the child's end.
+    fn read_all(&mut self) -> Result<(), OutputCause> {
+        while self.streams.iter().any(Stream::is_open) {
+            let ready = self.wait().map_err(OutputCause::Read)?;
+            let is_silent = ready.streams == [false, false];
+            self.read_ready(ready.streams).map_err(OutputCause::Read)?;
+            if self.has_ended && is_silent && has_passed(self.silence_deadline) {
+                return Err(OutputCause::StreamHeld);
+            }
+            let ends_now = self.notice_end(ready.child);
+            if ends_now || !is_silent {
+                self.silence_deadline = Instant::now().checked_add(self.child.stream_grace());
             }
         }
-        let is_silent = !ready[0] && !ready[1];
-        if has_ended && is_silent && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(OutputCause::StreamHeld);
+        Ok(())
+    }
+
+    /// Waits until a stream is readable, the child has ended, or it is time to look again.
+    fn wait(&self) -> io::Result<Ready> {
+        // Without a pidfd, the child's descriptor may be readable for as long as the child runs.
+        let end = (!self.has_ended && self.child.is_exact()).then(|| self.child.as_fd());
+        let wakeup = match self.has_ended {
+            true => self.silence_deadline,
+            false => self.child.next_poll(),
+        };
+        let [stdout, stderr] = self.streams.each_ref().map(Stream::as_fd);
+        let [stdout, stderr, child] = wait_readable([stdout, stderr, end], wakeup)?;
+        Ok(Ready {
+            streams: [stdout, stderr],
+            child,
+        })
+    }
+
+    fn read_ready(&mut self, ready: [bool; 2]) -> io::Result<()> {
+        for (stream, is_ready) in self.streams.iter_mut().zip(ready) {
+            if is_ready {
+                stream.read_some()?;
+            }
         }
-        let may_have_ended = ready[2] || !child.is_exact();
-        let ends = !has_ended && may_have_ended && !matches!(child.try_wait(), Ok(None));
-        if ends || !is_silent {
-            deadline = Instant::now().checked_add(grace);
-        }
-        has_ended |= ends;
+        Ok(())
+    }
+
+    /// Reaps the child if it has ended; returns `true` the first time that it has.
+    fn notice_end(&mut self, is_readable: bool) -> bool {
+        let may_have_ended = is_readable || !self.child.is_exact();
+        let ends_now =
+            !self.has_ended && may_have_ended && !matches!(self.child.try_wait(), Ok(None));
+        self.has_ended |= ends_now;
+        ends_now
+    }
+
+    fn into_bytes(self) -> [Vec<u8>; 2] {
+        self.streams.map(|stream| stream.bytes)
     }
 }
 
-/// One of the streams that [`collect`] reads.
+/// One of the streams that a [`Collector`] reads.
 struct Stream {
     /// `None` after its end, or if it is not ours to read.
     source: Option<File>,
@@ -183,17 +239,21 @@ impl Stream {
         }
     }
 
+    fn is_open(&self) -> bool {
+        self.source.is_some()
+    }
+
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.source.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads what is there. To be called when it is readable: then it does not block.
+    /// Reads some bytes, or the end. Does not block if the stream is readable.
     fn read_some(&mut self) -> io::Result<()> {
         let Some(source) = &mut self.source else {
             return Ok(());
         };
         let mut buffer = [0; 16 * 1024];
-        match sys::retry(|| source.read(&mut buffer))? {
+        match sys::retry_on_interrupt(|| source.read(&mut buffer))? {
             0 => self.source = None,
             length => self.bytes.extend_from_slice(&buffer[..length]),
         }

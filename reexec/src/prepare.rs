@@ -1,78 +1,84 @@
-//! Everything a start needs, made before there is a process, so that a failure leaves none.
+//! Prepares a start before there is a process, so that a failure leaves none.
 
 use std::env;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use nix::fcntl::OFlag;
-use nix::unistd::{Uid, pipe2};
+use nix::unistd::Uid;
 
-use crate::command::{Source, Stdio, Unset};
 use crate::control::{CONTROL_FD, Control, LAUNCH_MAX};
 use crate::error::shortened;
+use crate::fd_map::FdMap;
 use crate::handle::PendingHandle;
-use crate::layout::{Layout, Pipes};
+use crate::lifeline::Lifeline;
 use crate::message::Launch;
 use crate::program::Identity;
 use crate::setting::Setting;
+use crate::stdio::{Pipes, StdioDefault};
 use crate::sys::{CStrings, ContainsNul};
 use crate::validate::{contains_nul, invalid};
 use crate::{Command, Stage, entry, program, sys};
 
-/// What there is before the child.
+/// Holds what a start needs before there is a child.
 pub(crate) struct Prepared<'a> {
-    /// What the child executes.
+    /// The file that the child executes.
     pub(crate) program: CString,
     pub(crate) argv: CStrings,
     pub(crate) env: CStrings,
     /// The child's descriptors.
-    pub(crate) layout: Layout<'a>,
+    pub(crate) fd_map: FdMap<'a>,
     /// The parent's ends of the standard streams.
     pub(crate) pipes: Pipes,
-    /// The parent's end.
+    /// The parent's end of the control channel.
     pub(crate) control: Control,
-    /// The write end of the lifeline.
-    pub(crate) tie: Option<OwnedFd>,
+    pub(crate) lifeline: Option<Lifeline>,
     pub(crate) pending: PendingHandle,
-    /// Whether the spawn is to close every descriptor that is not in the layout.
-    pub(crate) closes: bool,
-    /// What the child is told, encoded.
+    /// Whether the spawn closes every descriptor that is not in the map.
+    pub(crate) close_undeclared: bool,
+    /// The encoded [`Launch`].
     pub(crate) launch: Vec<u8>,
 }
 
 impl<'a> Prepared<'a> {
-    pub(crate) fn new(command: &'a Command, unset: Unset, confirm: bool) -> Result<Self, Stage> {
+    pub(crate) fn new(
+        command: &'a Command,
+        default: StdioDefault,
+        confirm: bool,
+    ) -> Result<Self, Stage> {
         let argv = argv(command)?;
         let env = environment(command)?;
-        let [stdin, stdout, stderr] = streams(command, unset);
-        let mut layout = Layout::new();
+        let [stdin, stdout, stderr] = default.fill(command.streams());
+        let mut fd_map = FdMap::new(CONTROL_FD + 1);
         let mut pipes = Pipes::default();
-        step("preparing stdin", pipes.add_stdin(&mut layout, stdin))?;
-        step("preparing stdout", pipes.add_stdout(&mut layout, stdout))?;
-        step("preparing stderr", pipes.add_stderr(&mut layout, stderr))?;
-        let control = step("making the control channel", control(&mut layout))?;
-        let lifeline = step(
-            "making the lifeline",
-            lifeline(&mut layout, command.death_signal),
+        step("preparing stdin", pipes.add_stdin(&mut fd_map, stdin))?;
+        step("preparing stdout", pipes.add_stdout(&mut fd_map, stdout))?;
+        step("preparing stderr", pipes.add_stderr(&mut fd_map, stderr))?;
+        let control = step("making the control channel", control(&mut fd_map))?;
+        let lifeline = command
+            .death_signal
+            .map(|signal| Lifeline::new(&mut fd_map, signal));
+        let lifeline = step("making the lifeline", lifeline.transpose())?;
+        let (lifeline, childs_lifeline) = lifeline.unzip();
+        let (pending, child_end) = step("preparing the handle", PendingHandle::new())?;
+        let keep_open = child_end.map(|fd| fd_map.give_next(fd));
+        let descriptors = descriptors(command, &mut fd_map)?;
+        let executed = executed(command, &mut fd_map)?;
+        step(
+            "giving the child its descriptors",
+            fd_map.resolve_conflicts(),
         )?;
-        let (tie, lifeline) = lifeline.unzip();
-        let (pending, childs) = step("preparing the handle", PendingHandle::new())?;
-        let keep_open = childs.map(|fd| layout.give_next(fd));
-        let descriptors = descriptors(command, &mut layout)?;
-        let executed = executed(command, &mut layout)?;
-        step("giving the child its descriptors", layout.clear_the_way())?;
-        let closes = sys::can_close_from();
+        let close_undeclared = sys::can_close_from();
         let launch = Launch {
             entry: command.entry.clone(),
             depth: entry::depth() + 1,
             confirm,
-            lifeline,
+            lifeline: childs_lifeline,
             keep_open,
-            image: executed.image,
+            sealed_copy: executed.sealed_copy,
             identity: executed.identity,
-            is_closed: closes,
+            undeclared_closed: close_undeclared,
             descriptors,
             settings: settings(command),
         };
@@ -80,12 +86,12 @@ impl<'a> Prepared<'a> {
             program: executed.path,
             argv,
             env,
-            layout,
+            fd_map,
             pipes,
             control,
-            tie,
+            lifeline,
             pending,
-            closes,
+            close_undeclared,
             launch: encode(&launch)?,
         })
     }
@@ -100,7 +106,7 @@ fn argv(command: &Command) -> Result<CStrings, Stage> {
     Ok(argv)
 }
 
-/// `KEY=VALUE` of every variable that the child will have.
+/// Returns `KEY=VALUE` for each variable of the child.
 fn environment(command: &Command) -> Result<CStrings, Stage> {
     let mut env = CStrings::default();
     if !command.env_clear {
@@ -121,75 +127,44 @@ fn add(strings: &mut CStrings, parts: &[&[u8]]) -> Result<(), Stage> {
     added.map_err(|ContainsNul| contains_nul(&parts.concat()))
 }
 
-/// What was set, or else the default.
-fn streams(command: &Command, unset: Unset) -> [Option<&Stdio>; 3] {
-    static NULL: Stdio = Stdio(Source::Null);
-    static PIPED: Stdio = Stdio(Source::Piped);
-    let [stdin, stdout, stderr] =
-        [&command.stdin, &command.stdout, &command.stderr].map(Option::as_ref);
-    match unset {
-        Unset::Inherited => [stdin, stdout, stderr],
-        Unset::Captured => [
-            stdin.or(Some(&NULL)),
-            stdout.or(Some(&PIPED)),
-            stderr.or(Some(&PIPED)),
-        ],
-    }
+fn control(fd_map: &mut FdMap<'_>) -> io::Result<Control> {
+    let (parent_end, child_end) = Control::pair()?;
+    fd_map.give(child_end.into(), CONTROL_FD);
+    Ok(parent_end)
 }
 
-fn control(layout: &mut Layout<'_>) -> io::Result<Control> {
-    let (ours, childs) = Control::pair()?;
-    layout.give(childs.into(), CONTROL_FD);
-    Ok(ours)
-}
-
-/// A pipe whose only write end is ours: the child gets a signal when that is closed, by us or by
-/// our end. Each child has a pipe of its own, because the receiver of the signal is a property of
-/// the open file, which they would share.
-fn lifeline(
-    layout: &mut Layout<'_>,
-    death_signal: Option<i32>,
-) -> io::Result<Option<(OwnedFd, (RawFd, i32))>> {
-    let Some(signal) = death_signal else {
-        return Ok(None);
-    };
-    let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-    let number = layout.give_next(read);
-    Ok(Some((write, (number, signal))))
-}
-
-/// The numbers at which the child gets what is passed by name.
+/// Puts the descriptors passed by name into the map, and returns their numbers in the child.
 fn descriptors<'a>(
     command: &'a Command,
-    layout: &mut Layout<'a>,
+    fd_map: &mut FdMap<'a>,
 ) -> Result<Vec<(String, RawFd)>, Stage> {
     let mut descriptors = Vec::new();
     for (name, fd) in &command.descriptors {
         let fd = fd.as_ref().ok_or_else(|| {
             invalid(format!(
-                "the descriptor {:?} went to the child started before; pass another",
+                "the descriptor {:?} went to a child started before; pass another",
                 shortened(name)
             ))
         })?;
-        descriptors.push((name.clone(), layout.lend_next(fd.as_fd())));
+        descriptors.push((name.clone(), fd_map.lend_next(fd.as_fd())));
     }
     Ok(descriptors)
 }
 
-/// What the child executes.
+/// The file that the child executes.
 struct Executed {
     path: CString,
-    /// The number of the sealed copy, if it is that.
-    image: Option<RawFd>,
-    /// If it is our own file: so the child need not find out.
+    /// The number of the sealed copy, if the child executes one.
+    sealed_copy: Option<RawFd>,
+    /// The identity, if the child executes our own file: so the child need not look it up.
     identity: Option<Identity>,
 }
 
-fn executed(command: &Command, layout: &mut Layout<'_>) -> Result<Executed, Stage> {
+fn executed(command: &Command, fd_map: &mut FdMap<'_>) -> Result<Executed, Stage> {
     if let Some(path) = &command.executable {
         return Ok(Executed {
             path: c_string(path.clone().into_os_string().into_vec())?,
-            image: None,
+            sealed_copy: None,
             identity: None,
         });
     }
@@ -198,18 +173,18 @@ fn executed(command: &Command, layout: &mut Layout<'_>) -> Result<Executed, Stag
             "making a sealed copy of the program",
             program::sealed_copy(),
         )?;
-        let number = layout.give_next(copy);
+        let number = fd_map.give_next(copy);
         return Ok(Executed {
-            // It is the child that looks this up, among its own descriptors.
+            // The child looks this up, among its own descriptors.
             path: c_string(format!("/proc/self/fd/{number}").into_bytes())?,
-            image: Some(number),
+            sealed_copy: Some(number),
             identity: None,
         });
     }
     let path = step("finding the program's own file", program::executable())?;
     Ok(Executed {
         path,
-        image: None,
+        sealed_copy: None,
         identity: program::identity(),
     })
 }
@@ -218,21 +193,21 @@ fn c_string(bytes: Vec<u8>) -> Result<CString, Stage> {
     CString::new(bytes).map_err(|error| contains_nul(&error.into_vec()))
 }
 
-/// In the order in which they are to be applied.
+/// Returns the settings in the order in which the child applies them.
 fn settings(command: &Command) -> Vec<Setting> {
     let mut settings = command.settings.clone();
     let has = |wanted: fn(&Setting) -> bool| settings.iter().any(wanted);
     let user = has(|setting| matches!(setting, Setting::User(_)));
     let groups = has(|setting| matches!(setting, Setting::Groups(_)));
     if user && !groups && Uid::effective().is_root() {
-        // As std does. Otherwise the new user would keep root's groups.
+        // Otherwise the new user would keep root's groups. std does the same.
         settings.push(Setting::Groups(Vec::new()));
     }
     settings.sort();
     settings
 }
 
-/// What the child is told fits into one packet of the control channel, or is refused.
+/// Encodes the launch. Fails if it does not fit into one packet of the control channel.
 fn encode(launch: &Launch) -> Result<Vec<u8>, Stage> {
     let message = launch.encode();
     if message.len() <= LAUNCH_MAX {
@@ -243,15 +218,15 @@ fn encode(launch: &Launch) -> Result<Vec<u8>, Stage> {
         _ => 0,
     });
     Err(invalid(format!(
-        "{} bytes for the names of the entry, of {} descriptors and of the directory, and for {} \
-         groups; a child can be told {LAUNCH_MAX} at most",
+        "the message to the child would have {} bytes, with the names of the entry, of {} \
+         descriptors and of the directory, and with {} groups; it can have {LAUNCH_MAX}",
         message.len(),
         launch.descriptors.len(),
         groups.sum::<usize>(),
     )))
 }
 
-/// Wraps what went wrong before there was a child.
+/// Turns an error of this step into a [`Stage`].
 pub(crate) fn step<T>(step: &'static str, result: io::Result<T>) -> Result<T, Stage> {
     result.map_err(|source| Stage::Prepare { step, source })
 }

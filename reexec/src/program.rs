@@ -1,4 +1,4 @@
-//! Finding ourselves: which file a child is to execute.
+//! Finds the program's own file, which a child executes.
 
 use std::env;
 use std::ffi::{CStr, CString, OsStr};
@@ -17,14 +17,15 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, statfs};
 
 use crate::sys;
 
-/// The kernel's link to the file that a process is running, whatever has become of its name.
-const LINK: &CStr = c"/proc/self/exe";
+/// The kernel's link to the file that a process is running, also after the file was renamed or
+/// deleted.
+const PROC_SELF_EXE: &CStr = c"/proc/self/exe";
 
-/// A file, whatever its name: the device that holds it, and its inode there.
+/// Identifies a file whatever its name: the device, and the inode on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId(pub(crate) u64, pub(crate) u64);
 
-/// Which file a program is, and what its root directory was when it started.
+/// Identifies a program: its file, and its root directory when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) file: FileId,
@@ -41,30 +42,30 @@ impl FileId {
     }
 }
 
-/// What this program was when it started, to recognise it by.
+/// Describes this program when it started, so that we recognise its file later.
 struct Program {
-    /// The file that is running; an error if that could not be found out.
+    /// The file that is running; an error if it could not be found.
     file: io::Result<FileId>,
-    /// The path that it was executed by, made absolute.
+    /// The absolute path that it was executed by, if it is known.
     path: Option<CString>,
-    /// The directory that this path starts from.
+    /// The root directory that this path starts from.
     root: io::Result<FileId>,
 }
 
 static PROGRAM: OnceLock<Program> = OnceLock::new();
 
-/// Takes down which file is running. To be called before anything can have changed the root or the
-/// working directory, or replaced the file.
+/// Records which file is running. Call it before anything can change the root or the working
+/// directory, or replace the file.
 ///
-/// A child has been told by its parent, which has just executed its own file: this saves two looks
-/// at the file system in each child.
-pub(crate) fn identify(told: Option<Identity>) {
-    match told {
+/// A child passes what its parent has sent: the parent executed its own file, so this saves the child
+/// two looks at the file system.
+pub(crate) fn record_identity(sent: Option<Identity>) {
+    match sent {
         None => {
             program();
         }
         Some(Identity { file, root }) => {
-            let path = absolute(sys::path_executed_by());
+            let path = absolute(sys::executed_path());
             let _ = PROGRAM.set(Program {
                 file: Ok(file),
                 path,
@@ -74,8 +75,10 @@ pub(crate) fn identify(told: Option<Identity>) {
     }
 }
 
-/// To tell a child that executes the same file. In another root than at our start it is told of the
-/// former one, and so will not execute a path in the new one.
+/// Returns the identity of this program, for a child that executes the same file.
+///
+/// It names the root directory at our start. If the root has changed since, the child notices that,
+/// and executes no path in the new root.
 pub(crate) fn identity() -> Option<Identity> {
     let program = program();
     match (&program.file, &program.root) {
@@ -89,13 +92,13 @@ pub(crate) fn identity() -> Option<Identity> {
 
 fn program() -> &'static Program {
     PROGRAM.get_or_init(|| {
-        let executed_by = sys::path_executed_by();
-        // Where the kernel has executed its link, there is no need to ask.
-        let linked = match executed_by.as_c_str() == LINK || is_proc() {
-            true => FileId::at(LINK),
+        let executed_path = sys::executed_path();
+        // If the kernel has executed its own link, there is a /proc.
+        let linked = match executed_path.as_c_str() == PROC_SELF_EXE || is_proc() {
+            true => FileId::at(PROC_SELF_EXE),
             false => Err(io::ErrorKind::NotFound.into()),
         };
-        let path = absolute(executed_by);
+        let path = absolute(executed_path);
         let file = match &path {
             Some(path) => linked.or_else(|_| FileId::at(path)),
             None => linked,
@@ -108,8 +111,8 @@ fn program() -> &'static Program {
     })
 }
 
-/// `None` if there is no such path: the program was executed by a descriptor (execveat(2)), or the
-/// working directory has no name.
+/// Makes the path absolute. Returns `None` if the program was executed by a descriptor (execveat(2)),
+/// or if the working directory has no name.
 fn absolute(path: CString) -> Option<CString> {
     if path.as_bytes().starts_with(b"/dev/fd/") {
         return None;
@@ -121,54 +124,58 @@ fn absolute(path: CString) -> Option<CString> {
     CString::new(absolute.into_os_string().into_vec()).ok()
 }
 
-/// A path by which this program can be executed: the file that is running, also after it was
-/// deleted, renamed or replaced, and whatever `argv[0]` says.
+/// Returns a path by which this program can execute itself. The path leads to the file that is
+/// running, also after that was deleted, renamed or replaced, whatever `argv[0]` is.
 ///
-/// Where there is a `/proc`, that is `/proc/self/exe`, and so only for this process and what it
-/// executes: for others the same path is another program. Where there is none, it is the absolute
-/// path that this program was started by, as long as it leads to the file that is running.
+/// With a `/proc`, the path is `/proc/self/exe`. Only this process and what it executes can use it:
+/// for other processes it leads to their own program. Without a `/proc`, it is the absolute path that
+/// this program was started by, as long as that leads to the file that is running.
 ///
-/// [`std::env::current_exe`] gives the file's name instead, with ` (deleted)` at its end if that is
-/// what it is; use it to find what lies beside the program, or the file that has replaced it.
+/// [`std::env::current_exe`] returns the file's name instead, with ` (deleted)` at its end if the file
+/// was deleted. Use that to find files beside the program, or the file that has replaced it.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::NotFound`] if there is no `/proc`, and the path now leads to another file or to
-/// none, or the root directory has changed since [`init`](crate::init), as by chroot(2). Others of
-/// stat(2).
+/// [`io::ErrorKind::NotFound`] if there is no `/proc`, and either the path now leads to another file
+/// or to none, or the root directory has changed since [`init`](crate::init), for instance by
+/// chroot(2). Other errors of stat(2).
 pub fn self_exe() -> io::Result<PathBuf> {
     Ok(as_path(&executable()?).to_owned())
 }
 
-/// As [`self_exe`], for a spawn.
+/// Returns the path of [`self_exe`] as a C string, for a spawn.
 ///
-/// By the path, there remains a moment between this look and the exec in which somebody can put
-/// another file in its place. That takes the right to replace the program's file, and so the power
-/// to decide what the next start runs anyway.
+/// Without a `/proc`, somebody can put another file at the path between this check and the exec. That
+/// needs the right to replace the program's file, and whoever has it decides anyway what the next
+/// start runs.
 pub(crate) fn executable() -> io::Result<CString> {
     let program = program();
-    let linked = FileId::at(LINK);
+    let linked = FileId::at(PROC_SELF_EXE);
     match (&linked, &program.file) {
-        (Ok(linked), Ok(file)) if linked == file => return Ok(LINK.to_owned()),
-        // On some overlay file systems a file that is changed gets another number ("Inode properties"
-        // in the kernel's overlayfs.rst). The kernel's own link leads to our file all the same; in
-        // another root, it may not be the kernel's.
-        (Ok(_), _) if is_root_unchanged(program) && is_proc() => return Ok(LINK.to_owned()),
-        (Err(error), _) if !is_missing(error) => return Ok(LINK.to_owned()),
+        (Ok(linked), Ok(file)) if linked == file => return Ok(PROC_SELF_EXE.to_owned()),
+        // On some overlay file systems a changed file gets another inode number ("Inode properties" in
+        // the kernel's overlayfs.rst). The kernel's own link still leads to our file. In another root,
+        // the link may not be the kernel's.
+        (Ok(_), _) if is_root_unchanged(program) && is_proc() => {
+            return Ok(PROC_SELF_EXE.to_owned());
+        }
+        (Err(error), _) if !is_missing(error) => return Ok(PROC_SELF_EXE.to_owned()),
         _ => {}
     }
     let Some(path) = &program.path else {
-        return Err(unusable("is not known"));
+        return Err(own_file_not_found("is not known"));
     };
     if !is_root_unchanged(program) {
-        return Err(unusable(
+        return Err(own_file_not_found(
             "starts from a root directory that is no longer ours",
         ));
     }
     match (FileId::at(path), &program.file) {
         (Ok(found), Ok(file)) if found == *file => Ok(path.clone()),
-        (Err(error), _) => Err(unusable(&format!("leads to no file any more: {error}"))),
-        _ => Err(unusable(
+        (Err(error), _) => Err(own_file_not_found(&format!(
+            "leads to no file any more: {error}"
+        ))),
+        _ => Err(own_file_not_found(
             "leads to another file than the one that is running",
         )),
     }
@@ -179,19 +186,19 @@ fn is_root_unchanged(program: &Program) -> bool {
     matches!((now, &program.root), (Ok(now), Ok(root)) if now == *root)
 }
 
-/// Whether /proc is the kernel's. In another root it may be an ordinary directory, in which somebody
-/// has put a program.
+/// Whether /proc is the kernel's. It may be an ordinary directory with somebody's program in it, for
+/// instance in another root.
 fn is_proc() -> bool {
     statfs("/proc").is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
-/// As opposed to a look that was refused.
+/// Whether the error means that the file is not there. Otherwise a filter refused the call.
 fn is_missing(error: &io::Error) -> bool {
     let missing = [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ELOOP];
     sys::is_one_of(error, &missing)
 }
 
-fn unusable(reason: &str) -> io::Error {
+fn own_file_not_found(reason: &str) -> io::Error {
     let message = format!(
         "this program cannot find its own file: there is no /proc, and the path that it was \
          started by {reason}"
@@ -206,30 +213,30 @@ fn as_path(path: &CStr) -> &Path {
 /// The copy that [`sealed_copy`] makes once.
 static SEALED: Mutex<Option<File>> = Mutex::new(None);
 
-/// A copy of this program in memory, which nobody can change: neither size nor content, and the
-/// seals cannot be taken off. Made once; all children execute the same.
+/// Returns a copy of this program in memory whose size and content nobody can change. The first call
+/// makes it, and all children execute the same copy.
 ///
-/// A child that runs the file itself can open it through its `/proc/self/exe` and, once nobody
-/// runs it any more, write to it: the next start of the parent then runs what a less trusted
-/// child has left there (CVE-2019-5736).
+/// A child that runs the file itself can open it through its `/proc/self/exe`, and write to it once
+/// no process runs it any more. The next start of the parent would then run what a less trusted
+/// child has written (CVE-2019-5736).
 ///
 /// # Errors
 ///
 /// [`io::ErrorKind::NotFound`] without a /proc, whose links are the only paths to the copy.
 pub(crate) fn sealed_copy() -> io::Result<OwnedFd> {
     let path = executable()?;
-    if path.as_c_str() != LINK || !is_proc() {
+    if path.as_c_str() != PROC_SELF_EXE || !is_proc() {
         return Err(no_proc());
     }
-    // Held while copying, so that there is one copy.
+    // We hold the lock while we copy, so that there is one copy.
     let mut sealed = SEALED.lock().unwrap_or_else(PoisonError::into_inner);
     let copy = match sealed.take() {
         Some(copy) => copy,
-        None => seal(File::open(as_path(&path))?)?,
+        None => copy_and_seal(File::open(as_path(&path))?)?,
     };
-    let childs = copy.try_clone();
+    let for_child = copy.try_clone();
     *sealed = Some(copy);
-    Ok(childs?.into())
+    Ok(for_child?.into())
 }
 
 fn no_proc() -> io::Error {
@@ -237,7 +244,7 @@ fn no_proc() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, message)
 }
 
-fn seal(mut program: File) -> io::Result<File> {
+fn copy_and_seal(mut program: File) -> io::Result<File> {
     let mut copy = File::from(executable_memfd()?);
     io::copy(&mut program, &mut copy)?;
     let seals = SealFlag::F_SEAL_WRITE
@@ -248,7 +255,8 @@ fn seal(mut program: File) -> io::Result<File> {
     Ok(copy)
 }
 
-/// The flag that asks for one that may be executed came with Linux 6.3; before, all may be.
+/// Makes a memory file that can be executed. Linux 6.3 introduced a flag for that; before, every
+/// memory file could be executed.
 fn executable_memfd() -> io::Result<OwnedFd> {
     const MFD_EXEC: u32 = 0x10;
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;

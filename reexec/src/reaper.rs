@@ -1,4 +1,4 @@
-//! Waiting for many children at once.
+//! Waits for many children at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,22 +13,21 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::background::END_GRACE;
-use crate::child::ABOUT_TO_END;
-use crate::readiness::{earliest, pause, time_left};
+use crate::child::END_POLL_INTERVAL;
+use crate::poll::{earliest, has_passed, pause, poll_timeout};
 use crate::{Child, Usage, sys};
 
-/// What stands for SIGCHLD among the keys of children.
+/// The key of the signalfd, among the keys of children.
 const SIGCHLD_KEY: u64 = u64::MAX;
 
-/// Takes over children, and tells of the end of each, once, to whoever put it in: `T` is what the
-/// owner knows it by, such as the index of a slot.
+/// Waits for many children, and reports the end of each once. The caller gives each child a token of
+/// type `T`, such as the index of a slot, and gets the token back with the child's end.
 ///
-/// It watches the pidfds of *its* children. So it costs nothing while they run, however many they
-/// are; no signal takes part, and signals that merge are no concern; children of others are left
-/// alone.
+/// A reaper watches the pidfds of *its* children. It costs nothing while they run, it needs no
+/// signals, which merge, and it leaves other children of the process alone.
 ///
-/// [`AsFd`] gives a descriptor that is readable when there is something to wait for, for a poll
-/// loop of your own. Dropped, it kills and reaps what is left in it.
+/// [`AsFd`] gives a descriptor that is readable when a child has ended, for a poll loop of your own.
+/// Dropping the reaper kills and reaps the children that are left in it.
 ///
 /// ```no_run
 /// # fn main() -> std::io::Result<()> {
@@ -38,7 +37,7 @@ const SIGCHLD_KEY: u64 = u64::MAX;
 /// }
 /// while !reaper.is_empty() {
 ///     for exit in reaper.wait(None)? {
-///         // `exit.owner` is the slot
+///         // exit.token is the slot
 ///     }
 /// }
 /// # Ok(())
@@ -48,32 +47,33 @@ const SIGCHLD_KEY: u64 = u64::MAX;
 pub struct Reaper<T> {
     epoll: Epoll,
     children: BTreeMap<u64, (Child, T)>,
-    /// The keys of those without a pidfd.
+    /// The keys of the children without a pidfd.
     inexact: BTreeSet<u64>,
     next_key: u64,
-    /// The process that made it; what a forked copy has is a copy.
-    owner: u32,
-    /// Only where strangers are to be reaped: they have no pidfd, so this has to tell of them.
-    strangers: Option<SignalFd>,
+    /// The process that made this reaper. A forked copy of it has a copy that must not be used.
+    process: u32,
+    /// Tells of the ends of children that are not in this reaper, and so have no pidfd. Only with
+    /// [`Reaper::for_all_children`].
+    sigchld: Option<SignalFd>,
 }
 
-/// The end of one process.
+/// Reports the end of one process.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Exit<T> {
-    /// What its owner knows it by; `None` for a stranger, which only a
-    /// [`Reaper::for_everybody`] meets.
-    pub owner: Option<T>,
-    /// Its number, which may be another's from now on.
+    /// The token that was given to [`Reaper::add`]; `None` for a child that was not added, which only
+    /// [`Reaper::for_all_children`] reports.
+    pub token: Option<T>,
+    /// The process id. Another process may get it from now on.
     pub id: u32,
-    /// How it has ended; an error if the status is lost, see [`Child::wait`].
+    /// The exit status; an error if it is lost, see [`Child::wait`].
     pub status: io::Result<ExitStatus>,
-    /// What it has used; zero if the status is lost.
+    /// The resources that the child has used; zero if the status is lost.
     pub usage: Usage,
 }
 
 impl<T> Reaper<T> {
-    /// A reaper of its own children.
+    /// Makes a reaper of the children that are added to it.
     ///
     /// # Errors
     ///
@@ -84,28 +84,30 @@ impl<T> Reaper<T> {
             children: BTreeMap::new(),
             inexact: BTreeSet::new(),
             next_key: 0,
-            owner: process::id(),
-            strangers: None,
+            process: process::id(),
+            sigchld: None,
         })
     }
 
-    /// A reaper of every child that this process has or adopts, for process 1 of a container; any
-    /// other process becomes a child subreaper (`PR_SET_CHILD_SUBREAPER` in prctl(2)), and so
-    /// adopts what its descendants leave behind.
+    /// Makes a reaper of all children that this process has or adopts. Process 1 of a container needs
+    /// one.
     ///
-    /// To be called before other threads are started, for it blocks `SIGCHLD` in the calling
-    /// thread, and theirs inherit that; dropping it undoes neither this nor the adopting.
+    /// Process 1 adopts all orphans. Any other process becomes a child subreaper
+    /// (`PR_SET_CHILD_SUBREAPER` in prctl(2)), and adopts the orphans among its descendants.
     ///
-    /// Nobody else in the process may wait for children then. So spawn and wait in one thread, and
-    /// put in every [`Child`] before the next wait; do without [`Command::status`], with `output`,
-    /// and without [`std::process::Command`]: their children would be taken from them.
+    /// Call this before other threads are started: it blocks `SIGCHLD` in the calling thread, and
+    /// threads inherit that. Dropping the reaper undoes neither that nor the adopting.
+    ///
+    /// No other code in the process may wait for children, because this reaper would take their
+    /// statuses. So spawn and wait in one thread, add every [`Child`] before the next wait, and use
+    /// neither [`Command::status`] nor `output` nor [`std::process::Command`].
     ///
     /// [`Command::status`]: crate::Command::status
     ///
     /// # Errors
     ///
     /// Those of [`Reaper::new`].
-    pub fn for_everybody() -> io::Result<Self> {
+    pub fn for_all_children() -> io::Result<Self> {
         let mut reaper = Self::new()?;
         if process::id() != 1 {
             prctl::set_child_subreaper(true)?;
@@ -117,17 +119,17 @@ impl<T> Reaper<T> {
         reaper
             .epoll
             .add(&arrivals, EpollEvent::new(EpollFlags::EPOLLIN, SIGCHLD_KEY))?;
-        reaper.strangers = Some(arrivals);
+        reaper.sigchld = Some(arrivals);
         Ok(reaper)
     }
 
-    /// Takes over a child. If that fails, the child is killed and reaped.
+    /// Adds a child. After an error the child is killed and reaped.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, `ENOSPC`: see epoll_ctl(2). [`io::ErrorKind::Unsupported`] in a forked copy.
-    pub fn add(&mut self, child: Child, owner: T) -> io::Result<()> {
-        self.refuse_copies()?;
+    pub fn add(&mut self, child: Child, token: T) -> io::Result<()> {
+        self.check_process()?;
         let key = self.next_key;
         self.epoll
             .add(&child, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
@@ -135,114 +137,116 @@ impl<T> Reaper<T> {
         if !child.is_exact() {
             self.inexact.insert(key);
         }
-        self.children.insert(key, (child, owner));
+        self.children.insert(key, (child, token));
         Ok(())
     }
 
-    /// How many children are in it that have not been told of.
+    /// Returns the number of children whose ends have not been reported.
     pub fn len(&self) -> usize {
         self.children.len()
     }
 
-    /// Whether there is nothing left to wait for.
+    /// Whether no child is left to wait for.
     pub fn is_empty(&self) -> bool {
         self.children.is_empty()
     }
 
-    /// The children in it, to be signalled for instance.
+    /// Returns the children that are in it with their tokens, for instance to signal them.
     pub fn iter(&self) -> impl Iterator<Item = (&Child, &T)> {
-        self.children.values().map(|(child, owner)| (child, owner))
+        self.children.values().map(|(child, token)| (child, token))
     }
 
-    /// Waits until a child has ended, and reaps those that have: up to 64 of them, or, with
-    /// [`Reaper::for_everybody`], all. Empty when `timeout` has passed; `None` waits for ever, also
-    /// if there is no child.
+    /// Waits until a child has ended, and reaps the children that have ended: up to 64, or all of them
+    /// with [`Reaper::for_all_children`].
+    ///
+    /// Returns an empty vector when `timeout` has passed. `None` waits for ever, also if there is no
+    /// child.
     ///
     /// # Errors
     ///
     /// `ENOMEM`. [`io::ErrorKind::Unsupported`] in a forked copy of the process that made it.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Vec<Exit<T>>> {
-        self.refuse_copies()?;
+        self.check_process()?;
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            // First: a stranger may have ended before SIGCHLD was blocked.
-            let mut exits = self.reap_everybody()?;
-            let patience = if exits.is_empty() {
-                time_left(earliest(deadline, self.next_look()))
+            // Before we wait: a child may have ended before SIGCHLD was blocked.
+            let mut exits = self.reap_all()?;
+            let timeout = if exits.is_empty() {
+                poll_timeout(earliest(deadline, self.next_poll()))
             } else {
                 EpollTimeout::ZERO
             };
             let mut events = [EpollEvent::empty(); 64];
-            let count = sys::retry(|| Ok(self.epoll.wait(&mut events, patience)?))?;
+            let count = sys::retry_on_interrupt(|| Ok(self.epoll.wait(&mut events, timeout)?))?;
             for event in &events[..count] {
                 if event.data() == SIGCHLD_KEY {
-                    self.drain_signals()?;
+                    self.discard_signals()?;
                 } else {
                     exits.extend(self.reap(event.data()));
                 }
             }
             exits.extend(self.reap_inexact());
-            exits.extend(self.reap_everybody()?);
-            let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if !exits.is_empty() || is_late {
+            exits.extend(self.reap_all()?);
+            if !exits.is_empty() || has_passed(deadline) {
                 return Ok(exits);
             }
             if count > 0 {
-                // Without pidfds: one is about to end, or has executed another program; or else this
-                // was a stranger's signal. Not worth a busy loop.
-                pause(ABOUT_TO_END);
+                // A child without a pidfd is about to end, or has executed another program; or the
+                // signal was about a child that has been reaped. Neither is worth a busy loop.
+                pause(END_POLL_INTERVAL);
             }
         }
     }
 
-    /// The kernel's list of what we watch is shared with a forked copy, which would take out of it
-    /// what it finds.
-    fn refuse_copies(&self) -> io::Result<()> {
-        if self.owner == process::id() {
+    /// Fails in a forked copy of the process. The copy shares the kernel's list of watched descriptors
+    /// with its parent, and would remove entries from it.
+    fn check_process(&self) -> io::Result<()> {
+        if self.process == process::id() {
             return Ok(());
         }
-        let message = format!("this reaper belongs to process {}", self.owner);
+        let message = format!("this reaper belongs to process {}", self.process);
         Err(io::Error::new(io::ErrorKind::Unsupported, message))
     }
 
-    /// The child under this key, if it has not been told of and has really ended.
+    /// Reaps the child with this key, if it is still here and has really ended.
     fn reap(&mut self, key: u64) -> Option<Exit<T>> {
         let (child, _) = self.children.get(&key)?;
         let status = child.try_wait().transpose()?;
-        self.take(key, status)
+        self.remove(key, status)
     }
 
-    /// When to look at children whose descriptor may be late in telling of their end.
-    fn next_look(&self) -> Option<Instant> {
+    /// Returns when to ask again whether the children without a pidfd have ended.
+    fn next_poll(&self) -> Option<Instant> {
         let key = self.inexact.first()?;
-        self.children.get(key)?.0.next_look()
+        self.children.get(key)?.0.next_poll()
     }
 
-    /// Those of them that have ended.
+    /// Reaps the children without a pidfd that have ended.
     fn reap_inexact(&mut self) -> Vec<Exit<T>> {
         let keys: Vec<_> = self.inexact.iter().copied().collect();
         keys.into_iter().filter_map(|key| self.reap(key)).collect()
     }
 
-    fn take(&mut self, key: u64, status: io::Result<ExitStatus>) -> Option<Exit<T>> {
-        let (child, owner) = self.children.remove(&key)?;
+    /// Removes a child that has ended.
+    fn remove(&mut self, key: u64, status: io::Result<ExitStatus>) -> Option<Exit<T>> {
+        let (child, token) = self.children.remove(&key)?;
         self.inexact.remove(&key);
-        // Explicitly: a forked copy of this process may keep the pidfd open, and with it the
-        // entry, which would be reported for ever. There is nothing to do if it fails.
+        // Closing our pidfd is not enough: a forked copy of this process may keep its copy open, and
+        // the kernel would report the entry for ever. Nothing can be done if this fails.
         let _ = self.epoll.delete(&child);
         let usage = child.usage().unwrap_or_default();
         Some(Exit {
-            owner: Some(owner),
+            token: Some(token),
             id: child.id(),
             status,
             usage,
         })
     }
 
-    /// Whatever has ended, own children and strangers, in the mode in which that is allowed.
-    fn reap_everybody(&mut self) -> io::Result<Vec<Exit<T>>> {
+    /// With [`Reaper::for_all_children`], reaps all children that have ended; otherwise none.
+    fn reap_all(&mut self) -> io::Result<Vec<Exit<T>>> {
         let mut exits = Vec::new();
-        while self.strangers.is_some() {
+        while self.sigchld.is_some() {
             let end = match sys::try_reap_any() {
                 Ok(Some(end)) => end,
                 Err(error) if !sys::is(&error, libc::ECHILD) => return Err(error),
@@ -255,11 +259,11 @@ impl<T> Reaper<T> {
                 .find(|(_, (child, _))| child.id() == id);
             let exit = match key.map(|(key, (child, _))| (*key, child)) {
                 Some((key, child)) => {
-                    child.settle(end.status, end.usage);
-                    self.take(key, Ok(end.status))
+                    child.set_reaped(end.status, end.usage);
+                    self.remove(key, Ok(end.status))
                 }
                 None => Some(Exit {
-                    owner: None,
+                    token: None,
                     id,
                     status: Ok(end.status),
                     usage: end.usage,
@@ -270,10 +274,10 @@ impl<T> Reaper<T> {
         Ok(exits)
     }
 
-    /// However many have come: they merge, so their number says nothing.
-    fn drain_signals(&self) -> io::Result<()> {
-        while let Some(signals) = &self.strangers
-            && signals.read_signal()?.is_some()
+    /// Discards the signals that have come. Signals merge, so their number tells nothing.
+    fn discard_signals(&self) -> io::Result<()> {
+        while let Some(sigchld) = &self.sigchld
+            && sigchld.read_signal()?.is_some()
         {}
         Ok(())
     }
@@ -293,23 +297,23 @@ impl<T> AsRawFd for Reaper<T> {
 
 impl<T> Drop for Reaper<T> {
     fn drop(&mut self) {
-        // The worker of a server has copies of all its siblings' handles, and a thousand of them
-        // take their time. But an owner that is more than a number may hold something, too.
-        if self.owner != process::id() && !mem::needs_drop::<T>() {
+        // A forked worker of a server has copies of the handles of all its siblings. To drop a
+        // thousand of them takes time. But tokens with destructors must be dropped.
+        if self.process != process::id() && !mem::needs_drop::<T>() {
             sys::close_and_forget(mem::take(&mut self.children), |children, visit| {
                 for (child, _) in children.values_mut() {
-                    child.each_descriptor(visit);
+                    child.visit_descriptors(visit);
                 }
             });
             return;
         }
-        // All of them before the first is waited for, so that they end at the same time.
+        // We kill all before we wait for the first, so that they end at the same time.
         for (child, _) in self.children.values() {
             let _ = child.kill();
         }
         let deadline = Instant::now() + END_GRACE;
         for (child, _) in self.children.values() {
-            child.release(deadline);
+            child.kill_and_reap(deadline);
         }
     }
 }

@@ -1,5 +1,7 @@
-//! What a child can be asked to do before its entry runs. Others do it between fork and exec, and
-//! pay for it: a hook there forces a real fork. Here it is ordinary code after exec.
+//! The settings that a child applies to itself before its entry runs.
+//!
+//! Other libraries apply them between fork and exec, and a hook there forces a real fork. Here they
+//! are ordinary code after exec.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,12 +18,12 @@ use crate::codec::{Input, put_bytes, put_i32, put_u32, put_u64};
 use crate::error::shortened;
 use crate::sys::{self, Disposition};
 
-/// One such thing. They are applied in the order of these variants: what takes privileges comes
-/// before they are given up, the groups before the user, who may not change them any more, and
-/// the directory after the user, who has to be allowed to enter it.
+/// A setting. The child applies settings in the order of these variants: first those that need
+/// privileges, then the groups, then the user, who may not change groups any more, and then the
+/// directory, which that user must have the right to enter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Setting {
-    /// The signal is blocked until then, from the child's first instruction on.
+    /// The signal is blocked until the child ignores it, from its first instruction on.
     IgnoreSignal(i32),
     NewSession,
     Limit {
@@ -46,8 +48,8 @@ impl Setting {
         }
     }
 
-    /// Why no child can be started with this; `None` if one can.
-    pub(crate) fn refusal(&self) -> Option<String> {
+    /// Returns why no child can have this setting; `None` if a child can.
+    pub(crate) fn problem(&self) -> Option<String> {
         /// (uid_t) -1 and (gid_t) -1: "no change" in setresuid(2) and setresgid(2).
         const NO_CHANGE: u32 = u32::MAX;
         match self {
@@ -69,7 +71,7 @@ impl Setting {
         }
     }
 
-    /// What is being done, for the error.
+    /// Returns the name of the step that applies this setting, for the error.
     pub(crate) fn step(&self) -> String {
         match self {
             Setting::IgnoreSignal(signal) => format!("ignoring signal {signal}"),
@@ -100,7 +102,7 @@ impl Setting {
     pub(crate) fn apply(&self) -> io::Result<()> {
         match self {
             Setting::IgnoreSignal(signal) => {
-                // What has come by now is discarded, and so is what comes.
+                // This also discards the signals that have come while it was blocked.
                 sys::set_disposition(*signal, Disposition::Ignored)?;
                 sys::unblock_signal(*signal)?;
             }
@@ -110,14 +112,14 @@ impl Setting {
                 soft,
                 hard,
             } => setrlimit(resource.number(), *soft, *hard)?,
-            Setting::Nice(increment) => sys::nice(*increment)?,
+            Setting::Nice(increment) => sys::add_nice(*increment)?,
             Setting::Umask(mask) => sys::set_umask(*mask)?,
             Setting::Groups(groups) => {
                 let groups: Vec<_> = groups.iter().copied().map(Gid::from_raw).collect();
                 setgroups(&groups)?;
                 verify(sorted(getgroups()?), sorted(groups))?;
             }
-            // The saved ids, too: a process could return to one that is left.
+            // Also the saved ids, to which the process could return otherwise.
             Setting::Group(gid) => {
                 let gid = Gid::from_raw(*gid);
                 setresgid(gid, gid, gid)?;
@@ -214,14 +216,16 @@ impl Setting {
     }
 }
 
-/// The kernel keeps them in an order of its own.
+/// Sorts the groups, because the kernel returns them in an order of its own.
 fn sorted(mut groups: Vec<Gid>) -> Vec<Gid> {
     groups.sort_by_key(|group| group.as_raw());
     groups
 }
 
-/// Fails unless the rights are what they were set to. The kernel takes some ids for "no change", and
-/// a filter can skip a call and report success: the child would run with its parent's rights.
+/// Fails unless the rights are what they were set to.
+///
+/// The kernel interprets some ids as "no change", and a filter can skip a call and report success. The
+/// child would then run with its parent's rights.
 fn verify<T: PartialEq>(found: T, wanted: T) -> io::Result<()> {
     match found == wanted {
         true => Ok(()),
@@ -229,7 +233,7 @@ fn verify<T: PartialEq>(found: T, wanted: T) -> io::Result<()> {
     }
 }
 
-/// What [`Command::rlimit`](crate::Command::rlimit) limits; see setrlimit(2).
+/// A resource that [`Command::rlimit`](crate::Command::rlimit) limits; see setrlimit(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Resource {
@@ -254,7 +258,7 @@ pub enum Resource {
     /// `RLIMIT_NOFILE`: one more than the highest descriptor number.
     #[doc(alias = "RLIMIT_NOFILE")]
     OpenFiles,
-    /// `RLIMIT_NPROC`: processes of the child's user. Does not bind a privileged one.
+    /// `RLIMIT_NPROC`: processes of the child's user. Privileged processes are not limited.
     #[doc(alias = "RLIMIT_NPROC")]
     Processes,
     /// `RLIMIT_STACK`: the stack of the main thread, in bytes, as of the next exec.

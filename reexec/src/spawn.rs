@@ -1,70 +1,109 @@
-//! The parent's side of a start.
+//! Starts a child: the parent's side, from a [`Command`] to a [`Child`].
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::process::{ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use crate::background::{self, END_GRACE};
-use crate::command::Unset;
 use crate::control::Control;
+use crate::poll::{earliest, has_passed, wait_readable};
 use crate::prepare::{Prepared, step};
-use crate::readiness::{earliest, wait_readable};
 use crate::setting::Setting;
+use crate::stdio::StdioDefault;
 use crate::sys::{SpawnError, SpawnSpec};
-use crate::{Child, Command, Error, Stage, sys, validate};
+use crate::{Child, Command, Error, OutputError, Stage, sys, validate};
 
-/// Starts the child and brings it to where its entry runs.
-pub(crate) fn spawn(command: &mut Command, unset: Unset) -> Result<Child, Error> {
-    let run = || {
-        let start = Start::new(command, unset, true)?;
-        start.await_ready()?;
-        Ok(start.child)
-    };
-    finish(command, run())
-}
-
-/// Starts the child, and leaves it to itself.
-pub(crate) fn spawn_unconfirmed(command: &mut Command) -> Result<Child, Error> {
-    let start = Start::new(command, Unset::Inherited, false);
-    finish(command, start.map(|start| start.child))
-}
-
-/// Starts the child, and returns when it has ended, without having waited for its report before:
-/// to wake up for that takes longer than all else that the parent does.
-pub(crate) fn run_to_end(command: &mut Command) -> Result<Child, Error> {
-    if command.hands_over() {
-        // These go when the report is there, and must not be held until the end.
-        return spawn(command, Unset::Inherited);
+impl Command {
+    /// Starts the child, and returns when it is ready to run its entry.
+    ///
+    /// The calling thread is suspended until the child has executed the program, as with every vfork,
+    /// and then waits for the child's report: about a millisecond altogether. In an async program,
+    /// call it where blocking is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says at which [`Stage`](crate::Stage) the start failed, and converts into
+    /// [`std::io::Error`]. A failed start leaves no process and no descriptor. The descriptors passed
+    /// to this command are still in it.
+    pub fn spawn(&mut self) -> Result<Child, Error> {
+        let started = Start::new(self, StdioDefault::Inherit, true).and_then(Start::confirm);
+        self.finish(started)
     }
-    let run = || {
-        let start = Start::new(command, Unset::Inherited, true)?;
-        drop(start.child.take_stdin()); // a child that reads to its end would never end
-        // Either it ends, or its time to report is over. An error comes again below.
-        let _ = start.child.wait_until(start.deadline);
-        start.await_ready()?;
-        Ok(start.child)
-    };
-    finish(command, run())
-}
 
-/// Only of a child that has come so far does the command forget what it was handed.
-fn finish(command: &mut Command, result: Result<Child, Stage>) -> Result<Child, Error> {
-    match result {
-        Ok(child) => {
-            command.forget_descriptors();
-            Ok(child)
+    /// Starts the child, and returns when it has executed the program, without waiting for its report.
+    /// This is for a server that starts many children, and has other work while they get ready.
+    ///
+    /// If the child then fails before its entry runs, it prints the reason to stderr and exits with
+    /// [`EXIT_SETUP_FAILED`](crate::EXIT_SETUP_FAILED) or
+    /// [`EXIT_UNKNOWN_ENTRY`](crate::EXIT_UNKNOWN_ENTRY).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Command::spawn`] except [`Stage::SetUp`](crate::Stage::SetUp),
+    /// [`Stage::UnknownEntry`](crate::Stage::UnknownEntry),
+    /// [`Stage::BeforeInit`](crate::Stage::BeforeInit) and
+    /// [`Stage::NotReady`](crate::Stage::NotReady).
+    pub fn spawn_unconfirmed(&mut self) -> Result<Child, Error> {
+        let started = Start::new(self, StdioDefault::Inherit, false);
+        self.finish(started.map(|start| start.child))
+    }
+
+    /// Starts the child and waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Command::spawn`], and those of [`Child::wait`] as
+    /// [`Stage::Wait`](crate::Stage::Wait).
+    pub fn status(&mut self) -> Result<ExitStatus, Error> {
+        // The parent must not keep passed descriptors until the child's end, so it waits for the
+        // report first. Otherwise it does not: to wake up for the report takes longer than everything
+        // else that the parent does.
+        let child = match self.has_descriptors() {
+            true => self.spawn()?,
+            false => {
+                let started = Start::new(self, StdioDefault::Inherit, true);
+                let ended = started.and_then(Start::confirm_at_end);
+                self.finish(ended)?
+            }
+        };
+        let waited = child.wait();
+        waited.map_err(|source| Error::new(&self.entry, Stage::Wait { source }))
+    }
+
+    /// Starts the child, collects what it writes to stdout and stderr, and waits until it has ended.
+    /// Leaves out streams that have been set to something else.
+    ///
+    /// See [`Child::wait_with_output`] for a stream that another process holds open.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`], with the output that was read until then; it converts into
+    /// [`std::io::Error`].
+    pub fn output(&mut self) -> Result<Output, OutputError> {
+        let started = Start::new(self, StdioDefault::Capture, true).and_then(Start::confirm);
+        self.finish(started)?.wait_with_output()
+    }
+
+    /// Closes our copies of the descriptors if the start has succeeded, and otherwise keeps them.
+    fn finish(&mut self, result: Result<Child, Stage>) -> Result<Child, Error> {
+        match result {
+            Ok(child) => {
+                self.close_descriptors();
+                Ok(child)
+            }
+            Err(stage) => Err(Error::new(&self.entry, stage)),
         }
-        Err(stage) => Err(Error::new(&command.entry, stage)),
     }
 }
 
-/// A child on its way to its entry. Dropped, it is killed and reaped.
+/// A child on its way to its entry. Dropping this kills and reaps the child.
 struct Start {
-    /// Before the child, and so dropped before it: a child that may not be killed ends by itself
-    /// when it finds the channel closed.
+    /// Declared, and so dropped, before the child: a child that we may not kill ends by itself when it
+    /// finds the channel closed.
     control: Control,
     child: Child,
     timeout: Duration,
@@ -72,41 +111,55 @@ struct Start {
 }
 
 impl Start {
-    fn new(command: &Command, unset: Unset, confirm: bool) -> Result<Self, Stage> {
+    fn new(command: &Command, default: StdioDefault, confirm: bool) -> Result<Self, Stage> {
         background::reap_abandoned();
-        validate::refuse_loops()?;
-        validate::refuse_nonsense(command)?;
-        let prepared = Prepared::new(command, unset, confirm)?;
-        let pid = exec(&prepared, command)?;
-        // The child has its copies now. Ours must go, or we would never see the end of what it
-        // closes; their going also makes room for the pidfd when the table is full.
-        drop(prepared.layout);
-        // Nobody can have reaped it: it waits for the launch.
+        validate::check_process()?;
+        validate::check_command(command)?;
+        let prepared = Prepared::new(command, default, confirm)?;
+        let pid = execute(&prepared, command)?;
+        // The child has its copies. As long as we have ours, we would not see the end of what the
+        // child closes. Closing them also makes room for the pidfd when the table is full.
+        drop(prepared.fd_map);
+        // Nobody can have reaped the child: it waits for the launch.
         let handle = match prepared.pending.into_handle(pid) {
             Ok(handle) => handle,
             Err(source) => {
-                drop((prepared.control, prepared.tie)); // it ends by these, if it may not be killed
+                drop((prepared.control, prepared.lifeline)); // these end it if we may not kill it
                 background::abandon(pid, Instant::now() + END_GRACE);
                 return step("opening a pidfd", Err(source));
             }
         };
-        let (tie, pipes) = (prepared.tie, prepared.pipes);
+        let (lifeline, pipes) = (prepared.lifeline, prepared.pipes);
         let timeout = command.ready_timeout;
         let start = Self {
             control: prepared.control,
-            child: Child::new(pid, handle, tie, pipes, command.stream_grace),
+            child: Child::new(pid, handle, lifeline, pipes, command.stream_grace),
             timeout,
             deadline: Instant::now().checked_add(timeout),
         };
         match start.control.send_launch(&prepared.launch) {
-            // There is a better error coming: the child is gone, or nearly so.
-            Err(error) if is_of_the_peer(&error) => {}
+            // The child has ended, or is about to. The wait for its report returns a better error.
+            Err(error) if is_peer_closed(&error) => {}
             result => step("sending the launch", result)?,
         }
         Ok(start)
     }
 
-    /// Returns when the child is about to run its entry, or has run it.
+    /// Returns the child when it is ready to run its entry.
+    fn confirm(self) -> Result<Child, Stage> {
+        self.await_ready()?;
+        Ok(self.child)
+    }
+
+    /// Returns the child when it has ended, and checks then that its entry has run.
+    fn confirm_at_end(self) -> Result<Child, Stage> {
+        drop(self.child.take_stdin()); // a child that reads its input to the end would never end
+        // Waits until it has ended, or its time to report is over. An error comes again below.
+        let _ = self.child.wait_until(self.deadline);
+        self.confirm()
+    }
+
+    /// Waits until the child is about to run its entry, or has run it.
     fn await_ready(&self) -> Result<(), Stage> {
         self.await_report()?;
         let report = self.control.try_receive_report();
@@ -118,25 +171,22 @@ impl Start {
         }
     }
 
-    /// Returns when there is a report, or there will be none.
+    /// Waits until there is a report, or until none can come any more.
     fn await_report(&self) -> Result<(), Stage> {
-        while !self.child.is_reaped() {
-            // The pidfd as well: another process, forked from us at the wrong moment, may hold a
-            // copy of the child's end of the channel, which then never ends.
+        while !self.child.is_settled() {
+            // We watch the pidfd as well. Another process, forked from us at the wrong moment, may
+            // hold a copy of the child's end of the channel, so that the channel never ends.
             let watched = [Some(self.control.as_fd()), Some(self.child.as_fd())];
-            let look = earliest(self.deadline, self.child.next_look());
-            let ready = wait_readable(watched, look);
+            let wakeup = earliest(self.deadline, self.child.next_poll());
+            let ready = wait_readable(watched, wakeup);
             if step("waiting for the child's report", ready)? != [false, false] {
                 return Ok(());
             }
             if !self.child.is_exact() {
-                // The descriptors tell of the end late, if at all.
+                // Its descriptor may tell of the end late, or never.
                 let _ = self.child.try_wait();
             }
-            if self
-                .deadline
-                .is_some_and(|deadline| Instant::now() >= deadline)
-            {
+            if has_passed(self.deadline) {
                 return Err(Stage::NotReady {
                     timeout: self.timeout,
                 });
@@ -146,27 +196,24 @@ impl Start {
     }
 }
 
-/// The other end has been closed.
-fn is_of_the_peer(error: &io::Error) -> bool {
+/// Whether the error means that the other end has been closed.
+fn is_peer_closed(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
     )
 }
 
-fn exec(prepared: &Prepared<'_>, command: &Command) -> Result<i32, Stage> {
-    let pairs = prepared.layout.pairs.iter();
-    let descriptors: Vec<_> = pairs
-        .map(|(source, target)| (source.as_fd().as_raw_fd(), *target))
-        .collect();
+/// Makes the process and executes the program; returns the process id.
+fn execute(prepared: &Prepared<'_>, command: &Command) -> Result<i32, Stage> {
     let ignored = command.settings.iter().filter_map(Setting::ignored_signal);
     let ignored: Vec<_> = ignored.collect();
     let spawned = sys::spawn(&SpawnSpec {
         program: &prepared.program,
         argv: &prepared.argv,
         env: &prepared.env,
-        descriptors: &descriptors,
-        close_from: prepared.closes.then_some(prepared.layout.next),
+        descriptors: &prepared.fd_map.pairs(),
+        close_from: prepared.close_undeclared.then(|| prepared.fd_map.end()),
         process_group: command.process_group,
         // Until the child ignores them.
         blocked: &ignored,

@@ -1,17 +1,17 @@
-//! What a child has used.
+//! The resources that a child has used.
 
 use std::time::Duration;
 
-/// The resources that a child used, together with the descendants that it waited for; see
+/// The resources that a child has used, together with the descendants that it waited for; see
 /// getrusage(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Processor time spent in the program.
+    /// Processor time that it spent in its own code.
     pub user: Duration,
-    /// Processor time spent in the kernel on its behalf.
+    /// Processor time that the kernel spent on its behalf.
     pub system: Duration,
-    /// The most memory that was resident at one time, in bytes, of the largest process.
+    /// The largest resident memory, in bytes, that one of these processes had at one time.
     pub max_resident: u64,
 }
 

@@ -1,21 +1,20 @@
-//! What no child can be started with, and why.
+//! Checks a command before anything is started, and gives the reason if no child can be started.
 
-use crate::command::{Source, Stdio};
 use crate::error::shortened;
 use crate::setting::Setting;
 use crate::{Command, Stage, entry, sys};
 
-/// Far above any sensible nesting, far below the number of processes a user may have.
+/// Far above any sensible nesting, far below the number of processes that a user may have.
 const DEPTH_LIMIT: u32 = 16;
 
-/// Refuses a start by a process whose children would come here again, and theirs again.
-pub(crate) fn refuse_loops() -> Result<(), Stage> {
-    if !entry::init_called() {
+/// Fails if the children of this process would come here again, and theirs again.
+pub(crate) fn check_process() -> Result<(), Stage> {
+    if !entry::is_init_called() {
         return Err(Stage::InitNotCalled);
     }
-    if entry::has_ended() {
+    if entry::has_returned() {
         return Err(invalid(
-            "the entry of this process has ended; main has to return the code of init()",
+            "the entry of this process has returned; main must return the code of init()",
         ));
     }
     if entry::depth() >= DEPTH_LIMIT {
@@ -24,45 +23,22 @@ pub(crate) fn refuse_loops() -> Result<(), Stage> {
     Ok(())
 }
 
-/// Refuses settings that mean nothing, exclude each other, or mean something else to the kernel.
-pub(crate) fn refuse_nonsense(command: &Command) -> Result<(), Stage> {
-    refuse_names_given_twice(command)?;
-    refuse_spent_streams(command)?;
-    if let Some(signal) = command.death_signal
-        && sys::check_signal(signal).is_err()
-    {
-        return Err(invalid(format!(
-            "die_with_parent: there is no signal {signal} that a program can have"
-        )));
-    }
-    if let Some(signal) = command.death_signal
-        && command.settings.contains(&Setting::IgnoreSignal(signal))
-    {
-        return Err(invalid(format!(
-            "ignore_signal: the child would not end with its parent, as signal {signal} is what \
-             tells it to; choose another with die_with_parent, or outlive_parent"
-        )));
-    }
-    if let Some(group) = command.process_group
-        && group < 0
-    {
-        return Err(invalid(format!("there is no process group {group}")));
-    }
-    if command.process_group.is_some() && command.settings.contains(&Setting::NewSession) {
-        return Err(invalid(
-            "setsid makes a process group, too; it cannot be combined with process_group",
-        ));
-    }
+/// Fails if settings mean nothing, exclude each other, or mean something else to the kernel.
+pub(crate) fn check_command(command: &Command) -> Result<(), Stage> {
+    check_descriptor_names(command)?;
+    check_streams(command)?;
+    check_signals(command)?;
+    check_process_group(command)?;
     if command.sealed && command.executable.is_some() {
         return Err(invalid(
             "sealed executes a copy of this program; it cannot be combined with executable",
         ));
     }
-    let refusal = command.settings.iter().find_map(Setting::refusal);
-    refusal.map_or(Ok(()), |reason| Err(invalid(reason)))
+    let problem = command.settings.iter().find_map(Setting::problem);
+    problem.map_or(Ok(()), |reason| Err(invalid(reason)))
 }
 
-fn refuse_names_given_twice(command: &Command) -> Result<(), Stage> {
+fn check_descriptor_names(command: &Command) -> Result<(), Stage> {
     let names = command.descriptors.iter().map(|(name, _)| name);
     let mut names: Vec<_> = names.collect();
     names.sort();
@@ -75,18 +51,46 @@ fn refuse_names_given_twice(command: &Command) -> Result<(), Stage> {
     }
 }
 
-fn refuse_spent_streams(command: &Command) -> Result<(), Stage> {
-    let streams = [
-        ("stdin", &command.stdin),
-        ("stdout", &command.stdout),
-        ("stderr", &command.stderr),
-    ];
-    for (name, stdio) in streams {
-        if let Some(Stdio(Source::Spent)) = stdio {
+fn check_streams(command: &Command) -> Result<(), Stage> {
+    for (name, stdio) in ["stdin", "stdout", "stderr"].iter().zip(command.streams()) {
+        if stdio.is_some_and(|stdio| stdio.is_spent()) {
             return Err(invalid(format!(
-                "what {name} was set to went to the child started before; set it again"
+                "the descriptor set as {name} went to a child started before; set {name} again"
             )));
         }
+    }
+    Ok(())
+}
+
+fn check_signals(command: &Command) -> Result<(), Stage> {
+    let Some(signal) = command.death_signal else {
+        return Ok(());
+    };
+    if sys::check_signal(signal).is_err() {
+        return Err(invalid(format!(
+            "parent_death_signal: there is no signal {signal} that a program can use"
+        )));
+    }
+    if command.settings.contains(&Setting::IgnoreSignal(signal)) {
+        return Err(invalid(format!(
+            "ignore_signal: the child would not end with its parent, because signal {signal} is its \
+             parent_death_signal; choose another one, or use outlive_parent"
+        )));
+    }
+    Ok(())
+}
+
+fn check_process_group(command: &Command) -> Result<(), Stage> {
+    let Some(group) = command.process_group else {
+        return Ok(());
+    };
+    if group < 0 {
+        return Err(invalid(format!("there is no process group {group}")));
+    }
+    if command.settings.contains(&Setting::NewSession) {
+        return Err(invalid(
+            "setsid makes a process group, too; it cannot be combined with process_group",
+        ));
     }
     Ok(())
 }

@@ -238,7 +238,7 @@ fn wait_long() {
         fs::read_dir("/proc/self/task").unwrap().count() == 1
     });
     // Of orphans tells a signal, which must not tell for ever.
-    let mut all = Reaper::for_everybody().unwrap();
+    let mut all = Reaper::for_all_children().unwrap();
     reexec::command("live")
         .outlive_parent()
         .spawn()
@@ -307,27 +307,27 @@ fn a_signal_that_does_not_exist_is_an_error() {
 
 fn stop_asks_first() {
     let (child, _stdin) = child();
-    let status = child.stop(LIMIT).unwrap();
+    let status = child.terminate(LIMIT).unwrap();
     assert_eq!(status.signal(), Some(libc::SIGTERM));
     assert_eq!(
-        child.stop(LIMIT).unwrap(),
+        child.terminate(LIMIT).unwrap(),
         status,
         "the second time as well"
     );
-    assert_eq!(zombie().stop(Duration::ZERO).unwrap().code(), Some(7));
+    assert_eq!(zombie().terminate(Duration::ZERO).unwrap().code(), Some(7));
 }
 
 /// Which would kill this child; asked to end, it takes its time.
 fn stop_leaves_the_lifeline_alone() {
     let mut command = reexec::command("deafChild");
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let child = command.die_with_parent(libc::SIGKILL).spawn().unwrap();
+    let child = command.parent_death_signal(libc::SIGKILL).spawn().unwrap();
     let stdin = child.take_stdin().unwrap();
     let mut line = String::new();
     let mut stdout = BufReader::new(child.take_stdout().unwrap());
     stdout.read_line(&mut line).unwrap(); // it has blocked SIGTERM
     thread::scope(|scope| {
-        let stopped = scope.spawn(|| child.stop(LIMIT).unwrap());
+        let stopped = scope.spawn(|| child.terminate(LIMIT).unwrap());
         wait_until("the child has been asked", || {
             let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
             signals(&status, "ShdPnd").contains(&Signal::SIGTERM) || is_zombie(child.id())
@@ -344,7 +344,7 @@ fn stop_kills_whoever_does_not_listen() {
     let mut line = String::new();
     let mut stdout = BufReader::new(child.take_stdout().unwrap());
     stdout.read_line(&mut line).unwrap(); // it has blocked SIGTERM
-    let status = child.stop(Duration::from_millis(50)).unwrap();
+    let status = child.terminate(Duration::from_millis(50)).unwrap();
     assert_eq!(status.signal(), Some(libc::SIGKILL));
 }
 

@@ -90,7 +90,7 @@ fn main() -> ExitCode {
             a_file_that_cannot_be_executed_is_named,
             where_there_is_no_room_for_descriptors_that_is_said_under_every_limit,
             descriptors_that_are_too_many_are_still_there_for_a_higher_limit,
-            what_a_child_cannot_be_told_is_counted,
+            a_launch_that_is_too_long_is_refused_with_its_length,
             as_many_groups_as_a_child_can_be_told_are_set,
             a_name_given_to_two_descriptors_is_refused,
             names_that_are_too_long_are_refused_at_once,
@@ -162,7 +162,12 @@ fn a_child_that_gives_up_before_it_can_report_is_told_so() {
         matches!(error.stage(), Stage::BeforeInit { .. }),
         "{error:?}"
     );
-    assert!(error.to_string().contains("is on its stderr"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("printed the reason to its stderr"),
+        "{error}"
+    );
 }
 
 fn a_child_that_is_killed_before_init_is_noticed() {
@@ -220,7 +225,7 @@ fn nul_bytes_are_refused_wherever_they_are() {
 
 fn signals_that_do_not_exist_are_refused() {
     for signal in [-1, 0, 1000] {
-        let error = error_of(full_command("childProcess").die_with_parent(signal));
+        let error = error_of(full_command("childProcess").parent_death_signal(signal));
         assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
     }
 }
@@ -230,17 +235,23 @@ const OF_LIBC: [i32; 2] = [32, 33];
 
 fn signals_that_libc_keeps_are_refused() {
     for signal in OF_LIBC {
-        let error = error_of(full_command("childProcess").die_with_parent(signal));
+        let error = error_of(full_command("childProcess").parent_death_signal(signal));
         let Stage::Invalid(reason) = error.stage() else {
             panic!("{error:?}");
         };
         let expected =
-            format!("die_with_parent: there is no signal {signal} that a program can have");
+            format!("parent_death_signal: there is no signal {signal} that a program can use");
         assert_eq!(*reason, expected);
     }
     for signal in [libc::SIGRTMIN(), libc::SIGRTMAX()] {
         let mut command = full_command("childProcess");
-        assert!(command.die_with_parent(signal).status().unwrap().success());
+        assert!(
+            command
+                .parent_death_signal(signal)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 
@@ -262,7 +273,7 @@ fn signals_that_cannot_be_ignored_are_refused() {
     assert!(command.outlive_parent().status().unwrap().success());
     let mut command = full_command("childProcess");
     command.ignore_signal(libc::SIGTERM);
-    command.die_with_parent(libc::SIGKILL);
+    command.parent_death_signal(libc::SIGKILL);
     assert!(command.status().unwrap().success());
 }
 
@@ -296,16 +307,20 @@ fn a_real_time_signal_comes_at_the_end_of_the_parent() {
 fn parent_of_a_child_with_a_signal_of_its_choice() {
     let signal = env::args().nth(3).unwrap();
     let mut command = reexec::command("waitForSignal");
-    command.die_with_parent(signal.parse().unwrap()).arg(signal);
+    command
+        .parent_death_signal(signal.parse().unwrap())
+        .arg(signal);
     let child = command.stdin(Stdio::null()).spawn().unwrap();
     child.wait().unwrap();
 }
 
 fn wait_for_signal() {
     let signal = env::args().nth(1).unwrap().parse().unwrap();
-    reexec::signal::note(signal).unwrap();
+    reexec::chapter::count(signal).unwrap();
     println!("{}\nwaits", process::id());
-    wait_until("the signal has come", || reexec::signal::noted(signal) > 0);
+    wait_until("the signal has come", || {
+        reexec::chapter::counted(signal) > 0
+    });
     println!("has come");
 }
 
@@ -542,7 +557,7 @@ fn hand_over_400_descriptors() {
     assert!(command.status().unwrap().success());
 }
 
-fn what_a_child_cannot_be_told_is_counted() {
+fn a_launch_that_is_too_long_is_refused_with_its_length() {
     let reason = |command: &mut Command| match error_of(command).stage() {
         Stage::Invalid(reason) => reason.clone(),
         stage => panic!("{stage:?}"),
@@ -553,21 +568,16 @@ fn what_a_child_cannot_be_told_is_counted() {
         names.fd(&name, io::pipe().unwrap().0);
     }
     let said = reason(names.groups(&[1, 2, 3]));
-    let bytes: usize = said.split(' ').next().unwrap().parse().unwrap();
+    let bytes: usize = said.split(' ').find_map(|word| word.parse().ok()).unwrap();
     // The names, and a little for all else.
     assert!((80_000..80_400).contains(&bytes), "{said}");
-    for part in ["20 descriptors", "3 groups", "can be told 65536"] {
+    for part in ["20 descriptors", "3 groups", "can have 65536"] {
         assert!(said.contains(part), "no {part:?} in: {said}");
     }
 
     let groups: Vec<u32> = (1..20_001).collect();
     let said = reason(reexec::command("childProcess").groups(&groups));
-    for part in [
-        "bytes",
-        "0 descriptors",
-        "20000 groups",
-        "can be told 65536",
-    ] {
+    for part in ["bytes", "0 descriptors", "20000 groups", "can have 65536"] {
         assert!(said.contains(part), "no {part:?} in: {said}");
     }
     let mut directory = reexec::command("childProcess");
@@ -741,6 +751,6 @@ fn a_main_that_goes_on_in_the_child_cannot_start_another() {
     let [in_child, in_parent] = said.lines().collect::<Vec<_>>()[..] else {
         panic!("{said}");
     };
-    assert!(in_child.contains("has ended"), "{said}");
+    assert!(in_child.contains("has returned"), "{said}");
     assert_eq!(in_parent, "exit status: 0");
 }

@@ -330,7 +330,7 @@ fn what_came_to_its_parents_group_does_nothing_to_a_copy() -> Result<(), Skipped
 
 fn fork_out_of_a_group() {
     setsid().unwrap(); // not that of strace
-    reexec::signal::note(libc::SIGTERM).unwrap();
+    reexec::chapter::count(libc::SIGTERM).unwrap();
     println!("ready");
     match ForkOptions::new().new_process_group().fork().unwrap() {
         Fork::Child => reexec::exit_now(7),

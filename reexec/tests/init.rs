@@ -127,7 +127,10 @@ fn a_child_whose_parent_has_gone_has_nobody_to_tell() {
     let hello = concat!("reexec ", env!("CARGO_PKG_VERSION"), " control channel");
     for (launch, said) in [
         (None, ""),
-        (Some(b"x"), "reexec: the parent cannot be heard: "),
+        (
+            Some(b"x"),
+            "reexec: cannot receive from the parent what to run: ",
+        ),
     ] {
         let (ours, theirs) = seqpacket();
         nix::unistd::write(&ours, hello.as_bytes()).unwrap();

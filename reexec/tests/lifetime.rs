@@ -168,7 +168,7 @@ fn parent_of_a_deaf_child() {
 
 fn parent_of_a_deaf_child_to_be_killed() {
     let mut command = reexec::command("deafChild");
-    let _child = start(command.die_with_parent(libc::SIGKILL));
+    let _child = start(command.parent_death_signal(libc::SIGKILL));
     until_stdin_ends();
 }
 

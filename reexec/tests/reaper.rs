@@ -95,8 +95,8 @@ fn children_that_end_at_the_same_time_are_told_of_one_by_one() {
     let mut told = Vec::new();
     while !reaper.is_empty() {
         for exit in reaper.wait(Some(LIMIT)).unwrap() {
-            assert_eq!(code_of(&exit), exit.owner.map(i32::from));
-            told.extend(exit.owner);
+            assert_eq!(code_of(&exit), exit.token.map(i32::from));
+            told.extend(exit.token);
         }
     }
     told.sort();
@@ -126,7 +126,7 @@ fn a_thousand_children_killed_at_one_instant_are_each_told_of_once() {
     while !reaper.is_empty() {
         for exit in reaper.wait(Some(LIMIT)).unwrap() {
             assert_eq!(exit.status.unwrap().signal(), Some(libc::SIGKILL));
-            told.extend(exit.owner);
+            told.extend(exit.token);
         }
     }
     told.sort();
@@ -150,7 +150,7 @@ fn each_end_comes_with_its_owner_status_and_usage() {
     }
     let exits = reaper.wait(None).unwrap();
     assert_eq!(exits.len(), 1);
-    assert_eq!(exits[0].owner, Some("first"));
+    assert_eq!(exits[0].token, Some("first"));
     assert_eq!(exits[0].id, pid);
     let status = exits[0].status.as_ref().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGTERM));
@@ -262,7 +262,7 @@ fn a_reaper_for_everybody_reaps_orphans() {
 }
 
 fn reap_everybody() {
-    let mut everybody = Reaper::for_everybody().unwrap();
+    let mut everybody = Reaper::for_all_children().unwrap();
     let (orphan, gate) = orphan();
     assert_eq!(
         stat(orphan).unwrap().parent,
@@ -276,7 +276,7 @@ fn reap_everybody() {
     drop(gate);
     let exits = everybody.wait(Some(LIMIT)).unwrap();
     assert_eq!(exits.len(), 1);
-    assert_eq!((exits[0].owner, exits[0].id), (None, orphan));
+    assert_eq!((exits[0].token, exits[0].id), (None, orphan));
     assert_eq!(code_of(&exits[0]), Some(0));
     assert!(is_gone(orphan));
 
@@ -284,7 +284,7 @@ fn reap_everybody() {
     drop(stdin);
     wait_until("the own child is a zombie", || is_zombie(own_id));
     let exits = everybody.wait(Some(LIMIT)).unwrap();
-    assert_eq!((exits[0].owner, exits[0].id), (Some("own"), own_id));
+    assert_eq!((exits[0].token, exits[0].id), (Some("own"), own_id));
     assert!(exits[0].usage.max_resident > 0);
     assert_eq!(code_of(&exits[0]), Some(4));
     drop(everybody);

@@ -541,7 +541,7 @@ const ACTS: &[Act] = &[
     Act {
         name: "stop",
         does: |child| {
-            assert_eq!(child.stop(LIMIT)?.signal(), Some(libc::SIGTERM));
+            assert_eq!(child.terminate(LIMIT)?.signal(), Some(libc::SIGTERM));
             Ok(())
         },
         uses: &[
@@ -585,7 +585,7 @@ const ACTS: &[Act] = &[
             let mut reaper = Reaper::new()?;
             reaper.add(child, "owner")?;
             let exits = reaper.wait(Some(LIMIT))?;
-            assert_eq!(exits[0].owner, Some("owner"));
+            assert_eq!(exits[0].token, Some("owner"));
             assert!(exits[0].status.as_ref().unwrap().success());
             Ok(())
         },
@@ -604,10 +604,10 @@ const ACTS: &[Act] = &[
         name: "Reaper for everybody",
         does: |child| {
             drop(child.take_stdin());
-            let mut reaper = Reaper::for_everybody()?;
+            let mut reaper = Reaper::for_all_children()?;
             reaper.add(child, "owner")?;
             let exits = reaper.wait(Some(LIMIT))?;
-            assert_eq!(exits[0].owner, Some("owner"));
+            assert_eq!(exits[0].token, Some("owner"));
             Ok(())
         },
         uses: &[
@@ -752,7 +752,7 @@ fn refuse_to_wait() {
             error.to_string().starts_with("childProcess has run, but "),
             "{error}"
         );
-        let mut all = Reaper::<()>::for_everybody().unwrap();
+        let mut all = Reaper::<()>::for_all_children().unwrap();
         let wait = || all.wait(Some(Duration::ZERO)).map(drop);
         let error = refusing(&["waitid", "wait4"], errno, wait).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(errno));
@@ -761,7 +761,7 @@ fn refuse_to_wait() {
         drop(refusing(&["waitid"], errno, || all.wait(Some(Duration::ZERO))).unwrap());
         let mut stranger = process::Command::new("true").spawn().unwrap();
         let exits = refusing(&["waitid"], errno, || all.wait(Some(LIMIT))).unwrap();
-        assert_eq!((exits[0].owner, exits[0].id), (None, stranger.id()));
+        assert_eq!((exits[0].token, exits[0].id), (None, stranger.id()));
         stranger.wait().unwrap_err();
         drop(all);
 
@@ -936,12 +936,14 @@ fn a_child_that_cannot_tell_says_why_on_stderr() -> Result<(), Skipped> {
         command.stderr(writer).spawn().unwrap_err()
     });
     assert!(
-        error.to_string().ends_with("the reason is on its stderr"),
+        error
+            .to_string()
+            .ends_with("printed the reason to its stderr"),
         "{error}"
     );
     let said = read_all(reader);
     assert!(
-        said.starts_with("reexec: the parent cannot be told (Operation not permitted"),
+        said.starts_with("reexec: cannot report Ready to the parent: Operation not permitted"),
         "{said}"
     );
     Ok(())
@@ -1172,7 +1174,7 @@ fn signal_in_vain(children: Protected, errno: i32) {
     assert!(children.ended.wait().unwrap().success());
 
     // It has ended before it would be killed.
-    let status = children.stopped.stop(LIMIT).unwrap();
+    let status = children.stopped.terminate(LIMIT).unwrap();
     assert_eq!(status.signal(), Some(libc::SIGTERM));
 
     let pid = children.dropped.id();
@@ -1213,7 +1215,7 @@ fn give_up_deaf_children([dropped, stopped]: [Child; 2], errno: i32) {
     let pids = [dropped.id(), stopped.id()];
     thread::scope(|scope| {
         scope.spawn(|| drop(dropped));
-        let error = stopped.stop(Duration::ZERO).unwrap_err();
+        let error = stopped.terminate(Duration::ZERO).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(errno));
         stopped.detach().unwrap();
     });
@@ -1313,7 +1315,7 @@ fn a_child_that_cannot_find_out_what_it_is_does_not_run_main() -> Result<(), Ski
                 _ => {
                     assert_eq!(stdout, "", "{case}");
                     assert!(
-                        stderr.contains("descriptor 3 does not tell"),
+                        stderr.contains("cannot find out whether this process is a child"),
                         "{case}: {stderr}"
                     );
                     assert_eq!(code, Some(reexec::EXIT_SETUP_FAILED.into()), "{case}");
@@ -1392,7 +1394,7 @@ fn start_ordinarily() {
                 // It could be a child, so it must not go on.
                 assert_eq!(stdout, "", "{case}");
                 assert!(
-                    stderr.contains("descriptor 3 does not tell"),
+                    stderr.contains("cannot find out whether this process is a child"),
                     "{case}: {stderr}"
                 );
                 assert_eq!(

@@ -166,7 +166,7 @@ fn no_new_privileges() {
 fn a_user_and_groups() -> Result<(), Skipped> {
     needs_root()?;
     let mut command = command();
-    command.user(NOBODY).group(NOBODY).groups(&[7, 8]);
+    command.uid(NOBODY).gid(NOBODY).groups(&[7, 8]);
     let child = start(&mut command);
     // Real, effective, saved and that of the file system.
     assert_eq!(status_of(&child, "Uid"), "65534 65534 65534 65534");
@@ -181,7 +181,7 @@ fn groups_in_any_order_and_repeated() -> Result<(), Skipped> {
     needs_root()?;
     let child = start(command().groups(&[8, 7, 7]));
     assert_eq!(status_of(&child, "Groups"), "7 7 8");
-    let child = start(command().user(NOBODY).groups(&[7, 0, 8, 0]));
+    let child = start(command().uid(NOBODY).groups(&[7, 0, 8, 0]));
     assert_eq!(status_of(&child, "Groups"), "0 0 7 8");
     Ok(())
 }
@@ -207,7 +207,7 @@ fn a_user_does_not_keep_the_groups_of_root() -> Result<(), Skipped> {
 }
 
 fn parent_of_a_child_of_another_user() {
-    let child = command().user(NOBODY).spawn().unwrap();
+    let child = command().uid(NOBODY).spawn().unwrap();
     println!("{}", child.id());
     let another = command().spawn().unwrap();
     println!("{}", another.id());
@@ -274,12 +274,12 @@ fn a_setting_that_takes_privileges_fails_without_them() {
     let mut command = command();
     if geteuid().is_root() {
         // Applied before the directory, which nobody but root may enter.
-        command.user(NOBODY).current_dir("/proc/1/fd");
+        command.uid(NOBODY).current_dir("/proc/1/fd");
         let (step, errno) = failure_of(&mut command);
         assert!(step.contains("/proc/1/fd"), "{step}");
         assert_eq!(errno, libc::EACCES);
     } else {
-        let (step, errno) = failure_of(command.user(NOBODY - 1));
+        let (step, errno) = failure_of(command.uid(NOBODY - 1));
         assert!(step.contains("becoming user"), "{step}");
         assert_eq!(errno, libc::EPERM);
     }
@@ -306,9 +306,9 @@ fn refusal_of(command: &mut Command) -> String {
 const NO_CHANGE: u32 = u32::MAX;
 
 fn ids_that_mean_no_change_to_the_kernel_are_refused() {
-    let reason = refusal_of(command().user(NO_CHANGE));
+    let reason = refusal_of(command().uid(NO_CHANGE));
     assert_eq!(reason, "there is no user 4294967295");
-    let reason = refusal_of(command().group(NO_CHANGE));
+    let reason = refusal_of(command().gid(NO_CHANGE));
     assert_eq!(reason, "there is no group 4294967295");
     let reason = refusal_of(command().groups(&[7, NO_CHANGE]));
     assert_eq!(reason, "there is no group 4294967295");
@@ -399,12 +399,12 @@ fn set_ids_where_nothing_is_done() {
     let (step, errno) = failure_of(command().umask(0o077));
     assert_eq!((&*step, errno), ("setting the umask to 077", libc::EPERM));
     // With the groups that we have: or root would fail by these, which it sets along with a user.
-    let failure = failure_of(command().groups(&groups).user(user + 1));
+    let failure = failure_of(command().groups(&groups).uid(user + 1));
     assert_eq!(
         failure,
         (format!("becoming user {}", user + 1), libc::EPERM)
     );
-    let failure = failure_of(command().group(group + 1));
+    let failure = failure_of(command().gid(group + 1));
     assert_eq!(
         failure,
         (format!("becoming group {}", group + 1), libc::EPERM)
@@ -422,7 +422,7 @@ fn set_ids_where_nothing_is_done() {
     assert_eq!(failure, (step, libc::EPERM));
 
     // What is so already need not be set.
-    start(command().groups(&groups).group(group).user(user));
+    start(command().groups(&groups).gid(group).uid(user));
 }
 
 // How it is done.
@@ -473,7 +473,7 @@ fn spawn_with_every_setting() {
         .no_new_privs();
     command.rlimit(Resource::CoreSize, 0, 0);
     if geteuid().is_root() {
-        command.user(NOBODY).group(NOBODY).groups(&[]);
+        command.uid(NOBODY).gid(NOBODY).groups(&[]);
     }
     assert!(command.status().unwrap().success());
 }

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use reexec::signal;
+use reexec::{chapter, signal};
 use support::{
     Skipped, children, descriptors, is_gone, is_zombie, needs, run_under_fire, signals, stdout_of,
     until_stdin_ends, wait_until,
@@ -181,11 +181,11 @@ fn start_clean() {
     let careless = File::from(nix::unistd::dup(io::stdin()).unwrap()); // without close-on-exec
     let careful = File::open("/dev/null").unwrap();
     assert!(signals(&own(), "SigIgn").contains(&Signal::SIGCHLD));
-    reexec::signal::note(libc::SIGUSR2).unwrap();
+    reexec::chapter::count(libc::SIGUSR2).unwrap();
 
     // As if the process had started with all this.
     let number = careless.into_raw_fd();
-    reexec::clean_start().unwrap();
+    reexec::start_clean().unwrap();
     assert_eq!(signals(&own(), "SigBlk"), []);
     // What a library handles since the start is none of this function's concern.
     assert!(signals(&own(), "SigCgt").contains(&Signal::SIGUSR2));
@@ -207,7 +207,7 @@ fn start_clean() {
 fn a_process_with_threads_is_not_made_clean() {
     let error = thread::scope(|scope| {
         scope
-            .spawn(|| reexec::clean_start().unwrap_err())
+            .spawn(|| reexec::start_clean().unwrap_err())
             .join()
             .unwrap()
     });
@@ -244,25 +244,25 @@ fn noted_signals_are_counted_and_merge() {
 fn count_signals() {
     let send = || kill(Pid::this(), Signal::SIGUSR1).unwrap();
     let own = || status_of(process::id());
-    signal::note(libc::SIGUSR1).unwrap();
+    chapter::count(libc::SIGUSR1).unwrap();
     assert!(signals(&own(), "SigCgt").contains(&Signal::SIGUSR1));
     (0..3).for_each(|_| send()); // to a process with one thread: each has come when kill returns
-    assert_eq!(signal::noted(libc::SIGUSR1), 3);
+    assert_eq!(chapter::counted(libc::SIGUSR1), 3);
 
     let held_back = SigSet::from(Signal::SIGUSR1);
     held_back.thread_block().unwrap();
     (0..10).for_each(|_| send());
-    assert_eq!(signal::noted(libc::SIGUSR1), 3);
+    assert_eq!(chapter::counted(libc::SIGUSR1), 3);
     held_back.thread_unblock().unwrap();
-    assert_eq!(signal::noted(libc::SIGUSR1), 4, "the ten have merged");
+    assert_eq!(chapter::counted(libc::SIGUSR1), 4, "the ten have merged");
 
     signal::ignore(libc::SIGUSR1).unwrap();
     send();
-    assert_eq!(signal::noted(libc::SIGUSR1), 4);
-    signal::default(libc::SIGUSR1).unwrap();
+    assert_eq!(chapter::counted(libc::SIGUSR1), 4);
+    signal::reset(libc::SIGUSR1).unwrap();
     assert!(!signals(&own(), "SigIgn").contains(&Signal::SIGUSR1));
     assert!(!signals(&own(), "SigCgt").contains(&Signal::SIGUSR1));
-    assert_eq!(signal::noted(libc::SIGUSR2), 0);
+    assert_eq!(chapter::counted(libc::SIGUSR2), 0);
 }
 
 /// From outside; the twin is a child that does not count them, and is ended by the first.
@@ -285,14 +285,16 @@ fn real_time_signals_are_counted_and_do_not_merge() {
 }
 
 fn count_real_time_signals() {
-    signal::note(libc::SIGRTMIN()).unwrap();
+    chapter::count(libc::SIGRTMIN()).unwrap();
     signal::ignore(libc::SIGRTMAX()).unwrap();
     println!("ready");
-    wait_until("three have come", || signal::noted(libc::SIGRTMIN()) == 3);
-    assert_eq!(signal::noted(libc::SIGRTMAX()), 0);
+    wait_until("three have come", || {
+        chapter::counted(libc::SIGRTMIN()) == 3
+    });
+    assert_eq!(chapter::counted(libc::SIGRTMAX()), 0);
     println!("three");
-    signal::default(libc::SIGRTMIN()).unwrap();
-    signal::default(libc::SIGRTMAX()).unwrap();
+    signal::reset(libc::SIGRTMIN()).unwrap();
+    signal::reset(libc::SIGRTMAX()).unwrap();
 }
 
 fn what_is_ignored_stays_so_in_an_executed_program_and_not_in_a_child() {
@@ -301,7 +303,7 @@ fn what_is_ignored_stays_so_in_an_executed_program_and_not_in_a_child() {
 
 fn start_programs_with_ignored_signals() {
     signal::ignore(libc::SIGUSR1).unwrap();
-    signal::note(libc::SIGUSR2).unwrap();
+    chapter::count(libc::SIGUSR2).unwrap();
 
     let child = child();
     let status = status_of(child.id());
@@ -319,7 +321,7 @@ fn start_programs_with_ignored_signals() {
 fn a_child_ignores_what_its_command_says_and_nothing_else() {
     let mut command = reexec::command("childProcess");
     command.stdin(reexec::Stdio::piped());
-    command.die_with_parent(libc::SIGKILL);
+    command.parent_death_signal(libc::SIGKILL);
     for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGTERM] {
         command.ignore_signal(signal);
     }
@@ -381,7 +383,7 @@ fn start_ordinary_children_under_fire() {
 fn start_under_fire(command: &mut reexec::Command) {
     signal::ignore(libc::SIGTERM).unwrap();
     println!("ready");
-    command.die_with_parent(libc::SIGKILL);
+    command.parent_death_signal(libc::SIGKILL);
     let ended_by_it = (0..UNDER_FIRE).filter(|_| {
         let child = command.spawn_unconfirmed().unwrap();
         let status = child.wait().unwrap();
@@ -408,7 +410,7 @@ fn let_children_go() {
     let zombie = end(standard_child());
     wait_until("a zombie", || is_zombie(zombie));
 
-    signal::no_child_wait().unwrap();
+    chapter::set_no_child_wait().unwrap();
     let child = end(standard_child());
     wait_until("nothing is left of it", || is_gone(child));
     assert!(is_zombie(zombie), "it was one before");
@@ -416,7 +418,7 @@ fn let_children_go() {
     assert_eq!(waitpid(None, None).unwrap().pid(), Some(zombie));
     assert_eq!(waitpid(None, None), Err(Errno::ECHILD));
 
-    signal::default(libc::SIGCHLD).unwrap(); // which takes the flag off again
+    signal::reset(libc::SIGCHLD).unwrap(); // which takes the flag off again
     let zombie = end(standard_child());
     wait_until("a zombie", || is_zombie(zombie));
     waitpid(None, None).unwrap();
@@ -427,26 +429,28 @@ fn without_child_stop_only_ends_are_told() {
 }
 
 fn hear_of_ends_only() {
-    signal::note(libc::SIGCHLD).unwrap();
+    chapter::count(libc::SIGCHLD).unwrap();
     for (only_ends, told) in [(false, 3), (true, 1)] {
         if only_ends {
-            signal::no_child_stop().unwrap();
+            chapter::set_no_child_stop().unwrap();
         }
-        let before = signal::noted(libc::SIGCHLD);
+        let before = chapter::counted(libc::SIGCHLD);
         let child = child();
         let is = |wanted| support::stat(child.id()).is_some_and(|stat| stat.state == wanted);
         child.signal(libc::SIGSTOP).unwrap();
         wait_until("stopped", || {
-            is('T') && (only_ends || signal::noted(libc::SIGCHLD) > before)
+            is('T') && (only_ends || chapter::counted(libc::SIGCHLD) > before)
         });
         child.signal(libc::SIGCONT).unwrap();
         wait_until("continued", || {
-            is('S') && (only_ends || signal::noted(libc::SIGCHLD) > before + 1)
+            is('S') && (only_ends || chapter::counted(libc::SIGCHLD) > before + 1)
         });
         child.kill().unwrap();
         child.wait().unwrap();
-        wait_until("told of the end", || signal::noted(libc::SIGCHLD) > before);
-        assert_eq!(signal::noted(libc::SIGCHLD) - before, told);
+        wait_until("told of the end", || {
+            chapter::counted(libc::SIGCHLD) > before
+        });
+        assert_eq!(chapter::counted(libc::SIGCHLD) - before, told);
     }
 }
 
@@ -467,12 +471,12 @@ fn what_cannot_be_changed_is_refused() {
         4711,
     ] {
         refused(signal::ignore(wrong));
-        refused(signal::default(wrong));
-        refused(signal::note(wrong));
+        refused(signal::reset(wrong));
+        refused(chapter::count(wrong));
     }
     for wrong in [0, -1, 32, 33, libc::SIGRTMAX() + 1] {
         refused(signal::is_ignored(wrong).map(drop));
     }
-    refused(signal::note(libc::SIGSEGV));
-    assert_eq!(signal::noted(4711), 0);
+    refused(chapter::count(libc::SIGSEGV));
+    assert_eq!(chapter::counted(4711), 0);
 }

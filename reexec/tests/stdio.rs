@@ -575,7 +575,7 @@ fn a_descriptor_for_a_stream_is_handed_over_once() {
     assert!(matches!(error.stage(), Stage::Invalid(_)), "{error:?}");
     let message = error.to_string();
     assert!(message.contains("stdout"), "{message}");
-    assert!(message.contains("set it again"), "{message}");
+    assert!(message.contains("set stdout again"), "{message}");
 
     assert!(command.stdout(scratch.create()).status().unwrap().success());
     assert_eq!(scratch.content(), "to stdout\n");

@@ -118,7 +118,7 @@ fn spawn_with_everything() {
     for name in ["a", "b", "c"] {
         command.fd(name, io::pipe().unwrap().0);
     }
-    command.die_with_parent(libc::SIGKILL);
+    command.parent_death_signal(libc::SIGKILL);
     assert!(command.status().unwrap().success());
 }
 

@@ -1,5 +1,6 @@
-use std::error::Error;
 use std::time::Duration;
+
+use program_support::seconds;
 
 /// The chapter's wait.go: the parent blocks in wait until its child has ended, and so leaves no
 /// zombie.
@@ -16,8 +17,4 @@ pub(crate) struct Options {
     /// How long the child lives; in the chapter, `time.Sleep(10 * time.Second)` in childProcess
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) child_sleep: Duration,
-}
-
-fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
-    Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }

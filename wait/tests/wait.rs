@@ -2,15 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../zombie/tests/processes/mod.rs"]
-mod processes;
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
-use processes::{
+use test_support::{
     NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, full_device, reap, state,
 };
 

@@ -16,9 +16,10 @@ use std::process::{Command, Stdio};
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
-use crate::guarded::{Failure, become_subreaper};
-use crate::options::Bench;
-use crate::programs::{self, cargo_build};
+use crate::cmd::bench::Bench;
+use crate::guarded::become_subreaper;
+use crate::model::failure::Failure;
+use crate::runner::programs::{self, cargo_build};
 
 /// Measures what was asked for.
 pub(crate) fn run(options: &Bench) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use crate::procfs;
+use crate::probe::procfs;
 
 /// What there is of a server.
 #[derive(Clone, Copy, PartialEq)]

@@ -4,7 +4,6 @@
 //! that the work takes. The one between is there to clear up after it, also if the first is killed.
 
 use std::env;
-use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -16,29 +15,16 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 
-use crate::options::{Options, Task};
-use crate::outcome::{self, EXIT_INTERRUPTED, EXIT_MISSING, EXIT_NOT_HELD, EXIT_OUTPUT};
-use crate::{bench, interrupt, procfs, soak, stage};
+use crate::cli::{Options, Task};
+use crate::model::failure::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISSING, Failure};
+use crate::probe::procfs;
+use crate::runner::interrupt;
+use crate::worker::cleanup;
+use crate::{bench, cmd, soak};
 
 /// The names of the entries.
 pub(crate) const GUARD: &str = "xtask-guard";
 pub(crate) const MEASURE: &str = "xtask-measure";
-
-/// Why there is no result, or not a good one.
-pub(crate) enum Failure {
-    /// Something is missing that it takes.
-    Missing(String),
-    /// What came out cannot be written.
-    Output(String),
-    /// What was measured does not work.
-    Failed(String),
-}
-
-impl Failure {
-    pub(crate) fn writing(to: impl fmt::Display, error: &io::Error) -> Self {
-        Failure::Output(format!("cannot write to {to}: {error}"))
-    }
-}
 
 /// Has it measured by others, and takes the signals. Returns the exit code.
 pub(crate) fn run() -> ExitCode {
@@ -48,7 +34,7 @@ pub(crate) fn run() -> ExitCode {
     }
     let interrupted = Arc::new(AtomicBool::new(false));
     let status = guarded(&interrupted);
-    let left = outcome::clear_up(); // if the guard was killed, what it had started is ours now
+    let left = cmd::clear_up(); // if the guard was killed, what it had started is ours now
     let (code, sentence) = match status {
         Err(error) => (EXIT_MISSING, format!("cannot measure: {error}")),
         Ok(_) if interrupted.load(Ordering::SeqCst) => (
@@ -56,7 +42,7 @@ pub(crate) fn run() -> ExitCode {
             format!("interrupted; {left} processes left"),
         ),
         Ok(status) => match status.code().and_then(|code| u8::try_from(code).ok()) {
-            Some(0) if left > 0 => return ExitCode::from(EXIT_NOT_HELD),
+            Some(0) if left > 0 => return ExitCode::from(EXIT_FAILED),
             Some(code) => return ExitCode::from(code), // which has been explained there
             None => (EXIT_MISSING, format!("{GUARD} has ended: {status}")),
         },
@@ -88,7 +74,7 @@ fn guarded(interrupted: &Arc<AtomicBool>) -> io::Result<std::process::ExitStatus
 /// of xtask, too, and leaves no process.
 pub(crate) fn guard() -> ExitCode {
     let result = watch();
-    let _ = stage::kill_and_reap_all(); // what is left comes to xtask, which tells of it
+    let _ = cleanup::kill_and_reap_all(); // what is left comes to xtask, which tells of it
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -132,13 +118,11 @@ pub(crate) fn measure() -> ExitCode {
         Task::Soak(options) => soak::run(&options),
         _ => Ok(()),
     };
-    let (code, sentence) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Missing(what)) => (EXIT_MISSING, what),
-        Err(Failure::Output(what)) => (EXIT_OUTPUT, what),
-        Err(Failure::Failed(what)) => (EXIT_NOT_HELD, what),
+    let Err(failure) = result else {
+        return ExitCode::SUCCESS;
     };
-    say(&format!("xtask: {sentence}"));
+    let code = failure.exit_code();
+    say(&format!("xtask: {}", failure.sentence()));
     ExitCode::from(code)
 }
 

@@ -1,64 +1,60 @@
 //! Runs every scenario of the chapter and shows what the process table says: `cargo xtask demo all`.
+//!
+//! Each module imports only modules above it: see `tests/layers.rs`.
 
 #![forbid(unsafe_code)]
 
+mod model;
+
+mod probe;
+
+mod worker;
+
+mod evidence;
+
+mod scenarios;
+
+mod verdict;
+
+mod runner;
+
+mod view;
+
+mod cmd;
+
+mod cli;
+
 mod bench;
 mod census;
-mod claims;
-mod company;
-mod completions;
-mod demo;
-mod doctor;
-mod event;
-mod explain;
 mod guarded;
-mod hold;
-mod interrupt;
-mod lesson;
-mod list;
 mod loopback;
-mod options;
-mod outcome;
-mod output;
-mod performance;
-mod procfs;
-mod programs;
-mod ps;
-mod recheck;
-mod record;
-mod report;
-mod scenarios;
 mod soak;
-mod stage;
-mod threads;
-mod tree;
-mod verdict;
-mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use options::{Options, Task};
+use clap::{CommandFactory, Parser};
+use cli::{Options, Task};
+use model::failure::{EXIT_FAILED, EXIT_MISSING};
 
 fn main() -> ExitCode {
-    reexec::register(performance::ENTRY, performance::run);
-    reexec::register(programs::BUILD, programs::print);
+    reexec::register(runner::job::ENTRY, runner::job::work);
     reexec::register(guarded::GUARD, guarded::guard);
     reexec::register(guarded::MEASURE, guarded::measure);
-    reexec::register(doctor::ENTRY, || ExitCode::SUCCESS);
+    reexec::register(cmd::doctor::ENTRY, || ExitCode::SUCCESS);
     reexec::register(soak::CONTROL, soak::control);
     if let Some(code) = reexec::init() {
-        return code; // a process in which one run took place, the programs were built, or something was measured or soaked
+        return code; // one of these processes has done its work
     }
-    interrupt::hear_of_children();
-    output::respect_dumb_terminals();
-    match Options::parse().task {
-        Task::Demo(options) => demo::run(&options),
-        Task::Watch(options) => watch::run(&options),
-        Task::List => list::run(),
-        Task::Explain(options) => explain::run(&options),
-        Task::Doctor => doctor::run(),
-        Task::Completions { shell } => completions::run(shell),
-        Task::Bench(_) | Task::Soak(_) => guarded::run(),
-    }
+    runner::interrupt::stop_ignoring_sigchld();
+    view::output::respect_dumb_terminals();
+    let result = match Options::parse().task {
+        Task::Demo(options) => cmd::demo::run(&options),
+        Task::Watch(options) => cmd::watch::run(&options),
+        Task::List => cmd::list::run(),
+        Task::Explain(options) => cmd::explain::run(&options),
+        Task::Doctor => return cmd::exit(cmd::doctor::run(), EXIT_MISSING),
+        Task::Completions { shell } => cmd::completions::run(shell, Options::command()),
+        Task::Bench(_) | Task::Soak(_) => return guarded::run(),
+    };
+    cmd::exit(result, EXIT_FAILED)
 }

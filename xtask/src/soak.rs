@@ -24,9 +24,11 @@ use self::clients::{Clients, Errors};
 use self::servers::Servers;
 use crate::bench::{Linking, built};
 use crate::census;
-use crate::guarded::{Failure, become_subreaper, say};
-use crate::options::{Model, Soak};
-use crate::{programs, stage};
+use crate::cmd::soak::{Model, Soak};
+use crate::guarded::{become_subreaper, say};
+use crate::model::failure::Failure;
+use crate::runner::programs;
+use crate::worker::cleanup;
 
 pub(crate) use self::control::serve as control;
 
@@ -70,7 +72,7 @@ pub(crate) fn run(options: &Soak) -> Result<(), Failure> {
     let mut failed = Vec::new();
     for subject in subjects {
         let row = soak(&subject, &folder, options.seconds, seed);
-        let _ = stage::kill_and_reap_all(); // what is left after that is told of at the end
+        let _ = cleanup::kill_and_reap_all(); // what is left after that is told of at the end
         if options.json {
             let line = serde_json::to_string(&row).map_err(io::Error::from);
             print(&(line.map_err(|error| Failure::writing("stdout", &error))? + "\n"))?;

@@ -11,10 +11,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use marked::{Marked, until};
+use marked::Marked;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use test_support::wait_until_within;
 
 /// With the build of the server, should that be the first.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -34,7 +35,7 @@ impl Run {
         let mut command = self.marked.command(env!("CARGO_BIN_EXE_xtask"));
         command
             .args(["bench", "echo", "--svg"])
-            .arg(&self.marked.folder)
+            .arg(self.marked.folder.path())
             .args(args)
             .stdin(Stdio::null());
         command
@@ -48,9 +49,12 @@ impl Run {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        until("the server is there", LIMIT, || {
-            self.named("echo-server").len() > 1
-        });
+        wait_until_within(
+            LIMIT,
+            "the server is there",
+            || self.named("echo-server"),
+            |servers| servers.len() > 1,
+        );
         child
     }
 
@@ -69,9 +73,12 @@ impl Run {
     }
 
     fn nothing_is_left(&self) {
-        until("no process is left", LIMIT, || {
-            self.marked.processes().is_empty()
-        });
+        wait_until_within(
+            LIMIT,
+            "no process is left",
+            || self.marked.processes(),
+            Vec::is_empty,
+        );
     }
 }
 
@@ -131,7 +138,7 @@ fn a_server_is_measured() {
         "echo-ping-pong.svg",
         "echo-memory.svg",
     ] {
-        let svg = fs::read_to_string(run.marked.folder.join(picture)).unwrap();
+        let svg = fs::read_to_string(run.marked.folder.path().join(picture)).unwrap();
         assert!(svg.contains(">fork</text>"), "{svg}");
     }
     run.nothing_is_left();

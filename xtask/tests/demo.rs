@@ -61,7 +61,7 @@ impl Run {
     }
 
     fn report(&self) -> PathBuf {
-        self.marked.folder.join("report")
+        self.marked.folder.path().join("report")
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -91,7 +91,7 @@ impl Run {
 
     /// A folder with all programs in it, to put others in their places.
     fn programs(&self) -> PathBuf {
-        let folder = self.marked.folder.join("programs");
+        let folder = self.marked.folder.path().join("programs");
         fs::create_dir_all(&folder).unwrap();
         let built = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap();
         built_once();
@@ -123,9 +123,9 @@ fn built_once() {
 }
 
 /// Whole demos one at a time: two at once on a small machine only slow each other down.
-fn stage() -> MutexGuard<'static, ()> {
-    static STAGE: Mutex<()> = Mutex::new(());
-    STAGE.lock().unwrap_or_else(PoisonError::into_inner)
+fn one_demo_at_a_time() -> MutexGuard<'static, ()> {
+    static DEMO: Mutex<()> = Mutex::new(());
+    DEMO.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn put_script(path: &Path, script: &str) {
@@ -167,8 +167,8 @@ fn assert_one_sentence(stderr: &[u8], expected: &[&str]) {
 }
 
 #[test]
-fn every_claim_holds_and_every_twin_refutes() {
-    let _stage = stage();
+fn every_claim_holds_and_every_control_fails() {
+    let _alone = one_demo_at_a_time();
     let run = Run::new();
     let output = run.output(&["demo", "all"]);
     let stdout = text(&output.stdout);
@@ -191,7 +191,7 @@ fn every_claim_holds_and_every_twin_refutes() {
         "transcript.txt",
         "ps-1.txt",
         "verdicts.ndjson",
-        "twin/events.ndjson",
+        "control/events.ndjson",
     ] {
         let path = run.report().join("zombie").join(file);
         assert!(
@@ -200,13 +200,13 @@ fn every_claim_holds_and_every_twin_refutes() {
             path.display()
         );
     }
-    let picture = fs::read_to_string(run.report().join("zombie/ps-1.txt")).unwrap();
-    assert!(picture.contains("<defunct>"), "{picture}");
+    let snapshot = fs::read_to_string(run.report().join("zombie/ps-1.txt")).unwrap();
+    assert!(snapshot.contains("<defunct>"), "{snapshot}");
 }
 
 #[test]
 fn json_goes_to_stdout_and_text_to_stderr() {
-    let _stage = stage();
+    let _alone = one_demo_at_a_time();
     let run = Run::new();
     let output = run.output(&["demo", "all", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -230,9 +230,9 @@ fn json_goes_to_stdout_and_text_to_stderr() {
     let rulings = ["right", "imprecise", "wrong"];
     assert!(
         of_kind(&events, "verdict")
-            .all(|verdict| rulings.contains(&verdict["chapter"].as_str().unwrap()))
+            .all(|verdict| rulings.contains(&verdict["ruling"].as_str().unwrap()))
     );
-    assert!(of_kind(&events, "twin").all(|twin| twin["refuted"] == true));
+    assert!(of_kind(&events, "control").all(|control| control["failed"] == true));
     for (scenario, _) in &judged {
         let mut snapshots =
             of_kind(&events, "snapshot").filter(|snapshot| snapshot["scenario"] == **scenario);
@@ -294,7 +294,7 @@ fn sabotage_turns_just_the_claims_of_its_scenarios() {
         ("remove-zombie", "--once", "C33"),
         ("ignore-sigchld", "--default", "C34"),
     ];
-    let _stage = stage();
+    let _alone = one_demo_at_a_time();
     let run = Run::new();
     let programs = run.programs();
     let real = |name: &str| fs::read_link(programs.join(name)).unwrap();
@@ -326,18 +326,18 @@ fn sabotage_turns_just_the_claims_of_its_scenarios() {
     let turned = verdicts.iter().filter(|verdict| verdict["held"] == false);
     let turned: BTreeSet<&str> = turned.map(|it| it["claim"].as_str().unwrap()).collect();
     assert_eq!(turned, sabotaged, "{}", text(&output.stderr));
-    let spared: Vec<&Value> = of_kind(&events, "twin")
-        .filter(|twin| twin["refuted"] == false)
+    let not_failed: Vec<&Value> = of_kind(&events, "control")
+        .filter(|control| control["failed"] == false)
         .collect();
-    assert!(spared.is_empty(), "{spared:?}");
+    assert!(not_failed.is_empty(), "{not_failed:?}");
     run.marked.assert_nothing_is_left();
 }
 
 #[test]
-fn a_twin_that_shows_no_fault_is_noticed() {
+fn a_control_that_does_not_fail_is_noticed() {
     let run = Run::new();
     let programs = run.programs();
-    // In the place of the parent that waits: one that does not, so that the twin has a zombie, too.
+    // In the place of the parent that waits: one that does not, so that the control has a zombie, too.
     let zombie = programs.join("zombie");
     put_script(
         &programs.join("goroutine-wait"),
@@ -353,13 +353,13 @@ fn a_twin_that_shows_no_fault_is_noticed() {
     assert_eq!(output.status.code(), Some(1));
     let events = ndjson(&output.stdout);
     assert!(of_kind(&events, "verdict").all(|verdict| verdict["held"] == true));
-    assert!(of_kind(&events, "twin").all(|twin| twin["refuted"] == false));
-    assert!(text(&output.stderr).contains("NOT REFUTED"));
+    assert!(of_kind(&events, "control").all(|control| control["failed"] == false));
+    assert!(text(&output.stderr).contains("DID NOT FAIL"));
 }
 
 /// As where the machine is so busy that who has been sent a signal does not get its turn at once.
 #[test]
-fn a_twin_whose_child_is_slow_to_die_is_not_spared() {
+fn a_control_whose_child_is_slow_to_die_fails() {
     let run = Run::new();
     let programs = run.programs();
     // In the place of the parent that its child is tied to. The child never sleeps.
@@ -371,10 +371,10 @@ fn a_twin_whose_child_is_slow_to_die_is_not_spared() {
     );
     let programs = programs.to_str().unwrap();
     let output = run.output(&["demo", "orphan", "--json", "--programs", programs]);
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    let shown = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
     let events = ndjson(&output.stdout);
-    assert_eq!(of_kind(&events, "twin").count(), 2, "{told}");
+    assert_eq!(of_kind(&events, "control").count(), 2, "{shown}");
     run.marked.assert_nothing_is_left();
 }
 
@@ -384,8 +384,8 @@ fn what_is_asked_seldom_is_waited_for() {
     built_once();
     let run = Run::new();
     let output = run.output(&["demo", "three-ways", "--speed", "1.6"]);
-    let told = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
     run.marked.assert_nothing_is_left();
 }
 
@@ -407,8 +407,8 @@ fn a_scenario_that_is_not_possible_here_is_skipped_with_the_reason() {
         programs,
     ];
     let output = run.output(&args);
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    let shown = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
     let events = ndjson(&output.stdout);
     let skipped: Vec<_> = of_kind(&events, "skipped").collect();
     assert_eq!(skipped.len(), 1, "{skipped:?}");
@@ -418,18 +418,18 @@ fn a_scenario_that_is_not_possible_here_is_skipped_with_the_reason() {
         "pid-namespace: not allowed; ask root"
     );
     assert!(of_kind(&events, "verdict").all(|verdict| verdict["scenario"] == "fork"));
-    assert_eq!(of_kind(&events, "twin").count(), 0);
+    assert_eq!(of_kind(&events, "control").count(), 0);
     let summary = of_kind(&events, "summary").next().unwrap();
     assert_eq!(
         (&summary["held"], &summary["skipped"]),
         (&3.into(), &1.into())
     );
     assert!(
-        told.contains("skipped  C44: pid-namespace: not allowed"),
-        "{told}"
+        shown.contains("skipped  C44: pid-namespace: not allowed"),
+        "{shown}"
     );
-    assert!(told.contains("All 3 claims held. 1 skipped. "), "{told}");
-    assert!(!told.contains("never came true"), "{told}");
+    assert!(shown.contains("All 3 claims held. 1 skipped. "), "{shown}");
+    assert!(!shown.contains("never came true"), "{shown}");
 }
 
 #[test]
@@ -520,26 +520,26 @@ fn a_killed_xtask_leaves_nothing() {
 }
 
 #[test]
-fn a_killed_stage_process_costs_its_scenario_only() {
+fn a_killed_worker_costs_its_scenario_only() {
     built_once();
     let run = Run::new();
-    let events = run.marked.folder.join("stdout");
+    let events = run.marked.folder.path().join("stdout");
     let mut command = run.command(&["demo", "zombie", "wait", "--json"]);
     command.stdout(fs::File::create(&events).unwrap());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut told = String::new();
+    let mut shown = String::new();
     for line in stderr.lines().map_while(Result::ok) {
-        told += &format!("{line}\n");
+        shown += &format!("{line}\n");
         if line.starts_with("zombie: ") && line.contains(" ps: ") && line.contains("sleeps") {
-            let stage = run.marked.processes().into_iter().find(|pid| {
+            let worker = run.marked.processes().into_iter().find(|pid| {
                 fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
-                    == b"xtask-stage\0zombie\0"
+                    == b"xtask-worker\0zombie\0"
             });
-            kill(Pid::from_raw(stage.unwrap()), Signal::SIGKILL).unwrap();
+            kill(Pid::from_raw(worker.unwrap()), Signal::SIGKILL).unwrap();
         }
     }
-    assert_eq!(child.wait().unwrap().code(), Some(1), "{told}");
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{shown}");
     run.marked.assert_nothing_is_left();
     let events = ndjson(&fs::read(events).unwrap());
     let why: Vec<_> = of_kind(&events, "failed").collect();

@@ -30,7 +30,7 @@ fn printed(command: &mut Command) -> String {
 
 #[test]
 fn a_claim_is_explained() {
-    let told = printed(&mut xtask(&["explain", "C29"]));
+    let shown = printed(&mut xtask(&["explain", "C29"]));
     for part in [
         "C29  imprecise\n",
         "the chapter says: ",
@@ -40,13 +40,13 @@ fn a_claim_is_explained() {
         "by hand: cargo run -p zombie --example orphan\n",
         "read: zombie/examples/orphan.rs",
     ] {
-        assert!(told.contains(part), "{part:?} is not in {told}");
+        assert!(shown.contains(part), "{part:?} is not in {shown}");
     }
-    assert!(told.lines().all(|line| line.len() <= 80), "{told}");
+    assert!(shown.lines().all(|line| line.len() <= 80), "{shown}");
     let two = printed(&mut xtask(&["explain", "c29", "C30"]));
-    assert!(two.starts_with(&told) && two.contains("\n\nC30  wrong\n"));
+    assert!(two.starts_with(&shown) && two.contains("\n\nC30  wrong\n"));
     let all = printed(&mut xtask(&["explain", "all"]));
-    assert!(all.contains(&told));
+    assert!(all.contains(&shown));
 }
 
 #[test]
@@ -114,11 +114,11 @@ fn the_doctor_finds_what_the_demo_takes() {
 fn the_doctor_says_what_is_missing_and_how_to_get_it() {
     let output = xtask(&["doctor"]).env("PATH", "/nowhere").output().unwrap();
     assert_eq!(output.status.code(), Some(77));
-    let told = text(&output.stdout);
-    assert!(told.contains("missing  ps: ps cannot be run"), "{told}");
-    assert!(told.contains("apt-get install procps\n"), "{told}");
+    let shown = text(&output.stdout);
+    assert!(shown.contains("missing  ps: ps cannot be run"), "{shown}");
+    assert!(shown.contains("apt-get install procps\n"), "{shown}");
     assert!(
-        told.ends_with("The demo cannot run: missing ps, cargo, rustc.\n"),
-        "{told}"
+        shown.ends_with("The demo cannot run: missing ps, cargo, rustc.\n"),
+        "{shown}"
     );
 }

@@ -16,11 +16,13 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use marked::{Marked, quoted, until};
+use marked::{Marked, quoted};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use tempfile::TempDir;
+use test_support::wait_until_within;
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
@@ -47,7 +49,7 @@ impl Run {
         let marked = Marked::new();
         let run = Self { marked };
         fs::create_dir(run.temporary()).unwrap();
-        for folder in [&run.marked.folder, &run.temporary()] {
+        for folder in [run.marked.folder.path(), &run.temporary()] {
             // Nobody's, too; and what somebody has put there stays theirs.
             fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).unwrap();
         }
@@ -55,11 +57,11 @@ impl Run {
     }
 
     fn report(&self) -> PathBuf {
-        self.marked.folder.join("report")
+        self.marked.folder.path().join("report")
     }
 
     fn temporary(&self) -> PathBuf {
-        self.marked.folder.join("tmp")
+        self.marked.folder.path().join("tmp")
     }
 
     fn command(&self, program: &str) -> Command {
@@ -89,7 +91,7 @@ impl Run {
 
     /// A folder of all programs, with a shell that does this in the place of one of them.
     fn programs_with(&self, name: &str, script: &str) -> PathBuf {
-        let folder = self.marked.folder.join("programs");
+        let folder = self.marked.folder.path().join("programs");
         fs::create_dir(&folder).unwrap();
         for entry in fs::read_dir(programs()).unwrap().flatten() {
             if entry.file_name() != name {
@@ -144,11 +146,12 @@ impl Run {
 fn programs() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("xtask-robust-{}", std::process::id()));
+        let folder = TempDir::new().unwrap();
         let mut command = Command::new(XTASK);
-        command.args(["demo", "fork", "--report"]).arg(&folder);
+        command
+            .args(["demo", "fork", "--report"])
+            .arg(folder.path());
         let output = command.stdin(Stdio::null()).output().unwrap();
-        let _ = fs::remove_dir_all(&folder);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         Path::new(XTASK).parent().unwrap().to_owned()
     })
@@ -163,7 +166,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// That a demo told of its claims, and all held.
+/// That a demo shown of its claims, and all held.
 #[track_caller]
 fn assert_all_held(output: &Output) {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -189,9 +192,9 @@ fn assert_one_sentence(output: &Output, code: i32, parts: &[&str]) {
 /// What the doctor says, who has found that there can be no demo.
 #[track_caller]
 fn diagnosis(output: &Output) -> String {
-    let told = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(77), "{told}");
-    told
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(77), "{shown}");
+    shown
 }
 
 const OWN_PROCESSES: [&str; 4] = ["--mount", "--pid", "--fork", "--kill-child"];
@@ -213,11 +216,11 @@ fn without_proc_it_says_so() {
         let words = [&[XTASK], words].concat();
         without(&words.into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap()
     };
-    let told = diagnosis(&xtask(&["doctor"]));
-    assert!(told.contains("missing  /proc: "), "{told}");
+    let shown = diagnosis(&xtask(&["doctor"]));
+    assert!(shown.contains("missing  /proc: "), "{shown}");
     // With it, these may be there.
     for what in ["ps", "processes of others visible", "seccomp filters"] {
-        assert!(told.contains(&format!("unknown  {what}: ")), "{told}");
+        assert!(shown.contains(&format!("unknown  {what}: ")), "{shown}");
     }
     for words in [&["list"][..], &["explain", "C29"]] {
         assert_eq!(xtask(words).status.code(), Some(0), "{words:?}");
@@ -238,9 +241,9 @@ fn with_the_proc_of_another_namespace_it_says_so_and_kills_nobody() {
     assert_one_sentence(&command.output().unwrap(), 77, &parts);
     let doctor = [XTASK.to_owned(), "doctor".to_owned()];
     let mut command = run.shell_in(&namespace, r#"exec "$@""#, &doctor).unwrap();
-    let told = diagnosis(&command.output().unwrap());
-    assert!(told.contains("cannot run: missing /proc"), "{told}");
-    assert!(told.contains("unknown  ps: "), "{told}");
+    let shown = diagnosis(&command.output().unwrap());
+    assert!(shown.contains("cannot run: missing /proc"), "{shown}");
+    assert!(shown.contains("unknown  ps: "), "{shown}");
     run.assert_nothing_is_left();
 }
 
@@ -292,7 +295,7 @@ fn a_ps_that_is_another_is_not_believed() {
         return;
     }
     let run = Run::new();
-    let folder = run.marked.folder.join("bin");
+    let folder = run.marked.folder.path().join("bin");
     fs::create_dir(&folder).unwrap();
     symlink(busybox.trim(), folder.join("ps")).unwrap();
     let mut command = run.shell(r#"exec "$@""#, &run.demo(&SCENARIOS));
@@ -302,9 +305,9 @@ fn a_ps_that_is_another_is_not_believed() {
     assert_one_sentence(&output, 77, &["not that of procps", "install procps"]);
     assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
     let mut doctor = run.xtask(&["doctor"]);
-    let told = diagnosis(&doctor.env("PATH", &path).output().unwrap());
+    let shown = diagnosis(&doctor.env("PATH", &path).output().unwrap());
     let expected = "missing  ps: this ps is not that of procps";
-    assert!(told.contains(expected), "{told}");
+    assert!(shown.contains(expected), "{shown}");
     run.assert_nothing_is_left();
 }
 
@@ -313,18 +316,18 @@ fn a_ps_that_is_another_is_not_believed() {
 #[test]
 fn a_ps_that_fails_later_proves_nothing() {
     let run = Run::new();
-    let folder = run.marked.folder.join("bin");
+    let folder = run.marked.folder.path().join("bin");
     fs::create_dir(&folder).unwrap();
     let path = std::env::var("PATH").unwrap();
     for (instead, why) in [
-        ("exit 1", "no picture was printed"),
+        ("exit 1", "no table was printed"),
         ("sleep 1000", "ps does not come to an end"),
         // As far as can be read from it, it does.
         ("exec >&-; sleep 1000", "ps does not come to an end"),
         ("exec >&- 2>&-; sleep 1000", "ps does not come to an end"),
     ] {
         let script = format!(
-            "#!/bin/sh\ngrep -q xtask-stage /proc/$PPID/comm && {{ {instead}; }}\n\
+            "#!/bin/sh\ngrep -q xtask-worker /proc/$PPID/comm && {{ {instead}; }}\n\
              PATH={path} exec ps \"$@\"\n"
         );
         fs::write(folder.join("ps"), script).unwrap();
@@ -332,10 +335,10 @@ fn a_ps_that_fails_later_proves_nothing() {
         let mut command = run.shell(r#"exec "$@""#, &run.demo(&["exec-separate"]));
         let path = format!("{}:{path}", folder.display());
         let output = command.env("PATH", path).output().unwrap();
-        let told = text(&output.stdout);
-        assert_eq!(output.status.code(), Some(1), "{told}");
-        for part in ["NOT HELD C17", "NOT REFUTED C17", why] {
-            assert!(told.contains(part), "{part:?} is not in {told}");
+        let shown = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{shown}");
+        for part in ["NOT HELD C17", "DID NOT FAIL C17", why] {
+            assert!(shown.contains(part), "{part:?} is not in {shown}");
         }
         run.assert_nothing_is_left();
     }
@@ -473,8 +476,8 @@ fn closed_streams_disturb_nothing() {
         let script = format!(r#"exec "$@" {closed}"#);
         let mut command = run.shell(&script, &run.demo(&SCENARIOS));
         let output = command.output().unwrap();
-        let told = text(&output.stdout) + &text(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{closed}: {told}");
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{closed}: {shown}");
         assert_eq!(output.stdout.is_empty(), is_lost, "{closed}");
         let index = run.report().join("index.html");
         assert!(fs::read_to_string(index).unwrap().contains("orphan"));
@@ -510,11 +513,11 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
     let run = Run::new();
     let demo = run.demo(&["path-and-args", "self-exe", "reuse"]);
     let assert_skipped = |output: &Output, why: &str| {
-        let told = text(&output.stdout);
-        assert_eq!(output.status.code(), Some(0), "{told}");
-        assert!(told.contains("\nThe claim held. 3 skipped. "), "{told}");
+        let shown = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{shown}");
+        assert!(shown.contains("\nThe claim held. 3 skipped. "), "{shown}");
         for part in ["skipped  C23: ", "TMPDIR takes another folder", why] {
-            assert!(told.contains(part), "{part:?} is not in {told}");
+            assert!(shown.contains(part), "{part:?} is not in {shown}");
         }
     };
     let mut command = run.shell(r#"exec "$@""#, &demo);
@@ -547,7 +550,7 @@ fn children_that_it_has_not_started_are_left_alone() {
     ] {
         let script = r#"sleep 1000 >&2 & echo "$!"; exec "$@""#;
         let mut command = run.shell(script, &words);
-        let errors = run.marked.folder.join("errors"); // a pipe would have no end before sleep has
+        let errors = run.marked.folder.path().join("errors"); // a pipe would have no end before sleep has
         command.stderr(fs::File::create(&errors).unwrap());
         let mut output = command.output().unwrap();
         output.stderr = fs::read(&errors).unwrap();
@@ -568,7 +571,7 @@ fn who_may_not_have_enough_descriptors_is_told_so() {
     assert_one_sentence(&output, 77, &parts);
     assert_eq!(
         text(&output.stderr)
-            .matches("cannot start xtask-stage")
+            .matches("cannot start xtask-worker")
             .count(),
         1
     );
@@ -616,29 +619,29 @@ fn the_doctor_tells_a_lack_of_room_from_what_is_missing() {
             command.uid(user).gid(user);
         }
         let output = command.output().unwrap();
-        let told = text(&output.stdout) + &text(&output.stderr);
-        told.split_whitespace().collect::<Vec<_>>().join(" ") // where lines end is another matter
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        shown.split_whitespace().collect::<Vec<_>>().join(" ") // where lines end is another matter
     };
-    let assert_told = |told: &str, remedy: &str| {
+    let assert_told = |shown: &str, remedy: &str| {
         for what in ["ps", "cargo", "a process started and waited for"] {
             let begins = format!("missing {what}: ");
-            let (_, line) = told.split_once(&begins).expect(told);
-            let (_, line) = line.split_once("For the demo; to get it: ").expect(told);
-            assert!(line.starts_with(remedy), "{what}: {told}");
+            let (_, line) = shown.split_once(&begins).expect(shown);
+            let (_, line) = line.split_once("For the demo; to get it: ").expect(shown);
+            assert!(line.starts_with(remedy), "{what}: {shown}");
         }
     };
-    let told = told_with("--nofile=4", None);
-    assert_told(&told, "a higher limit of open files (ulimit -n)");
+    let shown = told_with("--nofile=4", None);
+    assert_told(&shown, "a higher limit of open files (ulimit -n)");
     if !nix::unistd::geteuid().is_root() {
         skip("only root can be a user who has no process yet");
         return;
     }
-    let told = told_with("--nproc=1", Some(WITHOUT_PROCESSES));
-    if told.contains("Permission denied") {
+    let shown = told_with("--nproc=1", Some(WITHOUT_PROCESSES));
+    if shown.contains("Permission denied") {
         skip("others may not look into the folder of the programs");
         return;
     }
-    assert_told(&told, "a higher limit of processes (ulimit -u)");
+    assert_told(&shown, "a higher limit of processes (ulimit -u)");
 }
 
 /// Starts a demo, and waits until it says which ps there is: then the scenarios begin. What it says
@@ -647,11 +650,11 @@ fn start_and_hear(command: &mut Command) -> (Child, BufReader<ChildStderr>, Stri
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    let mut told = String::new();
-    while !told.contains("ps: ") {
-        assert_ne!(stderr.read_line(&mut told).unwrap(), 0, "{told}");
+    let mut shown = String::new();
+    while !shown.contains("ps: ") {
+        assert_ne!(stderr.read_line(&mut shown).unwrap(), 0, "{shown}");
     }
-    (child, stderr, told)
+    (child, stderr, shown)
 }
 
 /// A descriptor is what it takes to read in /proc. It is no sign that a process is gone.
@@ -661,26 +664,26 @@ fn what_cannot_be_read_is_not_gone() {
     let mut words = run.demo(&["zombie"]);
     words.extend(["--speed".to_owned(), "2".to_owned()]);
     let mut command = run.shell(r#"exec "$@""#, &words);
-    let (child, mut stderr, mut told) = start_and_hear(&mut command);
+    let (child, mut stderr, mut shown) = start_and_hear(&mut command);
     for pid in run.marked.processes() {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name == "xtask-stage\n" {
+        if name == "xtask-worker\n" {
             let limit = ["--nofile=3", "--pid", &pid.to_string()];
             let limited = Command::new("prlimit").args(limit).status().unwrap();
             assert!(limited.success(), "prlimit: {limited}");
         }
     }
-    stderr.read_to_string(&mut told).unwrap();
+    stderr.read_to_string(&mut shown).unwrap();
     let output = child.wait_with_output().unwrap();
-    let shown = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{shown}{told}");
+    let verdicts = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{verdicts}{shown}");
     let why = "Too many open files (os error 24); what helps: fewer scenarios at once";
     for part in [
         "!! the scenario could not go on: cannot read /proc/",
         why,
         " 0 processes left. ",
     ] {
-        assert!(shown.contains(part), "{part:?} is not in {shown}");
+        assert!(verdicts.contains(part), "{part:?} is not in {verdicts}");
     }
     let events = fs::read_to_string(run.report().join("zombie/events.ndjson")).unwrap();
     assert!(!events.contains(r#""kind":"gone""#), "{events}");
@@ -701,7 +704,7 @@ fn who_cannot_be_ended_is_told_of_and_not_waited_for() {
     }
     let run = Run::new();
     let program = programs().join("examples/status");
-    // Adopted at once, as the shell between has ended; and with the pipes that the stage reads from.
+    // Adopted at once, as the shell between has ended; and with the pipes that the worker reads from.
     let script = format!(
         r#"(setpriv --reuid={WITHOUT_PROCESSES} --clear-groups sleep 1000 &)
            exec '{}' "$@""#,
@@ -719,10 +722,10 @@ fn who_cannot_be_ended_is_told_of_and_not_waited_for() {
         &format!("; what helps: kill -9 {left}, as root"),
     ];
     assert_one_sentence(&output, 1, &parts.map(String::as_str));
-    let told = text(&output.stdout);
+    let shown = text(&output.stdout);
     assert!(
-        told.contains("\nThe claim held. 1 processes left. "),
-        "{told}"
+        shown.contains("\nThe claim held. 1 processes left. "),
+        "{shown}"
     );
     run.marked.kill();
     run.assert_nothing_is_left();
@@ -742,11 +745,11 @@ fn whoever_a_program_names_is_not_signalled_if_it_is_a_stranger() {
     let name = "grandchild-holds-pipe";
     let words = run.demo_of(&run.programs_with(name, &script), &[name]);
     let output = run.shell(r#"exec "$@""#, &words).output().unwrap();
-    let told = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
     let refused = format!("-> SIGTERM to {}: refused: ESRCH", stranger.id());
     for part in ["NOT HELD C12", &refused] {
-        assert!(told.contains(part), "{part:?} is not in {told}");
+        assert!(shown.contains(part), "{part:?} is not in {shown}");
     }
     assert_eq!(stranger.try_wait().unwrap(), None);
     stranger.kill().unwrap();
@@ -761,9 +764,9 @@ fn where_sigchld_is_ignored_it_works() {
     let script = r#"exec env --ignore-signal=CHLD "$@""#; // a shell's trap does not reach so far
     assert_all_held(&run.shell(script, &run.demo(&SCENARIOS)).output().unwrap());
     let doctor = [XTASK.to_owned(), "doctor".to_owned()];
-    let told = text(&run.shell(script, &doctor).output().unwrap().stdout);
+    let shown = text(&run.shell(script, &doctor).output().unwrap().stdout);
     for what in ["ps: ", "a process started and waited for"] {
-        assert!(told.contains(&format!("found    {what}")), "{told}");
+        assert!(shown.contains(&format!("found    {what}")), "{shown}");
     }
     run.assert_nothing_is_left();
 }
@@ -778,18 +781,18 @@ fn an_interrupt_of_the_whole_group_leaves_no_files() {
         command.process_group(0).stderr(Stdio::piped());
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut told = String::new();
+        let mut shown = String::new();
         for _ in 0..lines_before {
-            stderr.read_line(&mut told).unwrap();
+            stderr.read_line(&mut shown).unwrap();
         }
         for _ in 0..2 {
             // Its group, too, until it has been waited for.
             killpg(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
         }
-        stderr.read_to_string(&mut told).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
+        stderr.read_to_string(&mut shown).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{shown}");
         let last = "xtask: interrupted; 0 processes left\n";
-        assert!(told.ends_with(last), "{told}");
+        assert!(shown.ends_with(last), "{shown}");
         run.assert_nothing_is_left();
     }
 }
@@ -808,13 +811,14 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
         let mut writable = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
         poll(&mut writable, PollTimeout::ZERO).unwrap() == 0
     };
-    until("the pipe is full", LIMIT, is_full);
+    wait_until_within(LIMIT, "the pipe is full", is_full, |full| *full);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
-    let mut ended = None;
-    until("xtask has ended", LIMIT, || {
-        ended = child.try_wait().unwrap();
-        ended.is_some()
-    });
+    let ended = wait_until_within(
+        LIMIT,
+        "xtask has ended",
+        || child.try_wait().unwrap(),
+        Option::is_some,
+    );
     drop(reader);
     let ended = ended.unwrap();
     let by_signal = ended.signal() == Some(Signal::SIGINT as i32);
@@ -826,9 +830,9 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
 fn what_was_started_by_nohup_outlives_the_terminal() {
     let run = Run::new();
     let mut command = run.shell(r#"exec nohup "$@""#, &run.demo(&SCENARIOS));
-    let (child, mut stderr, mut told) = start_and_hear(&mut command);
+    let (child, mut stderr, mut shown) = start_and_hear(&mut command);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGHUP).unwrap();
-    stderr.read_to_string(&mut told).unwrap();
+    stderr.read_to_string(&mut shown).unwrap();
     assert_all_held(&child.wait_with_output().unwrap());
     run.assert_nothing_is_left();
 }

@@ -1,22 +1,37 @@
-//! `cargo xtask soak` from outside: that a good server holds, and that a bad one is noticed.
+//! `cargo xtask soak` from outside: a good server holds, a bad one is noticed, and nothing is left.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
 mod marked;
 
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use marked::Marked;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
+use test_support::wait_until_within;
+
+/// With the build of the server, should that be the first.
+const LIMIT: Duration = Duration::from_secs(300);
+
+fn command(marked: &Marked, args: &[&str]) -> Command {
+    let mut command = marked.command(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["soak", "--json", "--seed", "1"]).args(args);
+    command
+}
 
 /// The exit code, and the line about the one server.
 fn soak(args: &[&str]) -> (Option<i32>, Value) {
     let marked = Marked::new();
-    let mut command = marked.command(env!("CARGO_BIN_EXE_xtask"));
-    command.args(["soak", "--json", "--seed", "1"]).args(args);
-    let output = command.output().unwrap();
+    let output = command(&marked, args).output().unwrap();
     let line = String::from_utf8(output.stdout).unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     let row = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}\n{stderr}"));
+    assert!(marked.processes().is_empty(), "{:?}", marked.processes());
     (output.status.code(), row)
 }
 
@@ -32,10 +47,56 @@ fn a_model_holds() {
     assert_eq!(row["silent_losses"], 0, "{row}");
 }
 
-/// The twin.
+/// The control.
 #[test]
 fn a_server_that_loses_bytes_fails() {
     let (code, row) = soak(&["--control", "--seconds", "1"]);
     assert_eq!(code, Some(1), "{row}");
     assert!(row["silent_losses"].as_u64().unwrap() > 0, "{row}");
+    let faults = row["faults"].as_array().unwrap();
+    let is_a_loss = |fault: &Value| fault.as_str().unwrap().starts_with("silent loss: ");
+    assert!(faults.iter().all(is_a_loss), "for another reason: {row}");
+}
+
+#[test]
+fn every_session_ends_in_one_way() {
+    let (_, row) = soak(&["--control", "--seconds", "1"]);
+    let number = |name: &str| row[name].as_u64().unwrap();
+    let errors = row["errors"].as_object().unwrap().values();
+    let errors: u64 = errors.map(|count| count.as_u64().unwrap()).sum();
+    let ends = ["complete", "given_up", "silent_losses", "wrong"].map(number);
+    assert_eq!(
+        number("sessions"),
+        errors + ends.iter().sum::<u64>(),
+        "{row}"
+    );
+    assert!(
+        number("given_up") > 0 && number("bytes_compared") > 0,
+        "{row}"
+    );
+}
+
+#[test]
+fn an_interrupt_ends_everything() {
+    let marked = Marked::new();
+    let child = command(&marked, &["prefork", "--seconds", "300"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The name of a worker, which there is only when the server is at work.
+    let is_worker = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "echo-worker\n")
+    };
+    let has_workers = || marked.processes().iter().any(is_worker);
+    wait_until_within(LIMIT, "workers of the server", has_workers, |has| *has);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(
+        stderr.ends_with("xtask: interrupted; 0 processes left\n"),
+        "{stderr}"
+    );
+    assert!(marked.processes().is_empty(), "{:?}", marked.processes());
 }

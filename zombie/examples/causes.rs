@@ -6,19 +6,17 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
 use std::env;
 use std::error::Error;
+use std::io::Write;
 use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
-use common::{is_readable, report, say, wait_for_enter};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use program_support::{exit_code, stdout, wait_for_enter, wait_until_readable};
 use reexec::{Child, Resource};
 
 fn main() -> ExitCode {
@@ -31,8 +29,8 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    let wait = env::args().any(|arg| arg == "--wait");
-    report("causes", parent(wait))
+    let wait = env::args_os().any(|arg| arg == "--wait");
+    exit_code("causes", parent(wait))
 }
 
 fn parent(wait: bool) -> Result<(), Box<dyn Error>> {
@@ -44,16 +42,16 @@ fn parent(wait: bool) -> Result<(), Box<dyn Error>> {
         if wait {
             child.wait()?;
         }
-        say(&format!("{entry}: {}", child.id()))?;
+        writeln!(stdout(), "{entry}: {}", child.id())?;
     }
     wait_for_enter()?;
 
     for (entry, child) in &children {
-        say(&format!("{entry}, status read: {}", child.wait()?))?;
+        writeln!(stdout(), "{entry}, status read: {}", child.wait()?)?;
         // Nobody else starts processes here, so the number is nobody's yet.
         let pid = Pid::from_raw(child.id().cast_signed());
         let exists = kill(pid, None) != Err(Errno::ESRCH);
-        say(&format!("{entry}, exists: {exists}"))?;
+        writeln!(stdout(), "{entry}, exists: {exists}")?;
     }
     wait_for_enter()?;
     Ok(())
@@ -67,6 +65,6 @@ fn start(entry: &str) -> Result<Child, Box<dyn Error>> {
     if entry == "isKilled" {
         child.kill()?;
     }
-    is_readable(&child, None)?;
+    wait_until_readable(&child, None)?;
     Ok(child)
 }

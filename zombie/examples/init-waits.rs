@@ -6,10 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
-use std::io;
+use std::io::{self, Write};
 use std::mem;
 use std::os::unix::process::parent_id;
 use std::process::{self, ExitCode};
@@ -17,11 +14,11 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{report, say, seconds, wait_for_enter};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use program_support::{exit_code, seconds, stdout, wait_for_enter};
 
 /// An adopter, and an orphan that ends.
 ///
@@ -34,12 +31,12 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    reexec::register("parent", || report("init-waits", parent()));
-    reexec::register("orphan", || report("init-waits", wait_for_enter()));
+    reexec::register("parent", || exit_code("init-waits", parent()));
+    reexec::register("orphan", || exit_code("init-waits", wait_for_enter()));
     if let Some(code) = reexec::init() {
         return code;
     }
-    report("init-waits", adopter(&Options::parse()))
+    exit_code("init-waits", adopter(&Options::parse()))
 }
 
 fn adopter(options: &Options) -> io::Result<()> {
@@ -57,12 +54,12 @@ fn adopter(options: &Options) -> io::Result<()> {
         }
         Some(time) => {
             while wait_for_all()? {
-                say(&format!("Looked by: {}", process::id()))?;
+                writeln!(stdout(), "Looked by: {}", process::id())?;
                 thread::sleep(time);
             }
         }
     }
-    say("No child is left.")
+    writeln!(stdout(), "No child is left.")
 }
 
 /// Waits for whoever has ended. Whether anybody is left.
@@ -83,7 +80,7 @@ fn parent() -> io::Result<()> {
         .outlive_parent()
         .spawn()
         .map_err(io::Error::other)?;
-    say(&format!("Orphan of {}: {}", parent_id(), orphan.id()))?;
+    writeln!(stdout(), "Orphan of {}: {}", parent_id(), orphan.id())?;
     mem::forget(orphan); // dropped, the handle would kill it
     Ok(())
 }

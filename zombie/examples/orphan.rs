@@ -7,7 +7,6 @@
 
 use std::env;
 use std::error::Error;
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::mem;
 use std::os::unix::process::parent_id;
@@ -16,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
+use program_support::{exit_code, seconds, stdout};
 
 /// An orphan: the parent ends first.
 ///
@@ -32,19 +32,21 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    reexec::register("childProcess", || report(child_process(&Options::parse())));
+    reexec::register("childProcess", || {
+        exit_code("orphan", child_process(&Options::parse()))
+    });
     if let Some(code) = reexec::init() {
         return code;
     }
-    report(parent(&Options::parse()))
+    exit_code("orphan", parent(&Options::parse()))
 }
 
 fn child_process(options: &Options) -> io::Result<()> {
-    say(&format!("My pid is: {}", process::id()))?;
-    say(&format!("My parent is: {}", parent_id()))?;
+    writeln!(stdout(), "My pid is: {}", process::id())?;
+    writeln!(stdout(), "My parent is: {}", parent_id())?;
     thread::sleep(options.child_sleep);
-    say(&format!("My parent is now: {}", parent_id()))?;
-    say("End child process.")
+    writeln!(stdout(), "My parent is now: {}", parent_id())?;
+    writeln!(stdout(), "End child process.")
 }
 
 fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
@@ -56,25 +58,6 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
 
     thread::sleep(options.parent_sleep);
 
-    say("End parent process.")?;
+    writeln!(stdout(), "End parent process.")?;
     Ok(())
 } // the parent ends here, and its child is an orphan from now on
-
-fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
-    Ok(Duration::try_from_secs_f64(text.parse()?)?)
-}
-
-/// `println!` would panic if nobody reads our output any more (`| head -1`).
-fn say(line: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{line}")
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot write to stdout: {error}")))
-}
-
-/// The exit code of either process: 0, or 1 after a sentence on stderr.
-fn report(result: Result<(), impl Display>) -> ExitCode {
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
-    };
-    let _ = writeln!(io::stderr(), "orphan: {error}");
-    ExitCode::FAILURE
-}

@@ -6,18 +6,15 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use common::{is_readable, report, say, wait_for_enter};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{geteuid, pause};
+use program_support::{exit_code, stdout, wait_for_enter, wait_until_readable};
 use reexec::{Child, Fork};
 
 const EXIT_NOT_POSSIBLE: u8 = 77;
@@ -40,10 +37,10 @@ fn main() -> ExitCode {
             Some(code) => ExitCode::from(code as u8),
             None => {
                 let why = format!("the first process of the namespace has ended: {status}");
-                report("pid-reuse", Err(why))
+                exit_code("pid-reuse", Err(why))
             }
         },
-        Err(error) => report("pid-reuse", Err(error)),
+        Err(error) => exit_code("pid-reuse", Err(error)),
     }
 }
 
@@ -65,8 +62,8 @@ fn first_of_namespace() -> ExitCode {
     if let Err(error) = count_from(1) {
         return not_possible(&format!("{LAST} cannot be written"), &error);
     }
-    let wait = env::args().any(|arg| arg == "--wait");
-    report("pid-reuse", skip_and_use_again(wait))
+    let wait = env::args_os().any(|arg| arg == "--wait");
+    exit_code("pid-reuse", skip_and_use_again(wait))
 }
 
 fn not_possible(what: &str, error: &io::Error) -> ExitCode {
@@ -78,26 +75,26 @@ fn not_possible(what: &str, error: &io::Error) -> ExitCode {
         Some(Errno::ENOENT) => "; what helps: a kernel with CONFIG_CHECKPOINT_RESTORE",
         _ => "",
     };
-    report("pid-reuse", Err(format!("{what} ({error}){remedy}")));
+    exit_code("pid-reuse", Err(format!("{what} ({error}){remedy}")));
     ExitCode::from(EXIT_NOT_POSSIBLE)
 }
 
 fn skip_and_use_again(wait: bool) -> io::Result<()> {
     let ended = start(|| ())?;
     let number = ended.id();
-    is_readable(&ended, None)?;
+    wait_until_readable(&ended, None)?;
     if wait {
         ended.wait()?;
     }
     count_from(number - 1)?;
     let next = start(pause)?;
-    say(&format!("Ended: {number}, the next: {}", next.id()))?;
+    writeln!(stdout(), "Ended: {number}, the next: {}", next.id())?;
     wait_for_enter()?;
 
     ended.wait()?;
     count_from(number - 1)?;
     let again = start(pause)?;
-    say(&format!("Waited for: {number}, the next: {}", again.id()))?;
+    writeln!(stdout(), "Waited for: {number}, the next: {}", again.id())?;
     wait_for_enter()
 } // dropped, the children are killed and reaped
 

@@ -5,17 +5,14 @@
 
 #![forbid(unsafe_code)]
 
-#[path = "../../echo-server/examples/common/mod.rs"]
-mod common;
-
 use std::env;
-use std::io;
+use std::io::{self, Write};
 use std::process::{self, ExitCode};
 
-use common::{is_readable, report, say, wait_for_enter};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::geteuid;
+use program_support::{exit_code, stdout, wait_for_enter, wait_until_readable};
 use reexec::{Child, Fork};
 
 const EXIT_NOT_POSSIBLE: u8 = 77;
@@ -34,7 +31,7 @@ fn main() -> ExitCode {
         // The limit is for the processes of a user, and not for root: so for somebody who has none,
         // and who has nothing of root's group either.
         let nobody = 20_000 + process::id() % 40_000;
-        command.user(nobody).group(nobody);
+        command.uid(nobody).gid(nobody);
     } else {
         command.arg("--namespace");
     }
@@ -43,10 +40,10 @@ fn main() -> ExitCode {
             Some(code) => ExitCode::from(code as u8),
             None => {
                 let why = format!("the process with the limit has ended: {status}");
-                report("resources", Err(why))
+                exit_code("resources", Err(why))
             }
         },
-        Err(error) => report("resources", Err(error)),
+        Err(error) => exit_code("resources", Err(error)),
     }
 }
 
@@ -56,10 +53,10 @@ fn limited() -> ExitCode {
         && let Err(error) = unshare(CloneFlags::CLONE_NEWUSER)
     {
         let why = format!("no user namespace can be made ({error}); root needs none");
-        report("resources", Err(io::Error::other(why)));
+        exit_code("resources", Err(io::Error::other(why)));
         return ExitCode::from(EXIT_NOT_POSSIBLE);
     }
-    report("resources", fill_up())
+    exit_code("resources", fill_up())
 }
 
 fn fill_up() -> io::Result<()> {
@@ -70,20 +67,20 @@ fn fill_up() -> io::Result<()> {
             Ok(child) if is_given("--wait") => drop(child.wait()?),
             Ok(child) => zombies.push(child),
             Err(error) => {
-                say(&format!("Refused: {error}"))?;
+                writeln!(stdout(), "Refused: {error}")?;
                 break;
             }
         }
     }
-    say(&format!("My pid is: {}", process::id()))?;
-    say(&format!("Zombies: {}", zombies.len()))?;
+    writeln!(stdout(), "My pid is: {}", process::id())?;
+    writeln!(stdout(), "Zombies: {}", zombies.len())?;
     wait_for_enter()?;
 
     for zombie in zombies {
         zombie.wait()?;
     }
     let status = start()?.wait()?;
-    say(&format!("After the wait, one more: {status}"))
+    writeln!(stdout(), "After the wait, one more: {status}")
 }
 
 /// A child that has ended.
@@ -91,12 +88,12 @@ fn start() -> io::Result<Child> {
     match reexec::fork()? {
         Fork::Child => reexec::exit_now(0),
         Fork::Parent(child) => {
-            is_readable(&child, None)?;
+            wait_until_readable(&child, None)?;
             Ok(child)
         }
     }
 }
 
 fn is_given(option: &str) -> bool {
-    env::args().any(|arg| arg == option)
+    env::args_os().any(|arg| arg == option)
 }

@@ -1,5 +1,6 @@
-use std::error::Error;
 use std::time::Duration;
+
+use program_support::seconds;
 
 /// The chapter's zombie.go: the child ends, and its parent does not wait for it. Look with `ps au`
 /// in another terminal while the parent sleeps.
@@ -11,8 +12,4 @@ pub(crate) struct Options {
     /// How long the parent sleeps without waiting; in the chapter, `time.Sleep(30 * time.Second)`
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) parent_sleep: Duration,
-}
-
-fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
-    Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }

@@ -4,26 +4,17 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
-mod processes;
-
-use std::env;
 use std::fs;
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::geteuid;
-use processes::{NOT_SECONDS, Output, Program, closed_pipe, number};
-
-/// Cargo builds examples along with the tests, but has no variable for their place.
-fn example(name: &str, args: &[&str]) -> Command {
-    let tests = env::current_exe().unwrap_or_else(|error| panic!("{error}"));
-    let example = tests.with_file_name(format!("../examples/{name}"));
-    assert!(example.exists(), "first: cargo build -p zombie --examples");
-    let mut command = Command::new(example);
-    command.args(args);
-    command
-}
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{Pid, geteuid};
+use test_support::{
+    NOT_SECONDS, Output, Program, assert_sleeps, assert_zombie, closed_pipe, example, number, reap,
+    stat,
+};
 
 fn output(name: &str, args: &[&str]) -> Output {
     Program::start(&mut example(name, args)).output()
@@ -44,6 +35,20 @@ fn is_skipped(output: &Output) -> bool {
         println!("skipped: {:?}", output.stderr);
     }
     output.code == 77
+}
+
+/// Its twin is the crate `wait`, whose parent waits.
+#[test]
+fn plain_std_leaves_a_zombie_until_the_parent_ends() {
+    let mut program = Program::start(&mut example("plain-std", &[]));
+    let child = number(&program.stdout.next(), "The zombie's pid is: ");
+    assert_zombie(child);
+    assert_sleeps(program.pid());
+    assert_eq!(stat(child).map(|seen| seen.parent), Some(program.pid()));
+    program.signal(Signal::SIGKILL);
+    program.end();
+    assert_eq!(stat(child).map(|seen| seen.parent), Some(Pid::this()));
+    assert_eq!(reap(child), WaitStatus::Exited(child, 0));
 }
 
 #[test]

@@ -3,9 +3,6 @@
 
 #![forbid(unsafe_code)]
 
-mod processes;
-
-use std::env;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,9 +10,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
-use processes::{
-    NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, full_device, number, reap,
-    stat, state,
+use test_support::{
+    NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, example, full_device, number,
+    reap, stat, state,
 };
 
 fn zombie(args: &[&str]) -> Command {
@@ -24,14 +21,8 @@ fn zombie(args: &[&str]) -> Command {
     command
 }
 
-/// Cargo builds examples along with the tests, but has no variable for their place.
 fn orphan(args: &[&str]) -> Command {
-    let tests = env::current_exe().unwrap_or_else(|error| panic!("{error}"));
-    let orphan = tests.with_file_name("../examples/orphan");
-    assert!(orphan.exists(), "first: cargo build -p zombie --examples");
-    let mut command = Command::new(orphan);
-    command.args(args);
-    command
+    example("orphan", args)
 }
 
 #[test]

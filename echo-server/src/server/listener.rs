@@ -85,7 +85,7 @@ impl AsRawFd for Listener {
 /// Takes the listener that a service manager, or the server that we are to replace, has handed to us:
 /// descriptor 3, with LISTEN_FDS and LISTEN_PID in the environment, see sd_listen_fds(3); or the
 /// one in LISTEN_FDS_FIRST_FD, which a server that we replace sets. Must be called before
-/// `clean_start`, which closes every descriptor that nobody has taken.
+/// `start_clean`, which closes every descriptor that nobody has taken.
 ///
 /// `is_ours` tells whether a server that we are to replace has made it.
 pub(crate) fn take_inherited(is_ours: bool) -> io::Result<Option<Listener>> {
@@ -204,9 +204,10 @@ fn open_any(address: &str, backlog: u16) -> io::Result<TcpListener> {
             result => Ok(result?),
         };
     }
-    if !address.contains(':') {
+    let Some((_, port)) = address.rsplit_once(':') else {
         return Ok(open_one((LOCAL, parse_port(address)?).into(), backlog)?);
-    }
+    };
+    parse_port(port)?;
     // A name may have several addresses, the likeliest first. We take the first one on which it works,
     // or else report what is wrong with the likeliest.
     let mut failure = None;
@@ -221,7 +222,9 @@ fn open_any(address: &str, backlog: u16) -> io::Result<TcpListener> {
 }
 
 fn parse_port(text: &str) -> io::Result<u16> {
-    text.parse().map_err(|_| {
+    // Rust itself reads "+80" as 80.
+    let port = text.parse().ok().filter(|_| !text.starts_with('+'));
+    port.ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("{text:?} is not a port number"),

@@ -96,7 +96,7 @@ impl Supervisor {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         // Process 1 of a container inherits the orphans of all others, and nobody else reaps them.
         let workers = if process::id() == 1 {
-            Reaper::for_everybody()?
+            Reaper::for_all_children()?
         } else {
             Reaper::new()?
         };
@@ -217,7 +217,7 @@ impl Supervisor {
     fn reap(&mut self) -> io::Result<Vec<Ended>> {
         let mut ended = Vec::new();
         for exit in self.workers.wait(Some(Duration::ZERO))? {
-            let Some(slot) = exit.owner else { continue };
+            let Some(slot) = exit.token else { continue };
             self.reaped += 1;
             let problem: Option<String> = match exit.status {
                 Ok(status) if log::count_lost_by_worker(status) => None,

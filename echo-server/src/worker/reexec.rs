@@ -40,7 +40,7 @@ fn start(connection: &TcpStream, args: &[String]) -> Result<Fork, Box<dyn Error>
     let worker = command
         .args(args)
         .fd(CONNECTION, connection.try_clone()?)
-        .die_with_parent(libc::SIGKILL)
+        .parent_death_signal(libc::SIGKILL)
         .process_group(0)
         .spawn_unconfirmed()?;
     Ok(Fork::Parent(worker))

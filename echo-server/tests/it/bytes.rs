@@ -6,8 +6,8 @@ use std::process::Command;
 
 use proptest::collection::vec;
 use proptest::test_runner::{Config, TestRunner};
+use test_support::Program;
 
-use crate::processes::Program;
 use crate::server::{Model, random_bytes};
 
 /// Around the size of the server's buffer, and around what the kernel buffers.

@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -18,10 +17,11 @@ use nix::sys::wait::WaitStatus;
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, TestRunner};
-
-use crate::processes::{
-    LIMIT, NOT_SECONDS, Output, Program, assert_sleeps, closed_pipe, full_device, reap, until,
+use tempfile::{NamedTempFile, TempPath};
+use test_support::{
+    LIMIT, NOT_SECONDS, Output, Program, assert_sleeps, closed_pipe, full_device, reap, wait_until,
 };
+
 use crate::server::{Server, random_bytes, reserved_address};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_echo-client");
@@ -43,36 +43,19 @@ fn client(address: impl ToString, path: &Path) -> Command {
     shell("exec \"$0\" \"$1\" <\"$2\"", address, path)
 }
 
-/// A file that is removed at the end of the test.
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn new(content: &[u8]) -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("client-{}-{number}", process::id());
-        let file = Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
-        fs::write(&file.0, content).unwrap();
-        file
-    }
-
-    fn content(&self) -> Vec<u8> {
-        fs::read(&self.0).unwrap()
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
+/// A file that is removed when the test drops it.
+fn file(content: &[u8]) -> TempPath {
+    let file = NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::write(&file, content).unwrap();
+    file.into_temp_path()
 }
 
 /// Runs `command` to its end, and returns what was on its stdout to the byte.
 fn bytes(command: &mut Command) -> (Output, Vec<u8>) {
-    let result = TempFile::new(b"");
-    let out = File::create(&result.0).unwrap();
+    let result = file(b"");
+    let out = File::create(&result).unwrap();
     let output = Program::start_to(out, command).output();
-    (output, result.content())
+    (output, fs::read(&result).unwrap())
 }
 
 /// Exactly these bytes on stdout, nothing on stderr, and exit code 0.
@@ -169,8 +152,8 @@ fn a_file_comes_back_to_the_byte() {
     let server = Server::start(&[]);
     for size in [0, 1, 65_535, 65_536, 65_537, MUCH] {
         let sent = random_bytes(size);
-        let file = TempFile::new(&sent);
-        assert_result(&mut client(server.address, &file.0), &sent);
+        let file = file(&sent);
+        assert_result(&mut client(server.address, &file), &sent);
     }
     server.assert_no_worker_is_left();
 }
@@ -183,9 +166,9 @@ fn a_pipe_comes_back_to_the_byte() {
         let mut sent = random_bytes(size);
         sent.extend_from_slice(b"\nq\nQ\n");
         sent.insert(0, 0);
-        let file = TempFile::new(&sent);
+        let file = file(&sent);
         let script = "cat \"$2\" | \"$0\" \"$1\"";
-        assert_result(&mut shell(script, server.address, &file.0), &sent);
+        assert_result(&mut shell(script, server.address, &file), &sent);
     }
 }
 
@@ -207,11 +190,11 @@ fn a_line_with_q_ends_what_comes_through_a_pipe() {
     ];
     let server = Server::start(&[]);
     for (sent, expected) in cases {
-        let file = TempFile::new(sent);
+        let file = file(sent);
         let script = "cat \"$2\" | \"$0\" \"$1\"";
-        assert_result(&mut shell(script, server.address, &file.0), expected);
+        assert_result(&mut shell(script, server.address, &file), expected);
         // The twin: from a file it is a line like any other.
-        assert_result(&mut client(server.address, &file.0), sent);
+        assert_result(&mut client(server.address, &file), sent);
     }
 }
 
@@ -240,8 +223,8 @@ fn whatever_is_sent_comes_back() {
     };
     TestRunner::new(config)
         .run(&vec(any::<u8>(), 0..2_000), |sent| {
-            let file = TempFile::new(&sent);
-            assert_result(&mut client(server.address, &file.0), &sent);
+            let file = file(&sent);
+            assert_result(&mut client(server.address, &file), &sent);
             Ok(())
         })
         .unwrap();
@@ -250,9 +233,9 @@ fn whatever_is_sent_comes_back() {
 #[test]
 fn the_server_sees_the_end_of_the_stream_and_may_answer_then() {
     let sent = random_bytes(1 << 20);
-    let file = TempFile::new(&sent);
+    let file = file(&sent);
     let address = answering_peer(|all| all);
-    assert_result(&mut client(address, &file.0), &sent);
+    assert_result(&mut client(address, &file), &sent);
 }
 
 #[test]
@@ -272,11 +255,11 @@ fn a_peer_that_is_no_echo_server() {
             "7 bytes came back: more than was sent",
         ),
     ];
-    let file = TempFile::new(b"hello\n");
+    let file = file(b"hello\n");
     for (alter, reason) in cases {
         for option in ["", "--one-process"] {
             let script = "exec \"$0\" $OPTION \"$1\" <\"$2\"";
-            let mut command = shell(script, answering_peer(alter), &file.0);
+            let mut command = shell(script, answering_peer(alter), &file);
             let output = Program::start(command.env("OPTION", option)).output();
             assert_fails(&output, 1, &["6 bytes sent, ", reason]);
         }
@@ -317,12 +300,12 @@ fn the_servers_worker_is_killed() {
 /// The child is stuck in a write, or about to write, when the reset comes.
 #[test]
 fn the_connection_is_reset() {
-    let file = TempFile::new(&random_bytes(MUCH));
+    let file = file(&random_bytes(MUCH));
     let address = peer(|connection| {
         connection.read_exact(&mut [0; 1000]).unwrap();
         reset_on_close(connection);
     });
-    let output = Program::start(&mut client(address, &file.0)).output();
+    let output = Program::start(&mut client(address, &file)).output();
     assert_fails(&output, 1, &[" bytes sent, 0 bytes came back: "]);
 
     // The child waits for input.
@@ -352,9 +335,9 @@ fn one_process_is_enough_for_little() {
     let server = Server::start(&[]);
     for size in [0, 1, 100_000] {
         let sent = random_bytes(size);
-        let file = TempFile::new(&sent);
+        let file = file(&sent);
         let script = "exec \"$0\" --one-process \"$1\" <\"$2\"";
-        assert_result(&mut shell(script, server.address, &file.0), &sent);
+        assert_result(&mut shell(script, server.address, &file), &sent);
     }
 }
 
@@ -362,9 +345,9 @@ fn one_process_is_enough_for_little() {
 #[test]
 fn one_process_stalls_when_all_buffers_are_full() {
     let server = Server::start(&[]);
-    let file = TempFile::new(&random_bytes(MUCH));
+    let file = file(&random_bytes(MUCH));
     let script = "exec \"$0\" --one-process --stall-timeout 0.3 \"$1\" <\"$2\"";
-    let (output, received) = bytes(&mut shell(script, server.address, &file.0));
+    let (output, received) = bytes(&mut shell(script, server.address, &file));
     let parts = [
         "stalled after ",
         " bytes: ",
@@ -401,6 +384,9 @@ fn addresses_that_are_none() {
         "127.0.0.1",
         "127.0.0.1:",
         ":",
+        "+1",
+        "127.0.0.1:+1",
+        " 1",
     ] {
         let output = Program::start(Command::new(CLIENT).arg(address)).output();
         let reason = format!("cannot connect to {address}: ");
@@ -414,7 +400,7 @@ fn usage() {
     output(&["--no-such-option"]).assert_usage("--no-such-option");
     output(&["1", "2"]).assert_usage("'2'");
     output(&["--stall-timeout", "1"]).assert_usage("--one-process");
-    for value in NOT_SECONDS {
+    for value in NOT_SECONDS.into_iter().chain(["+5", " 5"]) {
         let timeout = format!("--stall-timeout={value}");
         output(&["--one-process", &timeout]).assert_usage("--stall-timeout");
     }
@@ -433,18 +419,18 @@ fn usage() {
 
 #[test]
 fn the_forms_of_an_address() {
-    let file = TempFile::new(b"hello");
+    let file = file(b"hello");
     let server = Server::start(&[]);
     let port = server.address.port();
     for address in [format!("{port}"), format!("localhost:{port}")] {
-        assert_result(&mut client(address, &file.0), b"hello");
+        assert_result(&mut client(address, &file), b"hello");
     }
     if let Err(error) = TcpListener::bind("[::1]:0") {
         println!("skipped, no IPv6 here: {error}");
         return;
     }
     let server = Server::run(Command::new(crate::server::BINARY).arg("[::1]:0"));
-    assert_result(&mut client(server.address, &file.0), b"hello");
+    assert_result(&mut client(server.address, &file), b"hello");
 }
 
 /// The parent's copy keeps the connection open, so the end of the stream will not come.
@@ -518,9 +504,9 @@ fn a_hang_up_ends_both_but_not_under_nohup() {
 #[test]
 fn the_launcher_ignores_sigchld() {
     let server = Server::start(&[]);
-    let file = TempFile::new(b"hello");
+    let file = file(b"hello");
     let script = "exec env --ignore-signal=CHLD --block-signal=TERM \"$0\" \"$1\" <\"$2\"";
-    assert_result(&mut shell(script, server.address, &file.0), b"hello");
+    assert_result(&mut shell(script, server.address, &file), b"hello");
 }
 
 #[test]
@@ -541,12 +527,12 @@ fn stdin_that_cannot_be_read() {
 #[test]
 fn stdout_that_cannot_be_written() {
     let server = Server::start(&[]);
-    let file = TempFile::new(b"hello");
-    let output = Program::start_to(full_device(), &mut client(server.address, &file.0)).output();
+    let file = file(b"hello");
+    let output = Program::start_to(full_device(), &mut client(server.address, &file)).output();
     assert_fails(&output, 74, &["cannot write to stdout: No space left"]);
 
     let script = "exec \"$0\" \"$1\" <\"$2\" 1</dev/null";
-    let output = Program::start(&mut shell(script, server.address, &file.0)).output();
+    let output = Program::start(&mut shell(script, server.address, &file)).output();
     assert_fails(
         &output,
         74,
@@ -560,8 +546,8 @@ fn stdout_that_cannot_be_written() {
 fn nobody_reads_stdout_any_more() {
     let server = Server::start(&[]);
     for size in [1, MUCH] {
-        let file = TempFile::new(&random_bytes(size));
-        let mut client = client(server.address, &file.0);
+        let file = file(&random_bytes(size));
+        let mut client = client(server.address, &file);
         let output = Program::start_to(closed_pipe(), &mut client).output();
         assert_eq!((output.code, output.stderr), (74, vec![]));
     }
@@ -573,10 +559,10 @@ fn nobody_reads_stdout_any_more() {
 fn streams_that_do_not_block() {
     let server = Server::start(&[]);
     let sent = random_bytes(1 << 20);
-    let file = TempFile::new(&sent);
+    let file = file(&sent);
     let (mut reader, writer) = io::pipe().unwrap();
     set_nonblocking(&writer);
-    let program = Program::start_to(writer, &mut client(server.address, &file.0));
+    let program = Program::start_to(writer, &mut client(server.address, &file));
     // Full, and it waits for us.
     assert_sleeps(program.pid());
     let mut received = Vec::new();
@@ -619,7 +605,7 @@ impl Terminal {
             self.unseen += &String::from_utf8_lossy(&bytes[..length]);
             self.unseen.clone()
         };
-        until("on the screen", look, |unseen| unseen.len() >= text.len());
+        wait_until("on the screen", look, |unseen| unseen.len() >= text.len());
         let rest = self.unseen.strip_prefix(text);
         self.unseen = rest
             .unwrap_or_else(|| panic!("{text:?}, not {:?}", self.unseen))
@@ -675,10 +661,10 @@ fn no_prompt_unless_both_streams_are_a_terminal() {
     assert_eq!(program.exit_code(), 0);
     terminal.assert_shows("hello\r\nq\r\n"); // the terminal's own echo
 
-    let file = TempFile::new(b"from a file\n");
+    let file = file(b"from a file\n");
     let mut terminal = Terminal::new();
     let out = File::options().write(true).open(&terminal.path).unwrap();
-    let program = Program::start_to(out, &mut client(server.address, &file.0));
+    let program = Program::start_to(out, &mut client(server.address, &file));
     terminal.assert_shows("from a file\r\n");
     assert_eq!(program.exit_code(), 0);
     assert_eq!(terminal.unseen, "");

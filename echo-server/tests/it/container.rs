@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use test_support::{Program, assert_zombie, processes, stat, state, wait_until};
 
 use crate::models::{command, in_every_model, served};
-use crate::processes::{Program, assert_zombie, processes, stat, state, until};
 use crate::server::{Server, is_root};
 
 /// A server in a process namespace of its own.
@@ -157,7 +157,7 @@ fn process_1_would_lose_it() {
         };
         let child = |server: &Server| {
             let init = server.program.child();
-            until(
+            wait_until(
                 "the server",
                 || processes(|it| it.parent == init),
                 |all| all.len() == 1,
@@ -221,7 +221,7 @@ fn orphans_of_others_are_reaped() {
         let shell = Program::try_start(&mut shell).unwrap();
         assert_eq!(shell.exit_code(), 0);
         let adopted = |orphans: &Vec<Pid>| orphans.len() == ORPHANS;
-        let orphans = until("orphans", || container.orphans(), adopted);
+        let orphans = wait_until("orphans", || container.orphans(), adopted);
 
         // While the server cannot reap, the same look shows zombies.
         container.signal(Signal::SIGSTOP);
@@ -231,7 +231,7 @@ fn orphans_of_others_are_reaped() {
         }
         container.signal(Signal::SIGCONT);
         let left = || orphans.iter().filter(|orphan| state(**orphan).is_some());
-        until("none is left", || left().collect::<Vec<_>>(), Vec::is_empty);
+        wait_until("none is left", || left().collect::<Vec<_>>(), Vec::is_empty);
 
         // Nor are they taken for workers.
         container.signal(Signal::SIGUSR1);

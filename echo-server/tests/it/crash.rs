@@ -9,8 +9,8 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::processes::{Program, until};
 use crate::server::{Client, Model, Server, signals};
+use test_support::{Program, wait_until};
 
 /// The names of faults, machine code that leads to them, and the signals that the kernel sends then.
 #[cfg(target_arch = "x86_64")]
@@ -88,7 +88,7 @@ fn replace_next_instructions(worker: Pid, code: &[u8]) -> io::Result<()> {
     for task in fs::read_dir(format!("/proc/{worker}/task"))? {
         let path = task?.path().join("syscall");
         fs::read_to_string(&path)?;
-        let line = until(
+        let line = wait_until(
             "a thread that waits",
             || fs::read_to_string(&path).unwrap(),
             |line| !line.starts_with("running"),

@@ -17,9 +17,10 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
 };
 use nix::unistd::Pid;
+use test_support::{LIMIT, Program, reap, wait_until};
 
 use crate::errors::strace_works;
-use crate::processes::{LIMIT, Program, reap, until};
+use crate::models::in_every_model;
 use crate::server::{Client, Model, Server, random_bytes, threads};
 
 /// Why a session is cut off.
@@ -33,10 +34,8 @@ enum Cause {
     SupervisorKilled,
 }
 
-const CAUSES: [Cause; 6] = [
-    // First, because it takes longest, and the twin leaves out the first.
-    Cause::SessionTimeout,
-    Cause::WriteTimeout,
+/// Those that come as soon as we want.
+const CAUSES: [Cause; 4] = [
     Cause::DrainTimeout,
     Cause::Quit,
     Cause::WorkerKilled,
@@ -45,19 +44,42 @@ const CAUSES: [Cause; 6] = [
 
 models!(a_session_that_is_cut_off_ends_in_an_error);
 fn a_session_that_is_cut_off_ends_in_an_error(model: Model) {
+    with_small_buffers(|| for_each_cause(&CAUSES, |cause| assert_error(model, cause)));
+}
+
+/// All models at the same time, as each waits for its timeouts.
+#[test]
+fn a_timeout_that_cuts_off_a_session_ends_it_in_an_error() {
+    let causes = [Cause::WriteTimeout, Cause::SessionTimeout];
     with_small_buffers(|| {
-        for_each_cause(&CAUSES, |cause| {
-            let (sent, received, end) = cut_off(model, &[], cause);
-            assert!(sent.starts_with(&received), "{cause:?}");
-            let error = end.map_err(|error| error.kind());
-            assert_eq!(error, Err(ErrorKind::ConnectionReset), "{cause:?}");
-        });
+        in_every_model(|model| for_each_cause(&causes, |cause| assert_error(Model(model), cause)));
     });
 }
 
+fn assert_error(model: Model, cause: Cause) {
+    let (sent, received, end) = cut_off(model, &[], cause);
+    assert!(sent.starts_with(&received), "{cause:?}");
+    let error = end.map_err(|error| error.kind());
+    assert_eq!(error, Err(ErrorKind::ConnectionReset), "{cause:?}");
+}
+
 models!(without_linger_bytes_are_lost_in_silence);
-/// The twin of the one above: setsockopt(2) says that it has set SO_LINGER, and has not.
+/// The twin of the tests above.
 fn without_linger_bytes_are_lost_in_silence(model: Model) {
+    if strace_works() {
+        with_small_buffers(|| for_each_cause(&CAUSES, |cause| assert_silence(model, cause)));
+    }
+}
+
+#[test]
+fn without_linger_a_timeout_loses_bytes_in_silence() {
+    if strace_works() {
+        with_small_buffers(|| in_every_model(|it| assert_silence(Model(it), Cause::WriteTimeout)));
+    }
+}
+
+/// setsockopt(2) says that it has set SO_LINGER, and has not.
+fn assert_silence(model: Model, cause: Cause) {
     const STRACE: [&str; 8] = [
         "strace",
         "-Dfqq",
@@ -68,17 +90,10 @@ fn without_linger_bytes_are_lost_in_silence(model: Model) {
         "-e",
         "inject=setsockopt:retval=0",
     ];
-    if !strace_works() {
-        return;
-    }
-    with_small_buffers(|| {
-        for_each_cause(&CAUSES[1..], |cause| {
-            let (sent, received, end) = cut_off(model, &STRACE, cause);
-            assert!(sent.starts_with(&received), "{cause:?}");
-            assert!(received.len() < sent.len(), "{cause:?}");
-            end.unwrap_or_else(|error| panic!("{cause:?}: {error}"));
-        });
-    });
+    let (sent, received, end) = cut_off(model, &STRACE, cause);
+    assert!(sent.starts_with(&received), "{cause:?}");
+    assert!(received.len() < sent.len(), "{cause:?}");
+    end.unwrap_or_else(|error| panic!("{cause:?}: {error}"));
 }
 
 models!(with_small_buffers_a_slow_reader_gets_every_byte);
@@ -158,7 +173,9 @@ fn for_each_cause(causes: &[Cause], check: impl Fn(Cause) + Sync) {
 /// sent, what it has received, and how its stream has ended.
 fn cut_off(model: Model, launcher: &[&str], cause: Cause) -> (Vec<u8>, Vec<u8>, io::Result<usize>) {
     let timeout = match cause {
-        Cause::WriteTimeout => "--write-timeout=4",
+        // From the moment when the worker is stuck, until we have seen that.
+        Cause::WriteTimeout => "--write-timeout=2",
+        // From the beginning of the session.
         Cause::SessionTimeout => "--session-timeout=8",
         _ => "--drain-timeout=0.1",
     };
@@ -195,7 +212,7 @@ fn cut_off(model: Model, launcher: &[&str], cause: Cause) -> (Vec<u8>, Vec<u8>, 
     // The worker logs the end a moment before it closes the connection. If the client read now, the
     // worker might still send something.
     let connection = || queues(stuck.server, stuck.client);
-    until("the end of the connection", connection, |queues| {
+    wait_until("the end of the connection", connection, |queues| {
         queues.is_none_or(|queues| !queues.is_open)
     });
     let mut received = Vec::new();
@@ -252,7 +269,7 @@ impl Stuck {
             let has_arrived = ours.to_send == 0 && servers.to_read == 0;
             now.filter(|_| is_same && is_asleep && has_arrived)
         };
-        let (ours, servers) = until("bytes at rest", look, Option::is_some).unwrap();
+        let (ours, servers) = wait_until("bytes at rest", look, Option::is_some).unwrap();
         // Bytes that have arrived and are not acknowledged yet count twice, so this never claims too
         // much.
         self.sent.len() > ours.to_read + servers.to_send

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
+use test_support::{assert_zombie, reap, state, wait_until};
 
-use crate::processes::{assert_zombie, reap, state, until};
 use crate::server::{BINARY, Client, Model, Server, stop};
 
 models!(an_idle_server_ends_at_once);
@@ -70,13 +70,13 @@ fn sessions_may_finish_after_ctrl_c(model: Model) {
     let server = model.start(&[]);
     let (mut client, _) = server.connect_and_see_worker();
     // With its first step, a worker leaves the server's group. Of a pool, some may just be starting.
-    until(
+    wait_until(
         "only the server in its group",
         || server.program.rest_of_group(),
         Vec::is_empty,
     );
     killpg(server.program.pid(), Signal::SIGINT).unwrap();
-    until(
+    wait_until(
         "refused",
         || TcpStream::connect(server.address).is_err(),
         |refused| *refused,
@@ -257,7 +257,7 @@ fn when_the_server_is_killed_nothing_remains(model: Model) {
         );
     }
     // A pool may have grown since.
-    until(
+    wait_until(
         "refused",
         || TcpStream::connect(server.address).is_err(),
         |refused| *refused,

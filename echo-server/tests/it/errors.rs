@@ -5,8 +5,8 @@ use std::process::Command;
 use std::thread;
 
 use nix::sys::signal::{Signal, kill, killpg};
+use test_support::{Program, wait_until};
 
-use crate::processes::{Program, until};
 use crate::server::{BINARY, Model, Server};
 
 models!(accept_fails_for_want_of_something);
@@ -131,7 +131,7 @@ fn ctrl_c_while_a_worker_is_being_made(model: Model) {
     let server = start(model, "setpgid:delay_enter=300000");
     let mut client = server.connect();
     // strace is in the group, too, and there before any worker.
-    until(
+    wait_until(
         "a worker",
         || server.workers(),
         |workers| !workers.is_empty(),

@@ -15,8 +15,8 @@ use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
+use test_support::{Program, number, processes, state, wait_until};
 
-use crate::processes::{Program, number, processes, state, until};
 use crate::server::{Client, Model, Server, signals};
 use crate::upgrade::Successor;
 
@@ -98,7 +98,7 @@ impl Detached {
     fn upgrade(&mut self) -> Successor {
         kill(self.pid, Signal::SIGUSR2).unwrap();
         let next = Successor::of(&mut self.server);
-        until("the end", || state(self.pid), Option::is_none);
+        wait_until("the end", || state(self.pid), Option::is_none);
         next
     }
 }
@@ -182,7 +182,7 @@ fn under_nohup_it_does_nothing(model: Model) {
     assert!(signals(server.pid, "SigIgn").contains(&Signal::SIGHUP));
     // While the server forks, it is held back.
     let pending = || signals(server.pid, "ShdPnd");
-    until("nothing is pending", pending, Vec::is_empty);
+    wait_until("nothing is pending", pending, Vec::is_empty);
     client.assert_echo(b"not disturbed");
     server.server.assert_serves();
     kill(server.pid, Signal::SIGTERM).unwrap();

@@ -12,10 +12,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
 };
+use test_support::{LIMIT, wait_until};
 
 use crate::cut_off::{Queues, Stuck, queues, with_small_buffers};
 use crate::models::{in_every_model, in_models, served, start};
-use crate::processes::{LIMIT, until};
 use crate::server::{BINARY, Client, Server, random_bytes};
 
 /// Another address of this machine, as if it were another machine.
@@ -74,7 +74,7 @@ fn each_source_has_its_limit() {
         assert!(is_served(&mut first), "not disturbed");
 
         drop(second);
-        until(
+        wait_until(
             "room again after the end of a session",
             || client_of(host(2), &server).1,
             |is_served| *is_served,
@@ -102,7 +102,7 @@ fn a_killed_worker_gives_back_its_clients_room() {
             kill(worker, Signal::SIGKILL).unwrap();
         }
         assert!(!is_served(&mut client));
-        until(
+        wait_until(
             "room again after the end of the worker",
             || client_of(host(2), &server).1,
             |is_served| *is_served,
@@ -213,7 +213,7 @@ fn a_client_that_has_vanished_is_found_out() {
         let mut client = served(&server);
         let own = client.stream().local_addr().unwrap();
         let timer = |queues: &Option<Queues>| queues.map(|queues| queues.timer);
-        until(
+        wait_until(
             "keepalive is what the connection waits for",
             || queues(server.address, own),
             |servers| timer(servers) == Some(KEEPALIVE),

@@ -1,12 +1,10 @@
 //! The log, when nobody reads it: no line waits for a reader, and those that are lost are counted.
 
-use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
-use std::path::PathBuf;
-use std::process::{self, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
@@ -14,9 +12,10 @@ use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::sys::termios::{FlowArg, LocalFlags, SetArg, tcflow, tcgetattr, tcsetattr};
+use tempfile::{NamedTempFile, TempDir};
+use test_support::{Program, assert_sleeps, wait_until, without_stamp};
 
 use crate::crash::take_all_memory;
-use crate::processes::{Program, assert_sleeps, until, without_stamp};
 use crate::server::{BINARY, Client, Model, Server, flood, is_root, reserved_address};
 
 /// What the server gets as its stderr, and the test reads, or does not.
@@ -144,7 +143,7 @@ fn assert_loses_lines_only(
     flow(&channel, FlowArg::TCOOFF);
     (0..sessions).for_each(|_| server.assert_serves());
     flow(&channel, FlowArg::TCOON);
-    until(
+    wait_until(
         "the number of lost lines",
         || {
             // Workers of a pool report with their next line.
@@ -269,7 +268,7 @@ fn a_lost_line_is_reported_although_nothing_happens(model: Model) {
     channel.fill();
     server.program.signal(Signal::SIGUSR1);
     assert_sleeps(server.program.pid());
-    until(
+    wait_until(
         "the number of lost lines",
         || channel.read().to_owned(),
         |text| text.contains(" 1 line was lost: "),
@@ -318,19 +317,17 @@ fn a_report_of_std_waits_for_no_reader(model: Model) {
 models!(lines_of_many_workers_are_not_mixed);
 /// Neither in a file nor in a pipe with a reader, and none is lost there.
 fn lines_of_many_workers_are_not_mixed(model: Model) {
-    let path = env::temp_dir().join(format!("echo-server-log-{}-{}", process::id(), model.0));
-    let file = Removed(path.clone());
+    let file = NamedTempFile::new().unwrap();
     let mut command = model.command(&[], &["-v", "--workers", "8"]);
-    let stderr = File::create(&path).unwrap();
+    let stderr = file.reopen().unwrap();
     let program = Program::try_start(command.stdout(Stdio::piped()).stderr(stderr)).unwrap();
     let server = Server::of(program);
     assert_eq!(flood(server.address, 60, 8), [""; 0]);
     server.program.signal(Signal::SIGTERM);
     assert_eq!(server.program.exit_code(), 0);
-    let text = fs::read_to_string(&path).unwrap();
+    let text = fs::read_to_string(file.path()).unwrap();
     assert!(!text.contains(" lost: "), "{text}");
     assert_eq!(told(&text), 60);
-    drop(file);
 
     let mut server = Server::run(&mut command);
     assert_eq!(flood(server.address, 60, 8), [""; 0]);
@@ -340,15 +337,6 @@ fn lines_of_many_workers_are_not_mixed(model: Model) {
         .iter()
         .filter(|line| line.ends_with(" has ended its stream"));
     assert_eq!(ends.count(), 60, "{lines:?}");
-}
-
-/// A file, or a directory, that goes when the test ends.
-struct Removed(PathBuf);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0).or_else(|_| fs::remove_dir_all(&self.0));
-    }
 }
 
 models!(the_journal_stamps_lines_itself);
@@ -388,7 +376,7 @@ fn a_terminal_that_stops_those_who_write_in_the_background(model: Model) {
         Err(error) => return println!("skipped: needs setsid(1): {error}"),
     };
     program.assert_serves();
-    until(
+    wait_until(
         "the worker's line",
         || channel.read().to_owned(),
         |text| text.contains(" has ended its stream"),
@@ -402,9 +390,8 @@ fn a_terminal_that_stops_those_who_write_in_the_background(model: Model) {
 #[test]
 fn a_line_that_has_gone_out_in_part() {
     // A name that is as long as the server's longest lines, and that it logs when it is gone.
-    let top = env::temp_dir().join(format!("echo-server-long-{}", process::id()));
-    let _removed = Removed(top.clone());
-    let place = top.join(vec!["d".repeat(250); 14].join("/"));
+    let top = TempDir::new().unwrap();
+    let place = top.path().join(vec!["d".repeat(250); 14].join("/"));
     fs::create_dir_all(&place).unwrap();
     let program = place.join("echo-server");
     symlink(BINARY, &program).unwrap();
@@ -414,7 +401,7 @@ fn a_line_that_has_gone_out_in_part() {
 
     let is_cut = |line: &str| line.contains("cannot upgrade") && !line.ends_with("still serving");
     let mut turns = 0;
-    let text = until(
+    let text = wait_until(
         "a part of a line, and more lines after it",
         || {
             // With more or less in the socket before the long line.

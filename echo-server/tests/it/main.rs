@@ -27,9 +27,6 @@ macro_rules! models {
     };
 }
 
-#[path = "../../../zombie/tests/processes/mod.rs"]
-mod processes;
-
 mod bytes;
 mod client;
 mod container;
@@ -39,11 +36,12 @@ mod ending;
 mod errors;
 mod hangup;
 mod ipv6;
+mod layers;
 mod limits;
 mod log;
 mod managers;
 mod models;
-mod modules;
+
 mod pool;
 mod sandbox;
 mod server;

@@ -11,10 +11,10 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use test_support::{Program, processes, stat, wait_until};
 
 use crate::container::{containers_work, unshare};
 use crate::models::served;
-use crate::processes::{Program, processes, stat, until};
 use crate::server::{BINARY, Client, Model, Server, is_root};
 use crate::upgrade::Directory;
 
@@ -220,7 +220,7 @@ impl Drop for Cgroups {
         // time after process 1.
         let remove = || self.0.iter().all(|path| remove_cgroup(path.clone()));
         if !thread::panicking() {
-            until("no cgroup", remove, |gone| *gone);
+            wait_until("no cgroup", remove, |gone| *gone);
             return;
         }
         for _ in 0..1000 {
@@ -282,7 +282,7 @@ fn follows_every_upgrade(model: Model, kill_mode: &str) {
     for _ in 0..3 {
         let pid = systemd.upgrade();
         assert_ne!(pid, before);
-        until(
+        wait_until(
             "the new main process",
             || systemd.show("MainPID"),
             |main| *main == pid,
@@ -310,7 +310,7 @@ fn follows_every_upgrade(model: Model, kill_mode: &str) {
         assert_eq!(systemd.show("ActiveState"), "deactivating");
         assert!(session.session(b"the end").unwrap() == b"the end");
     }
-    until(
+    wait_until(
         "the end",
         || systemd.show("ActiveState"),
         |it| it != "deactivating",
@@ -345,7 +345,7 @@ fn systemd_complains_about_a_main_process_that_is_not_its_child() {
     let init = program.child();
     // Until /run is its own.
     let log = || fs::read_to_string(format!("/proc/{init}/root/run/log")).unwrap_or_default();
-    until("a complaint", log, |log| log.contains(ALIEN));
+    wait_until("a complaint", log, |log| log.contains(ALIEN));
     drop(program);
     drop(cgroups);
 }
@@ -371,7 +371,7 @@ fn systemd_that_cannot_be_told() {
     let mut systemd = Systemd::start(&service).unwrap();
     systemd.upgrade();
     let state = || systemd.show("ActiveState");
-    until("the end of the service", state, |it| it == "inactive");
+    wait_until("the end of the service", state, |it| it == "inactive");
     assert!(systemd.connect().is_err());
 }
 
@@ -463,7 +463,7 @@ fn inside(server: &Server) -> Pid {
         all.retain(|pid| namespace(*pid) == own);
         all
     };
-    until("the server", find, |all| all.len() == 1)[0]
+    wait_until("the server", find, |all| all.len() == 1)[0]
 }
 
 /// Its parent is the process that has adopted it, and never knew the one before it.
@@ -478,7 +478,7 @@ fn a_server_that_has_taken_over_can_be_replaced_as_well() {
         let before = inside(&server);
         kill(before, Signal::SIGUSR2).unwrap();
         server.program.stderr.next_with("has taken over");
-        until(
+        wait_until(
             "its end",
             || processes(|it| it.name == "echo-server"),
             |all| !all.contains(&before),

@@ -9,13 +9,13 @@ use crate::server::{BINARY, Client, Server};
 
 pub(crate) const MODELS: [&str; 5] = ["fork", "reexec", "prefork", "thread", "multiplex"];
 
-pub(crate) fn in_every_model(test: impl Fn(&str) + Sync) {
+pub(crate) fn in_every_model(test: impl Fn(&'static str) + Sync) {
     in_models(&MODELS, test);
 }
 
 /// At the same time, as most tests wait most of the time. The threads have the models' names, so
 /// that a failure says whose it is.
-pub(crate) fn in_models(models: &[&str], test: impl Fn(&str) + Sync) {
+pub(crate) fn in_models(models: &[&'static str], test: impl Fn(&'static str) + Sync) {
     thread::scope(|scope| {
         let threads: Vec<_> = models
             .iter()

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use test_support::{Program, state, wait_until};
 
-use crate::processes::{Program, state, until};
 use crate::server::{BINARY, Model, Server, descriptors, stop};
 use crate::upgrade::Successor;
 
@@ -25,7 +25,7 @@ fn a_crash_loop_slows_down(model: Model) {
             let mut workers = server.workers().into_iter();
             workers.find(|worker| !killed.contains(worker))
         };
-        let worker = until("the next worker", next, Option::is_some).unwrap();
+        let worker = wait_until("the next worker", next, Option::is_some).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(earliest));
         kill(worker, Signal::SIGKILL).unwrap();
         killed.push(worker);
@@ -120,7 +120,7 @@ fn a_worker_that_leaves_takes_the_client_that_woke_it_up(model: Model) {
     kill(first, Signal::SIGKILL).unwrap();
     server.program.stderr.next_with("failed");
     let others = || server.workers().iter().filter(|pid| **pid != first).count();
-    until("a worker in its place", others, |count| *count == 2);
+    wait_until("a worker in its place", others, |count| *count == 2);
     server.assert_is_at_rest(model);
     let mut busy = Command::new("taskset");
     let _busy = Program::start(busy.args(["-c", "0", "sh", "-c", "while :; do :; done"]));
@@ -154,13 +154,13 @@ fn a_worker_in_a_session_lets_go_of_the_listener(model: Model) {
     };
     assert_eq!(shared(), 2);
     server.program.signal(Signal::SIGTTOU);
-    until("one worker with the listener", shared, |count| *count == 1);
+    wait_until("one worker with the listener", shared, |count| *count == 1);
     for client in &mut clients {
         client.assert_echo(b"not disturbed");
     }
     drop(clients);
     server.assert_serves();
-    until("one worker", || server.workers(), |all| all.len() == 1);
+    wait_until("one worker", || server.workers(), |all| all.len() == 1);
 }
 
 models!(a_port_is_free_when_nobody_accepts_there);
@@ -173,7 +173,7 @@ fn a_port_is_free_when_nobody_accepts_there(model: Model) {
     server.program.signal(Signal::SIGUSR2);
     let successor = Successor::of(&mut server);
     kill(successor.id(), Signal::SIGKILL).unwrap();
-    until(
+    wait_until(
         "refused",
         || {
             TcpStream::connect(server.address)

@@ -2,30 +2,21 @@
 
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
-use std::env;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
+use test_support::{Output, Program, example, state, wait_until};
 
 use crate::errors::strace_works;
 use crate::models::{command, in_every_model, served, start};
-use crate::processes::{Output, Program, state, until};
 use crate::server::{BINARY, Client, Server, is_root, random_bytes};
 
-/// Cargo builds examples along with the tests, but has no variable for their place.
-fn example(model: &str, sandbox: &str) -> Output {
-    let tests = env::current_exe().unwrap();
-    let example = tests.with_file_name("../examples/sandbox");
-    assert!(
-        example.exists(),
-        "first: cargo build -p echo-server --examples"
-    );
-    let mut command = Command::new(example);
-    command.args(["--model", model, "--sandbox", sandbox]);
-    Program::start(&mut command).output()
+fn attempts(model: &str, sandbox: &str) -> Output {
+    let args = ["--model", model, "--sandbox", sandbox];
+    Program::start(&mut example("sandbox", &args)).output()
 }
 
 const ATTEMPTS: [&str; 6] = [
@@ -40,7 +31,7 @@ const ATTEMPTS: [&str; 6] = [
 #[test]
 fn a_worker_that_is_broken_into_can_do_nothing() {
     in_every_model(|model| {
-        let output = example(model, "try");
+        let output = attempts(model, "try");
         assert_eq!(output.code, 0, "{output:?}");
         let refused = |attempt| format!("{attempt}: Operation not permitted (os error 1)");
         let mut lines = output.stdout;
@@ -53,7 +44,7 @@ fn a_worker_that_is_broken_into_can_do_nothing() {
 #[test]
 fn without_the_sandbox_it_can_do_everything() {
     in_every_model(|model| {
-        let output = example(model, "off");
+        let output = attempts(model, "off");
         assert_eq!(output.code, 0, "{output:?}");
         assert_eq!(
             output.stdout,
@@ -309,7 +300,7 @@ fn root_with_no_other_right_ends_workers_of_other_users() {
             server.program.signal(signal);
             client.assert_is_cut_off();
             let look = || state(worker).filter(|state| *state != 'Z');
-            until("the end of the worker", look, Option::is_none);
+            wait_until("the end of the worker", look, Option::is_none);
         }
     });
 }
@@ -469,7 +460,7 @@ fn attach(server: &Server, call: &str, error: &str) -> Option<Program> {
         .args(["-p", &server.to_string()]);
     let strace = Program::start(&mut command);
     let look = || (status(server, "TracerPid"), state(strace.pid()));
-    let (tracer, _) = until("strace", look, |(tracer, strace)| {
+    let (tracer, _) = wait_until("strace", look, |(tracer, strace)| {
         tracer != "0" || *strace == Some('Z')
     });
     if tracer == "0" {

@@ -17,8 +17,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket, sockopt,
 };
 use nix::unistd::Pid;
-
-use crate::processes::{LIMIT, Program, assert_sleeps, state, until};
+use test_support::{LIMIT, Program, assert_sleeps, state, wait_until};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_echo-server");
 
@@ -199,13 +198,13 @@ impl Server {
     #[track_caller]
     pub(crate) fn assert_connections(&self, number: usize) {
         let wanted = |all: &BTreeSet<_>| all.len() == number;
-        until("connections", || self.connections(), wanted);
+        wait_until("connections", || self.connections(), wanted);
     }
 
     /// Waits until as many workers are there; zombies count.
     #[track_caller]
     pub(crate) fn assert_workers(&self, number: usize) -> Vec<Pid> {
-        let workers = until("workers", || self.workers(), |all| all.len() >= number);
+        let workers = wait_until("workers", || self.workers(), |all| all.len() >= number);
         assert_eq!(workers.len(), number);
         workers
     }
@@ -214,7 +213,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn assert_no_worker_is_left(&self) {
         let look = || self.workers().into_iter().map(|pid| (pid, state(pid)));
-        until("no workers", || look().collect::<Vec<_>>(), Vec::is_empty);
+        wait_until("no workers", || look().collect::<Vec<_>>(), Vec::is_empty);
     }
 
     /// Waits until no client is left; of the workers, those of a pool.
@@ -225,7 +224,7 @@ impl Server {
             workers.retain(|pid| !model.has_pool() || threads(*pid) != [Some('S')]);
             (self.connections(), workers)
         };
-        until(
+        wait_until(
             "no connections, and only workers that wait for some",
             look,
             |(connections, workers)| connections.is_empty() && workers.is_empty(),
@@ -250,7 +249,7 @@ impl Server {
         trouble();
         self.assert_serves();
         self.assert_is_at_rest(model);
-        until("no trace", look, |after| *after == before);
+        wait_until("no trace", look, |after| *after == before);
     }
 }
 
@@ -308,7 +307,7 @@ impl Client {
         let piece = random_bytes(99_991);
         let mut sent = Vec::new();
         self.0.set_nonblocking(true).unwrap();
-        until(
+        wait_until(
             "buffers are full, and the worker sleeps",
             || match self.0.write(&piece) {
                 Ok(length) => {
@@ -422,7 +421,7 @@ pub(crate) fn threads(pid: Pid) -> Vec<Option<char>> {
 #[track_caller]
 pub(crate) fn stop(pid: Pid) {
     kill(pid, Signal::SIGSTOP).unwrap();
-    until("T", || state(pid), |state| *state == Some('T'));
+    wait_until("T", || state(pid), |state| *state == Some('T'));
 }
 
 /// The signals in one of the sets of a /proc/PID/status, such as `SigBlk`.

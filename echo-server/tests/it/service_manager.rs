@@ -1,23 +1,22 @@
 //! Started by a service manager: the listener may be its, and it is told how things stand.
 
-use std::env;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
-use std::process::{self, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::{Command, Stdio};
 
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{self, getsockopt, setsockopt, shutdown, sockopt};
 use nix::unistd::Pid;
+use tempfile::TempDir;
+use test_support::{LIMIT, Program, number, reap, stat};
 
 use crate::cut_off::connect_with_small_buffers;
 use crate::models::{command, in_every_model, served};
-use crate::processes::{LIMIT, Program, number, reap, stat};
 use crate::server::{BINARY, Model, Server, random_bytes, reserved_address};
 use crate::shortage::assert_rest;
 
@@ -203,28 +202,27 @@ fn a_listener_that_is_stdin_as_well_is_served() {
     Server::of(program).assert_serves();
 }
 
-/// Where a service manager listens to its services: a file that goes when the test ends.
+/// A service manager that listens to its services.
 struct Manager {
     socket: UnixDatagram,
     /// For `NOTIFY_SOCKET`.
     path: PathBuf,
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
+    /// Removed with the socket when the test ends.
+    _folder: TempDir,
 }
 
 impl Manager {
     fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // Not in the build directory: the path of a socket has to be short.
-        let path = env::temp_dir().join(format!("echo-server-{}-{number}", process::id()));
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
-        Self { socket, path }
+        Self {
+            socket,
+            path,
+            _folder: folder,
+        }
     }
 
     #[track_caller]

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use test_support::{Program, assert_sleeps, stat};
 
-use crate::processes::{Program, assert_sleeps, stat};
 use crate::server::{BINARY, Client, Model, Server, is_root};
 
 models!(no_descriptor_to_accept_with);

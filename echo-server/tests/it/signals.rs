@@ -4,10 +4,10 @@ use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
+use test_support::wait_until;
 
 use crate::limits::{client_of, host};
 use crate::models::{in_every_model, in_models, served, start};
-use crate::processes::until;
 use crate::server::{Model, Server, random_bytes};
 use crate::upgrade::Successor;
 
@@ -61,13 +61,13 @@ fn status_line(server: &mut Server) -> String {
 #[track_caller]
 fn assert_status(server: &mut Server, expected: &str) {
     let expected = format!("echo-server: status: {expected}");
-    until(&expected, || status_line(server), |line| *line == expected);
+    wait_until(&expected, || status_line(server), |line| *line == expected);
 }
 
 /// Waits until no session is left.
 #[track_caller]
 fn assert_idle(server: &mut Server) {
-    until(
+    wait_until(
         "idle",
         || status_line(server),
         |line| line.contains(" 0 active,"),
@@ -78,7 +78,7 @@ fn assert_idle(server: &mut Server) {
 #[track_caller]
 fn assert_workers(server: &Server, number: usize) {
     let look = || server.workers();
-    until("workers", look, |workers| workers.len() == number);
+    wait_until("workers", look, |workers| workers.len() == number);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_worker_that_comes_and_goes_while_nobody_is_there() {
     }
     // Signals that merge have left a pool of any size, which the server knows.
     let look = || (status_line(&mut server), server.workers().len());
-    until("as many as the limit", look, |(line, workers)| {
+    wait_until("as many as the limit", look, |(line, workers)| {
         line.contains(&format!(" limit {workers},"))
     });
     server.assert_serves();

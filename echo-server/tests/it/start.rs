@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use test_support::{NOT_SECONDS, Output, Program, closed_pipe, full_device, wait_until};
 
-use crate::processes::{NOT_SECONDS, Output, Program, closed_pipe, full_device, until};
 use crate::server::{BINARY, Client, Model, Server, descriptors, is_root};
 
 fn server(args: &[&str]) -> Command {
@@ -124,6 +124,10 @@ fn addresses_that_are_none() {
         "127.0.0.1",
         "127.0.0.1:",
         ":",
+        "+0",
+        ":+0",
+        "127.0.0.1:+0",
+        " 0",
     ] {
         let reason = format!("echo-server: cannot listen on {address}: ");
         assert_refuses(&output(&[address]), 2, &reason);
@@ -163,11 +167,22 @@ fn usage() {
     output(&["0", "--model", "none"]).assert_usage("--model");
     output(&["0", "0"]).assert_usage("'0'");
     // The last one would be 0 in whole nanoseconds, and so no limit at all.
-    for value in NOT_SECONDS.into_iter().chain(["1e-10"]) {
+    for value in NOT_SECONDS.into_iter().chain(["1e-10", "+5", " 5"]) {
         output(&["0", &format!("--drain-timeout={value}")]).assert_usage("--drain-timeout");
     }
-    for value in ["-1", "abc", "", "1.5", "99999999999999999999"] {
-        output(&["0", &format!("--max-children={value}")]).assert_usage("--max-children");
+    for option in [
+        "--workers",
+        "--max-children",
+        "--max-per-source",
+        "--backlog",
+    ] {
+        for value in ["-1", "abc", "", "1.5", "99999999999999999999", "+5", " 5"] {
+            output(&["0", &format!("{option}={value}")]).assert_usage(option);
+        }
+    }
+    // Not user 5, and not no user.
+    for value in ["+5", "5:+5", ""] {
+        output(&["0", &format!("--user={value}")]).assert_usage("--user");
     }
 }
 
@@ -192,7 +207,7 @@ fn without_standard_streams() {
     let program = Program::start(&mut command);
     // It takes signals from there, instead of being ended by them.
     let ready = |open: &Vec<String>| open.contains(&"anon_inode:[signalfd]".to_owned());
-    until("signalfd", || descriptors(program.pid()), ready);
+    wait_until("signalfd", || descriptors(program.pid()), ready);
     program.signal(Signal::SIGTERM);
     assert_eq!(program.exit_code(), 0);
 }

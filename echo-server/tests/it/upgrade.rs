@@ -18,30 +18,26 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use tempfile::TempDir;
+use test_support::{
+    Program, Stat, assert_sleeps, assert_zombie, number, processes, reap, stat, state, wait_until,
+};
 
 use crate::errors::strace_works;
 use crate::models::{command, in_every_model, served, start};
-use crate::processes::{
-    Program, Stat, assert_sleeps, assert_zombie, number, processes, reap, stat, state, until,
-};
-use crate::server::{BINARY, Model, Server, flood, is_root, stop};
+use crate::server::{BINARY, Model, Server, descriptors, flood, is_root, stop};
 use crate::shortage::assert_rest;
 
 /// A directory for files of the program, which goes when the test ends.
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct Directory(TempDir);
 
 impl Directory {
     pub(crate) fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("versions-{}-{number}", process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.0.path().join(name)
     }
 
     /// A new file, in one step in the place of what had the name. It is never open for writing in
@@ -68,12 +64,6 @@ impl Directory {
         let mut command = Command::new(self.path(name));
         command.args(["0", "--model", model]).args(options);
         Server::run(&mut command)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -154,7 +144,7 @@ fn nobody_is_refused_in_a_flood() {
         let another_round = || {
             let before = rounds.load(Ordering::Relaxed);
             let now = || rounds.load(Ordering::Relaxed);
-            until("another round", now, |now| *now > before + 1);
+            wait_until("another round", now, |now| *now > before + 1);
         };
         let mut session = served(&server);
         let third = thread::scope(|scope| {
@@ -195,7 +185,7 @@ fn a_symbolic_link_leads_to_the_next_version() {
         symlink("one", versions.path("current")).unwrap();
         let mut server = if is_in_path {
             // The program has to find out which of these it was started from.
-            let places = [Path::new("/nonexistent"), &versions.0].map(Path::to_owned);
+            let places = [Path::new("/nonexistent"), versions.0.path()].map(Path::to_owned);
             let places = places.into_iter().chain(env::split_paths(&path));
             let mut command = Command::new("current");
             command
@@ -308,6 +298,12 @@ fn without_pidfds_the_new_one_is_watched_at_rest() {
 #[track_caller]
 fn hang(versions: &Directory, server: &mut Server) -> (Pid, Pid) {
     versions.install_script("server", "exec sleep 100");
+    upgrade_to_one_that_hangs(server)
+}
+
+/// Asks for an upgrade to the version that is installed. Returns its parent and itself.
+#[track_caller]
+fn upgrade_to_one_that_hangs(server: &mut Server) -> (Pid, Pid) {
     server.program.signal(Signal::SIGUSR2);
     let line = server.program.stderr.next_with("starting ");
     let (_, pid) = line.rsplit_once(' ').unwrap();
@@ -318,7 +314,7 @@ fn hang(versions: &Directory, server: &mut Server) -> (Pid, Pid) {
             .as_ref()
             .is_some_and(|it| it.name == "echo-upgrade")
     };
-    let guardian_stat = until("the guardian's name", || stat(guardian), named).unwrap();
+    let guardian_stat = wait_until("the guardian's name", || stat(guardian), named).unwrap();
     assert_eq!(guardian_stat.parent, server.program.pid());
     (guardian, hanging)
 }
@@ -366,6 +362,15 @@ fn a_new_version_that_does_not_work_is_not_taken() {
         fs::create_dir(versions.path("server")).unwrap();
         assert_fails("it has ended: exit status: 70");
         fs::remove_dir(versions.path("server")).unwrap();
+        // It has the listener, and answers on its stdin, but it is no server.
+        for answer in ["r", "g", "8:1", "hello, who is there?"] {
+            let answers = format!("printf '{answer}' >&0");
+            versions.install_script("server", &format!("{answers}; exec sleep 100"));
+            assert_fails("it does not answer as an echo server that has our listener");
+            // We see its answer first, or its end.
+            versions.install_script("server", &answers);
+            assert_fails("the upgrade has failed: it ");
+        }
 
         versions.install_server("server");
         server.program.signal(Signal::SIGUSR2);
@@ -413,6 +418,74 @@ fn the_end_of_the_old_one_during_an_upgrade_ends_the_new_one() {
         server.program.signal(Signal::SIGKILL);
         assert_eq!(reap(guardian), WaitStatus::Exited(guardian, 0));
         assert_eq!(state(hanging), None);
+    });
+}
+
+/// Only the kernel can wake it then. Otherwise it would stay, and so would the new one, which has the
+/// listener.
+#[test]
+fn a_stopped_guardian_does_not_outlive_the_old_one() {
+    in_every_model(|model| {
+        let versions = Directory::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &[]);
+        let (guardian, hanging) = hang(&versions, &mut server);
+        stop(guardian);
+        server.program.signal(Signal::SIGKILL);
+        assert_eq!(reap(guardian), WaitStatus::Exited(guardian, 0));
+        assert_eq!(state(hanging), None);
+        // A worker of a pool has a listener, too, until it is killed as well.
+        let connect = || TcpStream::connect(server.address).is_err();
+        wait_until("a free port", connect, |is_refused| *is_refused);
+    });
+}
+
+/// The new one has its own copy.
+#[test]
+fn the_guardian_does_not_keep_the_listener() {
+    let versions = Directory::new();
+    versions.install_server("server");
+    let mut server = versions.start("server", "fork", &[]);
+    let listener = descriptors(server.program.pid());
+    let (guardian, hanging) = hang(&versions, &mut server);
+    let shared = |pid| {
+        let mut shared = descriptors(pid);
+        shared.retain(|it| it.starts_with("socket:") && listener.contains(it));
+        shared
+    };
+    wait_until("no copy", || shared(guardian), Vec::is_empty);
+    // The twin: this is how one would be seen.
+    assert_eq!(shared(hanging).len(), 1);
+}
+
+/// The guardian kills what the new version has started, however that has ended.
+#[test]
+fn nothing_is_left_of_a_new_version_that_is_not_taken() {
+    // The parent of the second process ends at once.
+    const SCRIPT: &str = "sleep 100 & (sleep 100 &); exec tail -f /dev/null";
+    in_every_model(|model| {
+        let versions = Directory::new();
+        versions.install_server("server");
+        let mut server = versions.start("server", model, &[]);
+        versions.install_script("server", SCRIPT);
+        let hang = |server: &mut Server| {
+            let (guardian, new) = upgrade_to_one_that_hangs(server);
+            let started =
+                || processes(|it| it.name == "sleep" && [guardian, new].contains(&it.parent));
+            let sleepers = wait_until("two processes", started, |all| all.len() == 2);
+            (guardian, new, sleepers)
+        };
+        let states = |pids: &[Pid]| pids.iter().map(|pid| state(*pid)).collect::<Vec<_>>();
+
+        let (_, new, sleepers) = hang(&mut server);
+        kill(new, Signal::SIGTERM).unwrap();
+        server.program.stderr.next_with("still serving");
+        assert_eq!(states(&sleepers), [None; 2]);
+
+        let (guardian, _, sleepers) = hang(&mut server);
+        server.program.signal(Signal::SIGKILL);
+        assert_eq!(reap(guardian), WaitStatus::Exited(guardian, 0));
+        assert_eq!(states(&sleepers), [None; 2]);
     });
 }
 

@@ -8,10 +8,10 @@ use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-use crate::processes::{
-    Program, assert_sleeps, assert_zombie, closed_pipe, full_device, state, until,
+use test_support::{
+    Program, assert_sleeps, assert_zombie, closed_pipe, full_device, state, wait_until,
 };
+
 use crate::server::{Model, Server, descriptors, flood, random_bytes, signals, stop};
 
 models!(a_process_for_each_client, fork, reexec);
@@ -53,7 +53,7 @@ fn zombies_until_the_server_goes_on(model: Model) {
     drop(clients);
     server.program.signal(Signal::SIGCONT);
     let left = || workers.iter().filter(|worker| state(**worker).is_some());
-    until("all reaped", || left().count(), |left| *left == 0);
+    wait_until("all reaped", || left().count(), |left| *left == 0);
     server.assert_serves();
     server.assert_is_at_rest(model);
 }
@@ -193,7 +193,7 @@ fn a_worker_ignores_what_the_server_takes(model: Model) {
     assert_eq!(signals(worker, "SigIgn"), ignored);
     // While it makes a thread, they are held back.
     let blocked = || signals(worker, "SigBlk");
-    until("nothing is blocked", blocked, Vec::is_empty);
+    wait_until("nothing is blocked", blocked, Vec::is_empty);
     // Whereas the server takes them in its loop.
     let blocked = signals(server.program.pid(), "SigBlk");
     for signal in FOR_THE_SERVER {

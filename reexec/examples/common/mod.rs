@@ -1,4 +1,4 @@
-//! What these programs do in the same way, and none is about.
+//! Functions that several example programs share.
 
 #![allow(dead_code, reason = "each program uses its part of this file")]
 
@@ -6,22 +6,22 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::{Command, ExitCode, Stdio};
 
-/// Tells whoever runs this that it is not possible here.
+/// The exit code of a program that is not possible here.
 pub(crate) const EXIT_NOT_POSSIBLE: u8 = 77;
 
-/// `println!` would panic if nobody reads our output any more (`| head -1`).
+/// Prints a line. `println!` would panic when the reader of our output has ended (`| head -1`).
 pub(crate) fn say(line: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")
         .map_err(|error| io::Error::new(error.kind(), format!("cannot write to stdout: {error}")))
 }
 
-/// Gives whoever runs this the time to look.
+/// Waits for Enter, so that the user can look at the processes.
 pub(crate) fn wait_for_enter() -> io::Result<()> {
     say("Press Enter to go on.")?;
     io::stdin().read_line(&mut String::new()).map(drop)
 }
 
-/// The exit code of a process: 0, or 1 after a sentence on stderr.
+/// Returns the exit code of a process: 0, or 1 after a sentence on stderr.
 pub(crate) fn report(program: &str, result: Result<(), impl Display>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -30,7 +30,7 @@ pub(crate) fn report(program: &str, result: Result<(), impl Display>) -> ExitCod
     ExitCode::FAILURE
 }
 
-/// Whether strace can trace a program here; if not, it is said why not.
+/// Whether strace can trace a program here; prints the reason if it cannot.
 pub(crate) fn strace_works(program: &str) -> bool {
     let tried = Command::new("strace")
         .args(["-qq", "-o", "/dev/null", "true"])

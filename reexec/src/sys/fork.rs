@@ -7,24 +7,27 @@ use libc::{c_int, pid_t};
 
 use super::signal::{Disposition, empty_set, full_set, set_default, set_disposition};
 
-/// Which process we are in after [`fork`].
+/// The process we are in after [`fork`].
 pub(crate) enum Forked {
     Parent(pid_t),
-    /// With an error, the child does not ignore what it has to.
+    /// An error means that the child does not ignore the signals that it must ignore.
     Child(io::Result<()>),
 }
 
-/// `fork(2)`; the child starts with an empty signal mask and no handlers of its parent, and ignores
+/// Forks. The child starts with an empty signal mask and none of the parent's handlers, and ignores
 /// the signals `ignored`.
 ///
-/// Signals are held back over the fork. Otherwise: the parent has a handler that writes to its
-/// self-pipe; a signal meets the child before it has reset anything; the child's copy of the
-/// handler writes to the *parent's* pipe, and the parent acts on a signal it never got.
+/// All signals are blocked during the fork. Otherwise:
 ///
-/// With `new_group`, the child is alone in a process group before any signal meets it, and what had
-/// come for the group of its parent by then is forgotten: it is the parent's to act on.
+/// 1. The parent has a handler that writes to its self-pipe, and forks.
+/// 2. A signal reaches the child before it has reset the handler.
+/// 3. The child's copy of the handler writes to the *parent's* pipe, and the parent acts on a signal
+///    that it never got.
 ///
-/// The caller must have made sure that the process has one thread.
+/// With `new_group`, the child is alone in a new process group before it unblocks signals, and
+/// discards what came for the parent's group until then.
+///
+/// The process must have one thread; the caller checks that.
 pub(crate) fn fork(new_group: bool, ignored: &[c_int]) -> io::Result<Forked> {
     let all = full_set();
     let mut before = empty_set();
@@ -37,7 +40,7 @@ pub(crate) fn fork(new_group: bool, ignored: &[c_int]) -> io::Result<Forked> {
         if pid == 0 {
             if new_group {
                 libc::setpgid(0, 0);
-                forget_pending();
+                discard_pending();
             }
             dispositions = reset_dispositions(ignored);
             before = empty_set();
@@ -52,8 +55,8 @@ pub(crate) fn fork(new_group: bool, ignored: &[c_int]) -> io::Result<Forked> {
     }
 }
 
-/// To ignore a signal is also to discard it where it is held back. The caller resets that.
-fn forget_pending() {
+/// Discards the pending signals, by ignoring them. The caller resets their dispositions.
+fn discard_pending() {
     let mut pending = empty_set();
     // SAFETY: the set is initialised, and written to by the first call only. Ignoring a signal runs
     // no code of ours.
@@ -67,10 +70,13 @@ fn forget_pending() {
     }
 }
 
-/// Resets to default what the parent had handled or ignored. Except `SIGPIPE`, which Rust programs
-/// ignore from birth, and so does this copy of one; those by which std tells of a stack overflow,
-/// which it will tell of in the copy, too; and the signals `ignored`, which the copy ignores: one that
-/// is pending is discarded by that. After an error, the others are reset all the same.
+/// Resets the disposition of each signal to its default, except three kinds:
+///
+/// - `SIGPIPE`, which Rust programs ignore from their start on;
+/// - `SIGSEGV` and `SIGBUS`, by which std reports a stack overflow, also in the copy;
+/// - the signals `ignored`, which the copy ignores. That also discards a pending one.
+///
+/// After an error it goes on with the next signal.
 fn reset_dispositions(ignored: &[c_int]) -> io::Result<()> {
     let mut result = Ok(());
     for signal in 1..=libc::SIGRTMAX() {
@@ -83,7 +89,7 @@ fn reset_dispositions(ignored: &[c_int]) -> io::Result<()> {
     result
 }
 
-/// Ends this process without running what the parent's code has registered for its own end.
+/// Ends this process, and runs neither destructors nor atexit(3) handlers.
 pub(crate) fn exit_now(code: u8) -> ! {
     // SAFETY: _exit(2) runs no code of the process.
     unsafe { libc::_exit(code.into()) }

@@ -7,22 +7,22 @@ use std::ptr;
 
 use libc::{pid_t, siginfo_t};
 
-use super::checked;
+use super::errno::check_return;
 
-/// Opens a pidfd for `pid`; close-on-exec by definition of the call.
+/// Opens a pidfd for `pid`. The kernel makes every pidfd close-on-exec.
 pub(crate) fn pidfd_open(pid: pid_t) -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed; a non-negative result is a descriptor that nobody else owns.
     unsafe {
-        let fd = checked(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
+        let fd = check_return(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
         Ok(OwnedFd::from_raw_fd(fd as RawFd))
     }
 }
 
-/// Sends `signal` to the process behind `pidfd`; fails with `ESRCH` once it has been reaped.
+/// Sends `signal` to the process of `pidfd`. Fails with `ESRCH` once it has been reaped.
 pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> io::Result<()> {
     let info = ptr::null::<siginfo_t>();
     // SAFETY: a null `info` means "as kill(2) would fill it in".
-    checked(unsafe {
+    check_return(unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             pidfd.as_fd().as_raw_fd(),
@@ -34,8 +34,9 @@ pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> io::Result<(
     .map(drop)
 }
 
-/// kill(2), for a child that has not been reaped, so that the number is its own.
+/// Sends `signal` to `pid`. It must be a child that has not been reaped, so that no other process
+/// has its number.
 pub(crate) fn kill(pid: pid_t, signal: c_int) -> io::Result<()> {
     // SAFETY: integers only.
-    checked(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+    check_return(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }

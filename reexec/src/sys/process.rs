@@ -1,23 +1,23 @@
-//! getpriority(2), setpriority(2) and getauxval(3).
+//! getpriority(2), setpriority(2), umask(2) and getauxval(3).
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
 
-use super::checked;
+use super::errno::check_return;
 
-/// nice(2), with errors that can be told from values.
-pub(crate) fn nice(increment: c_int) -> io::Result<()> {
+/// Adds to the nice value. Unlike with nice(2), an error cannot be mistaken for a value.
+pub(crate) fn add_nice(increment: c_int) -> io::Result<()> {
     // SAFETY: integers only. 0 is the calling process.
     unsafe {
         let raw = libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0);
         // The system call returns 20 - nice, so that it is never negative.
-        let current = 20 - checked(raw)? as c_int;
+        let current = 20 - check_return(raw)? as c_int;
         let wanted = current.saturating_add(increment).clamp(-20, 19);
-        checked(libc::setpriority(libc::PRIO_PROCESS, 0, wanted).into()).map(drop)
+        check_return(libc::setpriority(libc::PRIO_PROCESS, 0, wanted).into()).map(drop)
     }
 }
 
-/// umask(2), which cannot fail, but may be refused by a filter: so it is read back.
+/// Sets the umask, and reads it back: umask(2) reports no error when a filter refuses it.
 pub(crate) fn set_umask(mask: libc::mode_t) -> io::Result<()> {
     // SAFETY: integers only.
     let found = unsafe {
@@ -30,8 +30,8 @@ pub(crate) fn set_umask(mask: libc::mode_t) -> io::Result<()> {
     }
 }
 
-/// The path that was given to execve(2) when this program was started.
-pub(crate) fn path_executed_by() -> CString {
+/// Returns the path that was given to execve(2) when this program was started.
+pub(crate) fn executed_path() -> CString {
     // SAFETY: the value is 0, or a pointer to a string that the kernel put on our stack at exec,
     // and that nobody writes to.
     unsafe {

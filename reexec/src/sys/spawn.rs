@@ -8,10 +8,11 @@ use std::os::fd::RawFd;
 use libc::{pid_t, sigset_t};
 
 use super::descriptor::open_descriptors;
+use super::errno::{check_errno, is};
 use super::signal::{full_set, set_of};
-use super::{CStrings, check, is};
+use super::strings::CStrings;
 
-/// What [`spawn`] executes, and what the child gets.
+/// Specifies what [`spawn`] executes, and what the child gets.
 pub(crate) struct SpawnSpec<'a> {
     pub(crate) program: &'a CStr,
     pub(crate) argv: &'a CStrings,
@@ -19,11 +20,11 @@ pub(crate) struct SpawnSpec<'a> {
     /// `(source, target)`: in the child, `target` is a copy of `source`, without close-on-exec.
     /// No target may be the source of a later pair.
     pub(crate) descriptors: &'a [(RawFd, RawFd)],
-    /// Closes every descriptor from this number on in the child. Needs [`can_close_from`].
+    /// In the child, every descriptor from this number on is closed. Requires [`can_close_from`].
     pub(crate) close_from: Option<RawFd>,
-    /// The process group to join, 0 for one of its own; `None` stays in ours.
+    /// The process group that the child joins, 0 for a new one. With `None` it stays in ours.
     pub(crate) process_group: Option<pid_t>,
-    /// Signals that are blocked in the child.
+    /// The signals that are blocked in the child.
     pub(crate) blocked: &'a [c_int],
 }
 
@@ -40,26 +41,26 @@ pub(crate) enum SpawnError {
     Exec(io::Error),
 }
 
-/// Starts a process with default dispositions, and no signals blocked but those of the spec, by
-/// `posix_spawn(3)`.
+/// Starts a process by posix_spawn(3), with default dispositions, and only the signals of the spec
+/// blocked.
 ///
-/// glibc and musl both implement it as `clone` with `CLONE_VM | CLONE_VFORK`: no page table is
-/// copied, so the time does not grow with the memory of the caller.
+/// glibc and musl implement it as a clone with `CLONE_VM | CLONE_VFORK`. That copies no page table,
+/// so the time does not grow with the memory of the caller.
 ///
-/// nix wraps the same calls, but takes the error *numbers* they return for `-1` and so loses
-/// them: a descriptor above the soft limit would silently not be passed on.
+/// nix wraps the same calls, but expects -1 where they return an error number, and so loses their
+/// errors: it would silently not pass on a descriptor above the soft limit.
 pub(crate) fn spawn(spec: &SpawnSpec<'_>) -> Result<pid_t, SpawnError> {
     let mut actions = file_actions(spec).map_err(SpawnError::Descriptors)?;
     let attributes = attributes(spec.process_group, spec.blocked).map_err(SpawnError::Process)?;
     let pid = posix_spawn(spec.program, spec.argv, spec.env, &actions, &attributes);
-    pid.map_err(|error| blame(error, spec, &mut actions, &attributes))
+    pid.map_err(|error| find_failed_step(error, spec, &mut actions, &attributes))
 }
 
-/// Finds the step that failed: posix_spawn(3) returns one number for all of them.
+/// Finds the step of the spawn that failed: posix_spawn(3) returns one number for all of them.
 ///
-/// Repeats the spawn up to each step in turn, the earliest first, with nothing after it. The first
-/// one that does not get through is the one to blame. None of these spawns leaves a process.
-fn blame(
+/// It repeats the spawn up to each step in turn, the earliest first, and leaves out the later steps.
+/// The first repetition that fails names the step. None of them leaves a process.
+fn find_failed_step(
     error: io::Error,
     spec: &SpawnSpec<'_>,
     actions: &mut FileActions,
@@ -67,7 +68,7 @@ fn blame(
 ) -> SpawnError {
     let get_through = |actions: &mut FileActions, attributes: &Attributes| {
         ends_with_enoent(actions, attributes)
-            // A filter may refuse one of the two calls that can say so.
+            // A filter may refuse one of the two calls, execve(2) and openat(2).
             || actions.open_nothing().is_ok() && ends_with_enoent(actions, attributes)
     };
     let makes_process = || {
@@ -90,8 +91,8 @@ fn blame(
     SpawnError::Exec(error)
 }
 
-/// Whether a spawn with these actions and attributes comes to its last step, which fails with
-/// `ENOENT`: there is no file with an empty name.
+/// Whether a spawn with these actions and attributes reaches its last step: opening or executing a
+/// file with an empty name, which fails with `ENOENT`.
 fn ends_with_enoent(actions: &FileActions, attributes: &Attributes) -> bool {
     let argv = CStrings::from(c""); // some kernels warn of a program without any argument
     let end = posix_spawn(c"", &argv, &CStrings::default(), actions, attributes);
@@ -111,7 +112,7 @@ fn posix_spawn(
     // SAFETY: `program` and each element of `argv` and `env` are NUL-terminated and both arrays
     // end in a null pointer; all of it, the actions and the attributes outlive the call, which
     // does not write through any of them.
-    check(unsafe {
+    check_errno(unsafe {
         libc::posix_spawn(
             &raw mut pid,
             program.as_ptr(),
@@ -129,7 +130,7 @@ fn file_actions(spec: &SpawnSpec<'_>) -> io::Result<FileActions> {
     for &(source, target) in spec.descriptors {
         actions.dup2(source, target)?;
     }
-    // The last one: the sources lie above.
+    // The last action, because the sources have higher numbers.
     if let Some(first) = spec.close_from {
         actions.close_from(first)?;
     }
@@ -149,7 +150,7 @@ fn attributes(process_group: Option<pid_t>, blocked: &[c_int]) -> io::Result<Att
     Ok(attributes)
 }
 
-/// `posix_spawn_file_actions_t`, destroyed on drop.
+/// Owns a `posix_spawn_file_actions_t`.
 struct FileActions(libc::posix_spawn_file_actions_t);
 
 impl FileActions {
@@ -158,35 +159,36 @@ impl FileActions {
         // SAFETY: the pointer is valid for writes; on success the object is initialised. It
         // holds a heap pointer and counters, none into itself, so it may be moved.
         unsafe {
-            check(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
+            check_errno(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
             Ok(Self(actions.assume_init()))
         }
     }
 
     fn dup2(&mut self, source: RawFd, target: RawFd) -> io::Result<()> {
         // SAFETY: the object is initialised. The numbers are only used in the child.
-        let added = check(unsafe {
+        let added = check_errno(unsafe {
             libc::posix_spawn_file_actions_adddup2(&raw mut self.0, source, target)
         });
-        // `EBADF` means a number above the limit: both are good otherwise.
+        // `EBADF` means a number above the limit; otherwise both numbers are good.
         added.map_err(|error| match is(&error, libc::EBADF) {
             true => io::Error::from_raw_os_error(libc::EMFILE),
             false => error,
         })
     }
 
-    /// Fails if there is no such action here; see [`can_close_from`].
+    /// Adds the action that closes every descriptor from `first` on. Fails if libc has none; see
+    /// [`can_close_from`].
     fn close_from(&mut self, first: RawFd) -> io::Result<()> {
         let add = close_from::action().ok_or(io::ErrorKind::Unsupported)?;
         // SAFETY: the object is initialised, and `add` is the function that takes one. The number
         // is only used in the child.
-        check(unsafe { add(&raw mut self.0, first) })
+        check_errno(unsafe { add(&raw mut self.0, first) })
     }
 
-    /// Adds an action that fails with `ENOENT`: it opens a file with an empty name.
+    /// Adds an action that opens a file with an empty name, which fails with `ENOENT`.
     fn open_nothing(&mut self) -> io::Result<()> {
         // SAFETY: the object is initialised; the name is NUL-terminated and lives for ever.
-        check(unsafe {
+        check_errno(unsafe {
             libc::posix_spawn_file_actions_addopen(
                 &raw mut self.0,
                 libc::STDIN_FILENO,
@@ -207,13 +209,13 @@ impl Drop for FileActions {
 
 /// Whether a spawn can close descriptors in the child before the program's first instruction.
 ///
-/// glibc can since 2.34 (`posix_spawn_file_actions_addclosefrom_np`), where close_range(2) works
-/// or there is a /proc. musl cannot, and a static program has no way to ask its libc.
+/// glibc can since 2.34 (`posix_spawn_file_actions_addclosefrom_np`), if close_range(2) works or
+/// there is a /proc. musl cannot, and a static program cannot ask its libc.
 pub(crate) fn can_close_from() -> bool {
     close_from::action().is_some() && (close_range_works() || open_descriptors().is_ok())
 }
 
-/// Asks again each time: a filter may forbid it later.
+/// Whether close_range(2) works now. A filter may forbid it later, so the answer is not kept.
 fn close_range_works() -> bool {
     // SAFETY: integers only. No descriptor has this number, so nothing is closed.
     unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) == 0 }
@@ -227,8 +229,8 @@ mod close_from {
 
     type Add = unsafe extern "C" fn(*mut libc::posix_spawn_file_actions_t, c_int) -> c_int;
 
-    /// libc's function, looked up at run time: a program that names it does not start where glibc
-    /// is older.
+    /// Looks libc's function up at run time: a program that is linked with it would not start where
+    /// glibc is older.
     pub(super) fn action() -> Option<Add> {
         static ACTION: OnceLock<Option<Add>> = OnceLock::new();
         *ACTION.get_or_init(|| {
@@ -254,7 +256,7 @@ mod close_from {
     }
 }
 
-/// `posix_spawnattr_t`, destroyed on drop.
+/// Owns a `posix_spawnattr_t`.
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {
@@ -263,29 +265,29 @@ impl Attributes {
         // SAFETY: the pointer is valid for writes; on success the object is initialised. It is
         // plain data and may be moved.
         unsafe {
-            check(libc::posix_spawnattr_init(attributes.as_mut_ptr()))?;
+            check_errno(libc::posix_spawnattr_init(attributes.as_mut_ptr()))?;
             Ok(Self(attributes.assume_init()))
         }
     }
 
     fn signal_mask(&mut self, mask: &sigset_t) -> io::Result<()> {
         // SAFETY: both objects are initialised; the set is copied.
-        check(unsafe { libc::posix_spawnattr_setsigmask(&raw mut self.0, mask) })
+        check_errno(unsafe { libc::posix_spawnattr_setsigmask(&raw mut self.0, mask) })
     }
 
     fn default_signals(&mut self, signals: &sigset_t) -> io::Result<()> {
         // SAFETY: both objects are initialised; the set is copied.
-        check(unsafe { libc::posix_spawnattr_setsigdefault(&raw mut self.0, signals) })
+        check_errno(unsafe { libc::posix_spawnattr_setsigdefault(&raw mut self.0, signals) })
     }
 
     fn process_group(&mut self, group: pid_t) -> io::Result<()> {
         // SAFETY: the object is initialised.
-        check(unsafe { libc::posix_spawnattr_setpgroup(&raw mut self.0, group) })
+        check_errno(unsafe { libc::posix_spawnattr_setpgroup(&raw mut self.0, group) })
     }
 
     fn flags(&mut self, flags: c_int) -> io::Result<()> {
         // SAFETY: the object is initialised. Every defined flag fits in a short.
-        check(unsafe { libc::posix_spawnattr_setflags(&raw mut self.0, flags as c_short) })
+        check_errno(unsafe { libc::posix_spawnattr_setflags(&raw mut self.0, flags as c_short) })
     }
 }
 

@@ -3,19 +3,21 @@
 use std::ffi::{CStr, c_char};
 use std::ptr;
 
-/// NUL-terminated strings in one piece of memory. A process has some forty variables, and an
-/// allocation for each of them would be the largest part of what a spawn costs before the clone.
+/// Holds NUL-terminated strings in one piece of memory.
+///
+/// A process has some forty variables. With an allocation for each of them, those would cost most of
+/// the time that a spawn needs before the clone.
 #[derive(Default)]
 pub(crate) struct CStrings {
     bytes: Vec<u8>,
     starts: Vec<usize>,
 }
 
-/// A string contains a NUL byte.
+/// The error for a string with a NUL byte.
 pub(crate) struct ContainsNul;
 
 impl CStrings {
-    /// Adds one string, made of these parts.
+    /// Adds one string, which is the concatenation of these parts.
     pub(crate) fn push(&mut self, parts: &[&[u8]]) -> Result<(), ContainsNul> {
         if parts.iter().any(|part| part.contains(&0)) {
             return Err(ContainsNul);
@@ -28,8 +30,9 @@ impl CStrings {
         Ok(())
     }
 
-    /// What C calls `char *const[]`, with a null pointer at its end. Nothing may be written through
-    /// these pointers, and they are valid as long as `self` is, and unchanged.
+    /// Returns what C calls a `char *const[]`, with a null pointer at its end.
+    ///
+    /// Nobody may write through these pointers. They are valid as long as `self` lives unchanged.
     pub(super) fn pointers(&self) -> Vec<*mut c_char> {
         let start_of = |start: &usize| self.bytes[*start..].as_ptr().cast::<c_char>().cast_mut();
         let pointers = self.starts.iter().map(start_of);

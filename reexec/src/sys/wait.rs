@@ -9,30 +9,30 @@ use std::process::ExitStatus;
 
 use libc::{pid_t, siginfo_t};
 
-use super::{checked, is, retry};
+use super::errno::{check_return, is, retry_on_interrupt};
 use crate::usage::Usage;
 
-/// The child to wait for.
+/// Names the child to wait for.
 ///
-/// Its number is used where the pidfd is missing, or refused: before the child has been reaped, it
-/// is nobody else's.
+/// Its number is used if there is no pidfd, or if the kernel refuses it. No other process has the
+/// number before the child has been reaped.
 #[derive(Clone, Copy)]
 pub(crate) struct WaitTarget<'a> {
     pub(crate) pid: pid_t,
     pub(crate) pidfd: Option<BorrowedFd<'a>>,
 }
 
-/// How a child has ended.
+/// Tells how a child has ended.
 pub(crate) struct End {
     pub(crate) pid: pid_t,
     pub(crate) status: ExitStatus,
     pub(crate) usage: Usage,
 }
 
-/// Reaps the child if it has ended; `None` while it runs.
+/// Reaps the child if it has ended; returns `None` while it runs.
 ///
-/// `ECHILD` means that its status is gone: the kernel discarded it because `SIGCHLD` is ignored
-/// here, or somebody else in this process waited for it.
+/// Fails with `ECHILD` if the status is lost: the kernel discarded it, because this process ignores
+/// `SIGCHLD`, or other code in this process waited for the child.
 pub(crate) fn try_reap(child: WaitTarget<'_>) -> io::Result<Option<(ExitStatus, Usage)>> {
     let end = match wait(child, libc::WEXITED | libc::WNOHANG) {
         // A filter may refuse the newer call and allow the older one.
@@ -42,9 +42,9 @@ pub(crate) fn try_reap(child: WaitTarget<'_>) -> io::Result<Option<(ExitStatus, 
     Ok(end.map(|end| (end.status, end.usage)))
 }
 
-/// Reaps one child of this process that has ended, whichever; `None` if none has.
+/// Reaps any one child of this process that has ended; returns `None` if none has.
 ///
-/// `ECHILD` if there is no child at all.
+/// Fails with `ECHILD` if there is no child at all.
 pub(crate) fn try_reap_any() -> io::Result<Option<End>> {
     match waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG) {
         Err(error) if !is(&error, libc::ECHILD) => wait4(-1),
@@ -52,8 +52,8 @@ pub(crate) fn try_reap_any() -> io::Result<Option<End>> {
     }
 }
 
-/// Blocks until the child has ended, and leaves it unreaped. Returns also if it turns out that
-/// somebody else has reaped it.
+/// Blocks until the child has ended, and leaves it unreaped. Also returns if other code has reaped
+/// it.
 pub(crate) fn await_end(child: WaitTarget<'_>) -> io::Result<()> {
     match wait(child, libc::WEXITED | libc::WNOWAIT) {
         Err(error) if !is(&error, libc::ECHILD) => Err(error),
@@ -61,19 +61,20 @@ pub(crate) fn await_end(child: WaitTarget<'_>) -> io::Result<()> {
     }
 }
 
-/// Whether this is a child of ours that has not been reaped; `true` if the kernel does not say.
+/// Whether this is a child of ours that has not been reaped; `true` if the kernel refuses to tell.
 pub(crate) fn is_unreaped(child: WaitTarget<'_>) -> bool {
     let end = wait(child, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT);
     !end.is_err_and(|error| is(&error, libc::ECHILD))
 }
 
-/// Whether the child has ended, as far as the kernel says. Leaves it unreaped.
+/// Whether the child has ended, and is unreaped; `false` if the kernel refuses to tell.
 pub(crate) fn has_ended(child: WaitTarget<'_>) -> bool {
     let end = wait(child, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT);
     matches!(end, Ok(Some(_)))
 }
 
-/// By the pidfd; by the number if there is none, or if the kernel or a filter refuses it.
+/// Waits by the pidfd, or by the number if there is no pidfd, or if the kernel or a filter refuses
+/// it.
 fn wait(child: WaitTarget<'_>, flags: c_int) -> io::Result<Option<End>> {
     if let Some(pidfd) = child.pidfd {
         match waitid(libc::P_PIDFD, pidfd.as_raw_fd(), flags) {
@@ -84,16 +85,16 @@ fn wait(child: WaitTarget<'_>, flags: c_int) -> io::Result<Option<End>> {
     waitid(libc::P_PID, child.pid, flags)
 }
 
-/// The system call itself: libc's function lacks the last parameter, which is the kernel's.
+/// Calls the kernel's waitid(2), which has a parameter more than libc's function, for the usage.
 fn waitid(kind: libc::idtype_t, id: c_int, flags: c_int) -> io::Result<Option<End>> {
-    retry(|| {
+    retry_on_interrupt(|| {
         let mut info = MaybeUninit::<siginfo_t>::zeroed();
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: both are valid for writes. Both are plain integers, so all-zero is a value too:
-        // that is what the call leaves behind when no child has ended.
+        // SAFETY: both are valid for writes. Both are plain integers, so all-zero is a value too; the
+        // call leaves it so when no child has ended.
         let (info, usage) = unsafe {
             let (info_out, usage_out) = (info.as_mut_ptr(), usage.as_mut_ptr());
-            checked(libc::syscall(
+            check_return(libc::syscall(
                 libc::SYS_waitid,
                 kind,
                 id,
@@ -113,16 +114,16 @@ fn waitid(kind: libc::idtype_t, id: c_int, flags: c_int) -> io::Result<Option<En
     })
 }
 
-/// Reaps without waiting, by wait4(2): the child with this number, or any for -1.
+/// Reaps the child with this number, or any child for -1, if it has ended.
 fn wait4(pid: pid_t) -> io::Result<Option<End>> {
-    retry(|| {
+    retry_on_interrupt(|| {
         let mut status = 0;
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: both are valid for writes; all-zero is a value of these plain integers.
         let (ended, usage) = unsafe {
             let usage_out = usage.as_mut_ptr();
             let ended = libc::wait4(pid, &raw mut status, libc::WNOHANG, usage_out);
-            (checked(ended.into())?, usage.assume_init())
+            (check_return(ended.into())?, usage.assume_init())
         };
         Ok((ended != 0).then(|| End {
             pid: ended as pid_t,
@@ -132,7 +133,7 @@ fn wait4(pid: pid_t) -> io::Result<Option<End>> {
     })
 }
 
-/// waitid(2) splits what wait(2) packs into one number, which is what std keeps.
+/// Packs into one number what waitid(2) returns in two, as wait(2) does and std expects.
 fn exit_status(code: c_int, status: c_int) -> ExitStatus {
     const CORE_DUMPED: c_int = 0x80;
     ExitStatus::from_raw(match code {

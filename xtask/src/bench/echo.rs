@@ -18,8 +18,9 @@ use super::load::Load;
 use super::servers::{OURS, ROWS, Row, Server};
 use super::{Machine, Missing, folder, median};
 use crate::census::Census;
-use crate::guarded::{Failure, say};
-use crate::options::BenchEcho;
+use crate::cmd::bench::BenchEcho;
+use crate::guarded::say;
+use crate::model::failure::Failure;
 
 /// Idle connections for whose memory we look.
 pub(super) const HELD: usize = 1_000;

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Linking, Missing, built, compile};
 use crate::census::{self, Census};
-use crate::stage;
+use crate::worker::cleanup;
 
 /// Limits that no rival has, so that like is compared with like; and any free port.
 const NO_LIMITS: &str = "0 --max-children 0 --idle-timeout 0 --write-timeout 0";
@@ -376,7 +376,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = stage::kill_and_reap_all(); // what is left is told of at the end
+        let _ = cleanup::kill_and_reap_all(); // what is left is told of at the end
     }
 }
 

@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use super::plot::{self, Line};
 use super::{Linking, Machine, Missing, built, compile, folder, median, meminfo_mib};
-use crate::guarded::{Failure, say};
-use crate::options::BenchSpawn;
+use crate::cmd::bench::BenchSpawn;
+use crate::guarded::say;
+use crate::model::failure::Failure;
 
 /// How much the parents hold, in MiB.
 const SIZES: [usize; 3] = [1, 512, 4096];

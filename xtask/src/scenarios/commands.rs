@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Claim, Scenario, Twin, words};
-use crate::event::Process;
-use crate::procfs;
-use crate::procfs::state;
-use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop, press_enter};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::failure::Failure;
+use crate::model::process::Process;
+use crate::probe::procfs;
+use crate::scenarios::{Claim, Control, Scenario, words};
+use crate::worker::{Worker, start::press_enter};
 
 const HELD: &str = "the children live";
 const ENDED: &str = "all have ended";
@@ -21,14 +21,14 @@ pub(super) const REUSE: Scenario = Scenario {
     program: "reuse",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        let (parent, stdin) = stage.start_held()?;
-        let children = children_in_lines(stage)?;
+    act: |worker| {
+        let (parent, stdin) = worker.start_with_stdin()?;
+        let children = children_in_lines(worker)?;
         let everybody = [&[parent], &children[..]].concat();
-        stage.look(HELD, &everybody)?;
+        worker.snapshot(HELD, &everybody)?;
         press_enter(&stdin);
-        stage.until_gone(parent)?;
-        stage.look(ENDED, &everybody)
+        worker.until_gone(parent)?;
+        worker.snapshot(ENDED, &everybody)
     },
     claims: &[Claim {
         id: "C7",
@@ -45,7 +45,7 @@ pub(super) const REUSE: Scenario = Scenario {
             run.nothing_listed(ENDED)
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "started once",
         program: "reuse",
         args: |_| words(&["--once"]),
@@ -54,16 +54,16 @@ pub(super) const REUSE: Scenario = Scenario {
 };
 
 /// All that the program has started when it waits for Enter.
-fn children_in_lines(stage: &mut Stage) -> Result<Vec<Process>, Stop> {
-    stage.line("Press Enter")?;
-    let pids = stage.lines("Child: ");
+fn children_in_lines(worker: &mut Worker) -> Result<Vec<Process>, Failure> {
+    worker.line("Press Enter")?;
+    let pids = worker.lines("Child: ");
     let pids = pids
         .iter()
         .filter_map(|line| line.split(": ").nth(1)?.parse().ok());
     let roles = (1..).map(|number| format!("child {number}"));
     Ok(pids
         .zip(roles)
-        .map(|(pid, role)| stage.found(pid, &role))
+        .map(|(pid, role)| worker.found(pid, &role))
         .collect())
 }
 
@@ -74,19 +74,19 @@ pub(super) const PATH_AND_ARGS: Scenario = Scenario {
     program: "path-and-args",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        stage.give_folder()?;
-        let (parent, stdin) = stage.start_held()?;
-        let children = children_in_lines(stage)?;
+    act: |worker| {
+        worker.give_folder()?;
+        let (parent, stdin) = worker.start_with_stdin()?;
+        let children = children_in_lines(worker)?;
         for child in &children {
-            stage.read(*child, "exe", &[]);
-            stage.read(*child, "cmdline", &[""]);
+            worker.read(*child, "exe", &[]);
+            worker.read(*child, "cmdline", &[""]);
         }
         let everybody = [&[parent], &children[..]].concat();
-        stage.look(HELD, &everybody)?;
+        worker.snapshot(HELD, &everybody)?;
         press_enter(&stdin);
-        stage.until_gone(parent)?;
-        stage.look(ENDED, &everybody)
+        worker.until_gone(parent)?;
+        worker.snapshot(ENDED, &everybody)
     },
     claims: &[
         Claim {
@@ -124,7 +124,7 @@ pub(super) const PATH_AND_ARGS: Scenario = Scenario {
             },
         },
     ],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "both in one directory, under the name of the path",
         program: "path-and-args",
         args: |_| words(&["--same"]),
@@ -143,24 +143,24 @@ pub(super) const INHERITED: Scenario = Scenario {
     program: "inherited",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        stage.give_folder()?; // for a variable that we know
-        let (parent, stdin) = stage.start_held()?;
-        let spawned = stage.process_in_line("My pid is: ", "child of spawn")?;
+    act: |worker| {
+        worker.give_folder()?; // for a variable that we know
+        let (parent, stdin) = worker.start_with_stdin()?;
+        let spawned = worker.process_in_line("My pid is: ", "child of spawn")?;
         for process in [parent, spawned] {
-            stage.read(process, "environ", &["TMPDIR="]);
-            stage.read(process, "cwd", &[]);
-            read_streams(stage, process);
+            worker.read(process, "environ", &["TMPDIR="]);
+            worker.read(process, "cwd", &[]);
+            read_streams(worker, process);
         }
-        stage.look(SPAWNED, &[parent, spawned])?;
+        worker.snapshot(SPAWNED, &[parent, spawned])?;
         drop(stdin);
-        stage.line("The next one")?;
-        let captured = stage.child_of(parent, "child of output")?;
-        read_streams(stage, captured);
-        stage.look(CAPTURED, &[parent, captured])?;
-        stage.signal(captured, Signal::SIGTERM);
-        stage.until_gone(parent)?;
-        stage.look(ENDED, &[parent, spawned, captured])
+        worker.line("The next one")?;
+        let captured = worker.child_of(parent, "child of output")?;
+        read_streams(worker, captured);
+        worker.snapshot(CAPTURED, &[parent, captured])?;
+        worker.signal(captured, Signal::SIGTERM);
+        worker.until_gone(parent)?;
+        worker.snapshot(ENDED, &[parent, spawned, captured])
     },
     claims: &[
         Claim {
@@ -209,7 +209,7 @@ pub(super) const INHERITED: Scenario = Scenario {
             },
         },
     ],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a cleared environment, another directory, and other streams",
         program: "inherited",
         args: |_| words(&["--nothing"]),
@@ -217,13 +217,13 @@ pub(super) const INHERITED: Scenario = Scenario {
     }),
 };
 
-fn read_streams(stage: &mut Stage, process: Process) {
+fn read_streams(worker: &mut Worker, process: Process) {
     for stream in STREAMS {
-        stage.read(process, stream, &[]);
+        worker.read(process, stream, &[]);
     }
 }
 
-fn same_readings(run: &Record<'_>, one: Process, other: Process, places: &[&str]) -> Judgement {
+fn same_readings(run: &Evidence<'_>, one: Process, other: Process, places: &[&str]) -> Check {
     for place in places {
         let readings = (run.reading(one, place)?, run.reading(other, place)?);
         check(readings.0 == readings.1, || {
@@ -245,18 +245,20 @@ pub(super) const GRANDCHILD: Scenario = Scenario {
     program: "grandchild-holds-pipe",
     args: |_| words(&[]),
     seconds: 1.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        let grandchild = stage.process_in_line("Grandchild: ", "grandchild")?;
-        stage.line("Reading to the end")?;
+    act: |worker| {
+        let parent = worker.start()?;
+        let grandchild = worker.process_in_line("Grandchild: ", "grandchild")?;
+        worker.line("Reading to the end")?;
         // One that does not have to wait has ended by then.
-        stage.give_time(Duration::from_millis(500), |_| state(parent).is_none())?;
-        stage.read(grandchild, "fd/1", &[]);
-        stage.look(BLOCKED, &[parent, grandchild])?;
-        stage.signal(grandchild, Signal::SIGTERM);
-        stage.until_gone(parent)?;
-        stage.until_gone(grandchild)?;
-        stage.look(ENDED, &[parent, grandchild])
+        worker.give_time(Duration::from_millis(500), |worker| {
+            worker.state(parent).is_none()
+        })?;
+        worker.read(grandchild, "fd/1", &[]);
+        worker.snapshot(BLOCKED, &[parent, grandchild])?;
+        worker.signal(grandchild, Signal::SIGTERM);
+        worker.until_gone(parent)?;
+        worker.until_gone(grandchild)?;
+        worker.snapshot(ENDED, &[parent, grandchild])
     },
     claims: &[Claim {
         id: "C12",
@@ -284,7 +286,7 @@ pub(super) const GRANDCHILD: Scenario = Scenario {
             run.nothing_listed(ENDED)
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a grandchild with another stdout",
         program: "grandchild-holds-pipe",
         args: |_| words(&["--closed"]),
@@ -299,18 +301,18 @@ pub(super) const STATUS: Scenario = Scenario {
     program: "status",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        let (parent, stdin) = stage.start_held()?;
-        stage.line("Press Enter")?;
+    act: |worker| {
+        let (parent, stdin) = worker.start_with_stdin()?;
+        worker.line("Press Enter")?;
         let children: Vec<Process> = (1..)
             .zip(procfs::children(parent.pid)?)
-            .map(|(number, pid)| stage.found(pid, &format!("child {number}")))
+            .map(|(number, pid)| worker.found(pid, &format!("child {number}")))
             .collect();
         let everybody = [&[parent], &children[..]].concat();
-        stage.look(HELD, &everybody)?;
+        worker.snapshot(HELD, &everybody)?;
         press_enter(&stdin);
-        stage.until_gone(parent)?;
-        stage.look(ENDED, &everybody)
+        worker.until_gone(parent)?;
+        worker.snapshot(ENDED, &everybody)
     },
     claims: &[Claim {
         id: "C15",
@@ -340,5 +342,5 @@ pub(super) const STATUS: Scenario = Scenario {
             run.nothing_listed(ENDED)
         },
     }],
-    twin: None,
+    control: None,
 };

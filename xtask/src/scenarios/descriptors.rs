@@ -1,8 +1,10 @@
 //! What a forked copy shares: one connection, of which it has a descriptor of its own.
 
-use super::{Claim, Clock, Scenario, Twin, times, words};
-use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::clock::Clock;
+use crate::model::failure::Failure;
+use crate::scenarios::{Claim, Control, Scenario, times, words};
+use crate::worker::Worker;
 
 const BOTH: &str = "parent and child hold the connection";
 const ENDED: &str = "both have ended";
@@ -29,7 +31,7 @@ pub(super) const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
             client_sees(run, &[CHILD_ENDED, IN_VAIN, PARENT_CLOSED, SEEN])
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a parent that closes its copy at once",
         program: "one-close-too-few",
         args: |clock| [sleeps(clock), words(&["--close"])].concat(),
@@ -54,7 +56,7 @@ pub(super) const SHUTDOWN: Scenario = Scenario {
             client_sees(run, &[CHILD_ENDED, SEEN, PARENT_CLOSED, SEEN])
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a child that just closes its copy",
         program: "one-close-too-few",
         args: sleeps,
@@ -66,17 +68,17 @@ fn sleeps(clock: Clock) -> Vec<String> {
     times(clock, &[("--sleep", 15.0)])
 }
 
-fn until_the_end(stage: &mut Stage) -> Result<(), Stop> {
-    let parent = stage.start()?;
-    let child = stage.process_in_line("Child's pid: ", "child")?;
-    stage.line("Child's descriptor: ")?;
-    stage.look(BOTH, &[parent, child])?;
-    stage.line("End parent process.")?;
-    stage.until_gone(parent)?;
-    stage.look(ENDED, &[parent, child])
+fn until_the_end(worker: &mut Worker) -> Result<(), Failure> {
+    let parent = worker.start()?;
+    let child = worker.process_in_line("Child's pid: ", "child")?;
+    worker.line("Child's descriptor: ")?;
+    worker.snapshot(BOTH, &[parent, child])?;
+    worker.line("End parent process.")?;
+    worker.until_gone(parent)?;
+    worker.snapshot(ENDED, &[parent, child])
 }
 
-fn holds_a_copy(run: &Record<'_>) -> Judgement {
+fn holds_a_copy(run: &Evidence<'_>) -> Check {
     let (parent, child) = (run.parent()?, run.role("child")?);
     let row = run.row(BOTH, child)?;
     check(row.is_alive() && row.ppid == parent.pid, || {
@@ -94,7 +96,7 @@ fn holds_a_copy(run: &Record<'_>) -> Judgement {
     run.nothing_listed(ENDED)
 }
 
-fn client_sees(run: &Record<'_>, expected: &[&str]) -> Judgement {
+fn client_sees(run: &Evidence<'_>, expected: &[&str]) -> Check {
     let lines = run.lines();
     let lines = lines.iter().skip_while(|line| **line != CHILD_ENDED);
     let lines: Vec<&str> = lines

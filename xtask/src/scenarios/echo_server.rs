@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Claim, Scenario, Twin, words};
-use crate::event::Process;
-use crate::procfs;
-use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop};
-use crate::threads::start_thread;
+use crate::evidence::{Check, Evidence, check};
+use crate::model::failure::Failure;
+use crate::model::process::Process;
+use crate::probe::procfs;
+use crate::scenarios::{Claim, Control, Scenario, words};
+use crate::worker::Worker;
+use crate::worker::thread::start_thread;
 
 const CLIENTS: usize = 5;
 /// How long clients wait that are not served.
@@ -42,7 +43,7 @@ pub(super) const FIVE_CLIENTS: Scenario = Scenario {
         says: "a process for each client serves all of them at once, and none is left afterwards",
         judge: all_at_once,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "one client at a time",
         program: "echo-server",
         args: |_| words(&["0", "--model", "fork", "--max-children", "1"]),
@@ -50,15 +51,15 @@ pub(super) const FIVE_CLIENTS: Scenario = Scenario {
     }),
 };
 
-fn five_clients(stage: &mut Stage) -> Result<(), Stop> {
-    let server = stage.start()?;
-    let line = stage.line("listening on ")?;
+fn five_clients(worker: &mut Worker) -> Result<(), Failure> {
+    let server = worker.start()?;
+    let line = worker.line("listening on ")?;
     let address = line.split(' ').nth(2).unwrap_or_default().to_owned();
     let mut clients = Vec::new();
     for number in 1..=CLIENTS {
         clients.push(Client::connect(&address, number)?);
     }
-    stage.give_time(PATIENCE, |_| {
+    worker.give_time(PATIENCE, |_| {
         // Each of them, not only up to the first that waits.
         clients
             .iter_mut()
@@ -68,7 +69,7 @@ fn five_clients(stage: &mut Stage) -> Result<(), Stop> {
             == CLIENTS
     })?;
     for (number, client) in (1..).zip(&mut clients) {
-        stage.client(
+        worker.client(
             number,
             if client.is_answered() {
                 ANSWERED
@@ -80,20 +81,20 @@ fn five_clients(stage: &mut Stage) -> Result<(), Stop> {
     let workers = procfs::children(server.pid)?;
     let workers: Vec<Process> = (1..)
         .zip(workers)
-        .map(|(number, pid)| stage.found(pid, &format!("worker {number}")))
+        .map(|(number, pid)| worker.found(pid, &format!("worker {number}")))
         .collect();
     let everybody = [&[server], &workers[..]].concat();
-    stage.look(CONNECTED, &everybody)?;
+    worker.snapshot(CONNECTED, &everybody)?;
 
     drop(clients);
-    stage.until("no worker is left", |_| {
+    worker.until("no worker is left", |_| {
         procfs::children(server.pid).is_ok_and(|workers| workers.is_empty())
     })?;
-    stage.look(CLOSED, &everybody)?;
+    worker.snapshot(CLOSED, &everybody)?;
 
-    stage.signal(server, Signal::SIGTERM);
-    stage.until_gone(server)?;
-    stage.look(ENDED, &everybody)
+    worker.signal(server, Signal::SIGTERM);
+    worker.until_gone(server)?;
+    worker.snapshot(ENDED, &everybody)
 }
 
 const POOL: usize = 4;
@@ -118,7 +119,7 @@ pub(super) const PREFORK: Scenario = Scenario {
                in its turn",
         judge: four_serve_twenty,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a process for each client",
         program: "echo-server",
         args: |_| words(&["0", "--model", "fork"]),
@@ -126,9 +127,9 @@ pub(super) const PREFORK: Scenario = Scenario {
     }),
 };
 
-fn twenty_clients(stage: &mut Stage) -> Result<(), Stop> {
-    let server = stage.start()?;
-    let line = stage.line("listening on ")?;
+fn twenty_clients(worker: &mut Worker) -> Result<(), Failure> {
+    let server = worker.start()?;
+    let line = worker.line("listening on ")?;
     let address = line.split(' ').nth(2).unwrap_or_default().to_owned();
     let mut clients = Vec::new();
     for number in 1..=MANY {
@@ -139,22 +140,22 @@ fn twenty_clients(stage: &mut Stage) -> Result<(), Stop> {
         all.filter_map(|(_, client)| client.is_answered().then_some(()))
             .count()
     };
-    stage.until("as many clients as workers are served", |_| {
+    worker.until("as many clients as workers are served", |_| {
         answered(&mut clients) >= POOL
     })?;
     // Whoever could be answered without waiting for a turn is, by then.
-    stage.give_time(TIME_FOR_MORE, |_| answered(&mut clients) == MANY)?;
+    worker.give_time(TIME_FOR_MORE, |_| answered(&mut clients) == MANY)?;
     let workers: Vec<Process> = (1..)
         .zip(procfs::children(server.pid)?)
-        .map(|(number, pid)| stage.found(pid, &format!("worker {number}")))
+        .map(|(number, pid)| worker.found(pid, &format!("worker {number}")))
         .collect();
     let everybody = [&[server], &workers[..]].concat();
-    stage.look(FIRST_SERVED, &everybody)?;
+    worker.snapshot(FIRST_SERVED, &everybody)?;
 
     // Each that has been answered leaves, and makes room for the next.
     while !clients.is_empty() {
         let mut answered = Vec::new();
-        stage.until("the next client is answered", |_| {
+        worker.until("the next client is answered", |_| {
             clients.retain_mut(|(number, client)| {
                 let is_answered = client.is_answered();
                 if is_answered {
@@ -165,15 +166,15 @@ fn twenty_clients(stage: &mut Stage) -> Result<(), Stop> {
             !answered.is_empty()
         })?;
         for number in answered {
-            stage.client(number, SERVED);
+            worker.client(number, SERVED);
         }
     }
-    stage.look(ALL_SERVED, &everybody)?;
-    stage.signal(server, Signal::SIGTERM);
-    stage.until_gone(server)
+    worker.snapshot(ALL_SERVED, &everybody)?;
+    worker.signal(server, Signal::SIGTERM);
+    worker.until_gone(server)
 }
 
-fn four_serve_twenty(run: &Record<'_>) -> Judgement {
+fn four_serve_twenty(run: &Evidence<'_>) -> Check {
     let served = run.clients_that_saw(SERVED);
     check(served == MANY, || {
         format!("{served} of {MANY} clients were answered")
@@ -209,7 +210,7 @@ pub(super) const SPLIT: Scenario = Scenario {
                before it goes on sending: 64 MiB come back",
         judge: comes_back,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "one process that sends everything before it receives",
         program: "echo-client",
         args: |_| words(&["--one-process", "--stall-timeout", "0.5"]),
@@ -217,41 +218,41 @@ pub(super) const SPLIT: Scenario = Scenario {
     }),
 };
 
-fn much_there_and_back(stage: &mut Stage) -> Result<(), Stop> {
-    let server = stage.start_program("echo-server", &words(&["0"]))?;
-    let line = stage.line("listening on ")?;
+fn much_there_and_back(worker: &mut Worker) -> Result<(), Failure> {
+    let server = worker.start_program("echo-server", &words(&["0"]))?;
+    let line = worker.line("listening on ")?;
     let address = line.split(' ').nth(2).unwrap_or_default().to_owned();
-    let (client, stdin) = stage.start_fed(&address)?;
-    stage.found(client.pid, "client");
+    let (client, stdin) = worker.start_fed(&address)?;
+    worker.found(client.pid, "client");
     // Half-way it cannot have ended, however long ps takes.
-    let stdin = feed(stage, stdin)?;
+    let stdin = feed(worker, stdin)?;
     let sender = procfs::children(client.pid)?.first().copied();
-    let sender = sender.map(|pid| stage.found(pid, "sender"));
+    let sender = sender.map(|pid| worker.found(pid, "sender"));
     let everybody: Vec<Process> = [client].into_iter().chain(sender).collect();
-    stage.look(HALF_WAY, &everybody)?;
-    drop(feed(stage, stdin)?);
-    stage.until_gone(client)?;
-    stage.look(CLIENT_ENDED, &everybody)?;
-    stage.signal(server, Signal::SIGTERM);
-    stage.until_gone(server)
+    worker.snapshot(HALF_WAY, &everybody)?;
+    drop(feed(worker, stdin)?);
+    worker.until_gone(client)?;
+    worker.snapshot(CLIENT_ENDED, &everybody)?;
+    worker.signal(server, Signal::SIGTERM);
+    worker.until_gone(server)
 }
 
 /// Half of it, to a client that takes it, or ends.
-fn feed(stage: &mut Stage, mut stdin: ChildStdin) -> Result<ChildStdin, Stop> {
+fn feed(worker: &mut Worker, mut stdin: ChildStdin) -> Result<ChildStdin, Failure> {
     let feeding = start_thread(move || {
         // It fails if the client has ended.
         let _ = io::copy(&mut io::repeat(0).take(MUCH / 2), &mut stdin);
         stdin
     })?;
-    stage.until("the client has taken its input, or ended", |_| {
+    worker.until("the client has taken its input, or ended", |_| {
         feeding.is_finished()
     })?;
     feeding
         .join()
-        .map_err(|_| Stop::Failed("the client could not be fed".to_owned()))
+        .map_err(|_| Failure::Failed("the client could not be fed".to_owned()))
 }
 
-fn comes_back(run: &Record<'_>) -> Judgement {
+fn comes_back(run: &Evidence<'_>) -> Check {
     let client = run.role("client")?;
     // By its exit status the client says whether every byte has come back.
     let status = run.reaped(client)?;
@@ -276,7 +277,7 @@ impl Client {
         let mut stream = TcpStream::connect(address)?;
         let line = format!("client {number}\n");
         stream.write_all(line.as_bytes())?;
-        stream.set_nonblocking(true)?; // the stage has other things to look at, too
+        stream.set_nonblocking(true)?; // the worker has other things to look at, too
         Ok(Self {
             stream,
             missing: line.into_bytes(),
@@ -296,7 +297,7 @@ impl Client {
     }
 }
 
-fn all_at_once(run: &Record<'_>) -> Judgement {
+fn all_at_once(run: &Evidence<'_>) -> Check {
     let answered = run.clients_that_saw(ANSWERED);
     check(answered == CLIENTS, || {
         format!("{answered} of {CLIENTS} clients were answered")

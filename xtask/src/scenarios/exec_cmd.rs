@@ -1,9 +1,11 @@
 //! The three `exec.Cmd` programs.
 
-use super::{Claim, Clock, Scenario, Twin, words};
-use crate::event::Stream;
-use crate::record::check;
-use crate::stage::{Stage, Stop};
+use crate::evidence::check;
+use crate::model::clock::Clock;
+use crate::model::event::Stream;
+use crate::model::failure::Failure;
+use crate::scenarios::{Claim, Control, Scenario, words};
+use crate::worker::Worker;
 
 const OVER: &str = "the command has ended";
 
@@ -64,7 +66,7 @@ pub(super) const THREE_WAYS: Scenario = Scenario {
             run.nothing_listed(OVER)
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "one way only",
         program: "exec-cmd",
         args: |clock| [words(&["combined", "--"]), talkative(clock)].concat(),
@@ -79,10 +81,10 @@ pub(super) const SEPARATE: Scenario = Scenario {
     program: "exec-cmd",
     args: |_| words(&["separate", "--", "ls", "/etc/host*"]),
     seconds: 0.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        stage.until_gone(parent)?;
-        stage.look(OVER, &[parent])
+    act: |worker| {
+        let parent = worker.start()?;
+        worker.until_gone(parent)?;
+        worker.snapshot(OVER, &[parent])
     },
     claims: &[Claim {
         id: "C17",
@@ -105,7 +107,7 @@ pub(super) const SEPARATE: Scenario = Scenario {
             )
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "with a shell",
         program: "exec-cmd",
         args: |_| words(&["separate", "--", "sh", "-c", "ls /etc/host*"]),
@@ -121,15 +123,15 @@ fn talkative(clock: Clock) -> Vec<String> {
     words(&["sh", "-c", &script])
 }
 
-fn look_at_each(stage: &mut Stage) -> Result<(), Stop> {
-    let parent = stage.start()?;
+fn look_at_each(worker: &mut Worker) -> Result<(), Failure> {
+    let parent = worker.start()?;
     let mut everybody = vec![parent];
     for (role, moment) in WAYS {
-        let command = stage.child_of(parent, role)?;
-        stage.look(moment, &[parent, command])?;
-        stage.until_gone(command)?;
+        let command = worker.child_of(parent, role)?;
+        worker.snapshot(moment, &[parent, command])?;
+        worker.until_gone(command)?;
         everybody.push(command);
     }
-    stage.until_gone(parent)?;
-    stage.look(OVER, &everybody)
+    worker.until_gone(parent)?;
+    worker.snapshot(OVER, &everybody)
 }

@@ -1,7 +1,7 @@
 //! `fork/main.go`: a program that starts itself again, to run another function.
 
-use super::{Claim, Scenario, words};
-use crate::record::check;
+use crate::evidence::check;
+use crate::scenarios::{Claim, Scenario, words};
 
 const GONE: &str = "the program has ended";
 
@@ -12,11 +12,11 @@ pub(super) const FORK: Scenario = Scenario {
     program: "fork",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        stage.line("main exit")?;
-        stage.until_gone(parent)?;
-        stage.look(GONE, &[parent])
+    act: |worker| {
+        let parent = worker.start()?;
+        worker.line("main exit")?;
+        worker.until_gone(parent)?;
+        worker.snapshot(GONE, &[parent])
     },
     claims: &[
         Claim {
@@ -68,5 +68,5 @@ pub(super) const FORK: Scenario = Scenario {
             },
         },
     ],
-    twin: None,
+    control: None,
 };

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Claim, Clock, Scenario, Twin, times, words};
-use crate::procfs;
-use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::clock::Clock;
+use crate::model::failure::Failure;
+use crate::probe::procfs;
+use crate::scenarios::{Claim, Control, Scenario, times, words};
+use crate::worker::Worker;
 
 const BEFORE: &str = "the children sleep, their parents go on";
 const AFTER: &str = "the children have ended, their parents go on";
@@ -27,7 +29,7 @@ pub(super) const WAIT: Scenario = Scenario {
                zombie; and the parents live",
         judge: gone_or_zombie,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "without the waiting thread in both",
         program: "goroutine-wait",
         args: without_wait,
@@ -50,35 +52,35 @@ fn without_wait(clock: Clock) -> Vec<String> {
     [with_wait(clock), words(&["--no-wait"])].concat()
 }
 
-fn look_before_and_after(stage: &mut Stage) -> Result<(), Stop> {
-    let no_wait = without_wait(stage.clock);
+fn look_before_and_after(worker: &mut Worker) -> Result<(), Failure> {
+    let no_wait = without_wait(worker.clock());
     let parents = [
-        stage.start()?,
-        stage.start_program("goroutine-wait", &no_wait)?,
+        worker.start()?,
+        worker.start_program("goroutine-wait", &no_wait)?,
     ];
     let mut children = Vec::new();
     for (parent, role) in parents.into_iter().zip(CHILDREN) {
-        children.push(stage.child_of(parent, role)?);
+        children.push(worker.child_of(parent, role)?);
     }
     let everybody = [&parents[..], &children[..]].concat();
-    let both = |line: &'static str| move |stage: &mut Stage| stage.lines(line).len() == 2;
-    stage.until("both parents have slept", both("Parent end sleeping..."))?;
-    stage.give_time(Duration::from_millis(500), |_| {
+    let both = |line: &'static str| move |worker: &mut Worker| worker.lines(line).len() == 2;
+    worker.until("both parents have slept", both("Parent end sleeping..."))?;
+    worker.give_time(Duration::from_millis(500), |_| {
         procfs::stat(parents[0].pid).is_some_and(|stat| stat.threads > 1)
     })?;
-    stage.look(BEFORE, &everybody)?;
-    stage.until("both children have ended", both("End child process."))?;
+    worker.snapshot(BEFORE, &everybody)?;
+    worker.until("both children have ended", both("End child process."))?;
     for child in children {
-        stage.until_ended(child)?;
+        worker.until_ended(child)?;
     }
-    stage.look(AFTER, &everybody)?;
+    worker.snapshot(AFTER, &everybody)?;
     for parent in parents {
-        stage.until_gone(parent)?;
+        worker.until_gone(parent)?;
     }
     Ok(())
 }
 
-fn gone_or_zombie(run: &Record<'_>) -> Judgement {
+fn gone_or_zombie(run: &Evidence<'_>) -> Check {
     let [waited_for, forgotten] = CHILDREN;
     let (waited_for, forgotten) = (run.role(waited_for)?, run.role(forgotten)?);
     let parents: Vec<i32> = [run.row(BEFORE, waited_for)?, run.row(BEFORE, forgotten)?]

@@ -6,6 +6,7 @@ mod echo_server;
 mod exec_cmd;
 mod fork;
 mod goroutine_wait;
+pub(crate) mod ledger;
 mod pid_namespace;
 mod plain_fork;
 mod reexecution;
@@ -15,8 +16,10 @@ mod wait;
 mod waiting;
 mod zombie;
 
-use crate::record::{Judgement, Record};
-use crate::stage::{Stage, Stop};
+use crate::evidence::{Check, Evidence};
+use crate::model::clock::Clock;
+use crate::model::failure::Failure;
+use crate::worker::Worker;
 
 /// In the order in which the chapter tells it.
 pub(crate) const ALL: &[Scenario] = &[
@@ -72,58 +75,30 @@ pub(crate) struct Scenario {
     /// How long it takes with the chapter's own times.
     pub(crate) seconds: f64,
     /// What happens: what is started, waited for, looked at. Conditions only, no times.
-    pub(crate) act: fn(&mut Stage) -> Result<(), Stop>,
+    pub(crate) act: fn(&mut Worker) -> Result<(), Failure>,
     pub(crate) claims: &'static [Claim],
-    pub(crate) twin: Option<Twin>,
+    pub(crate) control: Option<Control>,
 }
 
 /// A statement of the chapter, as far as this scenario shows it.
 pub(crate) struct Claim {
-    /// Whose number this is: see [`crate::claims`].
+    /// Whose number this is: see [`crate::scenarios::ledger`].
     pub(crate) id: &'static str,
     /// What holds on this machine, if it does.
     pub(crate) says: &'static str,
     /// Judges from the recorded events alone.
-    pub(crate) judge: fn(&Record<'_>) -> Judgement,
+    pub(crate) judge: fn(&Evidence<'_>) -> Check,
 }
 
 /// The same story with a program that lacks what the claims are about. They must fail, or they
 /// would hold whatever happens.
-pub(crate) struct Twin {
+pub(crate) struct Control {
     /// What is different.
     pub(crate) about: &'static str,
     pub(crate) program: &'static str,
     pub(crate) args: fn(Clock) -> Vec<String>,
     /// The claims that must fail.
     pub(crate) refutes: &'static [&'static str],
-}
-
-/// How much faster than in the chapter.
-#[derive(Clone, Copy)]
-pub(crate) struct Clock {
-    pub(crate) speed: f64,
-}
-
-impl Default for Clock {
-    /// As the demo runs unless told otherwise.
-    fn default() -> Self {
-        Self { speed: 10.0 }
-    }
-}
-
-impl Clock {
-    /// A time of the chapter, as an argument.
-    pub(crate) fn seconds(self, chapters: f64) -> String {
-        (chapters / self.speed).to_string()
-    }
-
-    /// For a moment that is short already with the chapter's times, and in which ps has to look
-    /// while a busy machine does other things.
-    fn at_most(self, speed: f64) -> Self {
-        Self {
-            speed: self.speed.min(speed),
-        }
-    }
 }
 
 pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
@@ -145,7 +120,7 @@ fn words(words: &[&str]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims;
+    use crate::scenarios::ledger;
 
     #[test]
     fn each_scenario_has_a_name_of_its_own_and_claims() {
@@ -163,22 +138,24 @@ mod tests {
     fn each_statement_is_judged_in_one_scenario() {
         let claims = ALL.iter().flat_map(|scenario| scenario.claims);
         let mut judged: Vec<&str> = claims.map(|claim| claim.id).collect();
-        let mut stated: Vec<&str> = claims::ALL.iter().map(|statement| statement.id).collect();
+        let mut stated: Vec<&str> = ledger::ALL.iter().map(|statement| statement.id).collect();
         judged.sort_unstable();
         stated.sort_unstable();
         assert_eq!(judged, stated);
     }
 
     #[test]
-    fn a_twin_refutes_claims_of_its_scenario() {
+    fn a_control_refutes_claims_of_its_scenario() {
         for scenario in ALL {
-            let Some(twin) = &scenario.twin else { continue };
+            let Some(control) = &scenario.control else {
+                continue;
+            };
             assert!(
-                !twin.refutes.is_empty(),
-                "the twin of {} refutes nothing",
+                !control.refutes.is_empty(),
+                "the control of {} refutes nothing",
                 scenario.name
             );
-            for id in twin.refutes {
+            for id in control.refutes {
                 assert!(scenario.claims.iter().any(|claim| claim.id == *id), "{id}");
             }
         }

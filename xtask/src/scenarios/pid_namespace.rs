@@ -1,8 +1,9 @@
 //! The numbers of processes.
 
-use super::{Claim, Scenario, Twin, times, words};
-use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::failure::Failure;
+use crate::scenarios::{Claim, Control, Scenario, times, words};
+use crate::worker::Worker;
 
 const CHILDREN: usize = 3;
 const COUNTED: &str = "the children have said what number they have";
@@ -22,7 +23,7 @@ pub(super) const PID_NAMESPACE: Scenario = Scenario {
                to pid_max",
         judge: counted_from_one,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "without the namespace",
         program: "pid-namespace",
         args: |clock| [times(clock, &[("--sleep", 20.0)]), words(&["--outside"])].concat(),
@@ -30,21 +31,21 @@ pub(super) const PID_NAMESPACE: Scenario = Scenario {
     }),
 };
 
-fn look_from_outside(stage: &mut Stage) -> Result<(), Stop> {
-    let parent = stage.start()?;
-    stage.until("all children have said their numbers", |stage| {
-        stage.lines("Child outside: ").len() == CHILDREN
+fn look_from_outside(worker: &mut Worker) -> Result<(), Failure> {
+    let parent = worker.start()?;
+    worker.until("all children have said their numbers", |worker| {
+        worker.lines("Child outside: ").len() == CHILDREN
     })?;
     let mut everybody = vec![parent];
-    for line in stage.lines("Child outside: ") {
+    for line in worker.lines("Child outside: ") {
         if let Some((outside, inside)) = numbers(&line) {
-            everybody.push(stage.found(outside, &format!("child {inside}")));
+            everybody.push(worker.found(outside, &format!("child {inside}")));
         }
     }
-    stage.look(COUNTED, &everybody)?;
-    stage.line("End parent process.")?;
-    stage.until_gone(parent)?;
-    stage.look(ENDED, &everybody)
+    worker.snapshot(COUNTED, &everybody)?;
+    worker.line("End parent process.")?;
+    worker.until_gone(parent)?;
+    worker.snapshot(ENDED, &everybody)
 }
 
 /// From `Child outside: 4711, to itself: 2`.
@@ -54,7 +55,7 @@ fn numbers(line: &str) -> Option<(i32, i32)> {
     Some((outside.parse().ok()?, inside.parse().ok()?))
 }
 
-fn counted_from_one(run: &Record<'_>) -> Judgement {
+fn counted_from_one(run: &Evidence<'_>) -> Check {
     let lines = run.lines();
     let of_children: Vec<(i32, i32)> = lines.iter().filter_map(|line| numbers(line)).collect();
     let inside: Vec<i32> = of_children.iter().map(|(_, inside)| *inside).collect();

@@ -1,8 +1,9 @@
 //! Fork itself, what it is about, and what becomes of it where there are threads.
 
-use super::{Claim, Scenario, Twin, words};
-use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop, press_enter};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::failure::Failure;
+use crate::scenarios::{Claim, Control, Scenario, words};
+use crate::worker::{Worker, start::press_enter};
 
 const FORKED: &str = "the forked child lives";
 const EXECUTED: &str = "the child that was executed lives";
@@ -15,16 +16,16 @@ pub(super) const PLAIN_FORK: Scenario = Scenario {
     program: "plain-fork",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        let (parent, stdin) = stage.start_held()?;
-        let forked = stage.process_in_line("Forked, my pid is: ", "forked child")?;
-        stage.look(FORKED, &[parent, forked])?;
+    act: |worker| {
+        let (parent, stdin) = worker.start_with_stdin()?;
+        let forked = worker.process_in_line("Forked, my pid is: ", "forked child")?;
+        worker.snapshot(FORKED, &[parent, forked])?;
         press_enter(&stdin);
-        let executed = stage.process_in_line("Executed, my pid is: ", "executed child")?;
-        stage.look(EXECUTED, &[parent, executed])?;
+        let executed = worker.process_in_line("Executed, my pid is: ", "executed child")?;
+        worker.snapshot(EXECUTED, &[parent, executed])?;
         press_enter(&stdin);
-        stage.until_gone(parent)?;
-        stage.look(ENDED, &[parent, forked, executed])
+        worker.until_gone(parent)?;
+        worker.snapshot(ENDED, &[parent, forked, executed])
     },
     claims: &[
         Claim {
@@ -68,7 +69,7 @@ pub(super) const PLAIN_FORK: Scenario = Scenario {
             },
         },
     ],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "without the change, and without the second thread",
         program: "plain-fork",
         args: |_| words(&["--no-change"]),
@@ -92,7 +93,7 @@ pub(super) const FORK_WITH_THREADS: Scenario = Scenario {
                it, as nobody is left who could unlock it",
         judge: stays_locked,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "with the lock not taken",
         program: "fork-with-threads",
         args: |_| words(&["--unlocked"]),
@@ -100,24 +101,24 @@ pub(super) const FORK_WITH_THREADS: Scenario = Scenario {
     }),
 };
 
-fn look_at_copy(stage: &mut Stage) -> Result<(), Stop> {
-    let (tracer, stdin) = stage.start_held()?;
-    let parent = stage.process_in_line("Parent: ", "parent")?;
-    let copy = stage.process_in_line("Copy: ", "copy")?;
-    stage.line("Both can be looked at.")?;
+fn look_at_copy(worker: &mut Worker) -> Result<(), Failure> {
+    let (tracer, stdin) = worker.start_with_stdin()?;
+    let parent = worker.process_in_line("Parent: ", "parent")?;
+    let copy = worker.process_in_line("Copy: ", "copy")?;
+    worker.line("Both can be looked at.")?;
     for process in [parent, copy] {
-        stage.read(process, "status", &["Threads:", "TracerPid:"]);
-        stage.read(process, "cmdline", &[""]);
+        worker.read(process, "status", &["Threads:", "TracerPid:"]);
+        worker.read(process, "cmdline", &[""]);
     }
-    stage.look(COPIED, &[parent, copy])?;
+    worker.snapshot(COPIED, &[parent, copy])?;
     press_enter(&stdin);
     for process in [tracer, parent, copy] {
-        stage.until_gone(process)?;
+        worker.until_gone(process)?;
     }
-    stage.look(ENDED, &[tracer, parent, copy])
+    worker.snapshot(ENDED, &[tracer, parent, copy])
 }
 
-fn stays_locked(run: &Record<'_>) -> Judgement {
+fn stays_locked(run: &Evidence<'_>) -> Check {
     let (parent, copy) = (run.role("parent")?, run.role("copy")?);
     let row = run.row(COPIED, copy)?;
     check(row.ppid == parent.pid && !row.is_zombie(), || {
@@ -153,10 +154,10 @@ pub(super) const SYSTEM_CALLS: Scenario = Scenario {
     program: "system-calls",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        let program = stage.start()?;
-        stage.until_gone(program)?;
-        stage.look(ENDED, &[program])
+    act: |worker| {
+        let program = worker.start()?;
+        worker.until_gone(program)?;
+        worker.snapshot(ENDED, &[program])
     },
     claims: &[Claim {
         id: "C5",
@@ -184,7 +185,7 @@ pub(super) const SYSTEM_CALLS: Scenario = Scenario {
             run.nothing_listed(ENDED)
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "with a user to become, each time",
         program: "system-calls",
         args: |_| words(&["--fork"]),
@@ -192,7 +193,7 @@ pub(super) const SYSTEM_CALLS: Scenario = Scenario {
     }),
 };
 
-fn calls<'a>(run: &'a Record<'_>, way: &str) -> Vec<&'a str> {
+fn calls<'a>(run: &'a Evidence<'_>, way: &str) -> Vec<&'a str> {
     let lines = run.lines();
     let calls = lines
         .iter()

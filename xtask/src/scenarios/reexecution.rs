@@ -1,29 +1,30 @@
 //! What a program that starts itself again can do, and has to mind.
 
-use super::{Claim, Scenario, Twin, words};
-use crate::procfs;
-use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop, press_enter};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::failure::Failure;
+use crate::probe::procfs;
+use crate::scenarios::{Claim, Control, Scenario, words};
+use crate::worker::{Worker, start::press_enter};
 
 const HELD: &str = "the child lives";
 const ENDED: &str = "both have ended";
 const NO_SUCH_FILE: &str = "No such file or directory (os error 2)";
 
 /// Looks at the child that says its number and then waits, and lets it go on.
-fn look_at_child(stage: &mut Stage) -> Result<(), Stop> {
-    stage.give_folder()?;
-    let (parent, stdin) = stage.start_held()?;
-    let child = stage.child_that_says_its_pid()?;
-    stage.line("Press Enter")?;
+fn look_at_child(worker: &mut Worker) -> Result<(), Failure> {
+    worker.give_folder()?;
+    let (parent, stdin) = worker.start_with_stdin()?;
+    let child = worker.child_that_says_its_pid()?;
+    worker.line("Press Enter")?;
     for process in [parent, child] {
-        stage.read(process, "exe", &[]);
-        stage.read(process, "cmdline", &[""]);
-        stage.read(process, "fd", &[]);
+        worker.read(process, "exe", &[]);
+        worker.read(process, "cmdline", &[""]);
+        worker.read(process, "fd", &[]);
     }
-    stage.look(HELD, &[parent, child])?;
+    worker.snapshot(HELD, &[parent, child])?;
     press_enter(&stdin);
-    stage.until_gone(parent)?;
-    stage.look(ENDED, &[parent, child])
+    worker.until_gone(parent)?;
+    worker.snapshot(ENDED, &[parent, child])
 }
 
 pub(super) const FAILING_CHILD: Scenario = Scenario {
@@ -64,7 +65,7 @@ pub(super) const FAILING_CHILD: Scenario = Scenario {
             },
         },
     ],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "exit(0) after the function, whatever it returned",
         program: "failing-child",
         args: |_| words(&["--exit-0"]),
@@ -79,21 +80,21 @@ pub(super) const EXTRA_DESCRIPTORS: Scenario = Scenario {
     program: "extra-descriptors",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        let (parent, stdin) = stage.start_held()?;
-        let child = stage.child_that_says_its_pid()?;
+    act: |worker| {
+        let (parent, stdin) = worker.start_with_stdin()?;
+        let child = worker.child_that_says_its_pid()?;
         // Before that, the child is still on its way to becoming the command, or its loader has
         // the libraries open.
-        stage.until("the child is cat, and reads", |_| {
+        worker.until("the child is cat, and reads", |_| {
             procfs::stat(child.pid).is_some_and(|stat| stat.name == "cat" && stat.state == 'S')
         })?;
-        stage.read(parent, "fd", &[]);
-        stage.read(child, "fd", &[]);
-        stage.read(child, "fd/3", &[]);
-        stage.look(HELD, &[parent, child])?;
+        worker.read(parent, "fd", &[]);
+        worker.read(child, "fd", &[]);
+        worker.read(child, "fd/3", &[]);
+        worker.snapshot(HELD, &[parent, child])?;
         press_enter(&stdin);
-        stage.until_gone(parent)?;
-        stage.look(ENDED, &[parent, child])
+        worker.until_gone(parent)?;
+        worker.snapshot(ENDED, &[parent, child])
     },
     claims: &[Claim {
         id: "C14",
@@ -111,7 +112,7 @@ pub(super) const EXTRA_DESCRIPTORS: Scenario = Scenario {
             run.nothing_listed(ENDED)
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "std's Command, which has nothing of the kind",
         program: "extra-descriptors",
         args: |_| words(&["--std"]),
@@ -133,7 +134,7 @@ pub(super) const SELF_EXE: Scenario = Scenario {
                kernel's link /proc/self/exe still leads to it",
         judge: finds_itself,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "with the file left alone",
         program: "self-exe",
         args: |_| words(&["--keep"]),
@@ -141,7 +142,7 @@ pub(super) const SELF_EXE: Scenario = Scenario {
     }),
 };
 
-fn finds_itself(run: &Record<'_>) -> Judgement {
+fn finds_itself(run: &Evidence<'_>) -> Check {
     let found = "exit status: 0";
     for (way, expected) in [
         ("Renamed, by path: ", NO_SUCH_FILE),

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Claim, Clock, Scenario, Twin, times, words};
-use crate::event::Process;
-use crate::procfs;
-use crate::procfs::state;
-use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop, press_enter};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::clock::Clock;
+use crate::model::failure::Failure;
+use crate::model::process::Process;
+use crate::probe::procfs;
+use crate::scenarios::{Claim, Control, Scenario, times, words};
+use crate::worker::{Worker, start::press_enter};
 
 const ENDED: &str = "all have ended";
 
@@ -23,20 +24,20 @@ pub(super) const RESOURCES: Scenario = Scenario {
     program: "resources",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        let (program, stdin) = stage.start_held()?;
-        let parent = stage.process_in_line("My pid is: ", "parent")?;
-        stage.line("Press Enter")?;
-        let zombies = children(stage, parent, "zombie")?;
+    act: |worker| {
+        let (program, stdin) = worker.start_with_stdin()?;
+        let parent = worker.process_in_line("My pid is: ", "parent")?;
+        worker.line("Press Enter")?;
+        let zombies = children(worker, parent, "zombie")?;
         for process in [&[parent], &zombies[..]].concat() {
-            stage.read(process, "exe", &[]);
-            stage.read(process, "fd", &[]);
-            stage.read(process, "status", &["State:", "VmRSS:"]);
+            worker.read(process, "exe", &[]);
+            worker.read(process, "fd", &[]);
+            worker.read(process, "status", &["State:", "VmRSS:"]);
         }
-        stage.look(FULL, &[&[parent], &zombies[..]].concat())?;
+        worker.snapshot(FULL, &[&[parent], &zombies[..]].concat())?;
         press_enter(&stdin);
-        stage.until_gone(program)?;
-        stage.look(ENDED, &[program, parent])
+        worker.until_gone(program)?;
+        worker.snapshot(ENDED, &[program, parent])
     },
     claims: &[Claim {
         id: "C25",
@@ -45,7 +46,7 @@ pub(super) const RESOURCES: Scenario = Scenario {
                for",
         judge: count_as_processes,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "with a wait for each child",
         program: "resources",
         args: |_| words(&["--wait"]),
@@ -54,14 +55,14 @@ pub(super) const RESOURCES: Scenario = Scenario {
 };
 
 /// The children there are, with numbers in their roles.
-fn children(stage: &mut Stage, parent: Process, role: &str) -> Result<Vec<Process>, Stop> {
+fn children(worker: &mut Worker, parent: Process, role: &str) -> Result<Vec<Process>, Failure> {
     let pids = (1..).zip(procfs::children(parent.pid)?);
     Ok(pids
-        .map(|(number, pid)| stage.found(pid, &format!("{role} {number}")))
+        .map(|(number, pid)| worker.found(pid, &format!("{role} {number}")))
         .collect())
 }
 
-fn count_as_processes(run: &Record<'_>) -> Judgement {
+fn count_as_processes(run: &Evidence<'_>) -> Check {
     let parent = run.role("parent")?;
     let rows = run.rows(FULL)?;
     let zombies = rows
@@ -110,23 +111,23 @@ pub(super) const CAUSES_OF_END: Scenario = Scenario {
     program: "causes",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        let (parent, stdin) = stage.start_held()?;
+    act: |worker| {
+        let (parent, stdin) = worker.start_with_stdin()?;
         let mut everybody = vec![parent];
         for (entry, ..) in CAUSES {
-            everybody.push(stage.process_in_line(&format!("{entry}: "), entry)?);
+            everybody.push(worker.process_in_line(&format!("{entry}: "), entry)?);
         }
-        stage.line("Press Enter")?;
-        read_all(stage, &everybody[1..]);
-        stage.look(UNREAD, &everybody)?;
+        worker.line("Press Enter")?;
+        read_all(worker, &everybody[1..]);
+        worker.snapshot(UNREAD, &everybody)?;
         press_enter(&stdin);
-        stage.until("the parent waits for Enter again", |stage| {
-            stage.lines("Press Enter").len() == 2
+        worker.until("the parent waits for Enter again", |worker| {
+            worker.lines("Press Enter").len() == 2
         })?;
-        read_all(stage, &everybody[1..]);
-        stage.look(READ, &everybody)?;
+        read_all(worker, &everybody[1..]);
+        worker.snapshot(READ, &everybody)?;
         press_enter(&stdin);
-        stage.until_gone(parent)
+        worker.until_gone(parent)
     },
     claims: &[
         Claim {
@@ -147,7 +148,7 @@ pub(super) const CAUSES_OF_END: Scenario = Scenario {
             judge: status_is_kept,
         },
     ],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "with a wait at once",
         program: "causes",
         args: |_| words(&["--wait"]),
@@ -155,13 +156,13 @@ pub(super) const CAUSES_OF_END: Scenario = Scenario {
     }),
 };
 
-fn read_all(stage: &mut Stage, processes: &[Process]) {
+fn read_all(worker: &mut Worker, processes: &[Process]) {
     for process in processes {
-        stage.read(*process, "stat", &[""]);
+        worker.read(*process, "stat", &[""]);
     }
 }
 
-fn status_is_kept(run: &Record<'_>) -> Judgement {
+fn status_is_kept(run: &Evidence<'_>) -> Check {
     for (entry, in_entry, told) in CAUSES {
         let process = run.role(entry)?;
         let [Ok(before), Err(_)] = run.readings(process, "stat")[..] else {
@@ -201,7 +202,7 @@ pub(super) const INIT_WAITS: Scenario = Scenario {
                to time, a zombie stays until they do",
         judge: sooner_or_later,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "two that look from time to time",
         program: "init-waits",
         args: every_20_seconds,
@@ -214,46 +215,46 @@ fn every_20_seconds(clock: Clock) -> Vec<String> {
     times(clock.at_most(5.0), &[("--every", 20.0)])
 }
 
-fn two_adopters(stage: &mut Stage) -> Result<(), Stop> {
-    let sweeps = every_20_seconds(stage.clock);
-    let (told, stdin_of_told) = stage.start_held()?;
-    let first = stage.process_in_line(&format!("Orphan of {}: ", told.pid), "orphan 1")?;
-    let (sweeper, stdin_of_sweeper) = stage.start_program_held("init-waits", &sweeps)?;
-    stage.found(sweeper.pid, "sweeper");
-    let second = stage.process_in_line(&format!("Orphan of {}: ", sweeper.pid), "orphan 2")?;
+fn two_adopters(worker: &mut Worker) -> Result<(), Failure> {
+    let sweeps = every_20_seconds(worker.clock());
+    let (told, stdin_of_told) = worker.start_with_stdin()?;
+    let first = worker.process_in_line(&format!("Orphan of {}: ", told.pid), "orphan 1")?;
+    let (sweeper, stdin_of_sweeper) = worker.start_program_with_stdin("init-waits", &sweeps)?;
+    worker.found(sweeper.pid, "sweeper");
+    let second = worker.process_in_line(&format!("Orphan of {}: ", sweeper.pid), "orphan 2")?;
     let everybody = [told, first, sweeper, second];
-    stage.until("the orphans have been adopted", |_| {
+    worker.until("the orphans have been adopted", |_| {
         let parent = |orphan: Process| procfs::stat(orphan.pid).map(|stat| stat.ppid);
         parent(first) == Some(told.pid) && parent(second) == Some(sweeper.pid)
     })?;
-    stage.line(&format!("Looked by: {}", sweeper.pid))?;
-    stage.look(ORPHANS, &everybody)?;
+    worker.line(&format!("Looked by: {}", sweeper.pid))?;
+    worker.snapshot(ORPHANS, &everybody)?;
 
-    // From one look to the next there is time for the picture. In the twin both look, the one a
+    // From one look to the next there is time for the picture. In the control both look, the one a
     // little before the other: had only the other looked, the one might still have to, in time.
-    let looks = |stage: &Stage, adopter: Process| {
+    let looks = |worker: &Worker, adopter: Process| {
         let line = format!("Looked by: {}", adopter.pid);
-        stage.lines(&line).len()
+        worker.lines(&line).len()
     };
-    let so_far = [told, sweeper].map(|adopter| (adopter, looks(stage, adopter)));
+    let so_far = [told, sweeper].map(|adopter| (adopter, looks(worker, adopter)));
     let lookers = so_far.iter().filter(|(_, so_far)| *so_far > 0);
-    stage.until("who looks from time to time has looked", |stage| {
+    worker.until("who looks from time to time has looked", |worker| {
         lookers
             .clone()
-            .all(|&(adopter, so_far)| looks(stage, adopter) > so_far)
+            .all(|&(adopter, so_far)| looks(worker, adopter) > so_far)
     })?;
     press_enter(&stdin_of_told);
     press_enter(&stdin_of_sweeper);
-    stage.until_ended(first)?;
-    stage.until("the second orphan has ended", |_| {
-        matches!(state(second), None | Some('Z'))
+    worker.until_ended(first)?;
+    worker.until("the second orphan has ended", |worker| {
+        worker.has_ended(second)
     })?;
-    stage.look(ORPHANS_ENDED, &everybody)?;
-    stage.until_gone(second)?;
-    stage.look(SWEPT, &everybody)
+    worker.snapshot(ORPHANS_ENDED, &everybody)?;
+    worker.until_gone(second)?;
+    worker.snapshot(SWEPT, &everybody)
 }
 
-fn sooner_or_later(run: &Record<'_>) -> Judgement {
+fn sooner_or_later(run: &Evidence<'_>) -> Check {
     let sweeper = run.role("sweeper")?;
     let (first, second) = (run.role("orphan 1")?, run.role("orphan 2")?);
     for (orphan, adopter) in [(first, run.parent()?), (second, sweeper)] {
@@ -283,17 +284,17 @@ pub(super) const PID_REUSE: Scenario = Scenario {
     program: "pid-reuse",
     args: |_| words(&[]),
     seconds: 1.0,
-    act: |stage| {
-        let (outside, stdin) = stage.start_held()?;
-        stage.line("Ended: ")?;
-        let init = stage.child_of(outside, "init")?;
-        look_at_numbers(stage, init, TAKEN)?;
+    act: |worker| {
+        let (outside, stdin) = worker.start_with_stdin()?;
+        worker.line("Ended: ")?;
+        let init = worker.child_of(outside, "init")?;
+        look_at_numbers(worker, init, TAKEN)?;
         press_enter(&stdin);
-        stage.line("Waited for: ")?;
-        look_at_numbers(stage, init, USED_AGAIN)?;
+        worker.line("Waited for: ")?;
+        look_at_numbers(worker, init, USED_AGAIN)?;
         press_enter(&stdin);
-        stage.until_gone(outside)?;
-        stage.look(ENDED, &[outside, init])
+        worker.until_gone(outside)?;
+        worker.snapshot(ENDED, &[outside, init])
     },
     claims: &[Claim {
         id: "C35",
@@ -301,7 +302,7 @@ pub(super) const PID_REUSE: Scenario = Scenario {
                another process gets it, with another start time",
         judge: skipped_and_used_again,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "with a wait for the child at once",
         program: "pid-reuse",
         args: |_| words(&["--wait"]),
@@ -310,17 +311,17 @@ pub(super) const PID_REUSE: Scenario = Scenario {
 };
 
 /// In a status file, the line NSpid has the number that we know a process by, and its own.
-fn look_at_numbers(stage: &mut Stage, init: Process, moment: &str) -> Result<(), Stop> {
-    let children = children(stage, init, moment)?;
+fn look_at_numbers(worker: &mut Worker, init: Process, moment: &str) -> Result<(), Failure> {
+    let children = children(worker, init, moment)?;
     for child in &children {
-        stage.read(*child, "status", &["State:", "NSpid:"]);
+        worker.read(*child, "status", &["State:", "NSpid:"]);
     }
     // A start time has steps of 10 ms: the next process is to have another one.
-    stage.give_time(Duration::from_millis(50), |_| false)?;
-    stage.look(moment, &[&[init], &children[..]].concat())
+    worker.give_time(Duration::from_millis(50), |_| false)?;
+    worker.snapshot(moment, &[&[init], &children[..]].concat())
 }
 
-fn skipped_and_used_again(run: &Record<'_>) -> Judgement {
+fn skipped_and_used_again(run: &Evidence<'_>) -> Check {
     let zombie = run.role(&format!("{TAKEN} 1"))?;
     let row = run.row(TAKEN, zombie)?;
     check(row.is_zombie(), || {
@@ -346,7 +347,7 @@ fn skipped_and_used_again(run: &Record<'_>) -> Judgement {
     run.nothing_listed(ENDED)
 }
 
-fn own_number(run: &Record<'_>, process: Process) -> Result<u32, String> {
+fn own_number(run: &Evidence<'_>, process: Process) -> Result<u32, String> {
     let status = run.reading(process, "status")?;
     let number = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let number = number.and_then(|line| line.split_ascii_whitespace().last()?.parse().ok());

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Claim, Clock, Scenario, Twin, times, words};
-use crate::event::Process;
-use crate::procfs;
-use crate::procfs::state;
-use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::clock::Clock;
+use crate::model::failure::Failure;
+use crate::model::process::Process;
+use crate::model::process::State;
+use crate::probe::procfs;
+use crate::scenarios::{Claim, Control, Scenario, times, words};
+use crate::worker::Worker;
 
 /// Plenty for a process to notice something, where it does.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -24,23 +26,23 @@ pub(super) const SIGNAL: Scenario = Scenario {
     program: "signal",
     args: |clock| words(&["--alarm", &whole_seconds(clock, 2.0)]),
     seconds: 4.0,
-    act: |stage| {
-        let program = stage.start()?;
-        stage.line("wait...")?;
-        stage.until("it sleeps", |_| state(program) == Some('S'))?;
-        stage.look_in_passing(SLEEPS, &[program])?;
-        stage.signal(program, Signal::SIGINT);
-        stage.line("CTRL+C pressed")?;
-        stage.until_gone(program)?;
-        stage.look(ENDED, &[program])
+    act: |worker| {
+        let program = worker.start()?;
+        worker.line("wait...")?;
+        worker.until("it sleeps", |worker| worker.is_asleep(program))?;
+        worker.snapshot_in_passing(SLEEPS, &[program])?;
+        worker.signal(program, Signal::SIGINT);
+        worker.line("CTRL+C pressed")?;
+        worker.until_gone(program)?;
+        worker.snapshot(ENDED, &[program])
     },
     claims: &[Claim {
         id: "C48",
         says: "a signal that is handled ends sleep(3) early, and it is not resumed; thread::sleep of \
-               Rust's std is (the twin)",
+               Rust's std is (the control)",
         judge: ends_sleeps_early,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "by thread::sleep, a second each",
         program: "signal",
         args: |clock| {
@@ -56,9 +58,9 @@ fn whole_seconds(clock: Clock, chapters: f64) -> String {
     (chapters / clock.speed).ceil().to_string()
 }
 
-fn ends_sleeps_early(run: &Record<'_>) -> Judgement {
+fn ends_sleeps_early(run: &Evidence<'_>) -> Check {
     let program = run.parent()?;
-    run.signal_was_taken(program)?;
+    run.signal_was_accepted(program)?;
     let row = run.row(SLEEPS, program)?;
     check(row.is_alive(), || format!("the program was {}", row.stat))?;
     let lines = run.lines();
@@ -82,10 +84,10 @@ pub(super) const HANDLER_LIMITS: Scenario = Scenario {
     program: "handler-limits",
     args: |clock| [times(clock, &[("--wait", 10.0)]), words(&["--signalfd"])].concat(),
     seconds: 0.0,
-    act: |stage| {
-        let program = stage.start()?;
-        stage.until_gone(program)?;
-        stage.look(ENDED, &[program])
+    act: |worker| {
+        let program = worker.start()?;
+        worker.until_gone(program)?;
+        worker.snapshot(ENDED, &[program])
     },
     claims: &[Claim {
         id: "C43",
@@ -102,7 +104,7 @@ pub(super) const HANDLER_LIMITS: Scenario = Scenario {
             run.nothing_listed(ENDED)
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a handler that notes the signal, and a wait for something else",
         program: "handler-limits",
         args: |clock| times(clock, &[("--wait", 10.0)]),
@@ -121,29 +123,31 @@ pub(super) const SIGCHLD: Scenario = Scenario {
     program: "sigchld",
     args: |_| words(&[]),
     seconds: 0.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        let child = stage.child_that_says_its_pid()?;
-        stage.signal(child, Signal::SIGSTOP);
-        stage.until("the child is stopped", |_| state(child) == Some('T'))?;
-        give_time_to_be_told(stage, 1)?;
-        stage.look(STOPPED, &[parent, child])?;
-        stage.signal(child, Signal::SIGCONT);
-        stage.until("the child goes on", |_| {
-            !matches!(state(child), Some('T' | procfs::UNREADABLE))
+    act: |worker| {
+        let parent = worker.start()?;
+        let child = worker.child_that_says_its_pid()?;
+        worker.signal(child, Signal::SIGSTOP);
+        worker.until("the child is stopped", |worker| {
+            worker.state(child) == Some(State::Stopped)
         })?;
-        give_time_to_be_told(stage, 2)?;
-        stage.signal(child, Signal::SIGKILL);
-        stage.until_gone(parent)?;
-        stage.look(KILLED, &[parent, child])
+        give_time_to_be_told(worker, 1)?;
+        worker.snapshot(STOPPED, &[parent, child])?;
+        worker.signal(child, Signal::SIGCONT);
+        worker.until("the child goes on", |worker| {
+            worker.state(child) != Some(State::Stopped)
+        })?;
+        give_time_to_be_told(worker, 2)?;
+        worker.signal(child, Signal::SIGKILL);
+        worker.until_gone(parent)?;
+        worker.snapshot(KILLED, &[parent, child])
     },
     claims: &[Claim {
         id: "C32",
         says: "SIGCHLD comes when a child ends, and when it is stopped or goes on (unless \
-               SA_NOCLDSTOP: the twin); by default it does nothing, and the status is kept",
+               SA_NOCLDSTOP: the control); by default it does nothing, and the status is kept",
         judge: told_of_everything,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "with SA_NOCLDSTOP",
         program: "sigchld",
         args: |_| words(&["--no-child-stop"]),
@@ -152,13 +156,13 @@ pub(super) const SIGCHLD: Scenario = Scenario {
 };
 
 /// Or the next signal would merge with this one.
-fn give_time_to_be_told(stage: &mut Stage, times: usize) -> Result<(), Stop> {
-    stage
-        .give_time(A_MOMENT, |stage| stage.lines("SIGCHLD: ").len() == times)
+fn give_time_to_be_told(worker: &mut Worker, times: usize) -> Result<(), Failure> {
+    worker
+        .give_time(A_MOMENT, |worker| worker.lines("SIGCHLD: ").len() == times)
         .map(drop)
 }
 
-fn told_of_everything(run: &Record<'_>) -> Judgement {
+fn told_of_everything(run: &Evidence<'_>) -> Check {
     let child = run.role("child")?;
     let row = run.row(STOPPED, child)?;
     check(row.stat.starts_with('T'), || {
@@ -193,19 +197,19 @@ pub(super) const REMOVE_ZOMBIE: Scenario = Scenario {
     program: "remove-zombie",
     args: |clock| times(clock, &[("--sleep", 20.0)]),
     seconds: 40.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        stage.line("Children that have ended: ")?;
+    act: |worker| {
+        let parent = worker.start()?;
+        worker.line("Children that have ended: ")?;
         let children: Vec<Process> = (1..)
             .zip(procfs::children(parent.pid)?)
-            .map(|(number, pid)| stage.found(pid, &format!("child {number}")))
+            .map(|(number, pid)| worker.found(pid, &format!("child {number}")))
             .collect();
         let everybody = [&[parent], &children[..]].concat();
-        stage.look(HELD_BACK, &everybody)?;
-        stage.line("Removed: ")?;
-        stage.look(HANDLED, &everybody)?;
-        stage.line("End parent process.")?;
-        stage.until_gone(parent)
+        worker.snapshot(HELD_BACK, &everybody)?;
+        worker.line("Removed: ")?;
+        worker.snapshot(HANDLED, &everybody)?;
+        worker.line("End parent process.")?;
+        worker.until_gone(parent)
     },
     claims: &[Claim {
         id: "C33",
@@ -213,7 +217,7 @@ pub(super) const REMOVE_ZOMBIE: Scenario = Scenario {
                ten children merge into one, and one wait leaves nine of them",
         judge: one_signal_removes_all,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "one wait for each signal, as in the chapter",
         program: "remove-zombie",
         args: |clock| [times(clock, &[("--sleep", 20.0)]), words(&["--once"])].concat(),
@@ -221,7 +225,7 @@ pub(super) const REMOVE_ZOMBIE: Scenario = Scenario {
     }),
 };
 
-fn one_signal_removes_all(run: &Record<'_>) -> Judgement {
+fn one_signal_removes_all(run: &Evidence<'_>) -> Check {
     let parent = run.parent()?;
     let before = run.rows(HELD_BACK)?;
     let zombies = before.iter().filter(|row| row.is_zombie()).count();
@@ -255,20 +259,20 @@ pub(super) const IGNORE_SIGCHLD: Scenario = Scenario {
     program: "ignore-sigchld",
     args: |clock| times(clock.at_most(5.0), &[("--parent-sleep", 20.0)]),
     seconds: 40.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        let before = stage.process_in_line("Ended before, pid: ", "zombie from before")?;
-        let since = stage.process_in_line("Ended since, pid: ", "child that ended since")?;
-        let last = stage.process_in_line("Lives on, pid: ", "child that lives on")?;
+    act: |worker| {
+        let parent = worker.start()?;
+        let before = worker.process_in_line("Ended before, pid: ", "zombie from before")?;
+        let since = worker.process_in_line("Ended since, pid: ", "child that ended since")?;
+        let last = worker.process_in_line("Lives on, pid: ", "child that lives on")?;
         let everybody = [parent, before, since, last];
-        stage.line("SigIgn:")?;
-        stage.until_ended(since)?;
-        stage.look(IGNORED, &everybody)?;
-        stage.line("wait: ")?;
-        stage.until("the parent sleeps", |_| state(parent) == Some('S'))?;
-        stage.look(BLOCKED, &everybody)?;
-        stage.until_gone(parent)?;
-        stage.look(ALL_GONE, &everybody)
+        worker.line("SigIgn:")?;
+        worker.until_ended(since)?;
+        worker.snapshot(IGNORED, &everybody)?;
+        worker.line("wait: ")?;
+        worker.until("the parent sleeps", |worker| worker.is_asleep(parent))?;
+        worker.snapshot(BLOCKED, &everybody)?;
+        worker.until_gone(parent)?;
+        worker.snapshot(ALL_GONE, &everybody)
     },
     claims: &[Claim {
         id: "C34",
@@ -277,7 +281,7 @@ pub(super) const IGNORE_SIGCHLD: Scenario = Scenario {
                ignores it, too",
         judge: statuses_are_lost,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "with SIGCHLD at default",
         program: "ignore-sigchld",
         args: |clock| {
@@ -291,7 +295,7 @@ pub(super) const IGNORE_SIGCHLD: Scenario = Scenario {
     }),
 };
 
-fn statuses_are_lost(run: &Record<'_>) -> Judgement {
+fn statuses_are_lost(run: &Evidence<'_>) -> Check {
     let (parent, before) = (run.parent()?, run.role("zombie from before")?);
     let (since, last) = (
         run.role("child that ended since")?,
@@ -351,7 +355,7 @@ pub(super) const LATE_HANDLER: Scenario = Scenario {
                the zombie goes only if the parent waits on it, and began to when it was too late",
         judge: helps_the_late_handler_only,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "no handler at all",
         program: "late-handler",
         args: |clock| with_action(clock, "default"),
@@ -364,34 +368,36 @@ fn with_action(clock: Clock, action: &str) -> Vec<String> {
     [times, words(&["--action", action])].concat()
 }
 
-fn send_by_hand(stage: &mut Stage) -> Result<(), Stop> {
-    let clock = stage.clock;
+fn send_by_hand(worker: &mut Worker) -> Result<(), Failure> {
+    let clock = worker.clock();
     let parents = [
-        stage.start()?,
-        stage.start_program("late-handler", &with_action(clock, "default"))?,
-        stage.start_program("late-handler", &with_action(clock, "ignore"))?,
+        worker.start()?,
+        worker.start_program("late-handler", &with_action(clock, "default"))?,
+        worker.start_program("late-handler", &with_action(clock, "ignore"))?,
     ];
     let mut zombies = Vec::new();
     for (parent, (_, role)) in parents.into_iter().zip(ACTIONS) {
-        stage.line(&format!("My pid is: {}", parent.pid))?;
+        worker.line(&format!("My pid is: {}", parent.pid))?;
         let zombie = procfs::children(parent.pid)?;
-        let zombie = *zombie.first().ok_or(Stop::Missed)?;
-        zombies.push(stage.found(zombie, role));
+        let zombie = *zombie
+            .first()
+            .ok_or_else(|| Failure::Missed(format!("there is a {role}")))?;
+        zombies.push(worker.found(zombie, role));
     }
     let everybody = [&parents[..], &zombies[..]].concat();
-    stage.look(BY_HAND_BEFORE, &everybody)?;
+    worker.snapshot(BY_HAND_BEFORE, &everybody)?;
     for parent in parents {
-        stage.signal(parent, Signal::SIGCHLD);
+        worker.signal(parent, Signal::SIGCHLD);
     }
-    stage.give_time(A_MOMENT, |_| state(zombies[0]).is_none())?;
+    worker.give_time(A_MOMENT, |worker| worker.state(zombies[0]).is_none())?;
     // And for the others, whose turn never comes.
-    stage.give_time(A_MOMENT / 4, |_| {
-        zombies.iter().all(|zombie| state(*zombie).is_none())
+    worker.give_time(A_MOMENT / 4, |worker| {
+        zombies.iter().all(|zombie| worker.state(*zombie).is_none())
     })?;
-    stage.look(BY_HAND_AFTER, &everybody)
+    worker.snapshot(BY_HAND_AFTER, &everybody)
 }
 
-fn helps_the_late_handler_only(run: &Record<'_>) -> Judgement {
+fn helps_the_late_handler_only(run: &Evidence<'_>) -> Check {
     for (action, role) in ACTIONS {
         let zombie = run.role(role)?;
         let before = run.row(BY_HAND_BEFORE, zombie)?;
@@ -407,5 +413,5 @@ fn helps_the_late_handler_only(run: &Record<'_>) -> Judgement {
             format!("the {role} was {} afterwards", after.stat)
         })?;
     }
-    run.signal_was_taken(run.parent()?)
+    run.signal_was_accepted(run.parent()?)
 }

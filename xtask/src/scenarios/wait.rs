@@ -1,7 +1,7 @@
 //! `wait.go`: the parent blocks until its child has ended.
 
-use super::{Claim, Scenario, Twin, times, words};
-use crate::record::{Judgement, Record, check};
+use crate::evidence::{Check, Evidence, check};
+use crate::scenarios::{Claim, Control, Scenario, times, words};
 
 const BLOCKED: &str = "the parent has slept enough and waits, the child sleeps";
 const BOTH_GONE: &str = "both have ended";
@@ -16,15 +16,15 @@ pub(super) const WAIT: Scenario = Scenario {
         times(clock.at_most(4.0), &times_of)
     },
     seconds: 10.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        let child = stage.child_of(parent, "child")?;
-        stage.line("Parent end sleeping...")?;
-        stage.until_settled(parent)?;
-        stage.look(BLOCKED, &[parent, child])?;
-        stage.line("End parent process.")?;
-        stage.until_gone(parent)?;
-        stage.look(BOTH_GONE, &[parent, child])
+    act: |worker| {
+        let parent = worker.start()?;
+        let child = worker.child_of(parent, "child")?;
+        worker.line("Parent end sleeping...")?;
+        worker.until_settled(parent)?;
+        worker.snapshot(BLOCKED, &[parent, child])?;
+        worker.line("End parent process.")?;
+        worker.until_gone(parent)?;
+        worker.snapshot(BOTH_GONE, &[parent, child])
     },
     claims: &[Claim {
         id: "C40",
@@ -32,7 +32,7 @@ pub(super) const WAIT: Scenario = Scenario {
                longest counts",
         judge: blocks_until_the_end,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a parent that does not wait",
         program: "goroutine-wait",
         args: |clock| {
@@ -47,7 +47,7 @@ pub(super) const WAIT: Scenario = Scenario {
     }),
 };
 
-fn blocks_until_the_end(run: &Record<'_>) -> Judgement {
+fn blocks_until_the_end(run: &Evidence<'_>) -> Check {
     let (parent, child) = (run.parent()?, run.role("child")?);
     let (parent, child) = (run.row(BLOCKED, parent)?, run.row(BLOCKED, child)?);
     check(parent.is_alive() && child.is_alive(), || {

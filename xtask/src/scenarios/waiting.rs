@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Claim, Clock, Scenario, Twin, times, words};
-use crate::procfs;
-use crate::record::{Judgement, Record, check};
-use crate::stage::{Stage, Stop};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::clock::Clock;
+use crate::model::failure::Failure;
+use crate::probe::procfs;
+use crate::scenarios::{Claim, Control, Scenario, times, words};
+use crate::worker::Worker;
 
 /// The parent and child of each way.
 const WAYS: [(&str, &str); 3] = [
@@ -31,7 +33,7 @@ pub(super) const THREE_WAYS: Scenario = Scenario {
                asking again and again, or a pidfd in poll",
         judge: all_three_reap,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "without the waiting thread",
         program: "goroutine-wait",
         args: |clock| [thread_waits(clock), words(&["--no-wait"])].concat(),
@@ -48,34 +50,34 @@ fn thread_waits(clock: Clock) -> Vec<String> {
     times(clock, &times_of)
 }
 
-fn look_at_all_three(stage: &mut Stage) -> Result<(), Stop> {
-    let clock = stage.clock;
+fn look_at_all_three(worker: &mut Worker) -> Result<(), Failure> {
+    let clock = worker.clock();
     let asks = times(clock, &[("--child-sleep", 20.0), ("--every", 3.0)]);
     let polls = times(clock, &[("--child-sleep", 20.0)]);
     let parents = [
-        stage.start()?,
-        stage.start_program("try-wait", &asks)?,
-        stage.start_program("pidfd", &polls)?,
+        worker.start()?,
+        worker.start_program("try-wait", &asks)?,
+        worker.start_program("pidfd", &polls)?,
     ];
     let mut children = Vec::new();
     for (parent, (_, role)) in parents.into_iter().zip(WAYS) {
-        children.push(stage.child_of(parent, role)?);
+        children.push(worker.child_of(parent, role)?);
     }
     let everybody = [&parents[..], &children[..]].concat();
-    stage.give_time(Duration::from_millis(500), |_| {
+    worker.give_time(Duration::from_millis(500), |_| {
         procfs::stat(parents[0].pid).is_some_and(|stat| stat.threads > 1)
     })?;
-    stage.look(BEFORE, &everybody)?;
-    stage.until_ended(children[0])?;
+    worker.snapshot(BEFORE, &everybody)?;
+    worker.until_ended(children[0])?;
     // Not the same for the others: who asks may have asked just before the end, and be far from asking
     // again.
-    stage.until("both others have told the status", |stage| {
-        stage.lines("Child ended with ").len() == 2
+    worker.until("both others have told the status", |worker| {
+        worker.lines("Child ended with ").len() == 2
     })?;
-    stage.look(AFTER, &everybody)
+    worker.snapshot(AFTER, &everybody)
 }
 
-fn all_three_reap(run: &Record<'_>) -> Judgement {
+fn all_three_reap(run: &Evidence<'_>) -> Check {
     for (program, role) in WAYS {
         let child = run.role(role)?;
         let row = run.row(BEFORE, child)?;
@@ -113,21 +115,21 @@ pub(super) const TRY_WAIT: Scenario = Scenario {
         times(clock.at_most(5.0), &times_of)
     },
     seconds: 18.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        let child = stage.child_that_says_its_pid()?;
-        stage.look(BETWEEN, &[parent, child])?;
-        stage.line("Child ended with ")?;
-        stage.until_gone(parent)?;
-        stage.look(TOLD, &[parent, child])
+    act: |worker| {
+        let parent = worker.start()?;
+        let child = worker.child_that_says_its_pid()?;
+        worker.snapshot(BETWEEN, &[parent, child])?;
+        worker.line("Child ended with ")?;
+        worker.until_gone(parent)?;
+        worker.snapshot(TOLD, &[parent, child])
     },
     claims: &[Claim {
         id: "C47",
         says: "the loop runs five times (six, if the child's end is a moment late for the fifth \
-               question), for nothing; a pidfd in poll tells once, at once (the twin)",
+               question), for nothing; a pidfd in poll tells once, at once (the control)",
         judge: asks_five_times,
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a pidfd in poll",
         program: "pidfd",
         args: |clock| times(clock, &[("--child-sleep", 15.0)]),
@@ -135,7 +137,7 @@ pub(super) const TRY_WAIT: Scenario = Scenario {
     }),
 };
 
-fn asks_five_times(run: &Record<'_>) -> Judgement {
+fn asks_five_times(run: &Evidence<'_>) -> Check {
     let child = run.row(BETWEEN, run.role("child")?)?;
     check(child.is_alive(), || format!("the child was {}", child.stat))?;
     let lines = run.lines();

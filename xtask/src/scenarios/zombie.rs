@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Claim, Clock, Scenario, Twin, times};
-use crate::procfs::state;
-use crate::record::{Judgement, Record, check};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::clock::Clock;
+use crate::model::process::State;
+use crate::scenarios::{Claim, Control, Scenario, times};
 
 const DEAD: &str = "the child has ended, its parent sleeps";
 const GONE: &str = "the parent has ended, too";
@@ -18,15 +19,15 @@ pub(super) const ZOMBIE: Scenario = Scenario {
     program: "zombie",
     args: |clock| times(clock, &[("--parent-sleep", 30.0)]),
     seconds: 30.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        let child = stage.child_that_says_its_pid()?;
-        stage.until_ended(child)?;
-        stage.look(DEAD, &[parent, child])?;
-        stage.line("End parent process.")?;
-        stage.until_gone(parent)?;
-        stage.until_gone(child)?;
-        stage.look(GONE, &[parent, child])
+    act: |worker| {
+        let parent = worker.start()?;
+        let child = worker.child_that_says_its_pid()?;
+        worker.until_ended(child)?;
+        worker.snapshot(DEAD, &[parent, child])?;
+        worker.line("End parent process.")?;
+        worker.until_gone(parent)?;
+        worker.until_gone(child)?;
+        worker.snapshot(GONE, &[parent, child])
     },
     claims: &[
         Claim {
@@ -54,7 +55,7 @@ pub(super) const ZOMBIE: Scenario = Scenario {
             judge: stays_until_adopted,
         },
     ],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a parent that waits",
         program: "goroutine-wait",
         args: waits_at_once,
@@ -72,7 +73,7 @@ fn waits_at_once(clock: Clock) -> Vec<String> {
     times(clock, &times_of)
 }
 
-fn stays_until_adopted(run: &Record<'_>) -> Judgement {
+fn stays_until_adopted(run: &Evidence<'_>) -> Check {
     let (parent, child) = (run.parent()?, run.role("child")?);
     let picture = (run.row(DEAD, parent)?, run.row(DEAD, child)?);
     check(
@@ -101,23 +102,23 @@ pub(super) const KILL: Scenario = Scenario {
     program: "zombie",
     args: |clock| times(clock, &[("--parent-sleep", 20.0)]),
     seconds: 20.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        let child = stage.child_that_says_its_pid()?;
-        stage.until_settled(child)?;
-        stage.look(BEFORE_KILL, &[parent, child])?;
-        stage.signal(child, Signal::SIGKILL);
-        stage.give_time(A_MOMENT, |_| state(child).is_none())?;
-        stage.look(AFTER_KILL, &[parent, child])?;
-        stage.line("End parent process.")?;
-        stage.until_gone(parent)
+    act: |worker| {
+        let parent = worker.start()?;
+        let child = worker.child_that_says_its_pid()?;
+        worker.until_settled(child)?;
+        worker.snapshot(BEFORE_KILL, &[parent, child])?;
+        worker.signal(child, Signal::SIGKILL);
+        worker.give_time(A_MOMENT, |worker| worker.state(child).is_none())?;
+        worker.snapshot(AFTER_KILL, &[parent, child])?;
+        worker.line("End parent process.")?;
+        worker.until_gone(parent)
     },
     claims: &[Claim {
         id: "C28",
         says: "SIGKILL to a zombie is accepted, and changes nothing",
         judge: |run| {
             let child = run.role("child")?;
-            run.signal_was_taken(child)?;
+            run.signal_was_accepted(child)?;
             let (before, after) = (run.row(BEFORE_KILL, child)?, run.row(AFTER_KILL, child)?);
             check(
                 before.stat == after.stat && before.ppid == after.ppid && after.is_zombie(),
@@ -125,7 +126,7 @@ pub(super) const KILL: Scenario = Scenario {
             )
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a child that lives",
         program: "goroutine-wait",
         args: |clock| {
@@ -150,18 +151,20 @@ pub(super) const KILL_PARENT: Scenario = Scenario {
     program: "zombie",
     args: |clock| times(clock, &[("--parent-sleep", 30.0)]),
     seconds: 2.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        let child = stage.child_that_says_its_pid()?;
-        stage.until_ended(child)?;
-        stage.look(DEAD, &[parent, child])?;
-        stage.stop_reaping();
-        stage.signal(parent, Signal::SIGKILL);
-        stage.until("the parent has ended", |_| state(parent) == Some('Z'))?;
-        stage.look(KILLED, &[parent, child])?;
-        stage.reap_again();
-        stage.until_gone(child)?;
-        stage.look(REAPED, &[parent, child])
+    act: |worker| {
+        let parent = worker.start()?;
+        let child = worker.child_that_says_its_pid()?;
+        worker.until_ended(child)?;
+        worker.snapshot(DEAD, &[parent, child])?;
+        worker.stop_reaping();
+        worker.signal(parent, Signal::SIGKILL);
+        worker.until("the parent has ended", |worker| {
+            worker.state(parent) == Some(State::Zombie)
+        })?;
+        worker.snapshot(KILLED, &[parent, child])?;
+        worker.reap_again();
+        worker.until_gone(child)?;
+        worker.snapshot(REAPED, &[parent, child])
     },
     claims: &[Claim {
         id: "C38",
@@ -183,7 +186,7 @@ pub(super) const KILL_PARENT: Scenario = Scenario {
             run.reaped(child).map(drop)
         },
     }],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a parent that waits, so that there is nothing to hand over",
         program: "goroutine-wait",
         args: waits_at_once,
@@ -206,19 +209,21 @@ pub(super) const ORPHAN: Scenario = Scenario {
         times(clock.at_most(4.0), &times_of)
     },
     seconds: 25.0,
-    act: |stage| {
-        let parent = stage.start()?;
-        let child = stage.child_that_says_its_pid()?;
-        stage.look(BOTH, &[parent, child])?;
-        stage.until_gone(parent)?;
-        stage.stop_reaping();
-        stage.until_settled(child)?; // one that is tied to its parent has its signal by now
-        stage.look(ADOPTED, &[parent, child])?;
-        stage.until("the orphan has ended", |_| state(child) == Some('Z'))?;
-        stage.look(ORPHAN_DEAD, &[parent, child])?;
-        stage.reap_again();
-        stage.until_gone(child)?;
-        stage.look(ORPHAN_GONE, &[parent, child])
+    act: |worker| {
+        let parent = worker.start()?;
+        let child = worker.child_that_says_its_pid()?;
+        worker.snapshot(BOTH, &[parent, child])?;
+        worker.until_gone(parent)?;
+        worker.stop_reaping();
+        worker.until_settled(child)?; // one that is tied to its parent has its signal by now
+        worker.snapshot(ADOPTED, &[parent, child])?;
+        worker.until("the orphan has ended", |worker| {
+            worker.state(child) == Some(State::Zombie)
+        })?;
+        worker.snapshot(ORPHAN_DEAD, &[parent, child])?;
+        worker.reap_again();
+        worker.until_gone(child)?;
+        worker.snapshot(ORPHAN_GONE, &[parent, child])
     },
     claims: &[
         Claim {
@@ -240,7 +245,7 @@ pub(super) const ORPHAN: Scenario = Scenario {
             },
         },
     ],
-    twin: Some(Twin {
+    control: Some(Control {
         about: "a child that is tied to its parent",
         program: "goroutine-wait",
         args: |clock| {
@@ -259,7 +264,7 @@ pub(super) const ORPHAN: Scenario = Scenario {
     }),
 };
 
-fn adopted_by_the_subreaper(run: &Record<'_>) -> Judgement {
+fn adopted_by_the_subreaper(run: &Evidence<'_>) -> Check {
     let (parent, child, adopter) = (run.parent()?, run.role("child")?, run.adopter()?);
     let (before, after) = (run.row(BOTH, child)?, run.row(ADOPTED, child)?);
     check(

@@ -6,7 +6,7 @@ use fastrand::Rng;
 use nix::sys::signal::Signal;
 
 use super::servers::Servers;
-use crate::options::Model;
+use crate::cmd::soak::Model;
 
 /// How many workers prefork has at the start, its default; and between which numbers it is kept.
 const POOL: usize = 16;

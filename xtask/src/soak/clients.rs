@@ -18,9 +18,9 @@ use crate::loopback::{self, CHUNK, Pattern};
 const CLIENTS: &[(Kind, usize)] = &[
     (Kind::Short, 8),
     (Kind::Bulk, 4),
-    (Kind::SlowReader, 3),
+    (Kind::SlowReader, 8),
     (Kind::SlowWriter, 3),
-    (Kind::Idle, 8),
+    (Kind::Idle, 6),
     (Kind::Vanishing, 3),
     (Kind::Crowd, 48),
 ];

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::threads::start_thread;
+use crate::worker::thread::start_thread;
 
 /// One session in so many loses a byte.
 const LOSES_EVERY: usize = 20;

@@ -17,8 +17,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::event::Process;
-use crate::procfs::{self, Stat};
+use crate::model::process::{Process, Stat};
+use crate::probe::procfs;
 
 /// A server says within this time that it listens.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
@@ -309,7 +309,7 @@ impl Servers {
         }
         let worker = workers[choose(workers.len())];
         // Its number could be another's by now only if all numbers had been used since the look.
-        let is_there = procfs::state(worker.process).is_some();
+        let is_there = procfs::exists(worker.process);
         if !is_there || kill(Pid::from_raw(worker.process.pid), Signal::SIGKILL).is_err() {
             return Ok(false);
         }

@@ -2,14 +2,14 @@
 //! when a test fails.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
+use test_support::wait_until_within;
 
 /// Inherited by every process of the run.
 const NAME: &str = "XTASK_TEST";
@@ -20,7 +20,9 @@ const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
 /// The mark, and a folder of its own.
 pub(crate) struct Marked {
     mark: String,
-    pub(crate) folder: PathBuf,
+    /// Removed when the processes have been killed.
+    #[allow(dead_code, reason = "soak writes no files")]
+    pub(crate) folder: TempDir,
 }
 
 impl Marked {
@@ -28,8 +30,7 @@ impl Marked {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(format!("xtask-test-{mark}"));
-        fs::create_dir(&folder).unwrap(); // nobody else's, who could put programs there
+        let folder = TempDir::new().unwrap();
         Self { mark, folder }
     }
 
@@ -47,7 +48,7 @@ impl Marked {
     /// The same for a line of shell, with a terminal of its own.
     #[allow(
         dead_code,
-        reason = "not all take a terminal, and lesson keeps its own"
+        reason = "not all take a terminal, and practice keeps its own"
     )]
     pub(crate) fn on_terminal(&self, line: &str) -> Command {
         let mut command = self.command("script");
@@ -73,30 +74,18 @@ impl Marked {
     #[allow(dead_code, reason = "bench has other limits")]
     #[track_caller]
     pub(crate) fn assert_nothing_is_left(&self) {
-        let deadline = Instant::now() + CLEARED_UP_WITHIN;
-        while !self.processes().is_empty() {
-            assert!(Instant::now() < deadline, "left are {:?}", self.processes());
-            thread::sleep(Duration::from_millis(10));
-        }
+        wait_until_within(
+            CLEARED_UP_WITHIN,
+            "no process is left",
+            || self.processes(),
+            Vec::is_empty,
+        );
     }
 
     pub(crate) fn kill(&self) {
         for pid in self.processes() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-    }
-}
-
-#[allow(dead_code, reason = "demo waits for lines")]
-#[track_caller]
-pub(crate) fn until(condition: &str, limit: Duration, mut is_true: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !is_true() {
-        assert!(
-            Instant::now() < deadline,
-            "not within {limit:?}: {condition}"
-        );
-        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -109,6 +98,5 @@ pub(crate) fn quoted(word: &str) -> String {
 impl Drop for Marked {
     fn drop(&mut self) {
         self.kill();
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 /// Runs the client. Returns in both processes, if there are two: the child's result becomes its exit code.
 fn run(options: &Options) -> Result<(), Failure> {
     // A careless launcher may have ignored SIGCHLD. Then we would not learn how our child ends.
-    reexec::clean_start().map_err(cannot("close what our launcher has left open"))?;
+    reexec::start_clean().map_err(cannot("close what our launcher has left open"))?;
     let input = Input::of_stdin().map_err(cannot("use stdin"))?;
     let screen = Screen::on_stdout().map_err(cannot("use stdout"))?;
     let connection = connect::to(&options.address)?;

@@ -162,11 +162,11 @@ fn layers_in(reasons: &[String]) -> u8 {
 /// 2. The handler sees no stack overflow. It sets the default disposition, and returns.
 /// 3. The filter has refused to set it. The same instruction faults again, and so on.
 ///
-/// abort(3) needs this, too: the filter refuses to send SIGABRT, so that libc runs an instruction that
-/// no program may run, and the kernel sends SIGSEGV or, on some processors, SIGTRAP.
+/// abort(3) needs this, too: the filter refuses to send SIGABRT. glibc on x86-64 then runs `hlt`, which
+/// no program may run, and the kernel sends SIGSEGV.
 fn let_faults_end_this_process() -> io::Result<()> {
     [libc::SIGSEGV, libc::SIGBUS]
         .into_iter()
-        .try_for_each(reexec::signal::default)
+        .try_for_each(reexec::signal::reset)
         .map_err(cannot("set SIGSEGV and SIGBUS to their defaults"))
 }

@@ -1,18 +1,21 @@
 //! The guardian: the parent of the new server until that takes over.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{self, Command, Stdio};
+use std::process::{self, Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use reexec::{Child, Fork};
 
 use super::program::Program;
@@ -30,15 +33,18 @@ pub(crate) struct Handover {
 }
 
 impl Handover {
-    /// Starts the new server, and waits until it has ended or is not wanted any more. It then is
-    /// dead and reaped. Returns also in the new process, if that cannot execute the program, or not
-    /// `prepare` for it.
+    /// Starts the new server, and waits until it has ended or is not wanted any more. Then kills and
+    /// reaps it, and whatever it has started. Returns also in the new process, if that cannot execute
+    /// the program, or not `prepare` for it.
     pub(crate) fn guard(self, prepare: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let ends = SigSet::from(Signal::SIGCHLD);
         let start = || {
             prctl::set_name(c"echo-upgrade").map_err(cannot("name this process"))?;
-            // When the old server ends, we kill the new one, and it may take a moment.
-            prctl::set_pdeathsig(None).map_err(cannot("outlive the server"))?;
+            // We have to outlive the old server for a moment, to kill the new one. SIGCONT does
+            // nothing, unless somebody has stopped us: then it wakes us, to do that.
+            prctl::set_pdeathsig(Signal::SIGCONT).map_err(cannot("outlive the server"))?;
+            // Orphans that the new server leaves become our children, and not those of process 1.
+            prctl::set_child_subreaper(true).map_err(cannot("adopt orphans"))?;
             ends.thread_block()
                 .map_err(cannot("hold back a signal (SIGCHLD)"))?;
             let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -48,7 +54,20 @@ impl Handover {
         };
         match start() {
             Ok((_, Fork::Child)) => prepare().and_then(|()| Err(self.become_new_server())),
-            Ok((ends, Fork::Parent(child))) => watch(&child, &ends, &self.reports),
+            Ok((ends, Fork::Parent(child))) => {
+                // The new server has its own copy.
+                drop(self.listener);
+                let end = watch(&child, &ends, &self.reports);
+                drop(child); // kills and reaps it
+                kill_orphans();
+                match end? {
+                    Some(status) => {
+                        let reason = format!("it has ended: {status}");
+                        self.reports.send(&Report::Failed(reason))
+                    }
+                    None => Ok(()),
+                }
+            }
             Err(error) => self.reports.send(&Report::Failed(error.to_string())),
         }
     }
@@ -85,14 +104,15 @@ impl Handover {
     }
 }
 
-/// Returns when the new server has ended, or the old server has. Dropping the child kills it.
+/// Waits until the new server has ended, and returns how; or until the old server has ended, or has
+/// given the new one up, and returns `None`.
 ///
 /// SIGCHLD wakes us, and no pidfd does: where pidfds are refused, a handle is a pipe that ends when
-/// the child executes its program. There is one child, so no two signals can merge.
-fn watch(child: &Child, ends: &SignalFd, reports: &ReportSender) -> io::Result<()> {
+/// the child executes its program. Two signals may merge, so we always look at the child itself.
+fn watch(child: &Child, ends: &SignalFd, reports: &ReportSender) -> io::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
-            return reports.send(&Report::Failed(format!("it has ended: {status}")));
+            return Ok(Some(status));
         }
         let mut watched =
             [ends.as_fd(), reports.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
@@ -106,8 +126,25 @@ fn watch(child: &Child, ends: &SignalFd, reports: &ReportSender) -> io::Result<(
         }
         if is_closed {
             // The old server never sends anything here.
-            return Ok(());
+            return Ok(None);
         }
+    }
+}
+
+/// Kills and reaps all our children, and theirs, which become ours when their parents end. Without a
+/// /proc that names our children, this kills nobody.
+fn kill_orphans() {
+    loop {
+        let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        let pids = children.split_ascii_whitespace();
+        let pids = pids.filter_map(|pid| pid.parse().ok()).map(Pid::from_raw);
+        // Nobody else reaps them, so each number still is that of our child.
+        let killed = pids.filter(|pid| kill(*pid, Signal::SIGKILL).is_ok());
+        if killed.count() == 0 {
+            return;
+        }
+        // One of them ends. Then we look again.
+        let _ = waitpid(None, None);
     }
 }
 

@@ -10,7 +10,7 @@ use std::process;
 use nix::sys::prctl;
 use nix::unistd::dup2_stdin;
 
-use super::protocol::{GO, OWN, PREDECESSOR, READY, proof};
+use super::protocol::{GO, OWN, PREDECESSOR, SocketIdentity, proof};
 use crate::log::cannot;
 
 /// The server that we are to replace.
@@ -31,10 +31,10 @@ pub(crate) fn predecessor() -> Option<Predecessor> {
 }
 
 impl Predecessor {
-    /// Reports that we are able to serve, and waits until we may. Returns a socket that is at its end when
-    /// the server before us has ended.
-    pub(crate) fn take_over(self) -> io::Result<UnixStream> {
-        // Everything that may fail comes first: after "go" there is no other server.
+    /// Reports that we are able to serve this listener, and waits until we may. Returns a socket that is
+    /// at its end when the server before us has ended.
+    pub(crate) fn take_over(self, listener: &SocketIdentity) -> io::Result<UnixStream> {
+        // First whatever may fail: after "go" there is no server but us.
         let null = File::open("/dev/null").map_err(cannot("open /dev/null"))?;
         let stream = io::stdin().as_fd().try_clone_to_owned();
         let mut stream = UnixStream::from(stream.map_err(cannot("copy stdin"))?);
@@ -42,7 +42,7 @@ impl Predecessor {
         // The guardian, our parent, is killed when we are ready; until now we would end with it.
         prctl::set_pdeathsig(None).map_err(cannot("outlive our parent"))?;
         stream
-            .write_all(READY)
+            .write_all(listener.0.as_bytes())
             .and_then(|()| stream.read_exact(&mut [0; GO.len()]))
             .map_err(|_| {
                 io::Error::other("it has ended, or has given us up; it may still serve")

@@ -10,7 +10,7 @@ use reexec::{Child, Fork};
 
 use super::guardian::{Handover, Report, ReportReceiver, report_channel};
 use super::program::Program;
-use super::protocol::GO;
+use super::protocol::{GO, SocketIdentity};
 use crate::log::cannot;
 
 /// How long a new server may take until it is able to serve.
@@ -28,8 +28,9 @@ pub(crate) struct Successor {
     stream: Option<UnixStream>,
     /// Known as soon as the new process runs.
     id: Option<u32>,
-    /// Whether it has said that it is able to serve.
-    is_ready: bool,
+    /// What it has written. It is able to serve when this is the identity of the listener.
+    written: Vec<u8>,
+    listener: SocketIdentity,
     deadline: Instant,
 }
 
@@ -69,6 +70,7 @@ impl Successor {
         let copy = listener
             .try_clone_to_owned()
             .map_err(cannot("copy the listener"))?;
+        let identity = SocketIdentity::of(copy.as_fd()).map_err(cannot("identify the listener"))?;
         match reexec::fork().map_err(cannot("make a process"))? {
             Fork::Child => Ok(Ok(Handover {
                 program: program.clone(),
@@ -81,7 +83,8 @@ impl Successor {
                 guardian: Some(Guardian { child, reports }),
                 stream: Some(ours),
                 id: None,
-                is_ready: false,
+                written: Vec::new(),
+                listener: identity,
                 deadline: Instant::now() + START_TIMEOUT,
             })),
         }
@@ -123,7 +126,7 @@ impl Successor {
         match guardian.reports.next() {
             Ok(Some(Report::Started(id))) => {
                 self.id = Some(id);
-                if !self.is_ready {
+                if self.written.is_empty() {
                     return News::Started(id);
                 }
             }
@@ -132,7 +135,10 @@ impl Successor {
             Err(error) => return News::Failed(guardian.why_it_has_ended(&error)),
         }
         match self.id {
-            Some(id) if self.is_ready => self.let_go(id),
+            Some(id) if self.is_ready() => self.let_go(id),
+            _ if !self.listener.0.as_bytes().starts_with(&self.written) => News::Failed(
+                "it does not answer as an echo server that has our listener".to_owned(),
+            ),
             _ if self.is_due() => {
                 News::Failed(format!("it does not serve after {START_TIMEOUT:?}"))
             }
@@ -140,12 +146,18 @@ impl Successor {
         }
     }
 
-    /// Takes in that the new server is ready, or has ended.
+    /// Whether the new server has said that it is able to serve our listener.
+    fn is_ready(&self) -> bool {
+        self.listener.0.as_bytes() == self.written
+    }
+
+    /// Takes in what the new server has written, or that it has ended.
     fn listen(&mut self) {
         use io::ErrorKind::{Interrupted, WouldBlock};
 
-        match self.stream.as_mut().map(|stream| stream.read(&mut [0])) {
-            Some(Ok(1..)) => self.is_ready = true,
+        let mut buffer = [0; 64];
+        match self.stream.as_mut().map(|stream| stream.read(&mut buffer)) {
+            Some(Ok(length @ 1..)) => self.written.extend_from_slice(&buffer[..length]),
             Some(Err(error)) if matches!(error.kind(), WouldBlock | Interrupted) => {}
             // It has ended. Before it takes over, the guardian has a copy, and reports how.
             Some(_) | None => self.stream = None,

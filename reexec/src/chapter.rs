@@ -1,0 +1,54 @@
+//! A signal handler and two flags of `SIGCHLD`, for the example programs of this workspace.
+//!
+//! **Not part of the public API.** The programs show what handlers can and cannot do. They forbid
+//! unsafe code, and to install a handler is unsafe, so it is done here. A cargo feature would be no
+//! better: this crate would be compiled once with it and once without.
+
+use std::io;
+
+use crate::sys::{self, Disposition};
+
+/// Counts the signal from now on, and does nothing else about it; see [`counted`].
+///
+/// Signals merge: of the signals that are sent while one is pending, only that one comes. So the count
+/// is a lower bound. System calls that the handler interrupts are restarted, except those that never
+/// are, such as poll(2) and nanosleep(2).
+///
+/// # Errors
+///
+/// As [`signal::ignore`](crate::signal::ignore); also `EINVAL` for the signals of a fault, such as
+/// `SIGSEGV`, because the handler would return to the faulty instruction for ever.
+pub fn count(signal: i32) -> io::Result<()> {
+    if [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL].contains(&signal) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    sys::set_disposition(signal, Disposition::Counted)
+}
+
+/// Returns how often the signal has come since the program started, while it was [counted](count).
+pub fn counted(signal: i32) -> usize {
+    sys::counted(signal)
+}
+
+/// Makes `SIGCHLD` report only the ends of children, no longer that a child was stopped or continued
+/// (`SA_NOCLDSTOP`), until the disposition of `SIGCHLD` is set again.
+///
+/// # Errors
+///
+/// None are known.
+pub fn set_no_child_stop() -> io::Result<()> {
+    sys::add_flag(libc::SIGCHLD, libc::SA_NOCLDSTOP)
+}
+
+/// Makes children leave no zombie when they end, and no status (`SA_NOCLDWAIT`), whatever the
+/// disposition of `SIGCHLD`, until that is set again.
+///
+/// A wait for any child then blocks until no child is left, and fails with `ECHILD`. A child that is a
+/// zombie already stays one until it is waited for.
+///
+/// # Errors
+///
+/// None are known.
+pub fn set_no_child_wait() -> io::Result<()> {
+    sys::add_flag(libc::SIGCHLD, libc::SA_NOCLDWAIT)
+}

@@ -1,0 +1,102 @@
+//! What the chapter's programs and examples share, and none of them is about.
+
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io::{self, StdoutLock, Write};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+/// Prints the error, if there is one, to stderr, and returns the exit code of the process: 0 or 1.
+pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let _ = writeln!(io::stderr(), "{program}: {error}");
+    ExitCode::FAILURE
+}
+
+/// Returns stdout for `writeln!`, whose errors then say what could not be done. `println!` would panic
+/// when nobody reads our output any more (`| head -1`).
+pub fn stdout() -> Stdout {
+    Stdout(io::stdout().lock())
+}
+
+/// See [`stdout`].
+#[derive(Debug)]
+pub struct Stdout(StdoutLock<'static>);
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(cannot_write)
+    }
+
+    /// Passed on whole: from `write`, std would send the parts of a line to the kernel one by one, and
+    /// the lines of two processes could mix.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes).map_err(cannot_write)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(cannot_write)
+    }
+}
+
+fn cannot_write(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to stdout: {error}"))
+}
+
+/// Parses the value of an option in seconds.
+///
+/// # Errors
+///
+/// If it is no number, or no duration: negative, infinite or too large.
+pub fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+}
+
+/// Waits until the user, who has looked meanwhile, presses Enter, or until the end of stdin.
+///
+/// # Errors
+///
+/// Those of writing to stdout and of reading from stdin.
+pub fn wait_for_enter() -> io::Result<()> {
+    writeln!(stdout(), "Press Enter to go on.")?;
+    io::stdin().read_line(&mut String::new()).map(drop)
+}
+
+/// Waits until `file` can be read without waiting, and returns whether that was so within `limit`. A
+/// child's pidfd can be read when the child has ended, reaped or not.
+///
+/// # Errors
+///
+/// Those of poll(2).
+pub fn wait_until_readable(file: impl AsFd, limit: Option<Duration>) -> io::Result<bool> {
+    let timeout = limit.map_or(Ok(PollTimeout::NONE), PollTimeout::try_from);
+    let mut watched = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+    Ok(poll(&mut watched, timeout.unwrap_or(PollTimeout::MAX))? > 0)
+}
+
+/// Waits until the child has ended and its parent, this process, has been sent SIGCHLD. Leaves the
+/// zombie, if there is one.
+///
+/// A pidfd is readable a moment before the signal is sent: a parent that waited for that, and then
+/// changed what SIGCHLD does, would now and then change it for that signal, too.
+///
+/// # Errors
+///
+/// Those of waitid(2), except that there is no such child: where SIGCHLD is ignored, its end shows so.
+pub fn wait_until_ended(child: u32) -> io::Result<()> {
+    let child = Id::Pid(Pid::from_raw(child.cast_signed()));
+    match waitid(child, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+        Ok(_) | Err(Errno::ECHILD) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

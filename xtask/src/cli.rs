@@ -1,0 +1,49 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::cmd::bench::Bench;
+use crate::cmd::completions::Shell;
+use crate::cmd::demo::Demo;
+use crate::cmd::explain::Explain;
+use crate::cmd::soak::Soak;
+use crate::cmd::watch::Watch;
+
+/// Shows what the chapter says, on this machine.
+///
+/// Exit codes: 0 every claim held or was skipped, and no process was left; 1 not so, or a run could
+/// not go on; 2 usage, a recording that is malformed, or a folder for the report that contains something
+/// else; 74 output cannot be written, 77 a required tool or permission is missing (a sentence says
+/// which), 130 interrupted.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Task {
+    /// Run scenarios, and report for each claim whether it held
+    Demo(Demo),
+    Watch(Watch),
+    /// List the scenarios: what each shows, how long it takes, what it needs
+    List,
+    /// Explain a claim: what the chapter says, what holds here, and where to look
+    Explain(Explain),
+    /// Check for everything that xtask can use, and say how to get what is missing
+    ///
+    /// Exit codes: 0 the demo can run, 77 it cannot.
+    Doctor,
+    /// Print a script that lets a shell complete what is typed after `xtask`
+    ///
+    /// It defines `xtask` as `cargo xtask`: `eval "$(cargo xtask completions bash)"`, the same in
+    /// zsh after `compinit`, or `cargo xtask completions fish | source`.
+    Completions {
+        shell: Shell,
+    },
+    /// Measure times beside those of rivals, in the same run
+    #[command(subcommand)]
+    Bench(Bench),
+    Soak(Soak),
+}

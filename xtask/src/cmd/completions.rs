@@ -1,0 +1,56 @@
+//! `cargo xtask completions bash`.
+
+use clap::{Arg, Command, ValueEnum};
+
+use crate::model::failure::Failure;
+use crate::view::output;
+
+/// Under this name: shells complete `cargo xtask` as cargo says, which does not know our options.
+const NAME: &str = "xtask";
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Prints the script for our options.
+pub(crate) fn run(shell: Shell, mut options: Command) -> Result<bool, Failure> {
+    let mut out = match shell {
+        Shell::Bash | Shell::Zsh => format!("{NAME}() {{ cargo xtask \"$@\"; }}\n\n"),
+        Shell::Fish => format!("function {NAME}\n    cargo xtask $argv\nend\n\n"),
+    }
+    .into_bytes();
+    let generator = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    clap_complete::generate(generator, &mut options, NAME, &mut out);
+    let mut script = String::from_utf8_lossy(&out).into_owned();
+    if let Shell::Zsh = shell {
+        // Its first line is for a file in $fpath, which it now is not.
+        script = script.replace("#compdef xtask\n", "");
+    }
+    if let Shell::Fish = shell {
+        script += &positional_for_fish(&options);
+    }
+    output::print(&script).map(|()| true)
+}
+
+/// What follows a command without an option before it: clap leaves that out for fish.
+fn positional_for_fish(options: &Command) -> String {
+    let mut out = String::new();
+    for command in options.get_subcommands() {
+        let values = command.get_positionals().flat_map(Arg::get_possible_values);
+        let values: Vec<_> = values.map(|value| value.get_name().to_owned()).collect();
+        if !values.is_empty() {
+            let (command, values) = (command.get_name(), values.join(" "));
+            out += &format!(
+                "complete -c {NAME} -n '__fish_seen_subcommand_from {command}' -f -a '{values}'\n"
+            );
+        }
+    }
+    out
+}

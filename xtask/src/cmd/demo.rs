@@ -1,0 +1,318 @@
+//! `cargo xtask demo`: runs scenarios, and judges.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use serde::Serialize;
+
+use crate::cmd::practice::Practice;
+use crate::cmd::{Pace, clear_up};
+use crate::model::event::{Event, What};
+use crate::model::failure::Failure;
+use crate::runner::{RunEvent, Runner, programs, recording};
+use crate::scenarios::{self, ALL, Scenario};
+use crate::verdict::Verdict;
+use crate::verdict::result::ScenarioResult;
+use crate::view::output::{BAD, Color, GOOD, Output, styled};
+use crate::view::{files, text};
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// Which scenarios; `cargo xtask list` describes them
+    #[arg(required_unless_present = "recheck", value_name = "SCENARIO", value_parser = scenario_names())]
+    pub(crate) scenarios: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+
+    /// Pause at each snapshot: print numbers and commands to paste into another terminal, and go on
+    /// at Enter; needs a terminal
+    ///
+    /// One scenario after another. Live processes are stopped (SIGSTOP) until then. At the end of
+    /// input, it goes on without pausing.
+    #[arg(long, conflicts_with_all = ["json", "recheck"])]
+    pub(crate) pause: bool,
+
+    /// Ask at each snapshot what state processes are in, before showing it, and keep score; needs a
+    /// terminal
+    #[arg(long, conflicts_with_all = ["json", "recheck"])]
+    pub(crate) predict: bool,
+
+    /// Print events and verdicts as NDJSON on stdout; text for people goes to stderr
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Colours; by default on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+
+    /// Where to write the report, with a folder for each scenario: a new or empty folder, or that of
+    /// an earlier report, whose page and folders of these scenarios are replaced; by default demo in
+    /// cargo's target folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Run nothing: judge again what an earlier run has recorded in this folder, and draw its
+    /// timelines again; and its page, if no scenario is named
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["speed", "real_time", "report", "programs"])]
+    pub(crate) recheck: Option<PathBuf>,
+
+    /// Take the programs from this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) programs: Option<PathBuf>,
+}
+
+impl Demo {
+    /// Whether a user pauses it, or answers questions, while it runs.
+    fn is_practice(&self) -> bool {
+        self.pause || self.predict
+    }
+}
+
+fn scenario_names() -> PossibleValuesParser {
+    ["all"]
+        .into_iter()
+        .chain(ALL.iter().map(|scenario| scenario.name))
+        .collect::<Vec<_>>()
+        .into()
+}
+
+/// Runs the scenarios, or judges recordings. Returns whether everything was as it should be.
+pub(crate) fn run(options: &Demo) -> Result<bool, Failure> {
+    let output = match options.is_practice() {
+        true => Output::dialogue(options.color),
+        false => Output::new(options.json, options.color),
+    };
+    let result = match &options.recheck {
+        Some(folder) => recheck(folder, options, &output),
+        None => demo(options, &output),
+    };
+    output.finish();
+    result
+}
+
+fn demo(options: &Demo, output: &Output) -> Result<bool, Failure> {
+    let began = Instant::now();
+    let scenarios = chosen(&options.scenarios);
+    let folder = options.report.clone();
+    let folder = folder.unwrap_or_else(|| programs::target_folder().join("demo"));
+    if let Some(why) = files::refuses(&folder) {
+        return Err(Failure::Refused(why));
+    }
+    let practice = match options.is_practice() {
+        true => Some(Practice::new(options.pause, options.predict, output)?),
+        false => None,
+    };
+    let runner = Runner::new(options.pace.clock(), options.programs.as_deref())?;
+
+    let running = Instant::now();
+    let mut written = files::begin(&folder);
+    let mut write = |result: &ScenarioResult| {
+        if written.is_ok() {
+            written = files::write(&folder, result);
+        }
+    };
+    let results = match practice {
+        Some(practice) => practice.run(&runner, &scenarios, write)?,
+        None => runner.run_all(&scenarios, &mut |event| {
+            if let RunEvent::Result(result) = event {
+                write(result);
+            }
+            show(event, output).map(|()| false)
+        })?,
+    };
+    let written = written.and_then(|()| files::write_index(&folder, &results));
+
+    output.text(&text::table(&results))?;
+    let left = clear_up();
+    let good = results.iter().all(ScenarioResult::is_good) && left == 0;
+    let summary = Summary::new(&results, left, running.elapsed(), began.elapsed());
+    output.json(&summary)?;
+    let index = folder.join(files::INDEX);
+    let place = match &written {
+        Ok(()) => format!("The report is {}.", index.display()),
+        Err(_) => String::new(),
+    };
+    output.text(&summary.text(good, !options.is_practice(), &place))?;
+    // Last: the verdicts are worth printing though the report cannot be written.
+    written.map_err(|error| {
+        Failure::Output(format!(
+            "cannot write the report to {}: {error}; --report takes another folder",
+            folder.display()
+        ))
+    })?;
+    Ok(good)
+}
+
+/// Prints what the runner reports.
+fn show(event: &RunEvent<'_>, output: &Output) -> Result<(), Failure> {
+    match event {
+        RunEvent::Starting(run) => output.event(&format!("{run}: starting")),
+        RunEvent::Event(event) => {
+            output.json(event)?;
+            if let Some(line) = progress(event) {
+                output.event(&line);
+            }
+        }
+        RunEvent::Result(result) => {
+            for verdict in &result.verdicts {
+                output.json(verdict)?;
+            }
+            output.text(&text::whole(result, output.columns()))?;
+        }
+        RunEvent::Progress { over, all, running } => {
+            let running = running.join(", ");
+            output.status(format!("{over} of {all} runs over; running {running}"));
+        }
+        RunEvent::Typed(_) => {}
+    }
+    Ok(())
+}
+
+/// A line for some of the events, where there is no status line.
+fn progress(event: &Event) -> Option<String> {
+    let what = match &event.what {
+        What::Start { command, .. } => format!("$ {command}"),
+        What::Snapshot { title, .. } => format!("ps: {title}"),
+        What::End { .. } => "over".to_owned(),
+        _ => return None,
+    };
+    Some(format!("{}: {:.3} s: {what}", event.scenario, event.t))
+}
+
+/// Judges what an earlier run has recorded, which itself stays as it is.
+fn recheck(folder: &Path, options: &Demo, output: &Output) -> Result<bool, Failure> {
+    let results = recording::read(folder, &options.scenarios)?;
+    for verdict in results.iter().flat_map(|result| &result.verdicts) {
+        output.json(verdict)?;
+    }
+    for result in results.iter().filter(|result| !result.is_good()) {
+        output.text(&text::whole(result, output.columns()))?;
+    }
+    output.text(&text::table(&results))?;
+    let left = results.iter().map(ScenarioResult::left);
+    let left = left.fold(0, usize::saturating_add);
+    let longest = results
+        .iter()
+        .map(|result| result.seconds)
+        .fold(0.0, f64::max);
+    let longest = Duration::from_secs_f64(longest);
+    let summary = Summary::new(&results, left, longest, longest);
+    output.json(&summary)?;
+    let good = results.iter().all(ScenarioResult::is_good) && left == 0;
+    let source = format!("Judged again from {}.", folder.display());
+    output.text(&summary.text(good, true, &source))?;
+    // Last, as above.
+    let all = recording::is_about_all(&options.scenarios);
+    files::redraw(folder, &results, all).map_err(|error| {
+        let folder = folder.display();
+        Failure::Output(format!("cannot draw the report again in {folder}: {error}"))
+    })?;
+    Ok(good)
+}
+
+/// The scenarios of these names, each once; with `all`, in the order of the chapter.
+fn chosen(names: &[String]) -> Vec<&'static Scenario> {
+    if names.iter().any(|name| name == "all") {
+        return ALL.iter().collect();
+    }
+    let mut chosen: Vec<&Scenario> = Vec::new();
+    for scenario in names.iter().filter_map(|name| scenarios::find(name)) {
+        if chosen.iter().all(|other| other.name != scenario.name) {
+            chosen.push(scenario);
+        }
+    }
+    chosen
+}
+
+/// The last line. `--json` prints it in this form.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename = "summary")]
+struct Summary {
+    scenarios: usize,
+    held: usize,
+    not_held: usize,
+    skipped: usize,
+    controls_failed: usize,
+    controls_not_failed: usize,
+    processes_left: usize,
+    seconds: f64,
+    seconds_with_build: f64,
+    seconds_in_chapter: f64,
+}
+
+impl Summary {
+    fn new(
+        results: &[ScenarioResult],
+        left: usize,
+        running: Duration,
+        with_build: Duration,
+    ) -> Self {
+        let verdicts = || results.iter().flat_map(|result| &result.verdicts);
+        let count = |control: bool, good: bool| {
+            let is_counted = |v: &&Verdict| match v {
+                Verdict::Own { held, .. } => !control && *held == good,
+                Verdict::Control { failed, .. } => control && *failed == good,
+                Verdict::Skipped { .. } => false,
+            };
+            verdicts().filter(is_counted).count()
+        };
+        let is_skipped = |v: &&Verdict| matches!(v, Verdict::Skipped { .. });
+        let seconds = results.iter().map(|result| result.scenario.seconds);
+        let longest = seconds.fold(0.0, f64::max);
+        Self {
+            scenarios: results.len(),
+            held: count(false, true),
+            not_held: count(false, false),
+            skipped: verdicts().filter(is_skipped).count(),
+            controls_failed: count(true, true),
+            controls_not_failed: count(true, false),
+            processes_left: left,
+            seconds: running.as_secs_f64(),
+            seconds_with_build: with_build.as_secs_f64(),
+            seconds_in_chapter: longest,
+        }
+    }
+
+    /// Without `times`, as they would include the time in which somebody looked, or answered.
+    fn text(&self, good: bool, times: bool, place: &str) -> String {
+        let Summary {
+            held,
+            not_held,
+            skipped,
+            controls_failed,
+            controls_not_failed,
+            processes_left,
+            ..
+        } = self;
+        let mut out = match not_held {
+            0 if *held == 0 => "\n".to_owned(),
+            0 if *held == 1 => "\nThe claim held. ".to_owned(),
+            0 => format!("\nAll {held} claims held. "),
+            _ => format!("\n{not_held} of {} claims did NOT hold. ", held + not_held),
+        };
+        if *skipped > 0 {
+            let _ = write!(out, "{skipped} skipped. ");
+        }
+        let controls = controls_failed + controls_not_failed;
+        if controls > 0 {
+            let _ = write!(
+                out,
+                "In the controls, {controls_failed} of {controls} failed as expected. "
+            );
+        }
+        let _ = write!(out, "{processes_left} processes left. ");
+        if times {
+            let (seconds, chapter) = (self.seconds, self.seconds_in_chapter);
+            let _ = write!(
+                out,
+                "{seconds:.1} s; with the chapter's times, {chapter:.0} s. "
+            );
+        }
+        out.push_str(place);
+        styled(if good { GOOD } else { BAD }, out.trim_end()) + "\n"
+    }
+}

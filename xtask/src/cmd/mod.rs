@@ -1,0 +1,84 @@
+//! The subcommands: a file for each.
+
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod explain;
+pub(crate) mod list;
+mod practice;
+pub(crate) mod soak;
+pub(crate) mod watch;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use nix::sys::prctl;
+
+use crate::model::clock::Clock;
+use crate::model::failure::Failure;
+use crate::worker::cleanup;
+
+#[derive(Args)]
+pub(crate) struct Pace {
+    /// How much faster than in the chapter the programs sleep, 0.1 to 20; less where a state would
+    /// be over before ps has listed it
+    #[arg(long, value_name = "FACTOR", default_value_t = Clock::default().speed, value_parser = speed)]
+    speed: f64,
+
+    /// Sleep as long as in the chapter
+    #[arg(long, conflicts_with = "speed")]
+    real_time: bool,
+}
+
+impl Pace {
+    pub(crate) fn clock(&self) -> Clock {
+        Clock {
+            speed: if self.real_time { 1.0 } else { self.speed },
+        }
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.1..=20.0).contains(&speed) {
+        Ok(speed)
+    } else {
+        Err("not between 0.1 and 20".to_owned())
+    }
+}
+
+/// The exit code of a command: 0 for true, `if_false` for false, or that of the failure, which is
+/// printed on stderr.
+pub(crate) fn exit(result: Result<bool, Failure>, if_false: u8) -> ExitCode {
+    let failure = match result {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => return ExitCode::from(if_false),
+        Err(failure) => failure,
+    };
+    let left = clear_up(); // a command that has a result has cleared up already
+    let code = failure.exit_code();
+    let left = match failure {
+        Failure::Interrupted => format!("; {left} processes left"),
+        _ => String::new(),
+    };
+    let _ = writeln!(io::stderr(), "xtask: {}{left}", failure.sentence());
+    ExitCode::from(code)
+}
+
+/// Ends the processes that are left of the runs, which should be none, and counts those that cannot be
+/// ended. If there are any, prints why on stderr.
+///
+/// This process is a subreaper: if a worker was killed, it has adopted what that had started. Before it
+/// has become one, it has started nothing that could be left; its children are then somebody else's.
+pub(crate) fn clear_up() -> usize {
+    if !prctl::get_child_subreaper().unwrap_or(true) {
+        return 0;
+    }
+    let Some(left) = cleanup::kill_and_reap_all() else {
+        return 0;
+    };
+    let _ = writeln!(io::stderr(), "xtask: {}", left.why);
+    left.processes
+}

@@ -1,0 +1,97 @@
+//! `cargo xtask watch`: the processes of a run as they come, change and go.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use crate::cmd::{Pace, clear_up};
+use crate::model::event::{Event, What};
+use crate::model::failure::Failure;
+use crate::runner::{RunEvent, Runner};
+use crate::scenarios::{self, ALL, Scenario};
+use crate::view::output::{BOLD, Color, Output, styled};
+use crate::view::tree::Tree;
+
+/// Run a scenario, and show its processes as they come, change and go
+///
+/// Prints a line for each change; on a terminal, it draws the tree of processes below, over and over
+/// again. Zombies are marked.
+///
+/// Exit codes: 0 the run came to its end (that of a control need not), 1 it did not, and those of
+/// demo.
+#[derive(Args)]
+pub(crate) struct Watch {
+    /// Which scenario; `cargo xtask list` describes them
+    #[arg(value_parser = PossibleValuesParser::new(ALL.iter().map(|scenario| scenario.name)))]
+    pub(crate) scenario: String,
+
+    /// Run its control instead: the same without what the claims are about
+    #[arg(long)]
+    pub(crate) control: bool,
+
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+
+    /// Colours; by default on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+
+    /// Take the programs from this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) programs: Option<PathBuf>,
+}
+
+/// Returns whether the run came to its end, and nothing is left of it.
+pub(crate) fn run(options: &Watch) -> Result<bool, Failure> {
+    let output = Output::tree(options.color);
+    let result = watch(options, &output);
+    output.finish();
+    result
+}
+
+fn watch(options: &Watch, output: &Output) -> Result<bool, Failure> {
+    let Some(scenario) = scenarios::find(&options.scenario) else {
+        return Ok(false); // clap does not accept any other name
+    };
+    let about = about(scenario, options.control)?;
+    let runner = Runner::new(options.pace.clock(), options.programs.as_deref())?;
+    output.text(&format!("{}. {about}\n", styled(BOLD, scenario.name)))?;
+    let mut tree = Tree::default();
+    let events = runner.run_alone(scenario, options.control, false, &mut |event| {
+        // In the control, the title of a snapshot is what must not come true.
+        if let RunEvent::Event(event) = event
+            && let Some(line) = tree.take(event)
+            && !(options.control && matches!(event.what, What::Snapshot { .. }))
+        {
+            output.text(&(line + "\n"))?;
+        }
+        output.status(tree.draw(output.status_size()));
+        Ok(false)
+    })?;
+    output.finish();
+    let left = clear_up();
+    let any = |is_it: fn(&Event) -> bool| events.iter().any(is_it);
+    let missed = any(|event| matches!(event.what, What::Missed { .. }));
+    let failed = any(|event| matches!(event.what, What::Failed { .. }));
+    let as_expected = match missed && options.control {
+        true => "What did not come true is what the control lacks. ",
+        false => "",
+    };
+    output.text(&format!("Over. {as_expected}{left} processes left.\n"))?;
+    Ok(left == 0 && !failed && (!missed || options.control))
+}
+
+fn about(scenario: &Scenario, control: bool) -> Result<String, Failure> {
+    match &scenario.control {
+        _ if !control => Ok(scenario.about.to_owned()),
+        Some(control) => Ok(format!(
+            "{} The control: {}.",
+            scenario.about, control.about
+        )),
+        None => {
+            let name = scenario.name;
+            Err(Failure::Missing(format!("{name} has no control")))
+        }
+    }
+}

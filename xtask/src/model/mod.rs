@@ -1,0 +1,6 @@
+//! What everything else is about: processes, the events of a run, how fast it runs, and failures.
+
+pub(crate) mod clock;
+pub(crate) mod event;
+pub(crate) mod failure;
+pub(crate) mod process;

@@ -1,0 +1,229 @@
+//! Reads /proc. A process may be gone at any moment, so many functions return an `Option`: `None` means
+//! that the process is gone. An error means that it is there and we cannot read it.
+
+use std::fs;
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use crate::model::process::{Process, Stat};
+
+/// What to do if [`check`] fails.
+pub(crate) const REMEDY: &str =
+    "mount -t proc proc /proc; in a PID namespace, start with unshare --fork --pid --mount-proc";
+
+/// Whether there is a /proc, with all that is used of it, and in it our numbers. In that of another
+/// PID namespace they are other processes', whom we would watch, count and kill in place of ours.
+pub(crate) fn check() -> Result<(), String> {
+    for path in ["/proc/self/status", "/proc/sys/kernel/pid_max"] {
+        fs::File::open(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+    }
+    // Our number in the namespace of /proc, and in each below it down to our own.
+    let numbers = read("/proc/self/status", &["NSpid:"]).unwrap_or_default();
+    if numbers.split_ascii_whitespace().count() > 2 {
+        return Err("/proc is that of another PID namespace".to_owned());
+    }
+    Ok(())
+}
+
+pub(crate) fn own_pid() -> i32 {
+    std::process::id() as i32
+}
+
+/// What /proc says of a process; `None` if there is none of that number.
+///
+/// With hidepid, /proc refuses to tell of others' processes, or says that there are none. One of ours
+/// may become another user's; and in the midst of an `execve`, each is nobody's for an instant, which
+/// passes.
+pub(crate) fn look(pid: i32) -> io::Result<Option<Stat>> {
+    const LOOKS: usize = 10;
+    let path = format!("/proc/{pid}/stat");
+    // For kill(2), what is not above 0 stands for others.
+    let exists = || pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH);
+    for _ in 0..LOOKS {
+        match read_stat(&path) {
+            Ok(None) if exists() => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            told => return told,
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Err(cannot_read(&path, &Errno::EPERM.into()))
+}
+
+fn read_stat(path: &str) -> io::Result<Option<Stat>> {
+    match fs::read(path) {
+        Ok(line) => {
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let stat = Stat::try_from(line).map(Some);
+            stat.map_err(|why| io::Error::other(format!("{path}: {why}")))
+        }
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(cannot_read(path, &error)),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let error = error.raw_os_error().map(Errno::from_raw);
+    matches!(error, Some(Errno::ENOENT | Errno::ESRCH))
+}
+
+fn cannot_read(path: &str, error: &io::Error) -> io::Error {
+    let remedy = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPERM | Errno::EACCES) => "; what helps: a /proc mounted without hidepid",
+        Some(Errno::EMFILE | Errno::ENFILE) => {
+            "; what helps: fewer scenarios at once, or a higher limit (ulimit -n)"
+        }
+        _ => "",
+    };
+    let why = format!("cannot read {path}: {error}{remedy}");
+    io::Error::new(error.kind(), why)
+}
+
+/// The same for who looks again and again: what cannot be read now is not there yet.
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    look(pid).ok().flatten()
+}
+
+/// Whether the process is there, and its number is not another's by now. One that cannot be read is
+/// there.
+pub(crate) fn exists(process: Process) -> bool {
+    look(process.pid).map_or(true, |stat| {
+        stat.is_some_and(|stat| stat.process == process)
+    })
+}
+
+/// What /proc says of a process, if it descends from this other one: that is its parent, or its
+/// parent's, and so on.
+pub(crate) fn look_at_descendant(pid: i32, ancestor: i32) -> io::Result<Option<Stat>> {
+    const TRIES: usize = 10;
+    'again: for _ in 0..TRIES {
+        let Some(stat) = look(pid)? else {
+            return Ok(None);
+        };
+        let mut parent = stat.ppid;
+        while parent != ancestor {
+            if parent <= 1 {
+                return Ok(None);
+            }
+            parent = match look(parent) {
+                Ok(Some(stat)) => stat.ppid,
+                Ok(None) => continue 'again, // it has just ended, and its child been adopted
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+                Err(error) => return Err(error),
+            };
+        }
+        return Ok(Some(stat));
+    }
+    Ok(None)
+}
+
+/// What is at this path: where a link leads, the names in a folder, or the lines of a file that
+/// begin like one of these.
+pub(crate) fn read(path: &str, beginnings: &[&str]) -> io::Result<String> {
+    let kind = fs::symlink_metadata(path)?.file_type();
+    if kind.is_symlink() {
+        return Ok(fs::read_link(path)?.to_string_lossy().into_owned());
+    }
+    if kind.is_dir() {
+        let names = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name()));
+        let mut names = names.collect::<io::Result<Vec<_>>>()?;
+        names.sort_by_key(|name| (name.len(), name.clone())); // numbers by their values
+        let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
+        return Ok(names.join(" "));
+    }
+    // Arguments and variables are separated by NUL.
+    let text = String::from_utf8_lossy(&fs::read(path)?).replace('\0', "\n");
+    let wanted = text.lines().filter(|line| {
+        beginnings
+            .iter()
+            .any(|beginning| line.starts_with(beginning))
+    });
+    Ok(wanted.collect::<Vec<_>>().join("\n"))
+}
+
+/// The children of a process, zombies included. Asked of each of its threads: a child belongs to
+/// the thread that started it.
+pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
+    let path = format!("/proc/{pid}/task");
+    let tasks = match fs::read_dir(&path) {
+        Ok(tasks) => tasks,
+        // Who is hidden from us is told of by a look at the process itself.
+        Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(cannot_read(&path, &error)),
+    };
+    let mut children = Vec::new();
+    for task in tasks {
+        let list = task.and_then(|task| fs::read_to_string(task.path().join("children")));
+        match list {
+            Ok(list) => children.extend(
+                list.split_ascii_whitespace()
+                    .filter_map(|n| n.parse::<i32>().ok()),
+            ),
+            // The kernel lacks these files, or the thread has just ended.
+            Err(_) => return children_by_search(pid),
+        }
+    }
+    Ok(children)
+}
+
+/// Everybody is asked for their parent.
+fn children_by_search(parent: i32) -> io::Result<Vec<i32>> {
+    let entries = fs::read_dir("/proc").map_err(|error| cannot_read("/proc", &error))?;
+    let mut children = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| cannot_read("/proc", &error))?;
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        match read_stat(&format!("/proc/{pid}/stat")) {
+            Ok(stat) => children.extend(stat.filter(|stat| stat.ppid == parent).map(|_| pid)),
+            // A stranger, who is none of our business.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(children)
+}
+
+/// The children of a process, their children, and so on.
+pub(crate) fn descendants(pid: i32) -> io::Result<Vec<i32>> {
+    let mut found = children(pid)?;
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(children(pid)?);
+        next += 1;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_are_among_our_parents_children() {
+        let me = stat(own_pid()).unwrap();
+        assert!(children(me.ppid).unwrap().contains(&me.process.pid));
+        assert!(
+            children_by_search(me.ppid)
+                .unwrap()
+                .contains(&me.process.pid)
+        );
+    }
+
+    #[test]
+    fn a_parent_is_not_its_childs_descendant() {
+        let me = stat(own_pid()).unwrap();
+        let descends = |pid, ancestor| look_at_descendant(pid, ancestor).unwrap().is_some();
+        assert!(descends(me.process.pid, me.ppid));
+        assert!(!descends(me.ppid, me.process.pid));
+    }
+}

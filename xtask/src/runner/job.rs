@@ -1,0 +1,97 @@
+//! What a worker process is asked to do, and the worker's side of that.
+//!
+//! A job is one line of JSON on the worker's stdin. The worker answers with lines of JSON on its stdout.
+//! An empty line on stdin means "go on" to a run that pauses, the end of stdin means "stop".
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::clock::Clock;
+use crate::runner::programs;
+use crate::scenarios::{self, Scenario};
+use crate::worker::{Setup, Worker};
+
+/// The name of the entry, and so of the process in `ps`.
+pub(crate) const ENTRY: &str = "xtask-worker";
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Job {
+    /// Build the programs, or find them in this folder, and print where each is. In a process of its
+    /// own, as we block signals meanwhile, which cargo must not inherit.
+    Build(Option<PathBuf>),
+    /// Run a scenario, and print its events.
+    Run(Run),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) scenario: String,
+    pub(crate) control: bool,
+    pub(crate) speed: f64,
+    /// Whether it pauses at each snapshot.
+    pub(crate) pauses: bool,
+    pub(crate) programs: BTreeMap<String, PathBuf>,
+}
+
+/// The entry.
+pub(crate) fn work() -> ExitCode {
+    match take_job() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "xtask: {ENTRY}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn take_job() -> io::Result<()> {
+    let mut job = String::new();
+    io::stdin().read_line(&mut job)?;
+    match serde_json::from_str(&job)? {
+        Job::Build(folder) => {
+            let programs = programs::locate(folder.as_deref());
+            writeln!(io::stdout(), "{}", serde_json::to_string(&programs)?)
+        }
+        Job::Run(run) => {
+            let scenario = scenarios::find(&run.scenario).ok_or_else(|| {
+                io::Error::other(format!("there is no scenario {:?}", run.scenario))
+            })?;
+            let mut worker = worker(scenario, run)?;
+            let result = (scenario.act)(&mut worker);
+            worker.end(result);
+            Ok(())
+        }
+    }
+}
+
+fn worker(scenario: &Scenario, run: Run) -> io::Result<Worker> {
+    let clock = Clock { speed: run.speed };
+    let (program, args) = match &scenario.control {
+        Some(control) if run.control => (control.program, control.args),
+        _ => (scenario.program, scenario.args),
+    };
+    Worker::new(Setup {
+        run: &run_name(&run.scenario, run.control),
+        programs: run.programs,
+        program: program.to_owned(),
+        args: args(clock),
+        clock,
+        // Twice the time it should take, and time for a busy machine.
+        limit: Duration::from_secs_f64(scenario.seconds / run.speed * 2.0 + 20.0),
+        pauses: run.pauses,
+    })
+}
+
+/// The name that the events of a run carry.
+pub(crate) fn run_name(scenario: &str, control: bool) -> String {
+    if control {
+        format!("{scenario}/control")
+    } else {
+        scenario.to_owned()
+    }
+}

@@ -1,0 +1,88 @@
+//! Writes the report.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::model::event::Event;
+use crate::runner::recording::{self, CONTROL, ndjson};
+use crate::verdict::result::ScenarioResult;
+use crate::view::machine::Machine;
+use crate::view::story::Story;
+use crate::view::text::{self, printable};
+use crate::view::{page, snapshot, timeline};
+
+/// The page.
+pub(crate) const INDEX: &str = "index.html";
+
+/// Writes the scenario's folder anew: the recordings, and what is made of them.
+pub(crate) fn write(folder: &Path, result: &ScenarioResult) -> io::Result<()> {
+    recording::write(folder, result)?;
+    draw(folder, result)
+}
+
+/// Writes what is made of the recordings: verdicts, transcripts, snapshots and timelines.
+fn draw(folder: &Path, result: &ScenarioResult) -> io::Result<()> {
+    let name = result.scenario.name;
+    let folder = folder.join(name);
+    fs::write(folder.join("verdicts.ndjson"), ndjson(&result.verdicts)?)?;
+    draw_run(&folder, name, &result.events)?;
+    if let Some(control) = &result.scenario.control {
+        let title = format!("{name}, control: {}", control.about);
+        draw_run(&folder.join(CONTROL), &title, &result.control_events)?;
+    }
+    Ok(())
+}
+
+/// Why no report may be written there, if so. Folders of scenarios are written anew, and somebody may
+/// have a folder of such a name that is something else: the sources of `zombie`.
+pub(crate) fn refuses(folder: &Path) -> Option<String> {
+    let is_empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+    let is_foreign = !is_empty && !Machine::is_marked(folder);
+    is_foreign.then(|| {
+        let folder = folder.display();
+        format!("{folder} holds what no report has written; --report takes a new or empty folder")
+    })
+}
+
+/// Marks the folder as a report's, and removes the page of an earlier one, which would be wrong as soon
+/// as there are other recordings.
+pub(crate) fn begin(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    Machine::here().write(folder)?;
+    match fs::remove_file(folder.join(INDEX)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the page that shows all of them.
+pub(crate) fn write_index(folder: &Path, results: &[ScenarioResult]) -> io::Result<()> {
+    let machine = Machine::read(folder);
+    fs::write(folder.join(INDEX), page::page(results, machine.as_ref()))
+}
+
+/// Writes everything but the recordings again, from which these were read; the page only if they
+/// are `all` that there is, or it would lose the others.
+pub(crate) fn redraw(folder: &Path, results: &[ScenarioResult], all: bool) -> io::Result<()> {
+    for result in results {
+        draw(folder, result)?;
+    }
+    if all {
+        write_index(folder, results)?;
+    }
+    Ok(())
+}
+
+fn draw_run(folder: &Path, title: &str, events: &[Event]) -> io::Result<()> {
+    fs::write(
+        folder.join(text::TRANSCRIPT),
+        text::plain_transcript(events),
+    )?;
+    let timeline = timeline::file(&Story::new(events), &printable(title));
+    fs::write(folder.join(timeline::FILE), timeline)?;
+    for snapshot in snapshot::all(events) {
+        fs::write(folder.join(snapshot.file()), snapshot.text())?;
+    }
+    Ok(())
+}

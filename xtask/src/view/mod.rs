@@ -1,0 +1,11 @@
+//! Shows results to people: as text, as files, and as a page. All of it is made from recorded events.
+
+pub(crate) mod files;
+mod machine;
+pub(crate) mod output;
+mod page;
+mod snapshot;
+mod story;
+pub(crate) mod text;
+mod timeline;
+pub(crate) mod tree;

@@ -1,0 +1,238 @@
+//! Writes to the terminal: text, NDJSON, and the status line.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::model::failure::Failure;
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const MARK: Style = AnsiColor::Yellow.on_default();
+
+/// No colours where the terminal says that it knows none, unless they are asked for. To be called
+/// first, for `--help` has colours, too. anstream would do the same, but for where the variable CI
+/// is set: that is a sign of a log that understands colours, and outweighs TERM there.
+pub(crate) fn respect_dumb_terminals() {
+    let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let is_asked_for = ["CLICOLOR", "CLICOLOR_FORCE"]
+        .iter()
+        .any(|name| env::var_os(name).is_some());
+    if is_dumb && !is_asked_for {
+        ColorChoice::Never.write_global();
+    }
+}
+
+/// Writes text to stdout; with `--json`, NDJSON to stdout and text to stderr.
+pub(crate) struct Output {
+    json: bool,
+    color: ColorChoice,
+    live: Live,
+}
+
+/// The status: a line that is drawn over again on a terminal, elsewhere a line an event. On stderr, as
+/// it is not part of the result.
+enum Live {
+    Bar(ProgressBar),
+    Lines,
+    None,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, color: Color) -> Self {
+        let live = Live::new("{spinner} {elapsed} {wide_msg}");
+        Self::with(json, color, live)
+    }
+
+    /// For a status of several lines below the text: drawn only where both go to the terminal.
+    pub(crate) fn tree(color: Color) -> Self {
+        let live = match io::stdout().is_terminal() {
+            true => Live::new("{msg}"),
+            false => Live::None,
+        };
+        Self::with(false, color, live)
+    }
+
+    /// For questions that are answered in the last line: no line is drawn over again.
+    pub(crate) fn dialogue(color: Color) -> Self {
+        Self::with(false, color, Live::None)
+    }
+
+    fn with(json: bool, color: Color, live: Live) -> Self {
+        let color = match color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        Self { json, color, live }
+    }
+
+    /// Text with styles in it, for people.
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        let written = self.undisturbed(|| {
+            if self.json {
+                write_all(AutoStream::new(io::stderr(), self.color), text)
+            } else {
+                write_all(AutoStream::new(io::stdout(), self.color), text)
+            }
+        });
+        written.map_err(Failure::writing_result)
+    }
+
+    /// A line of NDJSON, if that is wanted.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        let written = serde_json::to_string(value)
+            .map_err(io::Error::other)
+            .and_then(|line| self.undisturbed(|| write_all(io::stdout(), &(line + "\n"))));
+        written.map_err(Failure::writing_result)
+    }
+
+    /// How wide a snapshot may be shown: what is left of a terminal beside the times. Elsewhere, and in
+    /// the files, it is not cut.
+    pub(crate) fn columns(&self) -> usize {
+        const TIMES: usize = 9;
+        let terminal = terminal_size::terminal_size_of(io::stdout());
+        terminal.map_or(usize::MAX, |(width, _)| {
+            usize::from(width.0).saturating_sub(TIMES)
+        })
+    }
+
+    /// The columns and lines that a status may have.
+    pub(crate) fn status_size(&self) -> (usize, usize) {
+        let terminal = terminal_size::terminal_size_of(io::stderr());
+        terminal.map_or((80, 24), |(width, height)| {
+            (width.0.into(), height.0.into())
+        })
+    }
+
+    /// Prints a line where there is no status.
+    pub(crate) fn event(&self, event: &str) {
+        if let Live::Lines = self.live {
+            // It is not part of the result: if it cannot be written, it is lost.
+            let _ = writeln!(io::stderr(), "{event}");
+        }
+    }
+
+    /// Draws the status; to be called a few times a second.
+    pub(crate) fn status(&self, status: String) {
+        if let Live::Bar(bar) = &self.live {
+            let choice = match self.color {
+                ColorChoice::Auto => AutoStream::choice(&io::stderr()),
+                chosen => chosen,
+            };
+            bar.set_message(match choice {
+                ColorChoice::Never => anstream::adapter::strip_str(&status).to_string(),
+                _ => status,
+            });
+            bar.tick();
+        }
+    }
+
+    /// Removes the status.
+    pub(crate) fn finish(&self) {
+        if let Live::Bar(bar) = &self.live {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn undisturbed(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match &self.live {
+            Live::Bar(bar) => bar.suspend(write),
+            Live::Lines | Live::None => write(),
+        }
+    }
+}
+
+impl Live {
+    fn new(template: &str) -> Self {
+        let style = ProgressStyle::with_template(template);
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+        // We move it; a thread of its own would be started before signals are blocked.
+        let bar = ProgressBar::new_spinner().with_style(style);
+        // Hidden where it cannot be drawn over again: elsewhere than on a terminal, or on a dumb one.
+        if bar.is_hidden() {
+            Live::Lines
+        } else {
+            Live::Bar(bar)
+        }
+    }
+}
+
+fn write_all(mut stream: impl Write, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes())?;
+    stream.flush()
+}
+
+/// `text` in this style, and no further.
+pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// How wide text is on stdout: as wide as the terminal, but not wider than one likes to read.
+pub(crate) fn width() -> usize {
+    let terminal = terminal_size::terminal_size_of(io::stdout());
+    terminal.map_or(80, |(width, _)| usize::from(width.0).clamp(20, 100))
+}
+
+/// `text` broken into lines of `width`: the first behind `first`, the others behind `other`. A word
+/// that is too long for a line has one of its own, so that it can still be pasted.
+pub(crate) fn wrapped(text: &str, first: &str, other: &str, width: usize) -> String {
+    let mut out = first.to_owned();
+    let mut column = columns(first);
+    let mut empty = true;
+    for word in text.split(' ') {
+        let length = columns(word);
+        if !empty && column + 1 + length > width {
+            out = out + "\n" + other;
+            column = columns(other);
+        } else if !empty {
+            out.push(' ');
+            column += 1;
+        }
+        out += word;
+        column += length;
+        empty = false;
+    }
+    out + "\n"
+}
+
+/// How many columns `text` takes, whose styles take none.
+fn columns(text: &str) -> usize {
+    let plain = anstream::adapter::strip_str(text);
+    plain.map(|part| part.chars().count()).sum()
+}
+
+/// Prints all that a command has to say, with styles in it, on stdout.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    write_all(anstream::stdout(), text).map_err(|error| Failure::writing("stdout", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_long_as_can_be_and_no_longer() {
+        let text = "one two three four";
+        assert_eq!(wrapped(text, "- ", "  ", 9), "- one two\n  three\n  four\n");
+        assert_eq!(wrapped(text, "", "", 80), "one two three four\n");
+        assert_eq!(wrapped("a longest b", "", "", 4), "a\nlongest\nb\n");
+    }
+}

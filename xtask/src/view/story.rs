@@ -1,0 +1,649 @@
+//! A run as its timeline needs it: which processes were there when and in which state, and what
+//! happened between them, in steps.
+
+use crate::model::event::{Event, What};
+use crate::model::process::{Process, Stat, State};
+use crate::view::text::printable;
+
+/// The same thing, to or by several processes, within this time is one step.
+const TOGETHER: f64 = 0.05;
+
+/// As long as the kernel lets the name of a process be.
+const NAME: usize = 15;
+
+/// How a child goes whose parent ignores SIGCHLD.
+const NO_WAIT: &str = "no wait";
+
+/// A process that was never seen to be anything else.
+const COPY: &str = "copy of its parent";
+
+/// The lane of the worker: the process that starts the programs.
+pub(super) const WORKER: usize = 0;
+
+pub(super) struct Story {
+    /// In the order in which they came; the first is the worker.
+    pub(super) lanes: Vec<Lane>,
+    pub(super) steps: Vec<Step>,
+    /// The lines that were written so far, and whose they were.
+    lines: Vec<(Process, String)>,
+    /// When /proc said of a process that it ignores SIGCHLD.
+    ignoring: Vec<(f64, Process)>,
+    /// For these it is not shown when they became another program.
+    without_exec: Vec<Process>,
+}
+
+/// The life of one process.
+pub(super) struct Lane {
+    process: Process,
+    born_of: usize,
+    /// At last: an orphan is adopted.
+    parent: usize,
+    pub(super) role: Option<String>,
+    pub(super) name: String,
+    /// What it was, and from which step on. Nothing, if it was gone before it was seen.
+    pub(super) states: Vec<(State, usize)>,
+    /// The steps in which it became another program.
+    pub(super) execs: Vec<usize>,
+    /// The step from which on it is known to ignore SIGCHLD.
+    pub(super) ignores: Option<usize>,
+    /// The step in which it was gone.
+    pub(super) end: Option<usize>,
+    /// What /proc last said of it.
+    last: Option<Stat>,
+}
+
+pub(super) struct Step {
+    pub(super) t: f64,
+    /// What happened, in a word.
+    pub(super) word: String,
+    pub(super) times: usize,
+    /// The number of the snapshot, if it is one.
+    pub(super) snapshot: Option<usize>,
+    pub(super) arrows: Vec<Arrow>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Arrow {
+    pub(super) kind: Kind,
+    /// Lanes.
+    pub(super) from: usize,
+    pub(super) to: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Spawn,
+    Signal,
+    /// The kernel signals the parent.
+    Exit,
+    Wait,
+    Adoption,
+}
+
+impl Kind {
+    pub(super) fn class(self) -> &'static str {
+        match self {
+            Kind::Spawn => "spawn",
+            Kind::Signal => "signal",
+            Kind::Exit => "exit",
+            Kind::Wait => "wait",
+            Kind::Adoption => "adoption",
+        }
+    }
+}
+
+impl Story {
+    pub(super) fn new(events: &[Event]) -> Self {
+        let first = Self::with(events, Vec::new());
+        match first.seen_in_some_only() {
+            uneven if uneven.is_empty() => first,
+            uneven => Self::with(events, uneven),
+        }
+    }
+
+    fn with(events: &[Event], without_exec: Vec<Process>) -> Self {
+        let mut story = Self {
+            lanes: Vec::new(),
+            steps: Vec::new(),
+            lines: Vec::new(),
+            ignoring: events.iter().filter_map(ignores_sigchld).collect(),
+            without_exec,
+        };
+        // A recording that does not begin with its worker has no lane for what the worker does.
+        let is_before = |event: &&Event| !matches!(event.what, What::Worker { .. });
+        for event in events.iter().skip_while(is_before) {
+            story.take(event.t, &event.what);
+        }
+        story
+    }
+
+    /// Equal children that were not all seen to become another program, though they all did.
+    fn seen_in_some_only(&self) -> Vec<Process> {
+        let equals = |lane: &Lane| {
+            let (parent, name) = (lane.born_of, lane.name.clone());
+            let is_equal = move |other: &&Lane| other.born_of == parent && other.name == name;
+            self.lanes.iter().filter(is_equal)
+        };
+        let is_uneven = |lane: &&Lane| {
+            let execed = |other: &Lane| !other.execs.is_empty();
+            lane.born_of != WORKER && execed(lane) && !equals(lane).all(execed)
+        };
+        let uneven = self.lanes.iter().filter(is_uneven);
+        uneven.map(|lane| lane.process).collect()
+    }
+
+    fn take(&mut self, t: f64, what: &What) {
+        if !matches!(what, What::State { .. }) {
+            self.mark_who_ignores(t);
+        }
+        match what {
+            What::Worker { process } => {
+                let step = self.step(t, "");
+                self.come(*process, WORKER, step);
+            }
+            What::Start { process, command } => {
+                let step = self.step(t, "start");
+                let lane = self.come(*process, WORKER, step);
+                let program = command.split(' ').next().unwrap_or_default();
+                self.lanes[lane].name = printable(program);
+                self.arrow(step, Kind::Spawn, WORKER, lane);
+            }
+            What::Found { process, role } => {
+                if let Some(lane) = self.found(t, *process) {
+                    self.lanes[lane].role = Some(printable(role));
+                }
+            }
+            What::Line { program, text, .. } => self.lines.push((*program, text.clone())),
+            What::State { raw } => self.state(t, raw),
+            What::Gone { process } => self.gone(t, *process),
+            What::Reaped { process, .. } => {
+                if let Some(lane) = self.present(process.pid) {
+                    self.end(t, lane, "wait", Some(WORKER));
+                }
+            }
+            What::Signal {
+                process,
+                signal,
+                error,
+            } => {
+                let refused = if error.is_some() { " refused" } else { "" };
+                let step = self.step(t, &format!("{}{refused}", printable(signal)));
+                if let Some(lane) = self.present(process.pid) {
+                    self.arrow(step, Kind::Signal, WORKER, lane);
+                }
+            }
+            What::Snapshot { .. } => {
+                let number = self
+                    .steps
+                    .iter()
+                    .filter(|step| step.snapshot.is_some())
+                    .count()
+                    + 1;
+                let step = self.new_step(t, "");
+                self.steps[step].snapshot = Some(number);
+            }
+            What::End { .. } => {
+                self.new_step(t, "");
+            }
+            What::Proc { .. }
+            | What::Client { .. }
+            | What::Missed { .. }
+            | What::Skipped { .. }
+            | What::Failed { .. } => {}
+        }
+    }
+
+    /// A process that the worker has found. If it was gone by then, only its number is known, and which
+    /// program has written that.
+    fn found(&mut self, t: f64, process: Process) -> Option<usize> {
+        let pid = process.pid;
+        let is_gone = process.start_time == 0;
+        let known = self.lane(|lane| lane.process == process || is_gone && lane.process.pid == pid);
+        if known.is_some() || !is_gone {
+            return known;
+        }
+        let ending = format!(" {pid}");
+        let writes = |(_, line): &&(Process, String)| line.ends_with(&ending);
+        let (writer, _) = self.lines.iter().rev().find(writes)?;
+        let parent = self.lane(|lane| lane.process == *writer)?;
+        let step = self.step(t, "gone, unseen");
+        let lane = self.come(process, parent, step);
+        self.lanes[lane].states.clear();
+        self.lanes[lane].end = Some(step);
+        Some(lane)
+    }
+
+    /// Called when all states of the same look at /proc are taken in: a zombie in it was one before.
+    fn mark_who_ignores(&mut self, t: f64) {
+        for number in 0..self.lanes.len() {
+            let lane = &self.lanes[number];
+            let says_so = lane.last.as_ref().is_some_and(|last| last.ignores_sigchld);
+            let is_alive = !lane.is_zombie() && lane.end.is_none();
+            // A child may have been born so.
+            if says_so && is_alive && lane.born_of == WORKER && lane.ignores.is_none() {
+                let step = self.step(t, "ignores SIGCHLD");
+                self.lanes[number].ignores = Some(step);
+            }
+        }
+    }
+
+    /// What has changed in a process that /proc was asked about.
+    fn state(&mut self, t: f64, stat: &Stat) {
+        let parent = self.present(stat.ppid);
+        let known = self.lane(|lane| lane.process == stat.process);
+        let lane = known.unwrap_or_else(|| self.spawned(t, stat, parent.unwrap_or(WORKER)));
+        let last = self.lanes[lane].last.replace(stat.clone());
+        // `exe` is what the name of /proc/self/exe makes of a process, until it names itself.
+        if stat.name != "exe" {
+            self.lanes[lane].name = self.whole_name(lane, printable(&stat.name));
+        }
+        if let Some(last) = last {
+            if last.ppid != stat.ppid {
+                let step = self.step(t, "adopted");
+                self.arrow(step, Kind::Adoption, lane, parent.unwrap_or(WORKER));
+                self.lanes[lane].parent = parent.unwrap_or(WORKER);
+            }
+            if self.has_execed(&last, stat) {
+                let step = self.step(t, "exec");
+                self.lanes[lane].execs.push(step);
+            }
+        }
+        let now = stat.state();
+        let before = self.lanes[lane].states.last().map(|state| state.0);
+        if before == Some(now) {
+            return;
+        }
+        let step = match now {
+            State::Zombie => {
+                let step = self.step(t, "exit");
+                self.arrow(step, Kind::Exit, lane, self.lanes[lane].parent);
+                step
+            }
+            State::Stopped => self.step(t, "stopped"),
+            State::Alive => self.step(t, "goes on"),
+        };
+        self.lanes[lane].states.push((now, step));
+    }
+
+    /// The kernel cuts a name off; that of a program which was started is known, and that of its copy.
+    fn whole_name(&self, lane: usize, name: String) -> String {
+        let lane = &self.lanes[lane];
+        let known = [&lane.name, &self.lanes[lane.born_of].name];
+        let is_whole = |known: &&&String| name.len() == NAME && known.starts_with(&name);
+        known
+            .iter()
+            .find(is_whole)
+            .map_or(name, |whole| (**whole).clone())
+    }
+
+    /// Whether to show that this process has become another program.
+    fn has_execed(&self, before: &Stat, now: &Stat) -> bool {
+        is_another_program(before, now) && !self.without_exec.contains(&now.process)
+    }
+
+    fn spawned(&mut self, t: f64, stat: &Stat, parent: usize) -> usize {
+        let other = self.lanes[parent].last.as_ref();
+        let execed = other.is_some_and(|parent| self.has_execed(parent, stat));
+        let step = self.step(t, if execed { "spawn, exec" } else { "spawn" });
+        let lane = self.come(stat.process, parent, step);
+        if execed {
+            self.lanes[lane].execs.push(step);
+        }
+        self.arrow(step, Kind::Spawn, parent, lane);
+        lane
+    }
+
+    /// A process that the worker reaps has an event for that before this one; so another process has
+    /// reaped this one.
+    fn gone(&mut self, t: f64, process: Process) {
+        let Some(lane) = self.present(process.pid) else {
+            return;
+        };
+        let parent = self.lanes[lane].parent;
+        let parent_is_there = self.lanes[parent].end.is_none();
+        let is_zombie = self.lanes[lane].is_zombie();
+        if parent == WORKER {
+            self.end(t, lane, "cleared up", None);
+        } else if !parent_is_there {
+            self.end(t, lane, "gone", None);
+        } else if !is_zombie && self.ignores_by(t, parent) {
+            self.end(t, lane, NO_WAIT, None);
+        } else {
+            self.end(t, lane, "wait", Some(parent));
+        }
+    }
+
+    /// Then nobody has to wait for its children that end. The look in which a child is missed comes
+    /// to the parent only afterwards.
+    fn ignores_by(&self, t: f64, lane: usize) -> bool {
+        let Lane { process, last, .. } = &self.lanes[lane];
+        let now = last.as_ref().is_some_and(|last| last.ignores_sigchld);
+        let is_same_look =
+            |(when, who): &(f64, Process)| who == process && (t..t + TOGETHER).contains(when);
+        now || self.ignoring.iter().any(is_same_look)
+    }
+
+    fn end(&mut self, t: f64, lane: usize, word: &str, by: Option<usize>) {
+        // Then it was a zombie between two looks, if at all.
+        let unseen = !self.lanes[lane].is_zombie() && !matches!(word, "cleared up" | "gone");
+        let words = if unseen {
+            format!("exit, {word}")
+        } else {
+            word.to_owned()
+        };
+        let step = self.step(t, &words);
+        if unseen && word != NO_WAIT {
+            self.arrow(step, Kind::Exit, lane, self.lanes[lane].parent);
+        }
+        if let Some(by) = by {
+            self.arrow(step, Kind::Wait, by, lane);
+        }
+        self.lanes[lane].end = Some(step);
+    }
+
+    fn lane(&self, is_it: impl Fn(&Lane) -> bool) -> Option<usize> {
+        self.lanes.iter().rposition(is_it)
+    }
+
+    /// The lane of the process that has this number now.
+    fn present(&self, pid: i32) -> Option<usize> {
+        self.lane(|lane| lane.process.pid == pid && lane.end.is_none())
+    }
+
+    fn come(&mut self, process: Process, parent: usize, step: usize) -> usize {
+        self.lanes.push(Lane {
+            process,
+            born_of: parent,
+            parent,
+            role: None,
+            name: String::new(),
+            states: vec![(State::Alive, step)],
+            execs: Vec::new(),
+            ignores: None,
+            end: None,
+            last: None,
+        });
+        self.lanes.len() - 1
+    }
+
+    /// The step of this event: the last one, if the same happened there just now.
+    fn step(&mut self, t: f64, word: &str) -> usize {
+        if let Some(last) = self.steps.last_mut()
+            && last.snapshot.is_none()
+            && last.word == word
+            && t - last.t < TOGETHER
+        {
+            last.times += 1;
+            return self.steps.len() - 1;
+        }
+        self.new_step(t, word)
+    }
+
+    fn new_step(&mut self, t: f64, word: &str) -> usize {
+        self.steps.push(Step {
+            t,
+            word: word.to_owned(),
+            times: 1,
+            snapshot: None,
+            arrows: Vec::new(),
+        });
+        self.steps.len() - 1
+    }
+
+    fn arrow(&mut self, step: usize, kind: Kind, from: usize, to: usize) {
+        self.steps[step].arrows.push(Arrow { kind, from, to });
+    }
+
+    /// Whether a snapshot shows this process as a zombie.
+    pub(super) fn is_zombie_in_snapshot(&self, number: usize) -> bool {
+        let lane = &self.lanes[number];
+        let to = lane.end.unwrap_or(self.steps.len());
+        let steps = lane.zombie_from().and_then(|from| self.steps.get(from..to));
+        steps.is_some_and(|steps| steps.iter().any(|step| step.snapshot.is_some()))
+    }
+
+    /// Names the process: in full, and as short as it has to be where there is less room.
+    pub(super) fn labels(&self, number: usize) -> [String; 3] {
+        let lane = &self.lanes[number];
+        let role = self.role(number);
+        let more = if number == WORKER {
+            ": starts, signals, adopts".to_owned()
+        } else if lane.states.is_empty() {
+            ": gone before it was seen".to_owned()
+        } else if *role == lane.name || role == COPY || lane.name.is_empty() {
+            String::new()
+        } else if lane.born_of == WORKER {
+            format!(" runs “{}”", lane.name)
+        } else {
+            format!(", called “{}”", lane.name)
+        };
+        let pid = format!("pid {}", lane.process.pid);
+        let who = format!("{role} ({pid})");
+        [format!("{who}{more}"), who, pid]
+    }
+
+    /// Its role, or what else is known of it.
+    fn role(&self, number: usize) -> &str {
+        let lane = &self.lanes[number];
+        let is_parent = self.lanes.iter().any(|other| other.born_of == number);
+        let is_like_parent = lane.name == self.lanes[lane.born_of].name;
+        match &lane.role {
+            _ if number == WORKER => "worker",
+            Some(role) => role,
+            None if lane.born_of == WORKER && is_parent => "parent",
+            None if lane.born_of == WORKER => "program",
+            None if is_like_parent && lane.execs.is_empty() => COPY,
+            None if is_like_parent || lane.name.is_empty() => "child",
+            None => &lane.name,
+        }
+    }
+
+    /// The lanes as they are drawn: each child below its first parent.
+    pub(super) fn order(&self) -> Vec<usize> {
+        let mut order = Vec::new();
+        if !self.lanes.is_empty() {
+            self.add_with_children(WORKER, &mut order);
+        }
+        order
+    }
+
+    fn add_with_children(&self, lane: usize, order: &mut Vec<usize>) {
+        order.push(lane);
+        for child in lane + 1..self.lanes.len() {
+            if self.lanes[child].born_of == lane {
+                self.add_with_children(child, order);
+            }
+        }
+    }
+}
+
+/// So exact that steps drawn apart have other times.
+pub(super) fn seconds(t: f64) -> String {
+    format!("{t:.3} s")
+}
+
+/// Who is said to ignore SIGCHLD here, and when.
+fn ignores_sigchld(event: &Event) -> Option<(f64, Process)> {
+    match &event.what {
+        What::State { raw } if raw.ignores_sigchld => Some((event.t, raw.process)),
+        _ => None,
+    }
+}
+
+impl Lane {
+    /// The step from which on it was a zombie.
+    fn zombie_from(&self) -> Option<usize> {
+        let mut states = self.states.iter();
+        let zombie = states.find(|(state, _)| *state == State::Zombie);
+        zombie.map(|(_, step)| *step)
+    }
+
+    fn is_zombie(&self) -> bool {
+        let last = self.states.last();
+        last.is_some_and(|(state, _)| *state == State::Zombie)
+    }
+}
+
+/// After `execve` the stack begins elsewhere; a process that merely has another name keeps it, and
+/// so does the copy of its parent that a process is at first. One that has ended has none.
+fn is_another_program(before: &Stat, now: &Stat) -> bool {
+    before.stack != 0 && now.stack != 0 && before.stack != now.stack
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::Stream;
+
+    const ADOPTER: Process = Process {
+        pid: 900,
+        start_time: 99,
+    };
+    const PARENT: Process = Process {
+        pid: 4710,
+        start_time: 100,
+    };
+    const CHILD: Process = Process {
+        pid: 4711,
+        start_time: 101,
+    };
+
+    fn state(process: Process, state: char, ppid: i32, ignored: u64) -> What {
+        let Process { pid, start_time } = process;
+        let stack = if state == 'Z' { 0 } else { pid };
+        let raw = format!(
+            "{pid} (name) {state} {ppid} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0 {start_time} \
+             0 0 0 1 1 {stack} 0 0 0 0 {ignored}"
+        );
+        let raw = Stat::try_from(raw).unwrap();
+        What::State { raw }
+    }
+
+    /// A parent with a child, and what follows; a second lies between two events.
+    fn story(rest: Vec<What>, ignored: u64) -> Story {
+        let command = "name".to_owned();
+        let process = PARENT;
+        let mut all = vec![
+            What::Worker { process: ADOPTER },
+            What::Start { process, command },
+            state(PARENT, 'S', ADOPTER.pid, ignored),
+            state(CHILD, 'S', PARENT.pid, 0),
+        ];
+        all.extend(rest);
+        let event = |(index, what): (usize, What)| Event::new("", index as f64, what);
+        let events: Vec<Event> = all.into_iter().enumerate().map(event).collect();
+        Story::new(&events)
+    }
+
+    fn words(story: &Story) -> Vec<&str> {
+        story.steps.iter().map(|step| step.word.as_str()).collect()
+    }
+
+    #[test]
+    fn a_zombie_is_adopted_and_goes_when_the_adopter_waits() {
+        let story = story(
+            vec![
+                state(CHILD, 'Z', PARENT.pid, 0),
+                state(PARENT, 'Z', ADOPTER.pid, 0),
+                state(CHILD, 'Z', ADOPTER.pid, 0),
+                What::Reaped {
+                    process: CHILD,
+                    status: String::new(),
+                },
+                What::Gone { process: CHILD },
+            ],
+            0,
+        );
+        let expected = [
+            "",
+            "start",
+            "spawn, exec",
+            "exit",
+            "exit",
+            "adopted",
+            "wait",
+        ];
+        assert_eq!(words(&story), expected);
+        let child = &story.lanes[2];
+        assert!(child.is_zombie() && child.end == Some(6));
+        let last = story.steps[6].arrows[0];
+        assert!(last.kind == Kind::Wait && (last.from, last.to) == (WORKER, 2));
+        assert!(!story.is_zombie_in_snapshot(2), "there is none");
+    }
+
+    #[test]
+    fn one_that_was_gone_before_it_was_seen_has_a_lane_if_it_is_known_whose_it_was() {
+        let number = CHILD.pid + 1;
+        let found = || What::Found {
+            process: Process {
+                pid: number,
+                start_time: 0,
+            },
+            role: "short".to_owned(),
+        };
+        let line = What::Line {
+            program: PARENT,
+            stream: Stream::Stdout,
+            text: format!("Ended, pid: {number}"),
+        };
+        let known = story(vec![line, found()], 0);
+        assert!(known.labels(3)[0].ends_with(": gone before it was seen"));
+        assert!(known.lanes[3].states.is_empty() && known.lanes[3].end.is_some());
+        assert_eq!(story(vec![found()], 0).lanes.len(), 3);
+    }
+
+    #[test]
+    fn an_exec_is_drawn_in_all_lanes_of_equal_children_or_in_none() {
+        let other = Process {
+            pid: CHILD.pid + 1,
+            start_time: 102,
+        };
+        let execs = |rest: Vec<What>| {
+            let lanes = story(rest, 0).lanes;
+            lanes
+                .iter()
+                .map(|lane| lane.execs.len())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(execs(vec![state(other, 'S', PARENT.pid, 0)]), [0, 0, 1, 1]);
+        assert_eq!(execs(vec![state(other, 'Z', PARENT.pid, 0)]), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_parent_that_runs_zombie_is_none() {
+        let story = story(vec![], 0);
+        let parent = "parent (pid 4710) runs “name”";
+        assert_eq!(story.labels(1), [parent, "parent (pid 4710)", "pid 4710"]);
+        assert_eq!(story.labels(2)[0], "child (pid 4711), called “name”");
+    }
+
+    #[test]
+    fn a_program_with_a_long_name_has_all_of_it() {
+        let (command, cut) = ("one-close-too-few --sleep 1", "one-close-too-f");
+        let process = PARENT;
+        let mut seen = state(PARENT, 'S', ADOPTER.pid, 0);
+        if let What::State { raw } = &mut seen {
+            raw.name = cut.to_owned();
+        }
+        let start = What::Start {
+            process,
+            command: command.to_owned(),
+        };
+        let whats = [What::Worker { process: ADOPTER }, start, seen];
+        let story = Story::new(&whats.map(|what| Event::new("", 0.0, what)));
+        assert!(story.labels(1)[0].ends_with(" runs “one-close-too-few”"));
+    }
+
+    #[test]
+    fn who_waited_is_shown_only_if_somebody_had_to() {
+        let ignores_sigchld = 1 << 16;
+        let gone = || vec![What::Gone { process: CHILD }];
+        assert_eq!(words(&story(gone(), 0))[3], "exit, wait");
+        let spared = story(gone(), ignores_sigchld);
+        assert_eq!(words(&spared)[3..], ["ignores SIGCHLD", "exit, no wait"]);
+        assert!(
+            spared.steps[4].arrows.is_empty(),
+            "its parent gets no signal"
+        );
+    }
+}

@@ -1,0 +1,521 @@
+//! Draws a run: a lane for each process, and what happens between them.
+
+use maud::{Markup, PreEscaped, html};
+
+use crate::model::process::State;
+use crate::view::story::{Arrow, Kind, Lane, Step, Story, WORKER, seconds};
+
+pub(super) const FILE: &str = "timeline.svg";
+
+/// For a screen or paper, and for a telephone.
+pub(super) const WIDE: f64 = 760.0;
+pub(super) const NARROW: f64 = 340.0;
+
+const LEFT: f64 = 14.0;
+/// For the last words, which lean to the right.
+const RIGHT: f64 = 58.0;
+/// As high as a letter of the words over the steps takes them, which lean.
+const RISE: f64 = 5.2;
+/// Over the lanes, where the numbers of the snapshots are.
+const NUMBERS: f64 = 13.0;
+const LANE: f64 = 46.0;
+const BAR: f64 = 16.0;
+/// For the axis and what it says.
+const BOTTOM: f64 = 46.0;
+/// As much as a word over a step needs.
+const STEP: f64 = 26.0;
+/// Between two words at least; where there is less, the second is left out.
+const WORD: f64 = 10.0;
+/// Between a bar and the line of an arrow that passes it.
+const GAP: f64 = 4.0;
+/// About as wide as a letter is, in bold.
+const LETTER: f64 = 7.2;
+
+/// Readable on light and dark, and without colour.
+pub(super) const STYLE: &str = "
+.tl{font:12px system-ui,sans-serif;fill:#1c2024}
+.tl .paper{fill:#fff}
+.tl .name{font-weight:600}
+.tl .lives{fill:#2c6da4}.tl .on-lives{fill:#fff;font-weight:600}
+.tl .worker{fill:#8b98a5}
+.tl .stopped{fill:none;stroke:#7a5b00;stroke-width:2;stroke-dasharray:2 4}
+.tl .zombie{fill:url(#hatch);stroke:#b3261e;stroke-width:1.5}
+.hatching{stroke:#b3261e;stroke-width:2.4}
+.tl .halo{stroke:#fff;stroke-width:5;stroke-linejoin:round;paint-order:stroke}
+.tl .gone{stroke:#1c2024;stroke-width:3}
+.tl .guide{stroke:#d4dae0}.tl .axis{stroke:#77828d}
+.tl .small{font-size:11px;fill:#4a545e}
+.tl .snapshot{stroke:#1c2024;stroke-dasharray:1 3}
+.tl .disc{fill:#1c2024}.tl .number{fill:#fff;font-weight:700;text-anchor:middle}
+.tl .arrow{fill:none;stroke:#1c2024;stroke-width:1.6}.tl .head{fill:#1c2024}
+.tl .exit{stroke-dasharray:2 3}.tl .adoption{stroke-dasharray:7 4}
+.tl .wait{stroke-width:3.2}.tl .signal{stroke:#b3261e}.tl .head.signal{fill:#b3261e}
+.tl .mark{fill:#f2c230;stroke:#1c2024}
+.tl .ignores{fill:#fff;stroke:#b3261e;stroke-width:2}
+";
+
+pub(super) const DARK_STYLE: &str = "
+.tl{fill:#e6e9ec}
+.tl .paper{fill:#14181c}
+.tl .lives{fill:#74b6ea}.tl .on-lives{fill:#0c1014}
+.tl .worker{fill:#7f8b96}
+.tl .stopped{stroke:#e5b93c}
+.tl .zombie{stroke:#ff8a80}.hatching{stroke:#ff8a80}
+.tl .halo{stroke:#14181c}
+.tl .gone,.tl .snapshot{stroke:#e6e9ec}
+.tl .guide{stroke:#333b43}.tl .axis{stroke:#8793a0}.tl .small{fill:#aeb8c2}
+.tl .disc{fill:#e6e9ec}.tl .number{fill:#14181c}
+.tl .arrow{stroke:#e6e9ec}.tl .head{fill:#e6e9ec}
+.tl .signal{stroke:#ff8a80}.tl .head.signal{fill:#ff8a80}
+.tl .mark{stroke:#e6e9ec}
+.tl .ignores{fill:#14181c;stroke:#ff8a80}
+";
+
+/// The pattern of the zombies; once a page, in an image that is never hidden.
+pub(super) fn hatching() -> Markup {
+    html! {
+        defs {
+            pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)" {
+                path class="hatching" d="M0 0V6" {}
+            }
+        }
+    }
+}
+
+/// A file of its own: with its style, its pattern and the legend.
+pub(super) fn file(story: &Story, title: &str) -> String {
+    let timeline = Timeline::new(story, WIDE);
+    let legend = legend_rows(WIDE);
+    let height = timeline.height + legend.height;
+    let dark = format!("@media (prefers-color-scheme:dark){{{DARK_STYLE}}}");
+    let svg = html! {
+        svg xmlns="http://www.w3.org/2000/svg" class="tl" viewBox=(format!("0 0 {WIDE} {height}")) width=(WIDE) height=(height) role="img" {
+            title { (title) }
+            style { (PreEscaped(STYLE)) (PreEscaped(dark)) }
+            (hatching())
+            rect class="paper" width=(WIDE) height=(height) {}
+            (timeline.draw())
+            g transform=(format!("translate(0 {})", timeline.height)) { (legend.svg) }
+        }
+    };
+    svg.into_string()
+}
+
+/// For the page, which has the style and the pattern.
+pub(super) fn inline(story: &Story, title: &str, width: f64) -> Markup {
+    let timeline = Timeline::new(story, width);
+    let class = if width == WIDE {
+        "tl wide"
+    } else {
+        "tl narrow"
+    };
+    html! {
+        svg class=(class) viewBox=(format!("0 0 {width} {}", timeline.height)) role="img" aria-label=(title) {
+            (timeline.draw())
+        }
+    }
+}
+
+struct Timeline<'a> {
+    story: &'a Story,
+    order: Vec<usize>,
+    /// Of each step.
+    x: Vec<f64>,
+    width: f64,
+    /// Where the lanes begin, below the words over the steps.
+    top: f64,
+    height: f64,
+}
+
+impl<'a> Timeline<'a> {
+    fn new(story: &'a Story, width: f64) -> Self {
+        let order = story.order();
+        let words = story
+            .steps
+            .iter()
+            .map(|step| label_of(step).chars().count());
+        let top = 2.0 * NUMBERS + 14.0 + (RISE * words.max().unwrap_or(0) as f64).ceil();
+        let height = top + LANE * order.len() as f64 + BOTTOM;
+        Self {
+            story,
+            order,
+            x: places(story, width),
+            width,
+            top,
+            height,
+        }
+    }
+
+    fn draw(&self) -> Markup {
+        html! {
+            @for step in 0..self.story.steps.len() { (self.step(step)) }
+            @for (arrow, x) in self.arrows() { (self.line(arrow, x)) }
+            // Over the lines, which so pass behind the lanes between their two.
+            @for &lane in &self.order { (self.lane(lane)) (self.label(lane)) }
+            @for (arrow, x) in self.arrows() { (self.head(arrow, x)) }
+            (self.axis())
+        }
+    }
+
+    fn arrows(&self) -> impl Iterator<Item = (Arrow, f64)> {
+        let steps = self.story.steps.iter().zip(&self.x);
+        steps.flat_map(|(step, x)| step.arrows.iter().map(|arrow| (*arrow, *x)))
+    }
+
+    /// The upper edge of a lane's bar.
+    fn y(&self, lane: usize) -> f64 {
+        let place = self.order.iter().position(|other| *other == lane);
+        self.top + LANE * place.unwrap_or(0) as f64 + 20.0
+    }
+
+    fn bottom(&self) -> f64 {
+        self.height - BOTTOM
+    }
+
+    /// What happened, in a word or with the number of the snapshot, and a line down.
+    fn step(&self, number: usize) -> Markup {
+        let (step, x) = (&self.story.steps[number], self.x[number]);
+        let word = label_of(step);
+        let line = format!("M{x} {}V{}", self.top - 2.0 * NUMBERS, self.bottom());
+        html! {
+            @if let Some(number) = step.snapshot {
+                path class="snapshot" d=(line) {}
+                circle class="disc" cx=(x) cy=(self.top - NUMBERS) r="9" {}
+                text class="number" x=(x) y=(self.top - NUMBERS + 4.2) { (number) }
+            } @else if !word.is_empty() {
+                path class="guide" d=(line) {}
+            }
+            @if !word.is_empty() && self.has_room(number) {
+                text transform=(format!("translate({} {}) rotate(-50)", round(x + 4.0), self.top - 2.0 * NUMBERS - 2.0)) { (word) }
+            }
+        }
+    }
+
+    /// Whether the word of this step can be read beside those before it.
+    fn has_room(&self, wanted: usize) -> bool {
+        let mut last = f64::NEG_INFINITY;
+        for (number, step) in self.story.steps.iter().enumerate() {
+            let fits = self.x[number] - last >= WORD;
+            if number == wanted {
+                return fits;
+            }
+            if fits && !step.word.is_empty() {
+                last = self.x[number];
+            }
+        }
+        false
+    }
+
+    fn lane(&self, number: usize) -> Markup {
+        let lane = &self.story.lanes[number];
+        let y = self.y(number);
+        let end = lane.end.map(|step| self.x[step]);
+        let last = end.or(self.x.last().copied()).unwrap_or(LEFT);
+        html! {
+            @for (index, (state, from)) in lane.states.iter().enumerate() {
+                @let to = lane.states.get(index + 1).map_or(last, |next| self.x[next.1]);
+                (self.bar(number, *state, self.x[*from], to, y))
+            }
+            @for step in &lane.execs { (exec_mark(self.x[*step], y + BAR / 2.0)) }
+            @if let Some(step) = lane.ignores { (ignore_mark(self.x[step], y + BAR / 2.0)) }
+            @if let Some(end) = end {
+                path class="gone" d=(format!("M{end} {}v{}", y - 3.0, BAR + 6.0)) {}
+                @if end + 40.0 < self.width {
+                    rect class="paper" x=(end + 4.0) y=(y + 1.0) width="29" height="14" {}
+                    text class="small" x=(end + 6.0) y=(y + 12.0) { "gone" }
+                }
+            }
+        }
+    }
+
+    /// Who it is, as far as there is room; where its bar begins, unless the words would then leave
+    /// the timeline.
+    fn label(&self, number: usize) -> Markup {
+        let room = |text: &str| text.chars().count() as f64 * LETTER;
+        let [full, shorter, shortest] = self.story.labels(number);
+        let fits = |text: &String| room(text) < self.width - 8.0;
+        let label = [full, shorter].into_iter().find(fits).unwrap_or(shortest);
+        let lane = &self.story.lanes[number];
+        let begin = lane.states.first().map(|state| state.1).or(lane.end);
+        let begin =
+            begin.map_or(LEFT, |step| self.x[step]) + if number == WORKER { 0.0 } else { 7.0 };
+        let length = room(&label);
+        let x = round(begin.min(self.width - 4.0 - length).max(4.0));
+        let y = self.y(number);
+        html! {
+            // Over the lines, and clear of the heads of arrows that end at the bars above and below.
+            rect class="paper" x=(x - 2.0) y=(y - 21.0) width=(round(length * 0.96)) height="13" {}
+            text class="name" x=(x) y=(y - 11.0) { (label) }
+        }
+    }
+
+    /// Whether a mark of this lane would lie on a word here.
+    fn is_marked(&self, lane: usize, x: f64) -> bool {
+        let lane = &self.story.lanes[lane];
+        let mut marks = lane.execs.iter().chain(&lane.ignores);
+        marks.any(|step| (self.x[*step] - x).abs() < 4.0 * LETTER)
+    }
+
+    fn bar(&self, lane: usize, state: State, from: f64, to: f64, y: f64) -> Markup {
+        let width = round((to - from).max(1.0));
+        let text = ["zombie (Z)", "Z"];
+        let middle = from + width / 2.0;
+        match state {
+            State::Alive if lane == WORKER => html! {
+                rect class="worker" x=(from) y=(y + thinner(lane)) width=(width) height=(BAR - 2.0 * thinner(lane)) {}
+            },
+            State::Alive => html! {
+                rect class="lives" x=(from) y=(y) width=(width) height=(BAR) {}
+                @if !self.is_marked(lane, middle) { (word(&["lives"], width, middle, y, "on-lives")) }
+            },
+            State::Stopped => html! {
+                path class="stopped" d=(format!("M{from} {}h{width}", y + BAR / 2.0)) {}
+                (word(&["stopped (T)", "T"], width, middle, y, "halo"))
+            },
+            State::Zombie if !self.story.is_zombie_in_snapshot(lane) => html! {
+                rect class="zombie" x=(from) y=(y + BAR / 4.0) width=(width) height=(BAR / 2.0) {}
+            },
+            State::Zombie => html! {
+                rect class="zombie" x=(from) y=(y) width=(width) height=(BAR) {}
+                (word(&text, width, middle, y, "name halo"))
+            },
+        }
+    }
+
+    /// Straight up or down, from where the head begins to the edge of the other bar; so the dashes
+    /// of lines to the same bar fall on each other. There is a gap at each bar between the two,
+    /// which it does not reach.
+    fn line(&self, arrow: Arrow, x: f64) -> Markup {
+        let (from, to) = (self.y(arrow.from), self.y(arrow.to));
+        let inset = thinner(arrow.from);
+        let start = if from < to {
+            from + BAR - inset
+        } else {
+            from + inset
+        };
+        let (_, base) = self.head_of(arrow);
+        let mut line = format!("M{x} {base}");
+        for lane in self.crossed(arrow, x) {
+            let (above, below) = (self.y(lane) - GAP, self.y(lane) + BAR + GAP);
+            let (near, far) = if from < to {
+                (below, above)
+            } else {
+                (above, below)
+            };
+            line += &format!("V{near}M{x} {far}");
+        }
+        line += &format!("V{start}");
+        html! { path class=(format!("arrow {}", arrow.kind.class())) d=(line) {} }
+    }
+
+    /// The lanes between the two of an arrow that have a bar there, beginning at its head.
+    fn crossed(&self, arrow: Arrow, x: f64) -> Vec<usize> {
+        let place = |lane: usize| self.order.iter().position(|other| *other == lane);
+        let (from, to) = (place(arrow.from).unwrap_or(0), place(arrow.to).unwrap_or(0));
+        let has_bar = |lane: &usize| {
+            let Lane { states, end, .. } = &self.story.lanes[*lane];
+            let begin = states.first().map(|(_, step)| self.x[*step]);
+            let end = end.map_or(self.width, |step| self.x[step]);
+            begin.is_some_and(|begin| begin < x && x < end)
+        };
+        let between = self.order.get(from.min(to) + 1..from.max(to));
+        let between = between.unwrap_or_default().iter().copied();
+        let mut crossed: Vec<usize> = between.filter(has_bar).collect();
+        if from < to {
+            crossed.reverse();
+        }
+        crossed
+    }
+
+    fn head(&self, arrow: Arrow, x: f64) -> Markup {
+        let class = format!("head {}", arrow.kind.class());
+        let (tip, base) = self.head_of(arrow);
+        let begin = round(x - 4.5);
+        html! { path class=(class) d=(format!("M{begin} {base}h9L{x} {tip}z")) {} }
+    }
+
+    /// Where the head of an arrow ends, and where it begins.
+    fn head_of(&self, arrow: Arrow) -> (f64, f64) {
+        let (from, to) = (self.y(arrow.from), self.y(arrow.to));
+        let inset = thinner(arrow.to);
+        if from < to {
+            (to + inset, to + inset - 7.0)
+        } else {
+            (to + BAR - inset, to + BAR - inset + 7.0)
+        }
+    }
+
+    fn axis(&self) -> Markup {
+        let y = self.bottom();
+        let mut labels: Vec<(f64, String)> = Vec::new();
+        for (step, x) in self.story.steps.iter().zip(&self.x) {
+            let label = seconds(step.t);
+            if labels
+                .last()
+                .is_none_or(|last| x - last.0 > 48.0 && label != last.1)
+            {
+                labels.push((*x, label));
+            }
+        }
+        let end = self.x.last().copied().unwrap_or(LEFT);
+        html! {
+            path class="axis" d=(format!("M{LEFT} {y}H{end}")) {}
+            @for (x, label) in &labels {
+                path class="axis" d=(format!("M{x} {y}v5")) {}
+                text class="small" x=(round(x - 8.0)) y=(y + 18.0) { (label) }
+            }
+            text class="small" x=(LEFT) y=(y + 36.0) { "Time, not to scale: short spans are drawn wider." }
+        }
+    }
+}
+
+/// What happened in this step, and how often.
+fn label_of(step: &Step) -> String {
+    match step.times {
+        1 => step.word.clone(),
+        times => format!("{} ×{times}", step.word),
+    }
+}
+
+/// Where each step is: one after the other, with room for its word, and the further apart the more
+/// time lies between them.
+fn places(story: &Story, width: f64) -> Vec<f64> {
+    let gaps = story.steps.len().saturating_sub(1).max(1) as f64;
+    let total = width - LEFT - RIGHT;
+    let least = STEP.min(total * 0.8 / gaps);
+    let times: Vec<f64> = story.steps.iter().map(|step| step.t).collect();
+    let weight = |pair: &[f64]| (pair[1] - pair[0]).max(0.0).sqrt();
+    let all: f64 = times.windows(2).map(weight).sum();
+    let mut x = LEFT;
+    let mut places = vec![x];
+    for pair in times.windows(2) {
+        x += least + (total - least * gaps) * weight(pair) / all.max(f64::MIN_POSITIVE);
+        places.push(round(x));
+    }
+    places
+}
+
+/// By how much this lane's bar is thinner, on each side.
+fn thinner(lane: usize) -> f64 {
+    if lane == WORKER { 5.0 } else { 0.0 }
+}
+
+fn round(length: f64) -> f64 {
+    (length * 10.0).round() / 10.0
+}
+
+/// The longest of these words that fits, in the middle.
+fn word(words: &[&str], width: f64, middle: f64, y: f64, class: &str) -> Markup {
+    let fitting = words
+        .iter()
+        .find(|word| word.chars().count() as f64 * LETTER + 6.0 < width);
+    html! {
+        @if let Some(word) = fitting {
+            text class=(class) x=(round(middle)) y=(y + 12.2) text-anchor="middle" { (word) }
+        }
+    }
+}
+
+fn exec_mark(x: f64, y: f64) -> Markup {
+    html! { path class="mark" d=(format!("M{x} {}l5 5-5 5-5-5z", y - 5.0)) {} }
+}
+
+fn ignore_mark(x: f64, y: f64) -> Markup {
+    html! {
+        circle class="ignores" cx=(x) cy=(y) r="5.5" {}
+        path class="ignores" d=(format!("M{} {}l7.8 -7.8", x - 3.9, y + 3.9)) {}
+    }
+}
+
+/// A sign of the legend, 44 wide and 16 high, and what it means.
+fn signs() -> Vec<(Markup, &'static str)> {
+    let arrow = |kind: Kind| {
+        let class = kind.class();
+        html! {
+            path class=(format!("arrow {class}")) d="M2 8H34" {}
+            path class=(format!("head {class}")) d="M34 3.5v9l7-4.5z" {}
+        }
+    };
+    vec![
+        (
+            html! { rect class="lives" width="44" height="16" {} },
+            "lives: runs or sleeps",
+        ),
+        (html! { path class="stopped" d="M0 8h44" {} }, "stopped (T)"),
+        (
+            html! { rect class="zombie" x="1" y="1" width="42" height="14" {} },
+            "zombie (Z): has ended, nobody has waited",
+        ),
+        (
+            html! { path class="gone" d="M22 0v16" {} },
+            "gone from the process table",
+        ),
+        (arrow(Kind::Spawn), "start, spawn: to the new process"),
+        (
+            html! { path class="mark" d="M22 3l5 5-5 5-5-5z" {} },
+            "exec, where seen: another program",
+        ),
+        (arrow(Kind::Signal), "signal"),
+        (arrow(Kind::Exit), "exit: has ended"),
+        (arrow(Kind::Wait), "wait: reaped, by its parent or adopter"),
+        (
+            html! {
+                path class="arrow wait" d="M9 8H34" {}
+                path class="head wait" d="M34 3.5v9l7-4.5z" {}
+                path class="head exit" d="M10 3.5v9l-7-4.5z" {}
+            },
+            "exit, wait: reaped at once",
+        ),
+        (
+            ignore_mark(22.0, 8.0),
+            "ignores SIGCHLD, from here at the latest",
+        ),
+        (arrow(Kind::Adoption), "adopted: to its new parent"),
+        (
+            html! {
+                circle class="disc" cx="22" cy="8" r="8" {}
+                text class="number" x="22" y="12.2" { "1" }
+            },
+            "a snapshot: ps was called",
+        ),
+    ]
+}
+
+/// What the signs mean, as a list for the page.
+pub(super) fn legend() -> Markup {
+    html! {
+        ul class="legend" {
+            @for (sign, meaning) in signs() {
+                li { svg class="tl sign" viewBox="0 0 44 16" aria-hidden="true" { (sign) } (meaning) }
+            }
+        }
+    }
+}
+
+struct Legend {
+    svg: Markup,
+    height: f64,
+}
+
+/// The same, as the lower part of a timeline.
+fn legend_rows(width: f64) -> Legend {
+    const ROW: f64 = 24.0;
+    let signs = signs();
+    let rows = signs.len().div_ceil(2);
+    let place = |index: usize| {
+        let x = LEFT + (index / rows) as f64 * width / 2.0;
+        format!("translate({x} {})", 8.0 + ROW * (index % rows) as f64)
+    };
+    let svg = html! {
+        @for (index, (sign, meaning)) in signs.iter().enumerate() {
+            g transform=(place(index)) {
+                (sign)
+                text x="54" y="12.2" { (meaning) }
+            }
+        }
+    };
+    Legend {
+        svg,
+        height: ROW * rows as f64 + 16.0,
+    }
+}

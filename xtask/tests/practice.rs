@@ -1,0 +1,332 @@
+//! What a learner has at a terminal: `demo --pause`, `demo --predict` and `watch`.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
+
+mod marked;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use marked::Marked;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{Termios, tcgetattr};
+use nix::unistd::Pid;
+use test_support::wait_until_within;
+
+/// Plenty, also on a busy machine that first has to build the programs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Somebody at a terminal, in whose foreground xtask runs.
+struct Terminal {
+    marked: Marked,
+    master: File,
+    slave: OwnedFd,
+    /// As it was before.
+    mode: Termios,
+    xtask: Child,
+    /// All that has been shown.
+    screen: String,
+    /// How much of that has been looked at.
+    seen: usize,
+}
+
+impl Terminal {
+    fn with(args: &[&str]) -> Self {
+        let marked = Marked::new();
+        let size = Winsize {
+            ws_row: 40,
+            ws_col: 120,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let pty = openpty(Some(&size), None).unwrap();
+        fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut command = marked.command("setsid"); // Ctrl-C goes to whose terminal it is
+        command
+            .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_xtask")])
+            .args(args)
+            .env("TERM", "xterm");
+        if args[0] == "demo" {
+            command.arg("--report").arg(marked.folder.path());
+        }
+        let xtask = command
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
+        Self {
+            marked,
+            master: pty.master.into(),
+            mode: tcgetattr(&pty.slave).unwrap(),
+            slave: pty.slave,
+            xtask,
+            screen: String::new(),
+            seen: 0,
+        }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn look(&mut self) {
+        let mut bytes = [0; 4096];
+        while let Ok(length @ 1..) = self.master.read(&mut bytes) {
+            self.screen += &String::from_utf8_lossy(&bytes[..length]);
+        }
+    }
+
+    /// Waits until this is on the screen, below all that has been waited for before. Returns what is
+    /// between.
+    #[track_caller]
+    fn until_shown(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            self.look();
+            let unseen = &self.screen[self.seen..];
+            if let Some(at) = unseen.find(text) {
+                let between = unseen[..at].to_owned();
+                self.seen += at + text.len();
+                return between;
+            }
+            assert!(Instant::now() < deadline, "{text:?} is not in {unseen}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end of xtask, after which all is as it was before.
+    #[track_caller]
+    fn until_ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            self.look(); // or it could not write any more
+            if let Some(status) = self.xtask.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it goes on: {}", self.screen);
+            thread::sleep(Duration::from_millis(5));
+        };
+        self.look();
+        assert_eq!(tcgetattr(&self.slave).unwrap(), self.mode);
+        let cursor = |order| self.screen.rfind(order);
+        assert!(
+            cursor("\x1b[?25l") <= cursor("\x1b[?25h"),
+            "{}",
+            self.screen
+        );
+        self.marked.assert_nothing_is_left();
+        status
+    }
+
+    /// The process that the screen names like this.
+    fn process(&self, before: &str) -> i32 {
+        let (_, rest) = self.screen.rsplit_once(before).unwrap();
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let pid = digits.parse().unwrap();
+        assert!(pid > 1, "{pid}, signalled, would mean somebody else");
+        pid
+    }
+
+    /// The process of this name.
+    fn process_called(&self, name: &str) -> i32 {
+        let is_it = |pid: &i32| {
+            let shown = fs::read_to_string(format!("/proc/{pid}/comm"));
+            shown.is_ok_and(|shown| shown.trim_end() == name)
+        };
+        self.marked.processes().into_iter().find(is_it).unwrap()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.marked.kill();
+        let _ = self.xtask.wait();
+    }
+}
+
+fn state(pid: i32) -> char {
+    test_support::state(Pid::from_raw(pid)).unwrap()
+}
+
+/// Waits until the process is in this state.
+#[track_caller]
+fn wait_until_state(pid: i32, wanted: char) {
+    let what = format!("{pid} is {wanted}");
+    wait_until_within(LIMIT, &what, || state(pid), |state| *state == wanted);
+}
+
+const STOPS: &str = "Enter goes on, Ctrl-C ends.";
+
+#[test]
+fn a_pause_lasts_until_enter() {
+    let mut terminal = Terminal::with(&["demo", "zombie", "--pause", "--speed", "20"]);
+    let shown = terminal.until_shown(STOPS);
+    assert!(shown.contains("Snapshot 1: the child has ended, its parent sleeps"));
+    let parent = terminal.process("zombie --parent-sleep 1.5\x1b[0m \x1b[2m(pid ");
+    let child = terminal.process("My pid is: ");
+    for command in [
+        format!("ps -o pid,ppid,stat,comm -p {parent},{child}"),
+        format!("kill -KILL {child};"),
+        format!("ls -l /proc/{parent}/fd"),
+    ] {
+        assert!(shown.contains(&command), "{command:?} is not in {shown}");
+    }
+    wait_until_state(parent, 'T');
+    thread::sleep(Duration::from_secs(2)); // longer than the parent would have slept
+    assert_eq!((state(parent), state(child)), ('T', 'Z'));
+
+    terminal.types("\n");
+    let shown = terminal.until_shown(STOPS);
+    assert!(shown.contains("End parent process."), "{shown}");
+    assert!(shown.contains("Snapshot 2: the parent has ended, too"));
+    assert!(!shown.contains("stopped (T)"), "{shown}");
+    terminal.types("\n");
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+    assert!(terminal.screen.contains("All 3 claims held."));
+}
+
+#[test]
+fn predictions_are_asked_for_and_counted() {
+    let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--speed", "20"]);
+    for (answer, verdict) in [
+        ("s", "Right"),
+        ("Z", "Right"),
+        ("what?", "Please answer S, T, Z or -"), // once more
+        ("z", "No"),
+        ("-", "Right"),
+    ] {
+        let shown = terminal.until_shown("- nothing: ");
+        assert!(!shown.contains("<defunct>") || terminal.screen.contains("Right"));
+        terminal.types(&format!("{answer}\n"));
+        terminal.until_shown(verdict);
+    }
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+    assert!(terminal.screen.contains("You predicted 3 of 4 states."));
+    assert!(!terminal.screen.contains(STOPS));
+}
+
+/// Before the first question, nothing on the screen may answer it.
+#[test]
+fn what_is_asked_has_not_been_shown() {
+    let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--pause"]);
+    let shown = terminal.until_shown("- nothing: ");
+    assert!(!shown.contains("(Z)") && !shown.contains("STAT"), "{shown}");
+    terminal.types("s\nz\n");
+    let shown = terminal.until_shown(STOPS);
+    assert!(shown.contains("<defunct>"), "{shown}");
+    terminal.types("\x04"); // the end of input: it does not stop any more
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+    assert!(terminal.screen.contains("You predicted 2 of 2 states."));
+}
+
+#[test]
+fn without_a_terminal_there_is_no_practice() {
+    for option in ["--pause", "--predict"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+            .args(["demo", "zombie", option])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(77));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("need a terminal"), "{stderr}");
+        assert!(stderr.lines().count() == 1 && output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn ctrl_c_in_a_pause_leaves_nothing() {
+    for option in ["--pause", "--predict"] {
+        let mut terminal = Terminal::with(&["demo", "zombie", option]);
+        terminal.until_shown(if option == "--pause" {
+            STOPS
+        } else {
+            "- nothing: "
+        });
+        terminal.types("\x03");
+        assert_eq!(
+            terminal.until_ended().code(),
+            Some(130),
+            "{}",
+            terminal.screen
+        );
+        let shown = "interrupted; 0 processes left";
+        assert!(terminal.screen.contains(shown), "{}", terminal.screen);
+    }
+}
+
+/// A stopped process could not end by itself.
+#[test]
+fn killed_in_a_pause_it_leaves_nothing() {
+    let mut terminal = Terminal::with(&["demo", "zombie", "--pause"]);
+    terminal.until_shown(STOPS);
+    let parent = terminal.process("zombie --parent-sleep 3\x1b[0m \x1b[2m(pid ");
+    wait_until_state(parent, 'T');
+    let xtask = terminal.process_called("xtask");
+    kill(Pid::from_raw(xtask), Signal::SIGKILL).unwrap();
+    assert!(!terminal.until_ended().success());
+}
+
+#[test]
+fn a_run_is_watched_as_a_tree() {
+    let mut terminal = Terminal::with(&["watch", "zombie", "--speed", "20"]);
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+    let screen = &terminal.screen;
+    for part in [
+        ". A child ends while its parent sleeps",
+        "└─ ",
+        "zombie (Z) \"childProcess\" (child)", // in the tree
+        ": adopted by ",
+        "Over. 0 processes left.",
+        "\x1b[2A", // drawn over
+    ] {
+        assert!(screen.contains(part), "{part:?} is not in {screen}");
+    }
+}
+
+#[test]
+fn without_a_terminal_a_run_is_lines() {
+    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .args(["watch", "zombie", "--speed", "20"])
+        .env_remove("CLICOLOR_FORCE")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(!shown.contains('\x1b') && !shown.contains("└─"), "{shown}");
+    let (_, child) = shown.split_once("My pid is: ").unwrap();
+    let child = child.lines().next().unwrap();
+    let of_child: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.contains(&format!("  {child} ")))
+        .collect();
+    for part in [": started by ", "zombie (Z)", ": adopted by ", ": gone"] {
+        let is_told = of_child.iter().any(|line| line.contains(part));
+        assert!(is_told, "{part:?} is not in {of_child:#?}");
+    }
+    assert!(shown.ends_with("Over. 0 processes left.\n"), "{shown}");
+}
+
+#[test]
+fn ctrl_c_while_one_watches_leaves_nothing() {
+    let mut terminal = Terminal::with(&["watch", "zombie", "--real-time"]);
+    terminal.until_shown("zombie (Z)");
+    terminal.types("\x03");
+    assert_eq!(
+        terminal.until_ended().code(),
+        Some(130),
+        "{}",
+        terminal.screen
+    );
+    assert!(terminal.screen.contains("interrupted; 0 processes left"));
+}
