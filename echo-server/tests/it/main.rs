@@ -41,7 +41,6 @@ mod limits;
 mod log;
 mod managers;
 mod models;
-
 mod pool;
 mod sandbox;
 mod server;
