@@ -1,28 +1,9 @@
-//! What somebody can do who has broken into a worker of the server: the very sandbox of
-//! `src/sandbox.rs`, and in it a process that tries what a worker has no need of.
+//! Shows what an attacker can do in a worker of the server. Enters the sandbox of `src/ops/sandbox/`, as
+//! a worker does, and tries what a worker does not need.
 //!
 //! `cargo run -p echo-server --example sandbox`, and then with `--sandbox off`.
 
 #![forbid(unsafe_code)]
-
-#[allow(dead_code, reason = "the server's; here it has nothing to log")]
-#[path = "../src/log.rs"]
-mod log;
-#[allow(dead_code, reason = "the server's; here nothing is logged")]
-#[path = "../src/nonblocking.rs"]
-mod nonblocking;
-#[allow(dead_code, reason = "the server's, of which two are ours")]
-#[path = "../src/options.rs"]
-mod options;
-#[allow(
-    dead_code,
-    reason = "the server's, which also tries it out and reports"
-)]
-#[path = "../src/sandbox.rs"]
-mod sandbox;
-#[allow(dead_code, reason = "the server's; the sandbox forks a probe with it")]
-#[path = "../src/signals.rs"]
-mod signals;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -32,22 +13,21 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
+use echo_server::{Mode, Model, Sandbox};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::tcgetattr;
 use nix::unistd::{Pid, close, pause};
-use options::{Mode, Model};
 use reexec::Fork;
-use sandbox::Sandbox;
 
-/// Tries what a worker of the echo server has no need of: to open a file, to make a socket, to
-/// start a program, to signal a process beside it, to reach into the terminal, to make the
-/// supervisor wait when it logs.
+/// Tries what a worker of the echo server does not need: to open a file, to make a socket, to start a
+/// program, to signal a process beside it, to reach into the terminal, to make the supervisor wait
+/// when it logs.
 ///
-/// Exit codes: 0 tried, 1 failed (a sentence on stderr says why), 2 usage.
+/// Exit codes: 0 tried, 1 failed (stderr tells why), 2 wrong usage.
 #[derive(Parser)]
 struct Options {
-    /// As of the server
+    /// The server's option of the same name
     #[arg(long, value_enum, default_value_t = Mode::Try)]
     sandbox: Mode,
 
@@ -67,7 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> io::Result<ExitCode> {
-    let sandbox = Sandbox::new(options.sandbox, options.model, None)?;
+    let sandbox = Sandbox::new(options.sandbox, options.model)?;
     let terminal = openpty(None, None)?; // as stderr may be one
     let sibling = match reexec::fork()? {
         Fork::Child => {

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::error::Error;
+use std::fmt;
 use std::num::NonZero;
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,26 +10,26 @@ use clap::{Parser, ValueEnum};
 
 use crate::log::Level;
 
-/// An echo server (RFC 862): everything a client sends comes back, until it ends its stream.
+/// An echo server (RFC 862): sends back every byte, until the client ends its stream.
 ///
-/// The first line on stdout says where it listens; events go to stderr, one a line, after the time
-/// unless systemd's journal stamps them. Lines that nobody reads are lost, and counted. A listener
-/// that a service manager hands over (LISTEN_FDS) is used instead of ADDRESS.
+/// The first line on stdout names the address. Events go to stderr, one a line. Each line begins with
+/// the time, unless systemd's journal adds it. Lines that nobody reads are lost and counted. A listener
+/// from a service manager (LISTEN_FDS) is used instead of ADDRESS.
 ///
-/// Signals: TERM or INT: no new clients, sessions may finish; a second one, or QUIT: at once. HUP: if
-/// the server was started from a terminal, as the first TERM; otherwise it is logged and ignored; if
-/// it was ignored at the start (nohup), it stays so. USR1: a line of figures. USR2: hands the listener
-/// to a new process of the program's file, and then as TERM. TTIN, TTOU: one worker more, or less, in
-/// the pool of prefork. Workers ignore all of these but QUIT, so they may be sent to every process of
-/// the server; KILL ends one worker.
+/// Signals: TERM or INT stops accepting, and sessions may finish. A second one, or QUIT, ends every
+/// session at once. HUP acts as the first TERM if the server was started from a terminal; otherwise it
+/// is logged and ignored. If HUP was ignored at the start (nohup), it stays ignored. USR1 logs a line of
+/// figures. USR2 hands the listener to a new process of the program's file, and then acts as the first
+/// TERM. TTIN and TTOU add and remove a worker in the pool of prefork. Workers ignore all of these but
+/// QUIT, so they may be sent to every process of the server. KILL ends one worker.
 ///
-/// Exit codes: 0 every session finished, 1 some were cut off: at the deadline, by the second signal,
-/// or by the end of their process meanwhile; 2 usage, 69 cannot listen, or got a socket that cannot
-/// be served, or cannot have workers of the user, or in the sandbox, that is asked for, 70 any other
-/// failure.
+/// Exit codes: 0 every session finished; 1 some were cut off, at the deadline, by the second signal, or
+/// by the end of their process meanwhile; 2 wrong usage; 69 the server cannot listen, has got a socket
+/// that cannot be served, or cannot run workers as the user or in the sandbox that was asked for; 70 any
+/// other failure.
 #[derive(Parser)]
 #[command(version)]
-pub(crate) struct Options {
+pub struct Options {
     /// Where to listen: PORT (on 127.0.0.1), HOST:PORT (IPv6 in brackets), or :PORT (everywhere);
     /// port 0 picks a free one
     #[arg(default_value = "9190")]
@@ -38,73 +39,73 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Model::Fork)]
     pub(crate) model: Model,
 
-    /// How many processes are in the pool of prefork; TTIN and TTOU change it
+    /// How many workers are in the pool of prefork; TTIN and TTOU change it
     #[arg(long, value_name = "N", default_value = "16", value_parser = number::<NonZero<usize>>)]
     pub(crate) workers: NonZero<usize>,
 
-    /// How many clients to serve at once, 0 for any number; others wait in the kernel's queue.
+    /// How many clients to serve at once, 0 for no limit; others wait in the kernel's queue.
     /// Prefork serves as many as it has workers [default: 256 with fork and reexec, 0 with thread
     /// and multiplex]
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     max_children: Option<usize>,
 
-    /// How many clients of the same address to serve at once, 0 for any number; others are
+    /// How many clients of the same address to serve at once, 0 for no limit; others are
     /// disconnected
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::<usize>)]
     max_per_source: usize,
 
-    /// How long a client may be silent, 0 for as long as it likes
+    /// How long a client may be silent, 0 for no limit
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     idle_timeout: Duration,
 
-    /// How long sending to a client may be stuck, 0 for as long as it likes. A client that takes so
-    /// little that the kernel's buffer for it does not get emptier by a third counts as stuck
+    /// How long sending to a client may be stuck, 0 for no limit. A client also counts as stuck if it
+    /// takes so little that the kernel's buffer for it does not get emptier by a third
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     write_timeout: Duration,
 
-    /// How long a whole session may last, whatever the client does, 0 for any time
+    /// How long a whole session may last, whatever the client does, 0 for no limit
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     session_timeout: Duration,
 
-    /// How long sessions may go on after TERM or INT, 0 for as long as they like
+    /// How long sessions may go on after TERM or INT, 0 for no limit
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     drain_timeout: Duration,
 
-    /// How many clients may wait in the kernel's queue, 0 for as many as it allows (4096 at most,
+    /// How many clients may wait in the kernel's queue, 0 for as many as the kernel allows (at most 4096
     /// and net.core.somaxconn)
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::<u16>)]
     pub(crate) backlog: u16,
 
-    /// Whether workers give up what serving does not need: files, sockets, programs, signals,
-    /// rights. What could be had at the start, no worker serves without
+    /// Whether workers give up what serving does not need: files, sockets, programs, signals, rights.
+    /// A worker that cannot get what could be had at the start serves nobody
     #[arg(long, value_enum, default_value_t = Mode::Try)]
     pub(crate) sandbox: Mode,
 
-    /// Whom workers become, if the server is run by root, with CAP_SETUID, CAP_SETGID and CAP_KILL:
-    /// NAME, UID, or UID:GID, which needs no passwd file
+    /// The user that workers become: NAME, UID, or UID:GID, which needs no passwd file. The server must
+    /// be root, with CAP_SETUID, CAP_SETGID and CAP_KILL
     #[arg(long, value_name = "USER", value_parser = user)]
     pub(crate) user: Option<String>,
 
-    /// Obey USR2 also where our parent would lose the new server: under runsv, s6-supervise,
+    /// Obey USR2 even if our parent would lose the new server: under runsv, s6-supervise,
     /// supervisord, tini and the like, and under systemd without NOTIFY_SOCKET
     #[arg(long)]
     pub(crate) upgrade_anyway: bool,
 
-    /// No lines about events
+    /// Do not log events
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// A line about each session, too
+    /// Also log each session
     #[arg(short, long)]
     verbose: bool,
 }
 
-/// What workers run in, and how they share the clients.
+/// How clients are served at the same time.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Model {
+pub enum Model {
     /// A process for each client, forked
     Fork,
-    /// The same in a fresh image of the program: no memory in common with the others
+    /// A process for each client, which executes the program again: no memory in common with others
     Reexec,
     /// A pool of processes that take one client after another
     Prefork,
@@ -114,37 +115,47 @@ pub(crate) enum Model {
     Multiplex,
 }
 
-/// How serious the sandbox is meant.
+/// Whether workers must have the sandbox.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Mode {
-    /// Without it, nobody is served
+pub enum Mode {
+    /// All of it, or the server exits
     Require,
     /// As much of it as this machine has
     Try,
-    /// None
+    /// No sandbox
     Off,
 }
 
 impl Model {
-    /// As on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Model::Fork => "fork",
-            Model::Reexec => "reexec",
-            Model::Prefork => "prefork",
-            Model::Thread => "thread",
-            Model::Multiplex => "multiplex",
+    /// Whether workers accept clients themselves, in a pool. Otherwise the supervisor does.
+    pub(crate) fn has_pool(self) -> bool {
+        matches!(self, Model::Prefork | Model::Thread | Model::Multiplex)
+    }
+
+    /// Whether all clients are served by the same worker.
+    pub(crate) fn has_one_worker(self) -> bool {
+        matches!(self, Model::Thread | Model::Multiplex)
+    }
+
+    pub(crate) fn has_threads(self) -> bool {
+        matches!(self, Model::Thread)
+    }
+}
+
+/// As on the command line.
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_possible_value() {
+            Some(value) => f.write_str(value.get_name()),
+            None => Ok(()),
         }
     }
 }
 
-/// Inside, no limit is `None` and not 0.
+/// The limits as the server uses them: no limit is `None`, and not 0.
 impl Options {
     pub(crate) fn max_children(&self) -> Option<usize> {
-        let default = match self.model {
-            Model::Fork | Model::Reexec => 256,
-            Model::Prefork | Model::Thread | Model::Multiplex => 0,
-        };
+        let default = if self.model.has_pool() { 0 } else { 256 };
         Some(self.max_children.unwrap_or(default)).filter(|max| *max > 0)
     }
 
@@ -179,7 +190,7 @@ impl Options {
     }
 }
 
-/// A number without a sign. Rust itself reads `+5` as 5.
+/// Parses a number without a sign. Rust itself reads `+5` as 5.
 fn number<T>(text: &str) -> Result<T, Box<dyn Error + Send + Sync>>
 where
     T: FromStr<Err: Into<Box<dyn Error + Send + Sync>>>,
@@ -190,10 +201,10 @@ where
     text.parse().map_err(Into::into)
 }
 
-/// A user who may exist.
+/// Parses a user, who is looked up later.
 fn user(text: &str) -> Result<String, &'static str> {
     if text.is_empty() {
-        return Err("say NAME, UID or UID:GID, or leave out --user");
+        return Err("give NAME, UID or UID:GID, or leave out --user");
     }
     if text.split(':').any(|part| part.starts_with('+')) {
         return Err("leave out the +");
@@ -201,7 +212,12 @@ fn user(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
+/// Parses a time on the command line. 0 is no limit.
+///
+/// # Errors
+///
+/// If the text is no number of seconds, or one that is too small or too large.
+pub fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
     let seconds = number(text)?;
     let time = Duration::try_from_secs_f64(seconds)?;
     if time.is_zero() && seconds != 0.0 {

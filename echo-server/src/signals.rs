@@ -29,9 +29,9 @@ pub(crate) fn ignored_by_workers() -> impl Iterator<Item = c_int> {
     ignored.map(|signal| signal as c_int)
 }
 
-/// The options for forking a worker, and the process that tries out the sandbox. Each has a process
+/// The options for forking a worker, or the process that tries out the sandbox. Each gets a process
 /// group of its own: QUIT from a terminal (Ctrl-\) is for the supervisor.
-pub(crate) fn of_a_worker() -> ForkOptions {
+pub(crate) fn worker_fork_options() -> ForkOptions {
     let mut options = ForkOptions::new();
     options.new_process_group();
     for signal in ignored_by_workers() {
@@ -77,7 +77,7 @@ impl Hangup {
 
     /// The signals that the supervisor blocks, and reads from its signalfd. An ignored SIGHUP must not
     /// be blocked: the kernel would keep it for us.
-    pub(crate) fn taken(self) -> SigSet {
+    pub(crate) fn taken_signals(self) -> SigSet {
         let mut taken = SigSet::from_iter(TAKEN);
         if self != Self::Ignored {
             taken.add(Signal::SIGHUP);

@@ -418,8 +418,8 @@ fn usage() {
     let help = output(&["--help"]).stdout.join(" ");
     for code in [
         "0 every byte",
-        "1 not so",
-        "2 usage",
+        "1 something else",
+        "2 wrong usage",
         "69 cannot",
         "74",
         "70 any",

@@ -200,7 +200,7 @@ fn proc_is_not_its_own() {
         command.args(["0", "--sandbox", sandbox]);
         let mut server = Server::run(&mut command);
         let line = server.program.stderr.next();
-        let start = "echo-server: sandbox: what a worker has cannot be looked at in /proc: ";
+        let start = "echo-server: sandbox: cannot look up in /proc what a worker has: ";
         assert!(line.starts_with(start), "{script}: {line}");
         assert!(server.connect().session(b"served").unwrap() == b"served");
     }

@@ -166,7 +166,7 @@ fn the_end_of_the_terminal_lets_sessions_finish(model: Model) {
     for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGHUP] {
         kill(server.pid, signal).unwrap();
         let line = server.server.event();
-        assert!(line.contains("no new clients already; 1 session"), "{line}");
+        assert!(line.contains("already draining; 1 session"), "{line}");
         client.assert_echo(b"still served");
     }
     assert!(client.session(b"the end").unwrap() == b"the end");

@@ -36,6 +36,7 @@ mod ending;
 mod errors;
 mod hangup;
 mod ipv6;
+mod layers;
 mod limits;
 mod log;
 mod managers;

@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::thread;
 
+use clap::ValueEnum;
+
 use crate::server::{BINARY, Client, Server};
 
 pub(crate) const MODELS: [&str; 5] = ["fork", "reexec", "prefork", "thread", "multiplex"];
@@ -47,4 +49,12 @@ pub(crate) fn served(server: &Server) -> Client {
     let mut client = server.connect();
     client.assert_echo(b"served");
     client
+}
+
+/// A model that is added to the server must be added here, and to `models!`.
+#[test]
+fn every_model_is_tested() {
+    let all = echo_server::Model::value_variants();
+    let names: Vec<_> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(names, MODELS);
 }

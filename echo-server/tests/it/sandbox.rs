@@ -74,7 +74,7 @@ fn expected_line(worker: Pid) -> String {
     let fields = fields.map(|(file, name)| format!("{name} {}", field(worker, file, name)));
     let fields: Vec<_> = fields.collect();
     format!(
-        "echo-server: sandbox: a worker has {}, says /proc/",
+        "echo-server: sandbox: a worker has {}, according to /proc/",
         fields.join(", ")
     )
 }
@@ -154,19 +154,19 @@ fn users_that_nobody_can_become() {
     };
     in_every_model(|model| {
         if !is_root() {
-            let reason = "cannot become user nobody: that takes root";
+            let reason = "cannot become user nobody: only root can";
             return refused(&mut command(model, &["--user", "nobody"]), reason);
         }
         let reason = "there is no user no-such-user";
         refused(&mut command(model, &["--user", "no-such-user"]), reason);
         for user in ["4294967295:0", "0:4294967295"] {
-            let reason = "4294967295 is the number of no user and no group";
+            let reason = "4294967295 is not a valid number of a user or group";
             let reason = format!("cannot become user {user}: {reason}");
             refused(&mut command(model, &["--user", user]), &reason);
         }
         for (user, part) in [("nobody:1", "nobody"), ("1:", ""), ("1:-1", "-1")] {
             let reason = format!(
-                "cannot become user {user}: {part:?} is no number; say NAME, UID or UID:GID"
+                "cannot become user {user}: {part:?} is not a number; give NAME, UID or UID:GID"
             );
             refused(&mut command(model, &["--user", user]), &reason);
         }
@@ -175,7 +175,7 @@ fn users_that_nobody_can_become() {
         match Program::try_start(&mut probe) {
             Ok(_) => {
                 let mut command = command(model, &["--user", "root"]);
-                let reason = "cannot become user root: that takes root";
+                let reason = "cannot become user root: only root can";
                 refused(command.uid(65534), reason);
             }
             Err(error) => println!("skipped: user 65534 cannot run {BINARY}: {error}"),
@@ -210,7 +210,7 @@ fn a_worker_is_somebody_without_a_name() {
         for (user, reason) in [
             (
                 "65532",
-                "there is no user 65532 whose group could be looked up; say which: 65532:GID",
+                "cannot look up the group of user 65532; give it, too: 65532:GID",
             ),
             ("nobody", "there is no user nobody"),
         ] {
@@ -272,11 +272,11 @@ fn other_users_are_for_root_with_all_rights_that_this_takes() {
                 return;
             };
             let output = Program::start(&mut command).output();
-            let start = "echo-server: cannot have workers of user nobody: that takes";
+            let start = "echo-server: cannot run workers as user nobody: this process lacks";
             assert_eq!(output.code, 69, "{output:?}");
             assert_eq!(output.stderr.len(), 1, "{output:?}");
             assert!(
-                output.stderr[0].starts_with(&format!("{start} {missing}, ")),
+                output.stderr[0].starts_with(&format!("{start} {missing}; ")),
                 "{output:?}"
             );
             assert_eq!(output.stdout, [""; 0]);
@@ -320,7 +320,7 @@ fn a_worker_that_is_still_root_serves_nobody() {
             };
             let output = program.output();
             let nobody = User::from_name("nobody").unwrap().unwrap().uid;
-            let reason = "it was said to be done, and is not";
+            let reason = "the calls succeeded, but the user or group is not the right one";
             let reason = format!("echo-server: cannot become user {nobody}: {reason}");
             assert_eq!(output.code, 69, "{output:?}");
             assert_eq!(output.stderr, [reason]);
@@ -360,7 +360,7 @@ fn a_layer_that_is_missing() {
                 return;
             };
             let output = program.output();
-            let reason = format!("echo-server: the sandbox cannot be had: {layer}");
+            let reason = format!("echo-server: cannot enter the sandbox: {layer}");
             assert_eq!(output.code, 69, "{output:?}");
             assert_eq!(output.stderr.len(), 1, "{output:?}");
             assert!(output.stderr[0].starts_with(&reason), "{output:?}");
@@ -400,7 +400,7 @@ fn a_probe_that_is_killed_has_not_tried() {
             let output = program.output();
             assert_eq!(output.code, 69, "{output:?}");
             let reason = "echo-server: cannot try out the sandbox: \
-                the process that does it has ended: signal: 9 (SIGKILL); --sandbox off does without";
+                the process that tried has ended: signal: 9 (SIGKILL); --sandbox off serves without it";
             assert_eq!(output.stderr, [reason]);
             assert_eq!(output.stdout, [""; 0]);
         }
@@ -430,8 +430,8 @@ fn a_layer_that_fails_later_is_not_done_without() {
             if !has_pool {
                 server.assert_disconnects();
             }
-            let line = server.program.stderr.next_with("the sandbox cannot be had");
-            let start = format!("echo-server: the sandbox cannot be had: {layer}: ");
+            let line = server.program.stderr.next_with("cannot enter the sandbox");
+            let start = format!("echo-server: cannot enter the sandbox: {layer}: ");
             assert!(line.starts_with(&start), "{line}");
             client.iter_mut().for_each(Client::assert_hears_nothing);
             server.program.stderr.next_with("failed: exit status: 70");

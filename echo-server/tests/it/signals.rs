@@ -23,7 +23,7 @@ fn after_an_upgrade_one_term_to_both_servers_cuts_nobody_off(model: Model) {
     for pid in [server.program.pid(), next.id()] {
         kill(pid, Signal::SIGTERM).unwrap();
     }
-    let line = server.program.stderr.next_with("no new clients already");
+    let line = server.program.stderr.next_with("already draining");
     assert!(line.ends_with("; 1 session left to finish"), "{line}");
     client.assert_echo(b"still served");
     other.assert_echo(b"still served");
@@ -41,7 +41,7 @@ fn after_an_upgrade_a_second_term_ends_the_old_server_at_once(model: Model) {
     server.program.signal(Signal::SIGUSR2);
     let next = Successor::of(&mut server);
     server.program.signal(Signal::SIGTERM);
-    server.program.stderr.next_with("no new clients already");
+    server.program.stderr.next_with("already draining");
     client.assert_echo(b"still served");
     server.program.signal(Signal::SIGTERM);
     client.assert_is_cut_off();
@@ -193,7 +193,7 @@ fn others_have_no_pool() {
         let mut server = start(model, &[]);
         for signal in [Signal::SIGTTIN, Signal::SIGTTOU] {
             server.program.signal(signal);
-            server.program.stderr.next_with("only prefork has a pool");
+            server.program.stderr.next_with("only the pool of prefork");
         }
         server.assert_serves();
     });

@@ -392,7 +392,7 @@ fn a_new_version_that_hangs_can_be_killed() {
     let (guardian, hanging) = hang(&versions, &mut server);
     server.program.signal(Signal::SIGUSR2);
     let line = server.program.stderr.next_with("upgrade");
-    assert!(line.ends_with("an upgrade is going on already"), "{line}");
+    assert!(line.ends_with("an upgrade is already going on"), "{line}");
     server.assert_serves();
 
     kill(hanging, Signal::SIGTERM).unwrap();
@@ -631,7 +631,7 @@ fn the_first_term_after_an_upgrade_cuts_nobody_off(model: Model) {
     server.program.signal(Signal::SIGUSR2);
     let successor = Successor::of(&mut server);
     server.program.signal(Signal::SIGTERM);
-    let line = server.program.stderr.next_with("no new clients already");
+    let line = server.program.stderr.next_with("already draining");
     assert!(line.ends_with("1 session left to finish"), "{line}");
     session.assert_echo(b"not disturbed");
     server.program.signal(Signal::SIGTERM);

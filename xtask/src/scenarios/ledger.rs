@@ -68,13 +68,13 @@ ledger! {
         "A server that serves all of its clients at once satisfies them better on average, as \
          most of the time goes into the network and not into computing."
         => "a process for each client serves all of them at once, and none is left afterwards"
-        ["echo-server/src/accept_loop.rs: start"]
+        ["echo-server/src/server/accept_loop.rs: start"]
     C2 Imprecise
         "There are three models of such servers: many processes, multiplexing, and as many \
          threads as clients."
         => "there are more than the three models: a pool of 4 processes serves 20 clients, each in \
          its turn"
-        ["echo-server/src/models/prefork.rs: serve", "echo-server/src/models/mod.rs: work"]
+        ["echo-server/src/worker/prefork.rs: serve", "echo-server/src/run.rs: choose_dispatch"]
     C3 Right
         "The language hides processes and threads, and offers no plain fork."
         => "Go has none. Rust has one that is unsafe, and here one that is not: two processes go on \

@@ -1,4 +1,4 @@
-//! Calls that wait, whatever somebody has set on the descriptor.
+//! Reads and writes that wait, even on a descriptor that another process has set to nonblocking.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Repeats `call`, a read or write of `stream`, when a signal interrupts it, and waits when it would
-/// block: a terminal or pipe is shared with others, and one of them may have set it so.
+/// block: another process that shares a terminal or pipe may have set it to nonblocking.
 pub(crate) fn insist(
     stream: &impl AsFd,
     event: PollFlags,
@@ -18,7 +18,7 @@ pub(crate) fn insist(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let mut fds = [PollFd::new(stream.as_fd(), event)];
-                // If that fails, the call is made too early, which does no harm.
+                // If this fails, the call is repeated too early, which does no harm.
                 let _ = poll(&mut fds, PollTimeout::NONE);
             }
             result => return result,
@@ -26,8 +26,8 @@ pub(crate) fn insist(
     }
 }
 
-/// Waits until one of `fds` is readable or at its end, and says which are.
-pub(crate) fn readable<const N: usize>(
+/// Waits until one of `fds` is readable or at its end. Returns which are.
+pub(crate) fn poll_readable<const N: usize>(
     fds: [Option<BorrowedFd<'_>>; N],
     timeout: PollTimeout,
 ) -> io::Result<[bool; N]> {

@@ -1,9 +1,11 @@
-//! From the address on the command line to a connection.
+//! Connects to the address on the command line.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 
-use crate::failure::{EXIT_CANNOT_CONNECT, EXIT_USAGE, Failure};
+use echo_server::exit;
+
+use crate::failure::Failure;
 
 /// Connects to `PORT` of this machine, or to `HOST:PORT`.
 pub(crate) fn to(address: &str) -> Result<TcpStream, Failure> {
@@ -13,7 +15,7 @@ pub(crate) fn to(address: &str) -> Result<TcpStream, Failure> {
     if port.starts_with('+') {
         let message =
             format!("cannot connect to {address}: {port:?} is not a port number; {FORMS}");
-        return Err(Failure::new(EXIT_USAGE, message));
+        return Err(Failure::new(exit::USAGE, message));
     }
     let address = match address.parse::<u16>() {
         Ok(port) => format!("{}:{port}", Ipv4Addr::LOCALHOST),
@@ -21,12 +23,12 @@ pub(crate) fn to(address: &str) -> Result<TcpStream, Failure> {
     };
     TcpStream::connect(&address).map_err(|error| {
         let (code, advice) = match error.kind() {
-            io::ErrorKind::InvalidInput => (EXIT_USAGE, FORMS),
+            io::ErrorKind::InvalidInput => (exit::USAGE, FORMS),
             io::ErrorKind::ConnectionRefused => (
-                EXIT_CANNOT_CONNECT,
+                exit::UNAVAILABLE,
                 "no server listens there, start one: cargo run -p echo-server",
             ),
-            _ => (EXIT_CANNOT_CONNECT, "check the address"),
+            _ => (exit::UNAVAILABLE, "check the address"),
         };
         let message = format!("cannot connect to {address}: {error}; {advice}");
         Failure::new(code, message)

@@ -1,20 +1,16 @@
-//! The ways to end other than well.
+//! Why the client ends in another way than with success.
 
 use std::fmt::Display;
 use std::io;
 
-use crate::tally::Tally;
+use echo_server::exit;
 
-pub(crate) const EXIT_INCOMPLETE: u8 = 1;
-pub(crate) const EXIT_USAGE: u8 = 2; // as clap
-pub(crate) const EXIT_CANNOT_CONNECT: u8 = 69; // EX_UNAVAILABLE
-pub(crate) const EXIT_INTERNAL: u8 = 70; // EX_SOFTWARE
-pub(crate) const EXIT_STDIO: u8 = 74; // EX_IOERR
+use crate::tally::Tally;
 
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,
-    /// `None` if nobody wants to know, or somebody else has said it.
+    /// `None` if nobody needs to know, or if the other process prints it.
     pub(crate) message: Option<String>,
 }
 
@@ -33,21 +29,21 @@ impl Failure {
         }
     }
 
-    /// Something else came back than was sent.
+    /// The bytes that came back are not the ones that were sent.
     pub(crate) fn incomplete(sent: Tally, received: Tally, reason: impl Display) -> Self {
         let message = format!("{sent} sent, {received} came back: {reason}");
-        Self::new(EXIT_INCOMPLETE, message)
+        Self::new(exit::INCOMPLETE, message)
     }
 }
 
-/// For `map_err`: says which step the system has refused.
+/// For `map_err`: names the step that the system has refused.
 pub(crate) fn cannot(step: &str) -> impl FnOnce(io::Error) -> Failure {
-    move |error| Failure::new(EXIT_INTERNAL, format!("cannot {step}: {error}"))
+    move |error| Failure::new(exit::INTERNAL, format!("cannot {step}: {error}"))
 }
 
-/// What the system has refused, in the middle of it all.
+/// Any other I/O error is an internal failure.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new(EXIT_INTERNAL, error.to_string())
+        Self::new(exit::INTERNAL, error.to_string())
     }
 }

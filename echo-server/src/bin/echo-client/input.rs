@@ -1,21 +1,22 @@
-//! What is to be sent: stdin, up to its end.
+//! Reads the bytes to send: stdin, up to its end.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 
+use echo_server::exit;
 use nix::poll::PollFlags;
 
 use crate::blocking::insist;
-use crate::failure::{EXIT_STDIO, Failure};
+use crate::failure::Failure;
 
 const SIZE: usize = 64 * 1024;
 
 pub(crate) struct Input {
-    /// Not [`io::Stdin`], to which a stream that cannot be read is an empty one.
+    /// Not [`io::Stdin`], which takes a stream that cannot be read for an empty one.
     source: File,
     buffer: Vec<u8>,
-    /// `None` if the input has no such line.
+    /// `None` for a regular file, which such a line does not end.
     quit_line: Option<QuitLine>,
     is_at_end: bool,
 }
@@ -23,8 +24,8 @@ pub(crate) struct Input {
 impl Input {
     pub(crate) fn of_stdin() -> io::Result<Self> {
         let source = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        // A file is data, and has an end. What is typed, or what a program writes, may have none,
-        // so there has to be a way to say it.
+        // A file is data, and has an end. Input that is typed, or that a program writes, may have none:
+        // there must be a way to end it.
         let is_file = source.metadata()?.is_file();
         Ok(Self {
             source,
@@ -34,10 +35,10 @@ impl Input {
         })
     }
 
-    /// Waits for the next bytes. None of them: the input is at its end.
+    /// Waits for the next bytes. Returns an empty piece at the end of the input.
     pub(crate) fn next_piece(&mut self) -> Result<&[u8], Failure> {
         let mut end = 0;
-        // Once is not enough if all that has come may be the start of a quit line.
+        // We read again if all bytes so far may be the start of a quit line.
         while end == 0 && !self.is_at_end {
             let held = self.quit_line.as_mut().and_then(|line| line.held.take());
             if let Some(letter) = held {
@@ -61,31 +62,31 @@ impl Input {
         Ok(&self.buffer[..end])
     }
 
-    /// Whether it was a line that ended the input.
+    /// Whether a quit line has ended the input.
     pub(crate) fn was_quit(&self) -> bool {
         self.quit_line.as_ref().is_some_and(|line| line.is_found)
     }
 }
 
 fn cannot_read(error: io::Error) -> Failure {
-    Failure::new(EXIT_STDIO, format!("cannot read stdin: {error}"))
+    Failure::new(exit::STDIO, format!("cannot read stdin: {error}"))
 }
 
 /// The search for a line that is `q` or `Q`, in pieces that may start and end anywhere.
 #[derive(Default)]
 struct QuitLine {
     is_found: bool,
-    /// A `q` or `Q` at the start of a line, of which nothing else has come yet. It is not to be
-    /// sent before we know how the line goes on.
+    /// A `q` or `Q` at the start of a line of which nothing else has come yet. It must not be sent before
+    /// we know how the line goes on.
     held: Option<u8>,
     is_within_line: bool,
-    /// A NUL byte has come, so these are no lines of text. A photo that comes through a pipe
-    /// would otherwise end where its bytes happen to be such a line.
+    /// A NUL byte has come, so these are no lines of text. Otherwise a photo that comes through a pipe
+    /// would end where its bytes happen to look like a quit line.
     is_binary: bool,
 }
 
 impl QuitLine {
-    /// Returns how much of the piece is to be sent.
+    /// Looks for the line in the next piece. Returns how much of the piece is to be sent.
     fn look_for(&mut self, piece: &[u8]) -> usize {
         let mut end = 0;
         for line in piece.split_inclusive(|byte| *byte == b'\n') {

@@ -33,10 +33,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns in both processes, if there are two: the child's result becomes its exit status.
+/// Runs the client. Returns in both processes, if there are two: the child's result becomes its exit code.
 fn run(options: &Options) -> Result<(), Failure> {
-    // With SIGCHLD ignored, as a careless launcher leaves it, we would not learn how our child ends.
-    reexec::start_clean().map_err(cannot("close what was left open by who has started us"))?;
+    // A careless launcher may have ignored SIGCHLD. Then we would not learn how our child ends.
+    reexec::start_clean().map_err(cannot("close what our launcher has left open"))?;
     let input = Input::of_stdin().map_err(cannot("use stdin"))?;
     let screen = Screen::on_stdout().map_err(cannot("use stdout"))?;
     let connection = connect::to(&options.address)?;

@@ -1,18 +1,20 @@
-//! All in one process: first everything is sent, then everything received. With much input it
-//! stalls, which is why the other way has two processes.
+//! Sends everything and then receives everything, in one process. With much input it stalls. That is why
+//! the other way has two processes.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use crate::failure::{EXIT_INCOMPLETE, Failure};
+use echo_server::exit;
+
+use crate::failure::Failure;
 use crate::input::Input;
 use crate::screen::Screen;
 use crate::tally::{Tally, verdict};
 
 const SIZE: usize = 64 * 1024;
 
-/// `stall_timeout` as on the command line: 0 is no limit.
+/// Sends, receives and compares. A `stall_timeout` of 0 is no limit, as on the command line.
 pub(crate) fn run(
     connection: &TcpStream,
     input: Input,
@@ -22,7 +24,7 @@ pub(crate) fn run(
     // 1. We send, and read nothing.
     // 2. What comes back fills the buffers towards us; then the server is stuck in a write.
     // 3. It reads no more, so the buffers towards it fill; then we are stuck in a write, too.
-    // Each waits for the other to read, for ever. Hence a limit on how long a write may take.
+    // Each waits for ever until the other reads. So a write may take no longer than the limit.
     connection.set_write_timeout(Some(stall_timeout).filter(|limit| !limit.is_zero()))?;
 
     let sent = send(connection, input, &mut screen, stall_timeout)?;
@@ -85,9 +87,9 @@ fn receive(mut connection: &TcpStream, mut screen: Screen, sent: Tally) -> Resul
 
 fn stalled(sent: Tally, stall_timeout: Duration) -> Failure {
     let message = format!(
-        "stalled after {sent}: nothing more could be sent for {stall_timeout:?}, since all buffers \
-         are full; we read nothing before all is sent, so the server cannot write, and reads no \
-         more; leave out --one-process, and another process will read meanwhile"
+        "stalled after {sent}: nothing could be sent for {stall_timeout:?}, because all buffers are \
+         full; with --one-process we read only after everything is sent, so the server cannot write, \
+         and stops reading; leave out --one-process, and another process reads meanwhile"
     );
-    Failure::new(EXIT_INCOMPLETE, message)
+    Failure::new(exit::INCOMPLETE, message)
 }

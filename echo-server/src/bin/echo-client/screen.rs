@@ -1,24 +1,25 @@
-//! What came back, on stdout.
+//! Writes to stdout what comes back.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
+use echo_server::exit;
 use nix::poll::PollFlags;
 
 use crate::blocking::insist;
-use crate::failure::{EXIT_STDIO, Failure};
+use crate::failure::Failure;
 
 const PROMPT: &str = "Input message(Q to quit): ";
 const ANSWER: &str = "Message from server: ";
 
 pub(crate) struct Screen {
-    /// Not [`io::Stdout`], which keeps back what is no whole line.
+    /// Not [`io::Stdout`], which keeps back an incomplete line.
     out: File,
-    /// Somebody types, and sees what comes back. Everybody else gets the bytes and nothing but.
+    /// Whether a person types, and sees what comes back. Otherwise only the bytes are written.
     is_interactive: bool,
     is_within_line: bool,
-    /// Nothing came since the prompt.
+    /// Whether nothing came since the prompt.
     pub(crate) is_prompting: bool,
 }
 
@@ -48,7 +49,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Asks for a line, where somebody is there to type it.
+    /// Asks for a line, if a person is there to type it.
     pub(crate) fn prompt(&mut self) -> Result<(), Failure> {
         if self.is_within_line {
             self.end_line()?;
@@ -58,7 +59,7 @@ impl Screen {
         self.type_out(PROMPT)
     }
 
-    /// Takes the cursor away from behind the prompt.
+    /// Moves the cursor to the next line, away from the prompt.
     pub(crate) fn end_line(&self) -> Result<(), Failure> {
         self.type_out("\n")
     }
@@ -82,8 +83,8 @@ impl Screen {
 
 fn cannot_write(error: io::Error) -> Failure {
     match error.kind() {
-        // As with `| head -1`, which has what it wants.
-        io::ErrorKind::BrokenPipe => Failure::silent(EXIT_STDIO),
-        _ => Failure::new(EXIT_STDIO, format!("cannot write to stdout: {error}")),
+        // The reader has all it wants, as in `| head -1`.
+        io::ErrorKind::BrokenPipe => Failure::silent(exit::STDIO),
+        _ => Failure::new(exit::STDIO, format!("cannot write to stdout: {error}")),
     }
 }

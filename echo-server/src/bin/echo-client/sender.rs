@@ -1,17 +1,18 @@
-//! The process that sends, as the one that receives sees it.
+//! The parent's view of the child, which sends.
 
 use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use echo_server::exit;
 use nix::poll::PollTimeout;
 use reexec::Child;
 
-use crate::blocking::readable;
-use crate::failure::{EXIT_INCOMPLETE, EXIT_STDIO, Failure};
+use crate::blocking::poll_readable;
+use crate::failure::Failure;
 use crate::tally::Tally;
 
-/// Dropped, the child is killed if need be, and reaped: it may be waiting for input that never
-/// comes.
+/// The process that sends. When this is dropped, the child is killed if necessary, and reaped: it may be
+/// waiting for input that never comes.
 pub(crate) struct Sender {
     child: Child,
     reports: Reports,
@@ -22,7 +23,7 @@ pub(crate) struct Sender {
 enum Reports {
     /// More may come.
     Open(PipeReader),
-    /// The child has come to the end of the input, or the connection failed it.
+    /// The child has reached the end of the input, or the connection has failed.
     Ended { has_sent_all: bool },
 }
 
@@ -43,7 +44,7 @@ impl Sender {
         matches!(self.reports, Reports::Ended { has_sent_all: true })
     }
 
-    /// To be waited for; `None` after the last one.
+    /// The pipe to wait for. `None` after the last report.
     pub(crate) fn reports(&self) -> Option<BorrowedFd<'_>> {
         match &self.reports {
             Reports::Open(pipe) => Some(pipe.as_fd()),
@@ -51,23 +52,23 @@ impl Sender {
         }
     }
 
-    /// Takes all reports that are there, and, after the last one, how the child has ended.
-    /// `received` is for the message if that was not well.
+    /// Reads all reports that are there, and, after the last one, how the child has ended. `received` is
+    /// for the message if the child has failed.
     pub(crate) fn catch_up(&mut self, received: Tally) -> Result<(), Failure> {
-        while let [true] = readable([self.reports()], PollTimeout::ZERO)? {
+        while let [true] = poll_readable([self.reports()], PollTimeout::ZERO)? {
             self.take_reports(received)?;
         }
         Ok(())
     }
 
-    /// To be called when there is something to read, so that it does not block.
+    /// Reads reports. It must be called only when there are some: otherwise it blocks.
     fn take_reports(&mut self, received: Tally) -> Result<(), Failure> {
         let Reports::Open(pipe) = &mut self.reports else {
             return Ok(());
         };
         let mut reports = [0; 64 * Tally::LENGTH];
         let length = pipe.read(&mut reports)?;
-        // Each was written at once and so few bytes are never split, see pipe(7).
+        // Each was written in one call, and a pipe never splits so few bytes, see pipe(7).
         let (reports, _) = reports[..length].as_chunks();
         if let Some(last) = reports.last() {
             self.sent = Tally::from_bytes(*last);
@@ -76,8 +77,8 @@ impl Sender {
         let status = self.child.wait()?;
         let has_sent_all = match status.code().map(u8::try_from) {
             Some(Ok(0)) => true,
-            Some(Ok(EXIT_INCOMPLETE)) => false,
-            Some(Ok(EXIT_STDIO)) => return Err(Failure::silent(EXIT_STDIO)), // it has said why
+            Some(Ok(exit::INCOMPLETE)) => false,
+            Some(Ok(exit::STDIO)) => return Err(Failure::silent(exit::STDIO)), // the child has printed why
             _ => {
                 let reason = format!("the process that sends has ended, {status}");
                 return Err(Failure::incomplete(self.sent, received, reason));

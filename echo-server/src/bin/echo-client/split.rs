@@ -1,14 +1,15 @@
-//! Input and output in two processes, so that neither waits for the other.
+//! Sends and receives in two processes, so that neither waits for the other.
 
 use std::io::{self, PipeWriter, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 
+use echo_server::exit;
 use nix::poll::PollTimeout;
 use reexec::{Fork, ForkOptions};
 
-use crate::blocking::readable;
-use crate::failure::{EXIT_INCOMPLETE, Failure, cannot};
+use crate::blocking::poll_readable;
+use crate::failure::{Failure, cannot};
 use crate::input::Input;
 use crate::screen::Screen;
 use crate::sender::Sender;
@@ -24,7 +25,7 @@ pub(crate) fn run(connection: &TcpStream, input: Input, screen: Screen) -> Resul
             send(connection, input, to_parent, &screen)
         }
         Fork::Parent(child) => {
-            drop(to_parent); // as long as we had a copy, the pipe would not end with the child
+            drop(to_parent); // with our copy open, the pipe would not end with the child
             receive(connection, Sender::new(child, reports), screen)
         }
     }
@@ -39,7 +40,7 @@ fn fork() -> io::Result<Fork> {
     options.fork()
 }
 
-/// The child: sends the input and ends the stream, and tells the parent how far it is.
+/// Sends the input and ends the stream, in the child. Reports to the parent how much it has sent.
 fn send(
     mut connection: &TcpStream,
     mut input: Input,
@@ -53,7 +54,7 @@ fn send(
             break;
         }
         sent.add(piece);
-        // Before it goes, so that no more can come back than the parent has been told of.
+        // First the report, then the bytes: no more can come back than the parent knows of.
         reports.write_all(&sent.to_bytes())?;
         connection.write_all(piece).map_err(is_known)?; // goes on after short writes and EINTR
     }
@@ -61,19 +62,19 @@ fn send(
         screen.end_line()?; // Ctrl-D is not echoed
     }
     // 1. We end the stream.
-    // 2. The server ends its one, and the parent sees that while the reports go on.
-    // It would take that for a server that has left early. So the reports end first.
+    // 2. The server ends its stream, and the parent sees that while the reports go on.
+    // It would look like a server that ended the connection too early. So the reports end first.
     drop(reports);
     // One close is not enough: the parent has a copy of the connection, which stays open.
     connection.shutdown(Shutdown::Write).map_err(is_known)
 }
 
-/// The parent sees the end of the connection, too, and has more to say about it.
+/// The parent sees the end of the connection, too, and knows more about it.
 fn is_known(_: io::Error) -> Failure {
-    Failure::silent(EXIT_INCOMPLETE)
+    Failure::silent(exit::INCOMPLETE)
 }
 
-/// The parent: receives to the end of the server's stream, and compares.
+/// Receives to the end of the server's stream, and compares, in the parent.
 fn receive(
     mut connection: &TcpStream,
     mut sender: Sender,
@@ -82,12 +83,12 @@ fn receive(
     let mut buffer = vec![0; SIZE];
     let mut received = Tally::ZERO;
     loop {
-        // After the answer, so that the next line is not typed into it.
+        // The prompt comes after the answer, so that the next line is not typed into it.
         if sender.is_sending() && received.count == sender.sent.count && !screen.is_prompting {
             screen.prompt()?;
         }
         let fds = [Some(connection.as_fd()), sender.reports()];
-        let [has_come, _] = readable(fds, PollTimeout::NONE)?;
+        let [has_come, _] = poll_readable(fds, PollTimeout::NONE)?;
         let mut end = None;
         if has_come {
             match connection.read(&mut buffer) {
@@ -100,13 +101,13 @@ fn receive(
                 Err(error) => end = Some(Err(error)),
             }
         }
-        // Now, when whatever can have come back has been reported.
+        // We read the reports after the bytes: all bytes that have come back have been reported by now.
         sender.catch_up(received)?;
-        // A peer that sends more than it gets may never come to an end.
+        // A server that sends more than it gets may never end its stream.
         if end.is_some() || received.count > sender.sent.count {
             let result = judge(&sender, received, end.unwrap_or(Ok(())));
             if result.is_err() && screen.is_prompting {
-                screen.end_line()?; // the message is not to stand behind the prompt
+                screen.end_line()?; // the message must not follow the prompt in its line
             }
             return result;
         }

@@ -1,4 +1,4 @@
-//! What has gone one way: how many bytes, and whether they are the same as those that came back.
+//! Counts the bytes of a stream, and tells whether two streams are the same.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,12 +9,12 @@ use crate::failure::Failure;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) count: u64,
-    /// FNV-1a: for accidents, not against somebody who wants two streams to look the same.
+    /// FNV-1a: it finds accidents, and not somebody who makes two streams look the same.
     checksum: u64,
 }
 
 impl Tally {
-    /// What [`Tally::to_bytes`] makes of it.
+    /// The length of [`Tally::to_bytes`].
     pub(crate) const LENGTH: usize = 16;
 
     pub(crate) const ZERO: Self = Self {
@@ -29,7 +29,7 @@ impl Tally {
         }
     }
 
-    /// For the other process, which is a copy of this one: any byte order will do.
+    /// Encodes a tally for the other process. That is a copy of this one, so any byte order will do.
     pub(crate) fn to_bytes(self) -> [u8; Self::LENGTH] {
         (u128::from(self.count) << 64 | u128::from(self.checksum)).to_ne_bytes()
     }
@@ -50,7 +50,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Whether what came back is what was sent.
+/// Fails if the bytes that came back are not those that were sent.
 pub(crate) fn verdict(sent: Tally, received: Tally) -> Result<(), Failure> {
     if received == sent {
         return Ok(());

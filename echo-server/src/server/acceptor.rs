@@ -1,0 +1,232 @@
+//! Accepts clients in a worker of the pool, until the supervisor tells it to stop.
+
+use std::io;
+use std::net::{IpAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::log::log;
+use crate::poll::time_left;
+use crate::server::backoff::Backoff;
+use crate::server::listener::{Accepted, Listener};
+
+/// The keys of the listener and of the stop pipe. Models use smaller keys for their descriptors.
+const LISTENER: u64 = u64::MAX;
+const STOP: u64 = u64::MAX - 1;
+
+/// What the worker has to do next.
+pub(crate) enum Event {
+    Client(TcpStream, IpAddr),
+    /// The descriptor that was added to [`Acceptor::epoll`] under this key is ready.
+    Ready(u64),
+    /// Nothing, or the deadline has come.
+    Nothing,
+    /// There will be no more clients, except one that [is waiting](Acceptor::has_waiting).
+    Closed,
+}
+
+pub(crate) struct Acceptor {
+    epoll: Epoll,
+    /// `None` once no more clients are accepted.
+    listener: Option<Listener>,
+    /// At its end when the supervisor closes the other end, or has ended.
+    stop_pipe: OwnedFd,
+    /// Whether to accept all clients that are there before looking at anything else.
+    all_at_once: bool,
+    is_watching: bool,
+    has_room: bool,
+    /// A client that was accepted, and for which there was no room.
+    waiting: Option<(TcpStream, IpAddr)>,
+    backoff: Backoff,
+    events: Vec<EpollEvent>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(
+        listener: Listener,
+        stop_pipe: OwnedFd,
+        all_at_once: bool,
+    ) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&stop_pipe, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        Ok(Self {
+            epoll,
+            listener: Some(listener),
+            stop_pipe,
+            all_at_once,
+            is_watching: false,
+            has_room: true,
+            waiting: None,
+            backoff: Backoff::default(),
+            events: Vec::new(),
+        })
+    }
+
+    /// Lets a model watch more descriptors.
+    pub(crate) fn epoll(&self) -> &Epoll {
+        &self.epoll
+    }
+
+    /// Sets whether there is room for another client. Otherwise clients wait in the kernel's queue.
+    pub(crate) fn set_room(&mut self, has_room: bool) {
+        self.has_room = has_room;
+    }
+
+    /// Ends a pause early because there may be room again.
+    pub(crate) fn try_now(&mut self) {
+        self.backoff.try_now();
+    }
+
+    /// Keeps a client that was accepted although there was no room for it, and pauses. It will be the
+    /// next one.
+    pub(crate) fn requeue(&mut self, connection: TcpStream, source: IpAddr, problem: &str) {
+        self.waiting = Some((connection, source));
+        self.pause(problem);
+    }
+
+    /// Whether a client was kept. It must be served also after the acceptor is closed.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// The pipe that becomes readable when the supervisor tells this worker to stop: then the caller must
+    /// call [`close`](Self::close). [`next`](Self::next) does so itself. `None` when closed.
+    pub(crate) fn stop_pipe(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(|_| self.stop_pipe.as_fd())
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.listener.is_none()
+    }
+
+    /// Ends the pauses: the client that was accepted last is being served, so there is no shortage.
+    pub(crate) fn resume(&mut self) {
+        if self.backoff.leave() {
+            log(format_args!("accepting again"));
+        }
+    }
+
+    /// Waits for something to do, or for the deadline.
+    pub(crate) fn next(&mut self, deadline: Option<Instant>) -> io::Result<Event> {
+        loop {
+            if self.may_serve()
+                && let Some((connection, source)) = self.waiting.take()
+            {
+                return Ok(Event::Client(connection, source));
+            }
+            let Some(event) = self.events.pop() else {
+                return self.wait(deadline).map(|()| Event::Nothing);
+            };
+            match event.data() {
+                STOP => {
+                    self.close()?;
+                    return Ok(Event::Closed);
+                }
+                LISTENER => {
+                    if let Some(event) = self.accept(event) {
+                        return Ok(event);
+                    }
+                }
+                key => return Ok(Event::Ready(key)),
+            }
+        }
+    }
+
+    fn may_serve(&self) -> bool {
+        self.has_room && self.backoff.until().is_none()
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.watch_if_open()?;
+        let is_wanted = self.listener.is_some() || self.waiting.is_some();
+        let paused = self.backoff.until().filter(|_| is_wanted);
+        let until = deadline.into_iter().chain(paused).min();
+        let mut events = [EpollEvent::empty(); 128];
+        // First without waiting: events may have come while this worker was in a session.
+        let mut count = self.look(&mut events, EpollTimeout::ZERO)?;
+        let has_slept = count == 0;
+        if has_slept {
+            count = self.look(&mut events, time_left(until))?;
+        }
+        self.events.extend(events[..count].iter().rev());
+        if !has_slept {
+            // Stop comes first, even if a client came before it while this worker was in a session:
+            // another process that has the listener will serve that client.
+            self.events.sort_by_key(|event| event.data() == STOP);
+        }
+        // After a sleep, the kernel's order stays. If stop came first here, too:
+        // 1. A client comes. The kernel wakes this worker up, and none of the others.
+        // 2. Before this worker runs, it is told to stop.
+        // 3. It leaves. The others sleep until the next client comes, and the first one waits.
+        Ok(())
+    }
+
+    fn look(&self, events: &mut [EpollEvent], timeout: EpollTimeout) -> io::Result<usize> {
+        match self.epoll.wait(events, timeout) {
+            Err(Errno::EINTR) => Ok(0),
+            result => Ok(result?),
+        }
+    }
+
+    fn watch_if_open(&mut self) -> io::Result<()> {
+        let is_open = self.may_serve() && self.waiting.is_none();
+        let Some(listener) = &self.listener else {
+            return Ok(());
+        };
+        if is_open && !self.is_watching {
+            // With EPOLLEXCLUSIVE, a client wakes up one of the idle workers, and not all of them.
+            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
+            self.epoll
+                .add(listener.as_fd(), EpollEvent::new(flags, LISTENER))?;
+        } else if !is_open && self.is_watching {
+            self.epoll.delete(listener.as_fd())?;
+        }
+        self.is_watching = is_open;
+        Ok(())
+    }
+
+    fn accept(&mut self, event: EpollEvent) -> Option<Event> {
+        // There may be no room any more, since the events were collected.
+        if !self.may_serve() {
+            return None;
+        }
+        match self.listener.as_ref()?.accept() {
+            Accepted::Client(connection, source) => {
+                if self.all_at_once {
+                    self.events.push(event);
+                }
+                Some(Event::Client(connection, source))
+            }
+            Accepted::Nobody => None,
+            Accepted::Closed => {
+                // If epoll refuses, the listener is closed all the same.
+                let _ = self.close();
+                Some(Event::Closed)
+            }
+            Accepted::Shortage(error) => {
+                self.pause(&format!("cannot accept: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Closes the listener: no more clients are accepted here.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        if let Some(listener) = self.listener.take() {
+            if self.is_watching {
+                self.epoll.delete(listener.as_fd())?;
+            }
+            self.epoll.delete(self.stop_pipe.as_fd())?;
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, problem: &str) {
+        if self.backoff.enter() {
+            log(format_args!("{problem}; clients wait until it works"));
+        }
+    }
+}

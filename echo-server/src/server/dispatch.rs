@@ -1,0 +1,102 @@
+//! What the supervisor asks of either way in which clients come to workers.
+
+use std::io;
+use std::net::{IpAddr, TcpStream};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use reexec::Reaper;
+
+use crate::options::Options;
+use crate::server::listener::Listener;
+use crate::server::scoreboard::Scoreboard;
+use crate::session::Timeouts;
+
+/// The workers that have not been reaped, each found by its pidfd. So an end says *which* worker has
+/// ended, although one SIGCHLD may stand for many.
+pub(crate) type Workers = Reaper<Slot>;
+
+/// What the supervisor knows of a worker.
+pub(crate) enum Slot {
+    /// It serves one client, from this address.
+    Client(IpAddr),
+    /// It is in this place of the pool.
+    Place(usize),
+}
+
+/// What a forked worker has to do.
+pub(crate) enum Job {
+    /// Serve this client.
+    Client(TcpStream),
+    /// Accept and serve clients, as this function does.
+    Pool(Serve, PoolWorker),
+}
+
+/// The whole work of a worker of the pool; each model has another one.
+pub(crate) type Serve = fn(PoolWorker, &Options, Timeouts) -> io::Result<()>;
+
+/// What a worker of the pool gets from the supervisor.
+pub(crate) struct PoolWorker {
+    pub(crate) listener: Listener,
+    /// At its end when no more clients are to be accepted. The supervisor has the other end.
+    pub(crate) stop_pipe: OwnedFd,
+    pub(crate) board: Scoreboard,
+    /// The worker's row on the board.
+    pub(crate) row: usize,
+}
+
+/// What to wait for before more workers can be started.
+pub(crate) enum Watch<'a> {
+    Nothing,
+    Until(Instant),
+    For(BorrowedFd<'a>),
+}
+
+/// A worker that has been reaped.
+pub(crate) struct Ended {
+    pub(crate) slot: Slot,
+    pub(crate) id: u32,
+    /// How it has ended, if not as it should.
+    pub(crate) problem: Option<String>,
+}
+
+/// The figures about clients in the status line.
+pub(crate) struct Counts {
+    pub(crate) active: u64,
+    pub(crate) limit: Option<usize>,
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
+}
+
+/// A way in which clients come to workers. Either the supervisor accepts
+/// ([`AcceptLoop`](crate::server::accept_loop::AcceptLoop)), or the workers do
+/// ([`Pool`](crate::server::pool::Pool)).
+pub(crate) trait Dispatch {
+    /// What to wait for before calling [`start_workers`](Self::start_workers).
+    fn watch(&mut self, workers: &Workers) -> Watch<'_>;
+
+    /// Starts the workers that are needed and for which there is room. `is_ready` tells whether the
+    /// watched descriptor is ready. Returns a job in a new process, which must leave the supervisor's
+    /// loop with it.
+    fn start_workers(&mut self, workers: &mut Workers, is_ready: bool) -> io::Result<Option<Job>>;
+
+    /// Handles the end of a worker that has been reaped. Returns whether that cut off a session.
+    fn on_exit(&mut self, ended: &Ended) -> bool;
+
+    /// Changes the number of workers in the pool.
+    fn resize(&mut self, by: isize);
+
+    /// `None` after [`take_listener`](Self::take_listener).
+    fn listener(&self) -> Option<&Listener>;
+
+    /// Stops accepting, for good.
+    fn take_listener(&mut self) -> Option<Listener>;
+
+    /// Whether a client was accepted that has no worker yet.
+    fn has_waiting(&self) -> bool;
+
+    fn counts(&self, workers: &Workers) -> Counts;
+
+    /// Closes the copies of our descriptors in a forked process.
+    fn leave(self: Box<Self>);
+}

@@ -1,0 +1,294 @@
+//! One client's session, the same in every model.
+
+pub(crate) mod connection;
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::socket::{MsgFlags, recv, send};
+
+use crate::log;
+use crate::options::Options;
+use crate::poll::poll_until;
+use crate::session::connection::set_reset_on_close;
+
+/// How much is read at a time.
+pub(crate) const BUFFER: usize = 16 * 1024;
+
+/// How long a session may take. `None` is no limit.
+#[derive(Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// How long the client may send nothing.
+    pub(crate) idle: Option<Duration>,
+    /// How long the client may accept none of the bytes that we have for it.
+    pub(crate) write: Option<Duration>,
+    /// How long the whole session may last, whatever the client does.
+    pub(crate) session: Option<Duration>,
+}
+
+impl Timeouts {
+    pub(crate) fn of(options: &Options) -> Self {
+        Self {
+            idle: options.idle_timeout(),
+            write: options.write_timeout(),
+            session: options.session_timeout(),
+        }
+    }
+}
+
+/// How a session has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// The client has ended its stream, and so have we.
+    Finished,
+    /// The client has gone away, or cannot be reached.
+    Gone,
+    /// The client sent nothing for too long.
+    Silent,
+    /// The client accepted nothing for too long.
+    Stuck,
+    /// The session has lasted too long, whatever the client did.
+    Expired,
+}
+
+impl End {
+    fn sentence(self) -> &'static str {
+        match self {
+            End::Finished => "has ended its stream",
+            End::Gone => "has gone away",
+            End::Silent => "was silent for too long, disconnected",
+            End::Stuck => "took nothing for too long, disconnected",
+            End::Expired => "was connected for too long, disconnected",
+        }
+    }
+}
+
+/// Serves one client to its end, in a process or a thread of its own. `wait` is [`Session::wait`], or
+/// a function that also waits for something else.
+pub(crate) fn serve(
+    connection: TcpStream,
+    timeouts: Timeouts,
+    buffer: &mut [u8; BUFFER],
+    wait: impl FnMut(&Session) -> io::Result<bool>,
+) -> io::Result<()> {
+    let name = Name::of(&connection);
+    name.log(echo(connection, timeouts, buffer, wait)?);
+    Ok(())
+}
+
+/// Serves one client in a process that has one session at a time.
+pub(crate) fn serve_in_process(
+    connection: TcpStream,
+    timeouts: Timeouts,
+    wait: impl FnMut(&Session) -> io::Result<bool>,
+) -> io::Result<()> {
+    // On the stack, the buffer would have to be cleared first. Here, a page of it exists only once
+    // something is read into it.
+    static PROCESS: Mutex<[u8; BUFFER]> = Mutex::new([0; BUFFER]);
+    let mut buffer = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+    serve(connection, timeouts, &mut buffer, wait)
+}
+
+/// The address of a client, for the log. It is looked up early, because a client that has gone has none.
+pub(crate) struct Name(Option<SocketAddr>);
+
+impl Name {
+    pub(crate) fn of(connection: &TcpStream) -> Self {
+        Self(
+            log::is_about_sessions()
+                .then(|| connection.peer_addr().ok())
+                .flatten(),
+        )
+    }
+
+    pub(crate) fn log(&self, end: End) {
+        if let Some(address) = self.0 {
+            log::log_session(format_args!("{address} {}", end.sentence()));
+        }
+    }
+}
+
+fn echo(
+    connection: TcpStream,
+    timeouts: Timeouts,
+    buffer: &mut [u8; BUFFER],
+    mut wait: impl FnMut(&Session) -> io::Result<bool>,
+) -> io::Result<End> {
+    let mut session = Session::new(connection, timeouts);
+    loop {
+        if let Some(end) = session.end_if_late(Instant::now())? {
+            return Ok(end);
+        }
+        if wait(&session)?
+            && let Some(end) = session.step(buffer)?
+        {
+            return Ok(end);
+        }
+    }
+}
+
+/// A session between two steps. Only [`wait`](Self::wait) blocks. Dropping a session before its end
+/// resets the connection, see [`connection::prepare`].
+pub(crate) struct Session {
+    connection: TcpStream,
+    /// Bytes that have been read and that the connection had no room for. Empty almost always.
+    unsent: Vec<u8>,
+    /// How much of `unsent` has been sent since.
+    sent: usize,
+    timeouts: Timeouts,
+    /// When we last read or sent a byte.
+    last_progress: Instant,
+    /// When the session ends whatever the client does.
+    expires: Option<Instant>,
+}
+
+impl Session {
+    pub(crate) fn new(connection: TcpStream, timeouts: Timeouts) -> Self {
+        let now = Instant::now();
+        Self {
+            connection,
+            unsent: Vec::new(),
+            sent: 0,
+            timeouts,
+            last_progress: now,
+            expires: timeouts.session.and_then(|time| now.checked_add(time)),
+        }
+    }
+
+    pub(crate) fn connection(&self) -> &TcpStream {
+        &self.connection
+    }
+
+    /// Waits until the next step can be done, or until the deadline. Returns whether it can.
+    pub(crate) fn wait(&self) -> io::Result<bool> {
+        let mut fds = [self.poll_fd()];
+        poll_until(&mut fds, self.deadline())?;
+        Ok(fds[0].any() == Some(true))
+    }
+
+    /// What the next step waits for: bytes to read, or room to write.
+    pub(crate) fn poll_fd(&self) -> PollFd<'_> {
+        let flags = if self.has_unsent() {
+            PollFlags::POLLOUT
+        } else {
+            PollFlags::POLLIN
+        };
+        PollFd::new(self.connection.as_fd(), flags)
+    }
+
+    /// Whether the next step writes; otherwise it reads.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// When the session ends, unless we read or send a byte before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let time = if self.has_unsent() {
+            self.timeouts.write
+        } else {
+            self.timeouts.idle
+        };
+        let of_progress = time.and_then(|time| self.last_progress.checked_add(time));
+        of_progress.into_iter().chain(self.expires).min()
+    }
+
+    /// No later than the earliest deadline that the session can get after `now` by switching between
+    /// reading and writing.
+    pub(crate) fn earliest_deadline(&self, now: Instant) -> Option<Instant> {
+        let times = [self.timeouts.idle, self.timeouts.write];
+        let shortest = times.into_iter().flatten().min();
+        let after_progress = shortest.and_then(|time| now.checked_add(time));
+        self.deadline().into_iter().chain(after_progress).min()
+    }
+
+    /// Ends the session if its deadline has come. The caller must then drop it: that ends our stream
+    /// regularly if nothing is left to send, and otherwise resets the connection.
+    pub(crate) fn end_if_late(&mut self, now: Instant) -> io::Result<Option<End>> {
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|time| time <= now);
+        if !is_over(self.deadline()) {
+            return Ok(None);
+        }
+        if !self.has_unsent() {
+            set_reset_on_close(&self.connection, false)?;
+        }
+        Ok(Some(if is_over(self.expires) {
+            End::Expired
+        } else if self.has_unsent() {
+            End::Stuck
+        } else {
+            End::Silent
+        }))
+    }
+
+    /// Sends the bytes that are left, or else reads once and sends that back, as far as possible
+    /// without waiting. When the client has ended its stream, we end ours: everything has been sent
+    /// by then.
+    ///
+    /// # Errors
+    ///
+    /// Those of recv(2), send(2), setsockopt(2) and shutdown(2). A client that has gone away is no
+    /// error.
+    pub(crate) fn step(&mut self, buffer: &mut [u8]) -> io::Result<Option<End>> {
+        use io::ErrorKind::{Interrupted, WouldBlock};
+
+        match self.try_step(buffer) {
+            Err(error) if is_gone(&error) => Ok(Some(End::Gone)),
+            Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => Ok(None),
+            result => result,
+        }
+    }
+
+    fn try_step(&mut self, buffer: &mut [u8]) -> io::Result<Option<End>> {
+        if self.has_unsent() {
+            self.sent += self.send(&self.unsent[self.sent..])?;
+            self.last_progress = Instant::now();
+            if self.sent == self.unsent.len() {
+                // Free the buffer: most sessions never need it again.
+                self.unsent = Vec::new();
+                self.sent = 0;
+            }
+            return Ok(None);
+        }
+        let fd = self.connection.as_raw_fd();
+        let length = recv(fd, buffer, MsgFlags::MSG_DONTWAIT)?;
+        if length == 0 {
+            // Nothing is left to send. If we are killed between the two calls, the kernel's close
+            // ends the stream regularly, too.
+            set_reset_on_close(&self.connection, false)?;
+            self.connection.shutdown(Shutdown::Write)?;
+            return Ok(Some(End::Finished));
+        }
+        self.last_progress = Instant::now();
+        let result = self.send(&buffer[..length]);
+        let sent = *result.as_ref().unwrap_or(&0);
+        self.unsent.extend_from_slice(&buffer[sent..length]);
+        result.map(|_| None)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        // If the client has gone away, we want the error and no SIGPIPE.
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        Ok(send(self.connection.as_raw_fd(), bytes, flags)?)
+    }
+}
+
+/// Whether the client is gone, or cannot be reached any more. When TCP gives up, it reports the last
+/// error of a router (tcp(7)).
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionReset, HostUnreachable, NetworkUnreachable, NotConnected, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionReset
+            | NotConnected
+            | TimedOut
+            | HostUnreachable
+            | NetworkUnreachable
+    )
+}

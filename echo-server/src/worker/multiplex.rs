@@ -1,0 +1,155 @@
+//! One loop for all clients. Nothing in it blocks, because no client may keep the others waiting.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::net::{IpAddr, TcpStream};
+use std::time::Instant;
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use crate::log::log_always;
+use crate::options::Options;
+use crate::server::acceptor::{Acceptor, Event};
+use crate::server::dispatch::PoolWorker;
+use crate::server::score_keeper::ScoreKeeper;
+use crate::session::{BUFFER, End, Name, Session, Timeouts};
+
+/// Accepts clients and serves all of them, until the supervisor tells this worker to stop and the last
+/// session has ended.
+pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -> io::Result<()> {
+    let mut server = Multiplex {
+        score: ScoreKeeper::new(worker.board, worker.row, options.max_per_source()),
+        acceptor: Acceptor::new(worker.listener, worker.stop_pipe, true)?,
+        clients: HashMap::new(),
+        next_key: 0,
+        looks: BinaryHeap::new(),
+        timeouts,
+        buffer: vec![0; BUFFER],
+    };
+    let mut is_closed = false;
+    while !is_closed || !server.clients.is_empty() || server.acceptor.has_waiting() {
+        let max = options.max_children();
+        server
+            .acceptor
+            .set_room(max.is_none_or(|max| server.clients.len() < max));
+        let look = server.looks.peek().map(|Reverse((time, _))| *time);
+        match server.acceptor.next(look)? {
+            Event::Client(connection, source) => server.begin(connection, source)?,
+            Event::Ready(key) => server.step(key)?,
+            Event::Closed => is_closed = true,
+            Event::Nothing => server.disconnect_late()?,
+        }
+    }
+    Ok(())
+}
+
+struct Multiplex {
+    score: ScoreKeeper,
+    acceptor: Acceptor,
+    /// The key is a number of our own: that of a descriptor may belong to another client by the time we
+    /// look at an event.
+    clients: HashMap<u64, Client>,
+    next_key: u64,
+    /// When to look whether a client is late, one time for each client that can have a deadline. So
+    /// nothing has to be changed here when bytes come and go.
+    looks: BinaryHeap<Reverse<(Instant, u64)>>,
+    timeouts: Timeouts,
+    /// One for all sessions: after each step, its bytes have been sent, or the session keeps them.
+    buffer: Vec<u8>,
+}
+
+struct Client {
+    session: Session,
+    source: IpAddr,
+    name: Name,
+}
+
+impl Multiplex {
+    fn begin(&mut self, connection: TcpStream, source: IpAddr) -> io::Result<()> {
+        if !self.score.admit(source)? {
+            return Ok(());
+        }
+        let key = self.next_key;
+        let readable = EpollEvent::new(EpollFlags::EPOLLIN, key);
+        if let Err(error) = self.acceptor.epoll().add(&connection, readable) {
+            self.score.requeue(source)?;
+            let problem = format!("cannot watch another client: {error}");
+            self.acceptor.requeue(connection, source, &problem);
+            return Ok(());
+        }
+        self.acceptor.resume();
+        self.next_key += 1;
+        let client = Client {
+            name: Name::of(&connection),
+            session: Session::new(connection, self.timeouts),
+            source,
+        };
+        let look = client.session.earliest_deadline(Instant::now());
+        self.looks.extend(look.map(|time| Reverse((time, key))));
+        self.clients.insert(key, client);
+        Ok(())
+    }
+
+    fn step(&mut self, key: u64) -> io::Result<()> {
+        let Some(client) = self.clients.get_mut(&key) else {
+            return Ok(());
+        };
+        let was_writing = client.session.has_unsent();
+        let result = client.session.step(&mut self.buffer);
+        if let Some(end) = end_of(result) {
+            return self.end(key, end);
+        }
+        // The loop waits for room to write, or else for bytes to read.
+        let is_writing = client.session.has_unsent();
+        if is_writing != was_writing {
+            let flags = if is_writing {
+                EpollFlags::EPOLLOUT
+            } else {
+                EpollFlags::EPOLLIN
+            };
+            let mut event = EpollEvent::new(flags, key);
+            self.acceptor
+                .epoll()
+                .modify(client.session.connection(), &mut event)?;
+        }
+        Ok(())
+    }
+
+    fn disconnect_late(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        while let Some(&Reverse((time, key))) = self.looks.peek()
+            && time <= now
+        {
+            self.looks.pop();
+            let Some(client) = self.clients.get_mut(&key) else {
+                continue;
+            };
+            if let Some(end) = end_of(client.session.end_if_late(now)) {
+                self.end(key, end)?;
+            } else {
+                let look = client.session.earliest_deadline(now);
+                self.looks.extend(look.map(|time| Reverse((time, key))));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, key: u64, end: End) -> io::Result<()> {
+        if let Some(client) = self.clients.remove(&key) {
+            client.name.log(end);
+            self.score.release(client.source)?;
+            // A descriptor is free again. It may be what was missing.
+            self.acceptor.try_now();
+        }
+        Ok(())
+    }
+}
+
+/// How a session has ended. One that has failed is logged, and the others go on.
+fn end_of(result: io::Result<Option<End>>) -> Option<End> {
+    result.unwrap_or_else(|error| {
+        log_always(format_args!("a session has failed: {error}"));
+        Some(End::Gone)
+    })
+}
