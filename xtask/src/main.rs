@@ -1,6 +1,7 @@
 //! Runs every scenario of the chapter and shows what the process table says: `cargo xtask demo all`.
 //!
-//! Each module imports only modules above it: see `tests/layers.rs`.
+//! The modules are layers. Each imports only modules above it, which `tests/layers.rs` checks. (Without
+//! the blank lines, rustfmt would sort them.)
 
 #![forbid(unsafe_code)]
 

@@ -15,7 +15,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use support::{Folder, NOBODY, assert_one_sentence, of_kind, text};
+use support::{Folder, NOBODY, XTASK, assert_has, assert_one_sentence, of_kind, programs, text};
 
 /// Scenarios that between them have all that a page can show.
 const SCENARIOS: [&str; 8] = [
@@ -30,7 +30,7 @@ const SCENARIOS: [&str; 8] = [
 ];
 
 fn xtask(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = Command::new(XTASK);
     command.args(args).env_remove("CLICOLOR_FORCE");
     command.stdin(Stdio::null()).output().unwrap()
 }
@@ -89,10 +89,17 @@ fn without_zombies(event: &mut Value) {
     if event["kind"] == "snapshot" {
         let rows = event["text"].as_str().unwrap();
         let rows = rows.lines().filter(|row| !row.contains("<defunct>"));
-        event["text"] = rows
-            .map(|row| format!("{row}\n"))
-            .collect::<String>()
-            .into();
+        let rows: String = rows.map(|row| format!("{row}\n")).collect();
+        event["text"] = rows.into();
+    }
+}
+
+/// Checks in which scenarios the verdicts of this kind are that the claim held.
+#[track_caller]
+fn assert_held(output: &Output, kind: &str, held: impl Fn(&str) -> bool) {
+    for verdict in of_kind(&output.stdout, kind) {
+        let expected = held(verdict["scenario"].as_str().unwrap());
+        assert_eq!(verdict["held"], expected, "{verdict}");
     }
 }
 
@@ -105,15 +112,9 @@ fn what_was_recorded_is_judged_again_the_same() {
     for scenario in SCENARIOS {
         recorded += &fs::read_to_string(report.join(scenario).join("verdicts.ndjson")).unwrap();
     }
-    let (own, controls) = (
-        of_kind(&output.stdout, "verdict"),
-        of_kind(&output.stdout, "control"),
-    );
-    assert_eq!(own.len() + controls.len(), recorded.lines().count());
-    let stdout = text(&output.stdout);
-    for verdict in recorded.lines() {
-        assert!(stdout.contains(verdict), "{verdict} is not in {stdout}");
-    }
+    let judged = ["verdict", "control"].map(|kind| of_kind(&output.stdout, kind).len());
+    assert_eq!(judged.iter().sum::<usize>(), recorded.lines().count());
+    assert_has(&text(&output.stdout), &recorded.lines().collect::<Vec<_>>());
 }
 
 #[test]
@@ -122,19 +123,8 @@ fn a_recording_without_the_zombie_turns_the_verdict() {
     edit(&report, "zombie", without_zombies);
     let output = recheck(&report);
     assert_eq!(output.status.code(), Some(1));
-    for verdict in of_kind(&output.stdout, "verdict") {
-        // The rest of the story is as it was.
-        assert_eq!(
-            verdict["held"],
-            verdict["scenario"] != "zombie",
-            "{verdict}"
-        );
-    }
-    assert!(
-        of_kind(&output.stdout, "control")
-            .iter()
-            .all(|control| control["held"] == false)
-    );
+    assert_held(&output, "verdict", |scenario| scenario != "zombie"); // the rest is as it was
+    assert_held(&output, "control", |_| false);
 }
 
 #[test]
@@ -145,18 +135,8 @@ fn a_control_with_the_zombie_of_its_scenario_proves_nothing() {
     fs::write(report.join("zombie/control/events.ndjson"), control).unwrap();
     let output = recheck(&report);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        of_kind(&output.stdout, "verdict")
-            .iter()
-            .all(|verdict| verdict["held"] == true)
-    );
-    for control in of_kind(&output.stdout, "control") {
-        assert_eq!(
-            control["held"],
-            control["scenario"] == "zombie",
-            "{control}"
-        );
-    }
+    assert_held(&output, "verdict", |_| true);
+    assert_held(&output, "control", |scenario| scenario == "zombie");
 }
 
 /// Whatever somebody has made of them: as long as they are events, there is a verdict.
@@ -171,11 +151,9 @@ fn no_recording_makes_it_panic() {
     let run = "grandchild-holds-pipe";
     let path = recorded.join(run).join("events.ndjson");
     let events = fs::read_to_string(&path).unwrap();
-    let without_lines = events
-        .lines()
-        .filter(|line| !line.contains(r#""kind":"line""#));
-    let without_lines: Vec<&str> = without_lines.collect();
-    fs::write(&path, without_lines.join("\n")).unwrap();
+    let mut lines: Vec<&str> = events.lines().collect();
+    lines.retain(|line| !line.contains(r#""kind":"line""#));
+    fs::write(&path, lines.join("\n")).unwrap();
     for run in ["exec-separate", "exec-separate/control", run] {
         edit(&recorded, run, |event| {
             if event["kind"] == "end" {
@@ -185,9 +163,7 @@ fn no_recording_makes_it_panic() {
     }
     let output = recheck(&recorded);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    for verdict in of_kind(&output.stdout, "verdict") {
-        assert_eq!(verdict["held"], verdict["scenario"] != run, "{verdict}");
-    }
+    assert_held(&output, "verdict", |scenario| scenario != run);
 }
 
 #[test]
@@ -195,9 +171,8 @@ fn one_scenario_can_be_judged_alone() {
     let report = report();
     edit(&report, "zombie", without_zombies);
     let only = |name| {
-        xtask(&["demo", name, "--recheck", report.path()])
-            .status
-            .code()
+        let output = xtask(&["demo", name, "--recheck", report.path()]);
+        output.status.code()
     };
     let page = || fs::read(report.join("index.html")).unwrap();
     let of_all = page();
@@ -209,18 +184,11 @@ fn one_scenario_can_be_judged_alone() {
 fn what_is_missing_is_named() {
     let report = report();
     fs::remove_file(report.join("zombie/control/events.ndjson")).unwrap();
-    assert_one_sentence(
-        &recheck(&report),
-        77,
-        &["cannot read", "zombie/control/events.ndjson"],
-    );
-
+    let parts = ["cannot read", "zombie/control/events.ndjson"];
+    assert_one_sentence(&recheck(&report), 77, &parts);
     let empty = Folder::new();
-    assert_one_sentence(
-        &recheck(&empty),
-        77,
-        &["no folder of a scenario", empty.path()],
-    );
+    let parts = ["no folder of a scenario", empty.path()];
+    assert_one_sentence(&recheck(&empty), 77, &parts);
     let nowhere = xtask(&["demo", "zombie", "--recheck", "/nowhere"]);
     assert_one_sentence(&nowhere, 77, &["cannot read /nowhere/zombie/events.ndjson"]);
 }
@@ -237,36 +205,18 @@ fn what_is_malformed_is_named() {
     };
     broken(&|_| Vec::new(), &["no events"]);
     broken(&|_| vec![0xff, b'\n'], &["UTF-8"]);
-    broken(
-        &|events| format!("{events}{{\n").into(),
-        &["line ", "no event"],
-    );
-    broken(
-        &|events| events.replace("\"zombie\",\"t\"", "\"wait\",\"t\"").into(),
-        &["line 1", "wait"],
-    );
-    broken(
-        &|events| events.replace("/proc", "worker").into(),
-        &["source"],
-    );
-    broken(
-        &|events| events.replace(") Z ", " Z ").into(),
-        &["no event", "/proc/PID/stat"],
-    );
+    broken(&|events| (events + "{\n").into(), &["line ", "no event"]);
+    let replaced = |from: &str, to: &str, parts: &[&str]| {
+        broken(&|events| events.replace(from, to).into(), parts);
+    };
+    replaced(r#""zombie","t""#, r#""wait","t""#, &["line 1", "wait"]);
+    replaced("/proc", "worker", &["source"]);
+    replaced(") Z ", " Z ", &["no event", "/proc/PID/stat"]);
     // As it was before snapshots had titles.
-    broken(
-        &|events| events.replace("\"title\":", "\"moment\":").into(),
-        &["an older xtask", "record it again"],
-    );
-    broken(
-        &|events| events.replace("\"t\":", "\"t\":1e99,\"was\":").into(),
-        &["line 1", "time"],
-    );
+    replaced("title", "moment", &["an older xtask", "record it again"]);
+    replaced(r#""t":"#, r#""t":1e99,"was":"#, &["line 1", "time"]);
     // Without the list, it is no proof that nobody was on it.
-    broken(
-        &|events| events.replace("PID ", "pid ").into(),
-        &["ps has printed no table"],
-    );
+    replaced("PID ", "pid ", &["ps has printed no table"]);
     let cut_off = |events: String| {
         let lines: Vec<&str> = events.lines().collect();
         (lines[..lines.len() - 1].join("\n") + "\n").into()
@@ -288,17 +238,15 @@ fn recheck_runs_nothing_and_takes_no_options_of_a_run() {
 }
 
 #[test]
-fn verdicts_are_told_though_the_report_has_no_place() {
+fn verdicts_are_printed_though_the_report_has_no_place() {
     let full = Folder::new();
     fs::set_permissions(&*full, fs::Permissions::from_mode(0o555)).unwrap();
     let place = full.join("report");
-    let programs = Path::new(env!("CARGO_BIN_EXE_xtask")).parent().unwrap();
-    drop(report()); // the programs are built
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let programs = programs();
+    let mut command = Command::new(XTASK);
     command
         .args(["demo", "zombie", "wait", "--programs"])
-        .arg(programs)
-        .env_remove("CLICOLOR_FORCE");
+        .arg(programs);
     command.arg("--report").arg(&place).stdin(Stdio::null());
     if nix::unistd::geteuid().is_root() {
         // Root may write everywhere, but not as nobody; where nobody may not run the programs,
@@ -315,15 +263,10 @@ fn verdicts_are_told_though_the_report_has_no_place() {
         }
     }
     let output = command.output().unwrap();
-    assert_one_sentence(
-        &output,
-        74,
-        &["cannot write the report to", place.to_str().unwrap()],
-    );
-    let shown = text(&output.stdout);
-    for line in ["held     C24", "held     C40", "All 4 claims held."] {
-        assert!(shown.contains(line), "{line:?} is not in {shown}");
-    }
+    let parts = ["cannot write the report to", place.to_str().unwrap()];
+    assert_one_sentence(&output, 74, &parts);
+    let lines = ["held     C24", "held     C40", "All 4 claims held."];
+    assert_has(&text(&output.stdout), &lines);
 }
 
 /// Somebody names the workspace itself, in which `zombie` is a folder of sources.
@@ -334,11 +277,8 @@ fn a_folder_of_something_else_is_left_alone() {
     fs::create_dir_all(source.parent().unwrap()).unwrap();
     fs::write(&source, "fn main() {}").unwrap();
     let output = xtask(&["demo", "zombie", "--report", folder.path()]);
-    let parts = [
-        folder.path(),
-        "holds what no report has written",
-        "--report",
-    ];
+    let why = "holds what no report has written";
+    let parts = [folder.path(), why, "--report"];
     assert_one_sentence(&output, 2, &parts);
     assert!(output.stdout.is_empty());
     assert_eq!(fs::read_to_string(&source).unwrap(), "fn main() {}");
@@ -404,7 +344,7 @@ fn recheck_draws_the_same_again_and_leaves_the_recordings_alone() {
 }
 
 #[test]
-fn what_was_judged_again_is_told_though_the_page_cannot_be_drawn() {
+fn what_was_judged_again_is_printed_though_the_page_cannot_be_drawn() {
     let report = report();
     let index = report.join("index.html");
     fs::remove_file(&index).unwrap();

@@ -9,7 +9,7 @@ mod support;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -20,8 +20,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use support::{
-    NOBODY, Run, XTASK, assert_has, assert_one_sentence, programs, quoted, skip, start_demo, text,
-    until,
+    NOBODY, Run, XTASK, assert_has, assert_one_sentence, programs, put_script, quoted, skip,
+    start_demo, text, until,
 };
 
 /// Of its own, who would count otherwise.
@@ -34,6 +34,15 @@ const LIMIT: Duration = Duration::from_secs(30);
 const SCENARIOS: [&str; 3] = ["zombie-parent-kill", "orphan", "fork"];
 const ALL_HELD: &str = "\nAll 6 claims held. ";
 
+/// A script for a shell that does no more.
+const EXEC: &str = r#"exec "$@""#;
+
+/// The words of a call of xtask.
+fn xtask(words: &[&str]) -> Vec<String> {
+    let words = [&[XTASK], words].concat();
+    words.into_iter().map(str::to_owned).collect()
+}
+
 impl Run {
     /// The words of a quick demo of programs that are built already.
     fn demo(&self, scenarios: &[&str]) -> Vec<String> {
@@ -44,8 +53,7 @@ impl Run {
         let report = self.report();
         let options = ["--report", report.to_str().unwrap()];
         let programs = ["--programs", programs.to_str().unwrap()];
-        let words = [&[XTASK, "demo"], scenarios, &options, &programs].concat();
-        words.into_iter().map(str::to_owned).collect()
+        xtask(&[&["demo"], scenarios, &options, &programs].concat())
     }
 
     /// A shell that does this, with these words as `$@`.
@@ -83,8 +91,7 @@ impl Run {
 fn assert_all_held(output: &Output) {
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
-    assert!(stdout.contains(ALL_HELD), "{stdout}");
-    assert!(stdout.contains(" 0 processes left. "), "{stdout}");
+    assert_has(&stdout, &[ALL_HELD, " 0 processes left. "]);
 }
 
 /// What the doctor prints, where the demo cannot run.
@@ -110,18 +117,14 @@ fn without_proc_it_says_so() {
     };
     let parts = ["/proc/self/status cannot be read", "mount -t proc"];
     assert_one_sentence(&output, 77, &parts);
-    let xtask = |words: &[&str]| {
-        let words = [&[XTASK], words].concat();
-        without(&words.into_iter().map(str::to_owned).collect::<Vec<_>>()).unwrap()
-    };
-    let shown = diagnosis(&xtask(&["doctor"]));
-    assert!(shown.contains("missing  /proc: "), "{shown}");
+    let shown = diagnosis(&without(&xtask(&["doctor"])).unwrap());
+    assert_has(&shown, &["missing  /proc: "]);
     // With it, these may be there.
     for what in ["ps", "processes of others visible", "seccomp filters"] {
-        assert!(shown.contains(&format!("unknown  {what}: ")), "{shown}");
+        assert_has(&shown, &[&format!("unknown  {what}: ")]);
     }
-    for words in [&["list"][..], &["explain", "C29"]] {
-        assert_eq!(xtask(words).status.code(), Some(0), "{words:?}");
+    for words in [xtask(&["list"]), xtask(&["explain", "C29"])] {
+        assert!(without(&words).unwrap().status.success(), "{words:?}");
     }
     run.assert_nothing_is_left();
 }
@@ -137,11 +140,9 @@ fn with_the_proc_of_another_namespace_it_says_so_and_kills_nobody() {
     };
     let parts = ["another PID namespace", "unshare", "--mount-proc"];
     assert_one_sentence(&command.output().unwrap(), 77, &parts);
-    let doctor = [XTASK.to_owned(), "doctor".to_owned()];
-    let mut command = run.shell_in(&namespace, r#"exec "$@""#, &doctor).unwrap();
+    let mut command = run.shell_in(&namespace, EXEC, &xtask(&["doctor"])).unwrap();
     let shown = diagnosis(&command.output().unwrap());
-    assert!(shown.contains("cannot run: missing /proc"), "{shown}");
-    assert!(shown.contains("unknown  ps: "), "{shown}");
+    assert_has(&shown, &["cannot run: missing /proc", "unknown  ps: "]);
     run.assert_nothing_is_left();
 }
 
@@ -181,13 +182,9 @@ fn where_others_cannot_be_seen_it_works() {
 
 #[test]
 fn a_ps_that_is_another_is_not_believed() {
-    let Ok(found) = Command::new("sh")
-        .args(["-c", "command -v busybox"])
-        .output()
-    else {
-        return;
-    };
-    let busybox = text(&found.stdout);
+    let mut find = Command::new("sh");
+    let found = find.args(["-c", "command -v busybox"]).output();
+    let busybox = text(&found.unwrap().stdout);
     if busybox.is_empty() {
         skip("there is no busybox");
         return;
@@ -196,7 +193,7 @@ fn a_ps_that_is_another_is_not_believed() {
     let folder = run.marked.folder.join("bin");
     fs::create_dir(&folder).unwrap();
     symlink(busybox.trim(), folder.join("ps")).unwrap();
-    let mut command = run.shell(r#"exec "$@""#, &run.demo(&SCENARIOS));
+    let mut command = run.shell(EXEC, &run.demo(&SCENARIOS));
     let path = std::env::var("PATH").unwrap();
     let path = format!("{}:{path}", folder.display());
     let output = command.env("PATH", &path).output().unwrap();
@@ -204,8 +201,7 @@ fn a_ps_that_is_another_is_not_believed() {
     assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
     let mut doctor = run.xtask(&["doctor"]);
     let shown = diagnosis(&doctor.env("PATH", &path).output().unwrap());
-    let expected = "missing  ps: this ps is not that of procps";
-    assert!(shown.contains(expected), "{shown}");
+    assert_has(&shown, &["missing  ps: this ps is not that of procps"]);
     run.assert_nothing_is_left();
 }
 
@@ -225,12 +221,11 @@ fn a_ps_that_fails_later_proves_nothing() {
         ("exec >&- 2>&-; sleep 1000", "ps does not come to an end"),
     ] {
         let script = format!(
-            "#!/bin/sh\ngrep -q xtask-worker /proc/$PPID/comm && {{ {instead}; }}\n\
-             PATH={path} exec ps \"$@\"\n"
+            "grep -q xtask-worker /proc/$PPID/comm && {{ {instead}; }}\n\
+             PATH={path} exec ps \"$@\""
         );
-        fs::write(folder.join("ps"), script).unwrap();
-        fs::set_permissions(folder.join("ps"), fs::Permissions::from_mode(0o755)).unwrap();
-        let mut command = run.shell(r#"exec "$@""#, &run.demo(&["exec-separate"]));
+        put_script(&folder.join("ps"), &script);
+        let mut command = run.shell(EXEC, &run.demo(&["exec-separate"]));
         let path = format!("{}:{path}", folder.display());
         let output = command.env("PATH", path).output().unwrap();
         let shown = text(&output.stdout);
@@ -254,20 +249,15 @@ fn nobody_can_run_it() {
     let demo = run.demo(&SCENARIOS);
     let may = as_nobody(r#""$1" --version"#, &demo).output();
     if !may.unwrap().status.success() {
-        skip(&format!(
-            "nobody may not look into {}",
-            programs().display()
-        ));
+        skip("nobody may not look into the folder of the programs");
         return;
     }
-    assert_all_held(&as_nobody(r#"exec "$@""#, &demo).output().unwrap());
+    assert_all_held(&as_nobody(EXEC, &demo).output().unwrap());
     // The report's default place is not nobody's.
-    let without_report: Vec<_> = demo.iter().map(String::as_str).collect();
-    let at = without_report.iter().position(|word| *word == "--report");
-    let (before, after) = without_report.split_at(at.unwrap());
-    let words = [before, &after[2..]].concat();
-    let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
-    let mut command = as_nobody(r#"exec "$@""#, &words);
+    let mut without_report = demo;
+    let at = without_report.iter().position(|word| word == "--report");
+    without_report.drain(at.unwrap()..at.unwrap() + 2);
+    let mut command = as_nobody(EXEC, &without_report);
     let output = command.env("CARGO_TARGET_DIR", "/proc").output().unwrap();
     let parts = ["cannot write the report to /proc/demo", "--report"];
     assert_one_sentence(&output, 74, &parts);
@@ -305,9 +295,7 @@ fn on_40_columns_the_state_is_seen() {
     for line in [heading.expect(&screen), zombie.expect(&screen)] {
         assert!(line.len() <= 40, "{line:?}");
     }
-    for words in [&["list"][..], &["explain", "C29"], &["doctor"]] {
-        let words = [&[XTASK], words].concat();
-        let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
+    for words in [&["list"][..], &["explain", "C29"], &["doctor"]].map(xtask) {
         let (screen, code) = on_terminal(&run, "export TERM=dumb; stty cols 40 rows 24", &words);
         assert!(matches!(code, Some(0 | 77)), "{screen}"); // there may be no cargo
         for line in screen.lines().map(str::trim) {
@@ -326,8 +314,7 @@ fn on_a_dumb_terminal_there_are_plain_lines() {
         let (screen, code) = on_terminal(&run, prepare, &run.demo(&SCENARIOS));
         assert_eq!(code, Some(0), "{prepare}: {screen}");
         assert!(!screen.contains('\x1b'), "{prepare}: {screen:?}");
-        assert!(screen.contains("orphan: starting\r\n"), "{screen:?}");
-        assert!(screen.contains("All 6 claims held. "), "{screen:?}");
+        assert_has(&screen, &["orphan: starting\r\n", "All 6 claims held. "]);
     }
     run.assert_nothing_is_left();
 }
@@ -347,9 +334,7 @@ fn a_reader_that_goes_away_ends_it_with_a_sentence() {
         run.assert_nothing_is_left();
     }
     // All of it fits into a pipe, so that it may be done before the reader is gone.
-    for words in [&["list"][..], &["explain", "all"], &["doctor"]] {
-        let words = [&[XTASK], words].concat();
-        let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
+    for words in [&["list"][..], &["explain", "all"], &["doctor"]].map(xtask) {
         let output = run.shell(script, &words).output().unwrap();
         let stderr = text(&output.stderr);
         let codes = ["exit 0\n", "exit 74\n", "exit 77\n"];
@@ -411,13 +396,11 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
     let assert_skipped = |output: &Output, why: &str| {
         let shown = text(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{shown}");
-        assert!(shown.contains("\nThe claim held. 3 skipped. "), "{shown}");
-        assert_has(
-            &shown,
-            &["skipped  C23: ", "TMPDIR takes another folder", why],
-        );
+        let reason = ["skipped  C23: ", "TMPDIR takes another folder", why];
+        assert_has(&shown, &reason);
+        assert_has(&shown, &["\nThe claim held. 3 skipped. "]);
     };
-    let mut command = run.shell(r#"exec "$@""#, &demo);
+    let mut command = run.shell(EXEC, &demo);
     let output = command.env("TMPDIR", "/nonexistent").output().unwrap();
     assert_skipped(&output, "No such file or directory");
     let script = r#"mount -t tmpfs -o "$1" none "$TMPDIR" && shift && "$@" && rmdir "$TMPDIR"/* 2>&1;
@@ -439,18 +422,13 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
 fn without_a_network_what_requires_it_is_skipped() {
     let run = Run::new();
     let demo = run.demo(&["echo-server", "one-close-too-few", "fork"]);
-    if let Some(mut command) = run.shell_in(&["--net"], r#"exec "$@""#, &demo) {
+    if let Some(mut command) = run.shell_in(&["--net"], EXEC, &demo) {
         let output = command.output().unwrap();
         let shown = text(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{shown}");
-        assert_has(
-            &shown,
-            &[
-                "skipped  C1: missing the loopback network: ",
-                "; what helps: ip link set lo up\n",
-                "\nAll 3 claims held. 2 skipped. ",
-            ],
-        );
+        assert_has(&shown, &["skipped  C1: missing the loopback network: "]);
+        assert_has(&shown, &["; what helps: ip link set lo up\n"]);
+        assert_has(&shown, &["\nAll 3 claims held. 2 skipped. "]);
         run.assert_nothing_is_left();
     }
 }
@@ -459,9 +437,7 @@ fn without_a_network_what_requires_it_is_skipped() {
 #[test]
 fn children_that_it_has_not_started_are_left_alone() {
     let run = Run::new();
-    let recheck = ["demo", "--recheck", "/nowhere"];
-    let recheck = [&[XTASK][..], &recheck].concat();
-    let recheck: Vec<_> = recheck.into_iter().map(str::to_owned).collect();
+    let recheck = xtask(&["demo", "--recheck", "/nowhere"]);
     for (words, parts) in [
         (run.demo(&["fork"]), ["not started", "without exec"]),
         (recheck, ["/nowhere", "no folder"]),
@@ -487,12 +463,8 @@ fn who_may_not_have_enough_descriptors_is_told_so() {
     let output = run.shell(script, &run.demo(&["all"])).output().unwrap();
     let parts = ["Too many open files", "fewer scenarios", "ulimit -n"];
     assert_one_sentence(&output, 77, &parts);
-    assert_eq!(
-        text(&output.stderr)
-            .matches("cannot start xtask-worker")
-            .count(),
-        1
-    );
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.matches("cannot start xtask-worker").count(), 1);
     run.assert_nothing_is_left();
 }
 
@@ -516,11 +488,7 @@ fn who_may_not_have_enough_processes_is_told_so() {
         }
         assert!(!stderr.contains("panicked"), "{limit}: {stderr}");
         let is_said = (stderr + &stdout).contains("Resource temporarily unavailable");
-        assert_eq!(
-            is_said,
-            output.status.code() != Some(0),
-            "{limit}: {stdout}"
-        );
+        assert_eq!(is_said, !output.status.success(), "{limit}: {stdout}");
         run.assert_nothing_is_left();
     }
 }
@@ -531,7 +499,7 @@ fn the_doctor_tells_a_lack_of_room_from_what_is_missing() {
     let run = Run::new();
     let told_with = |limit: &str, user: Option<u32>| {
         let script = format!(r#"exec prlimit {limit} "$@""#);
-        let mut command = run.shell(&script, &[XTASK.to_owned(), "doctor".to_owned()]);
+        let mut command = run.shell(&script, &xtask(&["doctor"]));
         command.current_dir("/");
         if let Some(user) = user {
             command.uid(user).gid(user);
@@ -568,7 +536,7 @@ fn what_cannot_be_read_is_not_gone() {
     let run = Run::new();
     let mut words = run.demo(&["zombie"]);
     words.extend(["--speed".to_owned(), "2".to_owned()]);
-    let mut command = run.shell(r#"exec "$@""#, &words);
+    let mut command = run.shell(EXEC, &words);
     let (child, mut stderr, mut shown) = start_demo(&mut command);
     for pid in run.marked.processes() {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -583,14 +551,8 @@ fn what_cannot_be_read_is_not_gone() {
     let verdicts = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{verdicts}{shown}");
     let why = "Too many open files (os error 24); what helps: fewer scenarios at once";
-    assert_has(
-        &verdicts,
-        &[
-            "!! the scenario could not go on: cannot read /proc/",
-            why,
-            " 0 processes left. ",
-        ],
-    );
+    let failed = "!! the scenario could not go on: cannot read /proc/";
+    assert_has(&verdicts, &[failed, why, " 0 processes left. "]);
     let events = fs::read_to_string(run.report().join("zombie/events.ndjson")).unwrap();
     assert!(!events.contains(r#""kind":"gone""#), "{events}");
     run.assert_nothing_is_left();
@@ -629,10 +591,7 @@ fn who_cannot_be_ended_is_told_of_and_not_waited_for() {
     ];
     assert_one_sentence(&output, 1, &parts.map(String::as_str));
     let shown = text(&output.stdout);
-    assert!(
-        shown.contains("\nThe claim held. 1 processes left. "),
-        "{shown}"
-    );
+    assert_has(&shown, &["\nThe claim held. 1 processes left. "]);
     run.marked.kill();
     run.assert_nothing_is_left();
 }
@@ -650,7 +609,7 @@ fn whoever_a_program_names_is_not_signalled_if_it_is_a_stranger() {
     );
     let name = "grandchild-holds-pipe";
     let words = run.demo_of(&run.programs_with(&[(name, script)]), &[name]);
-    let output = run.shell(r#"exec "$@""#, &words).output().unwrap();
+    let output = run.shell(EXEC, &words).output().unwrap();
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{shown}");
     let refused = format!("-> SIGTERM to {}: refused: ESRCH", stranger.id());
@@ -667,10 +626,14 @@ fn where_sigchld_is_ignored_it_works() {
     let run = Run::new();
     let script = r#"exec env --ignore-signal=CHLD "$@""#; // a shell's trap does not reach so far
     assert_all_held(&run.shell(script, &run.demo(&SCENARIOS)).output().unwrap());
-    let doctor = [XTASK.to_owned(), "doctor".to_owned()];
-    let shown = text(&run.shell(script, &doctor).output().unwrap().stdout);
+    let shown = text(
+        &run.shell(script, &xtask(&["doctor"]))
+            .output()
+            .unwrap()
+            .stdout,
+    );
     for what in ["ps: ", "a process started and waited for"] {
-        assert!(shown.contains(&format!("found    {what}")), "{shown}");
+        assert_has(&shown, &[&format!("found    {what}")]);
     }
     run.assert_nothing_is_left();
 }
@@ -681,7 +644,7 @@ fn an_interrupt_of_the_whole_group_leaves_no_files() {
     for lines_before in [1, 3, 5, 7, 9] {
         let run = Run::new();
         let words = run.demo(&["orphan", "path-and-args", "failing-child", "self-exe"]);
-        let mut command = run.shell(r#"exec "$@""#, &words);
+        let mut command = run.shell(EXEC, &words);
         command.process_group(0).stderr(Stdio::piped());
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -708,7 +671,7 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
     let (reader, writer) = io::pipe().unwrap();
     fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
     let words = [run.demo(&SCENARIOS), vec!["--json".to_owned()]].concat();
-    let mut command = run.shell(r#"exec "$@""#, &words);
+    let mut command = run.shell(EXEC, &words);
     command.stdout(writer.try_clone().unwrap());
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     let is_full = || {

@@ -12,6 +12,12 @@ pub(crate) struct Process {
     pub(crate) start_time: u64,
 }
 
+impl Process {
+    pub(crate) const fn new(pid: i32, start_time: u64) -> Self {
+        Self { pid, start_time }
+    }
+}
+
 /// As far as we tell states apart. Whether a process that is alive runs or sleeps is chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -52,6 +58,11 @@ pub(crate) struct Stat {
 impl Stat {
     pub(crate) fn state(&self) -> State {
         State::from_letter(self.state)
+    }
+
+    /// Whether it sleeps, in a way that a signal can end.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.state == 'S'
     }
 
     pub(crate) fn is_zombie(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::model::clock::Clock;
 use crate::model::failure::Failure;
 use crate::runner::programs;
 use crate::scenarios::{self, Scenario};
-use crate::worker::{Setup, Worker};
+use crate::worker::Worker;
 
 /// The name of the entry, and so of the process in `ps`.
 pub(crate) const ENTRY: &str = "xtask-worker";
@@ -80,15 +80,10 @@ fn worker(scenario: &Scenario, run: Run) -> io::Result<Worker> {
         false => scenario.command,
     };
     let clock = scenario.clock(Clock { speed: run.speed });
-    Worker::new(Setup {
-        run: &run_name(&run.scenario, run.control),
-        programs: run.programs,
-        command,
-        clock,
-        // Twice the time it should take, and time for a busy machine.
-        limit: Duration::from_secs_f64(scenario.seconds / clock.speed * 2.0 + 20.0),
-        pauses: run.pauses,
-    })
+    // Twice the time it should take, and time for a busy machine.
+    let limit = Duration::from_secs_f64(scenario.seconds / clock.speed * 2.0 + 20.0);
+    let name = run_name(&run.scenario, run.control);
+    Worker::new(&name, run.programs, command, clock, limit, run.pauses)
 }
 
 /// The name that the events of a run carry.

@@ -117,8 +117,8 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         // Before that, the child is still on its way to becoming the command, or its loader has the
         // libraries open.
         w.until("the child is cat, and reads", |w| {
-            let stat = w.stat(child);
-            stat.is_some_and(|stat| stat.name == "cat" && stat.state == 'S')
+            w.stat(child)
+                .is_some_and(|stat| stat.name == "cat" && stat.is_asleep())
         })?;
         w.read(parent, "fd", &[]);
         w.read(child, "fd", &[]);

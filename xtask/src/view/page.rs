@@ -10,7 +10,7 @@ use crate::verdict::Verdict;
 use crate::verdict::result::{Counts, ScenarioResult};
 use crate::view::machine::Machine;
 use crate::view::story::Story;
-use crate::view::text::{self, NOTHING_PROVED, control_commands, plain_transcript, printable};
+use crate::view::text::{self, NOTHING_PROVED, control_command, plain_transcript, printable};
 use crate::view::timeline::{NARROW, WIDE};
 use crate::view::{snapshot, timeline};
 
@@ -340,7 +340,7 @@ fn control(result: &ScenarioResult) -> Markup {
                 }
                 @if failed.is_empty() && not_failed.is_empty() { "Skipped." }
             }
-            p { code { (printable(&control_commands(result))) } }
+            p { code { (printable(control_command(result))) } }
             ul {
                 @for verdict in result.verdicts_of(true) {
                     li { (verdict.claim) ": " (printable(verdict.because.as_deref().unwrap_or(NOTHING_PROVED))) }

@@ -492,18 +492,9 @@ mod tests {
     use super::*;
     use crate::model::event::Stream;
 
-    const ADOPTER: Process = Process {
-        pid: 900,
-        start_time: 99,
-    };
-    const PARENT: Process = Process {
-        pid: 4710,
-        start_time: 100,
-    };
-    const CHILD: Process = Process {
-        pid: 4711,
-        start_time: 101,
-    };
+    const ADOPTER: Process = Process::new(900, 99);
+    const PARENT: Process = Process::new(4710, 100);
+    const CHILD: Process = Process::new(4711, 101);
 
     fn state(process: Process, state: char, ppid: i32, ignored: u64) -> What {
         let Process { pid, start_time } = process;
@@ -538,29 +529,18 @@ mod tests {
 
     #[test]
     fn a_zombie_is_adopted_and_goes_when_the_adopter_waits() {
-        let story = story(
-            vec![
-                state(CHILD, 'Z', PARENT.pid, 0),
-                state(PARENT, 'Z', ADOPTER.pid, 0),
-                state(CHILD, 'Z', ADOPTER.pid, 0),
-                What::Reaped {
-                    process: CHILD,
-                    status: String::new(),
-                },
-                What::Gone { process: CHILD },
-            ],
-            0,
-        );
-        let expected = [
-            "",
-            "start",
-            "spawn, exec",
-            "exit",
-            "exit",
-            "adopted",
-            "wait",
+        let (process, status) = (CHILD, String::new());
+        let rest = vec![
+            state(CHILD, 'Z', PARENT.pid, 0),
+            state(PARENT, 'Z', ADOPTER.pid, 0),
+            state(CHILD, 'Z', ADOPTER.pid, 0),
+            What::Reaped { process, status },
+            What::Gone { process },
         ];
-        assert_eq!(words(&story), expected);
+        let story = story(rest, 0);
+        let expected = ["exit", "exit", "adopted", "wait"];
+        assert_eq!(words(&story)[..3], ["", "start", "spawn, exec"]);
+        assert_eq!(words(&story)[3..], expected);
         let child = &story.lanes[2];
         assert!(child.is_zombie() && child.end == Some(6));
         let last = story.steps[6].arrows[0];
@@ -572,10 +552,7 @@ mod tests {
     fn one_that_was_gone_before_it_was_seen_has_a_lane_if_it_is_known_whose_it_was() {
         let number = CHILD.pid + 1;
         let found = || What::Found {
-            process: Process {
-                pid: number,
-                start_time: 0,
-            },
+            process: Process::new(number, 0),
             role: "short".to_owned(),
         };
         let line = What::Line {
@@ -591,16 +568,11 @@ mod tests {
 
     #[test]
     fn an_exec_is_drawn_in_all_lanes_of_equal_children_or_in_none() {
-        let other = Process {
-            pid: CHILD.pid + 1,
-            start_time: 102,
-        };
+        let other = Process::new(CHILD.pid + 1, 102);
         let execs = |rest: Vec<What>| {
             let lanes = story(rest, 0).lanes;
-            lanes
-                .iter()
-                .map(|lane| lane.execs.len())
-                .collect::<Vec<_>>()
+            let counts = lanes.iter().map(|lane| lane.execs.len());
+            counts.collect::<Vec<_>>()
         };
         assert_eq!(execs(vec![state(other, 'S', PARENT.pid, 0)]), [0, 0, 1, 1]);
         assert_eq!(execs(vec![state(other, 'Z', PARENT.pid, 0)]), [0, 0, 0, 0]);

@@ -22,8 +22,8 @@ pub(crate) fn whole(result: &ScenarioResult, columns: usize) -> String {
 pub(crate) fn conclusion(result: &ScenarioResult) -> String {
     let mut out: String = result.verdicts_of(false).map(verdict_line).collect();
     if result.scenario.has_control() {
-        let commands = control_commands(result);
-        let _ = writeln!(out, "control, {}: {commands}", result.scenario.without);
+        let command = control_command(result);
+        let _ = writeln!(out, "control, {}: {command}", result.scenario.without);
         out += &control_lines(result);
     }
     out
@@ -207,35 +207,18 @@ pub(crate) fn table(results: &[ScenarioResult]) -> String {
     out
 }
 
-/// The commands of the control that the scenario itself did not start in their place; if the commands
-/// do not differ, the first.
-pub(super) fn control_commands(result: &ScenarioResult) -> String {
-    let (own, controls) = (commands(&result.events), commands(&result.control_events));
-    let differs = |(index, command): &(usize, &&str)| {
-        let other = own.get(*index).copied().unwrap_or_default();
-        !without_address(command).eq(without_address(other))
-    };
-    let differing = controls.iter().enumerate().filter(differs);
-    let differing: Vec<&str> = differing.map(|(_, command)| *command).collect();
-    match (differing.as_slice(), controls.first()) {
-        ([], Some(first)) => (*first).to_owned(),
-        ([], None) => "not started".to_owned(),
-        (differing, _) => differing.join("; "),
-    }
-}
-
-fn commands(events: &[Event]) -> Vec<&str> {
-    let commands = events.iter().filter_map(|event| match &event.what {
-        What::Start { command, .. } => Some(command.as_str()),
-        _ => None,
-    });
-    commands.collect()
-}
-
-/// A server's port is another in each run.
-fn without_address(command: &str) -> impl Iterator<Item = &str> {
-    let words = command.split(' ');
-    words.filter(|word| !word.starts_with("127.0.0.1:"))
+/// The command of the control, as it was started.
+pub(super) fn control_command(result: &ScenarioResult) -> &str {
+    let program = result.scenario.control.split(' ').next();
+    let mut commands = result
+        .control_events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::Start { command, .. } => Some(command.as_str()),
+            _ => None,
+        });
+    let command = commands.find(|command| command.split(' ').next() == program);
+    command.unwrap_or("not started")
 }
 
 /// Replaces the characters that neither a page nor an SVG may have: a program may have written

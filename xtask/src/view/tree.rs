@@ -150,8 +150,7 @@ mod tests {
     }
 
     fn process(pid: i32) -> Process {
-        let start_time = 100;
-        Process { pid, start_time }
+        Process::new(pid, 100)
     }
 
     fn state(pid: i32, state: char, ppid: i32) -> What {
@@ -166,12 +165,8 @@ mod tests {
     #[test]
     fn each_is_below_its_parent_and_changes_have_lines() {
         let mut tree = Tree::default();
-        taken(
-            &mut tree,
-            What::Worker {
-                process: process(7),
-            },
-        );
+        let process_7 = process(7);
+        taken(&mut tree, What::Worker { process: process_7 });
         let line = taken(&mut tree, state(10, 'S', 7)).unwrap();
         assert_eq!(line, "  1.000  10 \"zombie\": started by 7");
         taken(&mut tree, state(11, 'S', 10));

@@ -58,40 +58,37 @@ pub(crate) struct Worker {
     pauses: Option<usize>,
 }
 
-/// What a worker needs for a run.
-pub(crate) struct Setup<'a> {
-    /// The name of the run.
-    pub(crate) run: &'a str,
-    pub(crate) programs: BTreeMap<String, PathBuf>,
-    pub(crate) command: &'static str,
-    pub(crate) clock: Clock,
-    pub(crate) limit: Duration,
-    pub(crate) pauses: bool,
-}
-
 impl Worker {
-    pub(crate) fn new(setup: Setup<'_>) -> io::Result<Self> {
+    /// The worker for a run of this name, which is given up after `limit`, and may pause at snapshots.
+    pub(crate) fn new(
+        run: &str,
+        programs: BTreeMap<String, PathBuf>,
+        command: &'static str,
+        clock: Clock,
+        limit: Duration,
+        pauses: bool,
+    ) -> io::Result<Self> {
         nix::sys::prctl::set_child_subreaper(true)?;
-        let log = Arc::new(Log::new(setup.run));
+        let log = Arc::new(Log::new(run));
         let log_of_orders = Arc::clone(&log);
         start_thread(move || log_of_orders.take_orders())?;
         let process = identify(procfs::own_pid(), procfs::look(procfs::own_pid())?);
         log.record(What::Worker { process });
         Ok(Self {
             log,
-            programs: setup.programs,
-            command: setup.command,
-            clock: setup.clock,
+            programs,
+            command,
+            clock,
             processes: Vec::new(),
             stdins: BTreeMap::new(),
             readers: Vec::new(),
             seen: BTreeMap::new(),
-            deadline: Instant::now() + setup.limit,
+            deadline: Instant::now() + limit,
             reaping: true,
             skipped: false,
             unreadable: None,
             folder: None,
-            pauses: setup.pauses.then_some(0),
+            pauses: pauses.then_some(0),
         })
     }
 
@@ -172,5 +169,5 @@ impl Worker {
 
 /// A start time of 0 stands for a process that is gone by now.
 fn identify(pid: i32, stat: Option<Stat>) -> Process {
-    stat.map_or(Process { pid, start_time: 0 }, |stat| stat.process)
+    stat.map_or(Process::new(pid, 0), |stat| stat.process)
 }

@@ -146,7 +146,7 @@ impl Worker {
     }
 
     pub(crate) fn is_asleep(&mut self, process: Process) -> bool {
-        self.stat(process).is_some_and(|stat| stat.state == 'S')
+        self.stat(process).is_some_and(|stat| stat.is_asleep())
     }
 
     /// Whether it is a zombie, or gone.
