@@ -638,7 +638,7 @@ fn where_sigchld_is_ignored_it_works() {
     run.assert_nothing_is_left();
 }
 
-/// As Ctrl-C at a terminal, twice in a row: for xtask, and for processes that are just being started in its group.
+/// As Ctrl-C at a terminal, twice in a row: also for processes that are just being started in its group.
 #[test]
 fn an_interrupt_of_the_whole_group_leaves_no_files() {
     for lines_before in [1, 3, 5, 7, 9] {

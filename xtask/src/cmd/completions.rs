@@ -5,7 +5,7 @@ use clap::{Arg, Command, ValueEnum};
 use crate::model::failure::Failure;
 use crate::view::output;
 
-/// Under this name: shells complete `cargo xtask` as cargo says, which does not know our options.
+/// The command that is completed. For `cargo xtask`, shells ask cargo, which does not know our options.
 const NAME: &str = "xtask";
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -30,7 +30,7 @@ pub(crate) fn run(shell: Shell, mut options: Command) -> Result<bool, Failure> {
     clap_complete::generate(generator, &mut options, NAME, &mut out);
     let mut script = String::from_utf8_lossy(&out).into_owned();
     if let Shell::Zsh = shell {
-        // Its first line is for a file in $fpath, which it now is not.
+        // The first line is only for a file in $fpath.
         script = script.replace("#compdef xtask\n", "");
     }
     if let Shell::Fish = shell {
@@ -39,7 +39,7 @@ pub(crate) fn run(shell: Shell, mut options: Command) -> Result<bool, Failure> {
     output::print(&script).map(|()| true)
 }
 
-/// What follows a command without an option before it: clap leaves that out for fish.
+/// Completes positional arguments, which clap leaves out for fish.
 fn positional_for_fish(options: &Command) -> String {
     let mut out = String::new();
     for command in options.get_subcommands() {

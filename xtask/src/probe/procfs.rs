@@ -16,8 +16,8 @@ use crate::model::process::{Process, Stat};
 pub(crate) const REMEDY: &str =
     "mount -t proc proc /proc; in a PID namespace, start with unshare --fork --pid --mount-proc";
 
-/// Whether there is a /proc, with all that is used of it, and in it our numbers. In that of another
-/// PID namespace they are other processes', whom we would watch, count and kill in place of ours.
+/// Checks that there is a /proc with the files that we use, and that it shows our PID namespace. In the
+/// /proc of another namespace, our numbers are those of other processes: we would watch and kill them.
 pub(crate) fn check() -> Result<(), String> {
     for path in ["/proc/self/status", "/proc/sys/kernel/pid_max"] {
         fs::File::open(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
@@ -34,15 +34,14 @@ pub(crate) fn own_pid() -> i32 {
     std::process::id() as i32
 }
 
-/// What /proc says of a process; `None` if there is none of that number.
+/// Reads /proc/PID/stat; `None` if there is no such process.
 ///
-/// With hidepid, /proc refuses to tell of others' processes, or says that there are none. One of ours
-/// may become another user's; and in the midst of an `execve`, each is nobody's for an instant, which
-/// passes.
+/// With hidepid, /proc hides the processes of other users. One of ours may become another user's; and
+/// during an `execve` each is nobody's for an instant, so we try several times.
 pub(crate) fn look(pid: i32) -> io::Result<Option<Stat>> {
     const LOOKS: usize = 10;
     let path = format!("/proc/{pid}/stat");
-    // For kill(2), what is not above 0 stands for others.
+    // For kill(2), 0 and below stand for groups of processes.
     let exists = || pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH);
     for _ in 0..LOOKS {
         match read_stat(&path) {
@@ -84,7 +83,7 @@ fn cannot_read(path: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), why)
 }
 
-/// The same for who looks again and again: what cannot be read now is not there yet.
+/// The same for a caller that looks again and again: a process that cannot be read now counts as gone.
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
     look(pid).ok().flatten()
 }
@@ -97,8 +96,7 @@ pub(crate) fn exists(process: Process) -> bool {
     })
 }
 
-/// What /proc says of a process, if it descends from this other one: that is its parent, or its
-/// parent's, and so on.
+/// Reads /proc/PID/stat of a process, if it is a child of the other one, or a child of a child, and so on.
 pub(crate) fn look_at_descendant(pid: i32, ancestor: i32) -> io::Result<Option<Stat>> {
     const TRIES: usize = 10;
     'again: for _ in 0..TRIES {
@@ -122,8 +120,8 @@ pub(crate) fn look_at_descendant(pid: i32, ancestor: i32) -> io::Result<Option<S
     Ok(None)
 }
 
-/// What is at this path: where a link leads, the names in a folder, or the lines of a file that
-/// begin like one of these.
+/// Reads this path: the target of a link, the names in a folder, or the lines of a file that begin like
+/// one of these.
 pub(crate) fn read(path: &str, beginnings: &[&str]) -> io::Result<String> {
     let kind = fs::symlink_metadata(path)?.file_type();
     if kind.is_symlink() {
@@ -146,8 +144,8 @@ pub(crate) fn read(path: &str, beginnings: &[&str]) -> io::Result<String> {
     Ok(wanted.collect::<Vec<_>>().join("\n"))
 }
 
-/// The children of a process, zombies included. Asked of each of its threads: a child belongs to
-/// the thread that started it.
+/// Lists the children of a process, zombies included. Each of its threads has a list of its own, as a
+/// child belongs to the thread that started it.
 pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
     let path = format!("/proc/{pid}/task");
     let tasks = match fs::read_dir(&path) {
@@ -193,7 +191,7 @@ fn children_by_search(parent: i32) -> io::Result<Vec<i32>> {
     Ok(children)
 }
 
-/// The children of a process, their children, and so on.
+/// Lists the children of a process, their children, and so on.
 pub(crate) fn descendants(pid: i32) -> io::Result<Vec<i32>> {
     let mut found = children(pid)?;
     let mut next = 0;

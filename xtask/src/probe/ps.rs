@@ -28,8 +28,8 @@ const TIME_TO_END: Duration = Duration::from_secs(1);
 /// Between two questions whether it has ended.
 const TICK: Duration = Duration::from_millis(1);
 
-/// Lists these processes, when what `title` says has come true. With `-p`, and not `ps au` as in the chapter: that shows only processes that
-/// have a terminal.
+/// Lists these processes; `title` is what has come true. With `-p`, and not `ps au` as in the chapter,
+/// which shows only processes that have a terminal.
 pub(crate) fn snapshot(title: &str, pids: Vec<i32>) -> io::Result<Snapshot> {
     let list: Vec<String> = pids.iter().map(i32::to_string).collect();
     let list = list.join(",");

@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// thread is started: the signals would end a thread that does not block them, and the process with it.
 pub(crate) fn take_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
-    // Blocked, it would come to us though nohup has seen to it that it is ignored.
+    // If nohup has made us ignore it, it must stay so: blocked, it would reach us all the same.
     if !reexec::signal::is_ignored(Signal::SIGHUP as i32)? {
         signals.add(Signal::SIGHUP);
     }
@@ -44,6 +44,6 @@ pub(crate) fn take_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Res
 /// kernel would then throw away the statuses of `ps`, of cargo and of the workers, and each wait for them
 /// would fail.
 pub(crate) fn stop_ignoring_sigchld() {
-    // It fails for no signal that can be ignored.
+    // This cannot fail for SIGCHLD.
     let _ = reexec::signal::reset(libc::SIGCHLD);
 }

@@ -35,7 +35,7 @@ fn names() -> impl Iterator<Item = &'static str> {
     commands.filter_map(|command| command.split_whitespace().next())
 }
 
-/// As cargo lays them out: the examples in a folder within. Or all in one.
+/// Finds the programs as cargo lays them out, with the examples in a folder within; or all in one folder.
 fn in_folder(folder: &Path) -> BTreeMap<String, PathBuf> {
     let find = |name: &str| {
         let places = [folder.join(name), folder.join("examples").join(name)];
@@ -60,7 +60,7 @@ struct Target {
 
 /// Runs `cargo build` as `cargo run` would, and asks it where the programs are. An error is a sentence.
 fn build() -> Programs {
-    // Set by cargo for what it runs, so that it is the same one again.
+    // Cargo sets this for the programs that it runs, so that they can call the same cargo.
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(&cargo)
         .args(["build", "--workspace", "--bins", "--examples"])

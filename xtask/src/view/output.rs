@@ -24,9 +24,9 @@ pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(crate) const MARK: Style = AnsiColor::Yellow.on_default();
 
-/// No colours where the terminal says that it knows none, unless they are asked for. To be called
-/// first, for `--help` has colours, too. anstream would do the same, but for where the variable CI
-/// is set: that is a sign of a log that understands colours, and outweighs TERM there.
+/// Switches colours off on a dumb terminal, unless they are asked for. Must be called first, as `--help`
+/// has colours, too. anstream does the same, except where the variable CI is set: it then assumes a log
+/// that shows colours, whatever TERM says.
 pub(crate) fn respect_dumb_terminals() {
     let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
     let is_asked_for = ["CLICOLOR", "CLICOLOR_FORCE"]
@@ -180,12 +180,12 @@ fn write_all(mut stream: impl Write, text: &str) -> io::Result<()> {
     stream.flush()
 }
 
-/// `text` in this style, and no further.
+/// `text` in this style, which ends with it.
 pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// How wide text is on stdout: as wide as the terminal, but not wider than one likes to read.
+/// The width for text on stdout: that of the terminal, but at most 100 columns.
 pub(crate) fn width() -> usize {
     let terminal = terminal_size::terminal_size_of(io::stdout());
     terminal.map_or(80, |(width, _)| usize::from(width.0).clamp(20, 100))
@@ -213,7 +213,7 @@ pub(crate) fn wrapped(text: &str, first: &str, other: &str, width: usize) -> Str
     out + "\n"
 }
 
-/// How many columns `text` takes, whose styles take none.
+/// How many columns `text` has, without its styles.
 fn columns(text: &str) -> usize {
     let plain = anstream::adapter::strip_str(text);
     plain.map(|part| part.chars().count()).sum()

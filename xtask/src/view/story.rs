@@ -5,16 +5,16 @@ use crate::model::event::{Event, What};
 use crate::model::process::{Process, Stat, State};
 use crate::view::text::printable;
 
-/// The same thing, to or by several processes, within this time is one step.
+/// If the same happens to several processes within this time, that is one step.
 const TOGETHER: f64 = 0.05;
 
-/// As long as the kernel lets the name of a process be.
+/// The kernel cuts the names of processes at this length.
 const NAME: usize = 15;
 
-/// How a child goes whose parent ignores SIGCHLD.
+/// The end of a child whose parent ignores SIGCHLD.
 const NO_WAIT: &str = "no wait";
 
-/// A process that was never seen to be anything else.
+/// The role of a process that was never seen to execute a program.
 const COPY: &str = "copy of its parent";
 
 /// The lane of the worker: the process that starts the programs.
@@ -24,11 +24,11 @@ pub(super) struct Story {
     /// In the order in which they came; the first is the worker.
     pub(super) lanes: Vec<Lane>,
     pub(super) steps: Vec<Step>,
-    /// The lines that were written so far, and whose they were.
+    /// The lines that were written so far, each with the program that wrote it.
     lines: Vec<(Process, String)>,
     /// When /proc said of a process that it ignores SIGCHLD.
     ignoring: Vec<(f64, Process)>,
-    /// For these it is not shown when they became another program.
+    /// The processes for which no exec is shown.
     without_exec: Vec<Process>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Story {
 pub(super) struct Lane {
     process: Process,
     born_of: usize,
-    /// At last: an orphan is adopted.
+    /// Its last parent: an orphan is adopted.
     parent: usize,
     pub(super) role: Option<String>,
     pub(super) name: String,
@@ -117,7 +117,7 @@ impl Story {
         story
     }
 
-    /// Equal children that were not all seen to become another program, though they all did.
+    /// Children that we saw executing a program, while we missed that for others that are like them.
     fn seen_in_some_only(&self) -> Vec<Process> {
         let equals = |lane: &Lane| {
             let (parent, name) = (lane.born_of, lane.name.clone());
@@ -210,13 +210,13 @@ impl Story {
         Some(lane)
     }
 
-    /// Called when all states of the same look at /proc are taken in: a zombie in it was one before.
+    /// Must be called after all states of the same look at /proc: a zombie in it was one before.
     fn mark_who_ignores(&mut self, t: f64) {
         for number in 0..self.lanes.len() {
             let lane = &self.lanes[number];
             let says_so = lane.last.as_ref().is_some_and(|last| last.ignores_sigchld);
             let is_alive = !lane.is_zombie() && lane.end.is_none();
-            // A child may have been born so.
+            // A child may have inherited that, which is not worth a step.
             if says_so && is_alive && lane.born_of == WORKER && lane.ignores.is_none() {
                 let step = self.step(t, "ignores SIGCHLD");
                 self.lanes[number].ignores = Some(step);
@@ -224,13 +224,13 @@ impl Story {
         }
     }
 
-    /// What has changed in a process that /proc was asked about.
+    /// Takes in what has changed in a process.
     fn state(&mut self, t: f64, stat: &Stat) {
         let parent = self.present(stat.ppid);
         let known = self.lane(|lane| lane.process == stat.process);
         let lane = known.unwrap_or_else(|| self.spawned(t, stat, parent.unwrap_or(WORKER)));
         let last = self.lanes[lane].last.replace(stat.clone());
-        // `exe` is what the name of /proc/self/exe makes of a process, until it names itself.
+        // A process that has executed /proc/self/exe is called `exe` until it names itself.
         if stat.name != "exe" {
             self.lanes[lane].name = self.whole_name(lane, printable(&stat.name));
         }
@@ -262,7 +262,7 @@ impl Story {
         self.lanes[lane].states.push((now, step));
     }
 
-    /// The kernel cuts a name off; that of a program which was started is known, and that of its copy.
+    /// The whole of a name that the kernel has cut, if it is that of a program that was started.
     fn whole_name(&self, lane: usize, name: String) -> String {
         let lane = &self.lanes[lane];
         let known = [&lane.name, &self.lanes[lane.born_of].name];
@@ -310,8 +310,8 @@ impl Story {
         }
     }
 
-    /// Then nobody has to wait for its children that end. The look in which a child is missed comes
-    /// to the parent only afterwards.
+    /// Whether this process ignores SIGCHLD, so that nobody has to wait for its children. A look at /proc
+    /// finds that a child is gone before it comes to the parent, so the same look counts.
     fn ignores_by(&self, t: f64, lane: usize) -> bool {
         let Lane { process, last, .. } = &self.lanes[lane];
         let now = last.as_ref().is_some_and(|last| last.ignores_sigchld);
@@ -321,7 +321,7 @@ impl Story {
     }
 
     fn end(&mut self, t: f64, lane: usize, word: &str, by: Option<usize>) {
-        // Then it was a zombie between two looks, if at all.
+        // If it was a zombie, it was that between two looks.
         let unseen = !self.lanes[lane].is_zombie() && !matches!(word, "cleared up" | "gone");
         let words = if unseen {
             format!("exit, {word}")
@@ -454,7 +454,7 @@ impl Story {
     }
 }
 
-/// So exact that steps drawn apart have other times.
+/// With enough digits that steps which are drawn apart have different times.
 pub(super) fn seconds(t: f64) -> String {
     format!("{t:.3} s")
 }

@@ -12,23 +12,23 @@ pub(super) const WIDE: f64 = 760.0;
 pub(super) const NARROW: f64 = 340.0;
 
 const LEFT: f64 = 14.0;
-/// For the last words, which lean to the right.
+/// Room for the last words, which lean to the right.
 const RIGHT: f64 = 58.0;
-/// As high as a letter of the words over the steps takes them, which lean.
+/// The height that each letter adds to the words over the steps, which lean.
 const RISE: f64 = 5.2;
-/// Over the lanes, where the numbers of the snapshots are.
+/// The height over the lanes for the numbers of snapshots.
 const NUMBERS: f64 = 13.0;
 const LANE: f64 = 46.0;
 const BAR: f64 = 16.0;
-/// For the axis and what it says.
+/// The height for the axis and its labels.
 const BOTTOM: f64 = 46.0;
-/// As much as a word over a step needs.
+/// The width that a word over a step needs.
 const STEP: f64 = 26.0;
-/// Between two words at least; where there is less, the second is left out.
+/// The least distance between two words; with less, the second is left out.
 const WORD: f64 = 10.0;
-/// Between a bar and the line of an arrow that passes it.
+/// The gap between a bar and the line of an arrow that passes it.
 const GAP: f64 = 4.0;
-/// About as wide as a letter is, in bold.
+/// The width of a letter, in bold.
 const LETTER: f64 = 7.2;
 
 /// Readable on light and dark, and without colour.
@@ -82,7 +82,7 @@ pub(super) fn hatching() -> Markup {
     }
 }
 
-/// A file of its own: with its style, its pattern and the legend.
+/// Draws it as a file of its own, with the style, the pattern and the legend.
 pub(super) fn file(story: &Story, title: &str) -> String {
     let timeline = Timeline::new(story, WIDE);
     let (legend, legend_height) = legend_rows(WIDE);
@@ -101,7 +101,7 @@ pub(super) fn file(story: &Story, title: &str) -> String {
     svg.into_string()
 }
 
-/// For the page, which has the style and the pattern.
+/// Draws it for the page, which has the style and the pattern.
 pub(super) fn inline(story: &Story, title: &str, width: f64) -> Markup {
     let timeline = Timeline::new(story, width);
     let class = if width == WIDE {
@@ -119,7 +119,7 @@ pub(super) fn inline(story: &Story, title: &str, width: f64) -> Markup {
 struct Timeline<'a> {
     story: &'a Story,
     order: Vec<usize>,
-    /// Of each step.
+    /// The place of each step.
     x: Vec<f64>,
     width: f64,
     /// Where the lanes begin, below the words over the steps.
@@ -150,7 +150,7 @@ impl<'a> Timeline<'a> {
         html! {
             @for step in 0..self.story.steps.len() { (self.step(step)) }
             @for (arrow, x) in self.arrows() { (self.line(arrow, x)) }
-            // Over the lines, which so pass behind the lanes between their two.
+            // After the lines, so that these pass behind the lanes.
             @for &lane in &self.order { (self.lane(lane)) (self.label(lane)) }
             @for (arrow, x) in self.arrows() { (self.head(arrow, x)) }
             (self.axis())
@@ -172,7 +172,7 @@ impl<'a> Timeline<'a> {
         self.height - BOTTOM
     }
 
-    /// What happened, in a word or with the number of the snapshot, and a line down.
+    /// Draws a step: its word or the number of its snapshot, and a line down.
     fn step(&self, number: usize) -> Markup {
         let (step, x) = (&self.story.steps[number], self.x[number]);
         let word = label_of(step);
@@ -228,8 +228,8 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// Who it is, as far as there is room; where its bar begins, unless the words would then leave
-    /// the timeline.
+    /// Draws the name of a process, as long as there is room for, where its bar begins; further left if
+    /// it would be cut off.
     fn label(&self, number: usize) -> Markup {
         let room = |text: &str| text.chars().count() as f64 * LETTER;
         let [full, shorter, shortest] = self.story.labels(number);
@@ -243,7 +243,7 @@ impl<'a> Timeline<'a> {
         let x = round(begin.min(self.width - 4.0 - length).max(4.0));
         let y = self.y(number);
         html! {
-            // Over the lines, and clear of the heads of arrows that end at the bars above and below.
+            // Covers the lines, but not the heads of arrows that end at the bars above and below.
             rect class="paper" x=(x - 2.0) y=(y - 21.0) width=(round(length * 0.96)) height="13" {}
             text class="name" x=(x) y=(y - 11.0) { (label) }
         }
@@ -282,9 +282,8 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    /// Straight up or down, from where the head begins to the edge of the other bar; so the dashes
-    /// of lines to the same bar fall on each other. There is a gap at each bar between the two,
-    /// which it does not reach.
+    /// Draws the line of an arrow, straight up or down, from its head to the edge of the other bar, so
+    /// that the dashes of lines to the same bar coincide. It has a gap at each bar that it only passes.
     fn line(&self, arrow: Arrow, x: f64) -> Markup {
         let (from, to) = (self.y(arrow.from), self.y(arrow.to));
         let inset = thinner(arrow.from);
@@ -377,8 +376,7 @@ fn label_of(step: &Step) -> String {
     }
 }
 
-/// Where each step is: one after the other, with room for its word, and the further apart the more
-/// time lies between them.
+/// The place of each step: with room for its word, and further from the last the more time has passed.
 fn places(story: &Story, width: f64) -> Vec<f64> {
     let gaps = story.steps.len().saturating_sub(1).max(1) as f64;
     let total = width - LEFT - RIGHT;
@@ -395,7 +393,7 @@ fn places(story: &Story, width: f64) -> Vec<f64> {
     places
 }
 
-/// By how much this lane's bar is thinner, on each side.
+/// How much thinner the bar of this lane is, on each side.
 fn thinner(lane: usize) -> f64 {
     if lane == WORKER { 5.0 } else { 0.0 }
 }

@@ -21,16 +21,16 @@ const TIME_TO_END: Duration = Duration::from_millis(1500);
 
 /// Kills every descendant of this process, which must be a child subreaper.
 ///
-/// No number can be another's meanwhile: we kill only children of our own, which nobody else can
-/// reap; and the children of those are adopted by us, and are ours to kill in the next round.
+/// A number cannot become another process's meanwhile: we kill only our own children, which nobody else
+/// can reap. We then adopt their children, and kill those in the next round.
 ///
 /// Returns the processes that could not be ended, if there are any.
 pub(crate) fn kill_and_reap_all() -> Option<Left> {
     let mut deadline = Instant::now() + TIME_TO_END;
     loop {
         let is_late = Instant::now() >= deadline;
-        // Not a wait that blocks: the list of children can miss one that has just come to us. And
-        // first: without a child there is nobody to kill, whatever a /proc says that is not ours.
+        // A wait that blocks could block for ever, as the list of children can miss one that we have just
+        // adopted. It comes first: without children we must kill nobody, whatever /proc lists.
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Err(Errno::ECHILD) => return None,
             Ok(WaitStatus::StillAlive) => {}

@@ -69,7 +69,7 @@ impl Worker {
     /// run.
     pub(crate) fn give_folder(&mut self) -> Result<(), Failure> {
         let folder = env::temp_dir().join(format!("xtask-worker-{}", procfs::own_pid()));
-        // For nobody else: what is in it is run.
+        // Closed to others, as programs in it are run.
         let made = DirBuilder::new().mode(0o700).create(&folder);
         self.folder = made.is_ok().then_some(folder.clone());
         made.and_then(|()| run_copy_in(&folder)).map_err(|error| {
@@ -146,8 +146,8 @@ impl Worker {
     }
 }
 
-/// Finds out about a full disk, or one from which nothing is executed, before the programs do. This
-/// file is larger than what they copy.
+/// Runs a copy of ourselves, to find a full disk, or one from which nothing is executed, before the
+/// programs do. We are larger than what they copy.
 fn run_copy_in(folder: &Path) -> io::Result<()> {
     let copy = folder.join("copy");
     fs::copy("/proc/self/exe", &copy)?;

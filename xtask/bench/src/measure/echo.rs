@@ -43,12 +43,12 @@ pub(crate) fn run(options: &BenchEcho) -> Result<(), Failure> {
     results.verdict()
 }
 
+/// A server that can be measured, and its program.
+type Found = (Measured, PathBuf);
+
 /// Finds or builds the programs. Ours must be there; rivals may be missing.
-fn find_servers(
-    options: &BenchEcho,
-    folder: &Path,
-) -> Result<(Vec<(Measured, PathBuf)>, Vec<Missing>), Failure> {
-    let mut servers: Vec<(Measured, PathBuf)> = Vec::new();
+fn find_servers(options: &BenchEcho, folder: &Path) -> Result<(Vec<Found>, Vec<Missing>), Failure> {
+    let mut servers: Vec<Found> = Vec::new();
     let mut missing = Vec::new();
     for server in Name::value_variants() {
         if !options.servers.is_empty() && !options.servers.contains(server) {
