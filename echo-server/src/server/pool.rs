@@ -174,20 +174,23 @@ impl Dispatch for Pool {
         }
     }
 
+    /// Starts one worker at most. A large pool that was filled at once would keep the supervisor from
+    /// its signals.
     fn start_workers(&mut self, workers: &mut Workers, _: bool) -> io::Result<Option<Job>> {
-        while self.listener.is_some()
-            && self.paused_until().is_none()
-            && let Some(row) = self.find_vacancy()
-        {
-            match self.start(workers, row) {
-                Ok(Some(worker)) => return Ok(Some(Job::Pool(self.serve, worker))),
-                Ok(None) if self.shortage.leave() => log(format_args!("starting workers again")),
-                Ok(None) => {}
-                Err(error) if self.shortage.enter() => log(format_args!(
-                    "cannot start a worker: {error}; trying again, less and less often"
-                )),
-                Err(_) => {}
-            }
+        if self.listener.is_none() || self.paused_until().is_some() {
+            return Ok(None);
+        }
+        let Some(row) = self.find_vacancy() else {
+            return Ok(None);
+        };
+        match self.start(workers, row) {
+            Ok(Some(worker)) => return Ok(Some(Job::Pool(self.serve, worker))),
+            Ok(None) if self.shortage.leave() => log(format_args!("starting workers again")),
+            Ok(None) => {}
+            Err(error) if self.shortage.enter() => log(format_args!(
+                "cannot start a worker: {error}; trying again, less and less often"
+            )),
+            Err(_) => {}
         }
         Ok(None)
     }

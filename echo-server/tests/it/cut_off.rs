@@ -34,6 +34,12 @@ enum Cause {
     SupervisorKilled,
 }
 
+impl Cause {
+    fn is_timeout(self) -> bool {
+        matches!(self, Cause::WriteTimeout | Cause::SessionTimeout)
+    }
+}
+
 /// Those that come as soon as we want.
 const CAUSES: [Cause; 4] = [
     Cause::DrainTimeout,
@@ -172,16 +178,7 @@ fn for_each_cause(causes: &[Cause], check: impl Fn(Cause) + Sync) {
 /// Cuts off a session while its worker has bytes that it cannot send. Returns what the client has
 /// sent, what it has received, and how its stream has ended.
 fn cut_off(model: Model, launcher: &[&str], cause: Cause) -> (Vec<u8>, Vec<u8>, io::Result<usize>) {
-    let timeout = match cause {
-        // From the moment when the worker is stuck, until we have seen that.
-        Cause::WriteTimeout => "--write-timeout=2",
-        // From the beginning of the session.
-        Cause::SessionTimeout => "--session-timeout=8",
-        _ => "--drain-timeout=0.1",
-    };
-    let options = ["--workers=1", "--verbose", timeout];
-    let mut server = model.start_by(launcher, &options);
-    let mut stuck = Stuck::new(&server);
+    let (mut server, mut stuck) = start_and_get_stuck(model, launcher, cause);
     let worker = stuck.worker;
     match cause {
         Cause::WriteTimeout => {
@@ -220,6 +217,27 @@ fn cut_off(model: Model, launcher: &[&str], cause: Cause) -> (Vec<u8>, Vec<u8>, 
     (stuck.sent, received, end)
 }
 
+fn start_and_get_stuck(model: Model, launcher: &[&str], cause: Cause) -> (Server, Stuck) {
+    // On a busy machine, a timeout may be over before we have seen that the worker is stuck. Then we
+    // begin again with a longer one.
+    let mut times = 1;
+    loop {
+        let timeout = match cause {
+            // From the moment when the worker is stuck.
+            Cause::WriteTimeout => format!("--write-timeout={}", 2 * times),
+            // From the beginning of the session.
+            Cause::SessionTimeout => format!("--session-timeout={}", 8 * times),
+            _ => "--drain-timeout=0.1".to_owned(),
+        };
+        let server = model.start_by(launcher, &["--workers=1", "--verbose", &timeout]);
+        match Stuck::try_new(&server) {
+            Ok(stuck) => return (server, stuck),
+            Err(_) if cause.is_timeout() && times < 8 => times *= 2,
+            Err(error) => panic!("{cause:?}: {error}"),
+        }
+    }
+}
+
 /// A client that reads nothing. Its worker has read bytes that it cannot send, and there is nothing
 /// more for the worker to read.
 pub(crate) struct Stuck {
@@ -236,9 +254,14 @@ impl Stuck {
     /// Of a server with one worker.
     #[track_caller]
     pub(crate) fn new(server: &Server) -> Self {
+        Self::try_new(server).unwrap()
+    }
+
+    /// Fails if the server ends the session first.
+    fn try_new(server: &Server) -> io::Result<Self> {
         let stream = connect_with_small_buffers(server.address);
         let mut stuck = Self {
-            client: stream.local_addr().unwrap(),
+            client: stream.local_addr()?,
             server: server.address,
             worker: server.program.child(),
             stream,
@@ -246,33 +269,34 @@ impl Stuck {
             last_sent: Instant::now(),
         };
         // Each is less than the worker reads at a time.
-        while !stuck.is_stuck_after(8_000) {}
-        stuck
+        while !stuck.is_stuck_after(8_000)? {}
+        Ok(stuck)
     }
 
     /// Sends so many bytes, and waits until they are back here, or with the worker.
-    #[track_caller]
-    fn is_stuck_after(&mut self, length: usize) -> bool {
+    fn is_stuck_after(&mut self, length: usize) -> io::Result<bool> {
         let piece = random_bytes(length);
         self.last_sent = Instant::now();
-        self.stream.write_all(&piece).unwrap();
+        self.stream.write_all(&piece)?;
         self.sent.extend(piece);
         // We read one queue after the other, and bytes may move in between. So we trust only what two
         // looks in a row have shown.
         let mut before = None;
         let look = || {
             let is_asleep = threads(self.worker).iter().all(|it| *it == Some('S'));
-            let ours = queues(self.client, self.server)?;
-            let servers = queues(self.server, self.client)?;
-            let now = Some((ours, servers));
-            let is_same = now == std::mem::replace(&mut before, now);
-            let has_arrived = ours.to_send == 0 && servers.to_read == 0;
-            now.filter(|_| is_same && is_asleep && has_arrived)
+            let ours = queues(self.client, self.server);
+            if !ours.is_some_and(|ours| ours.is_established) {
+                return Some(Err(io::Error::other("the server has ended the session")));
+            }
+            let now = ours.zip(queues(self.server, self.client))?;
+            let is_same = before.replace(now) == Some(now);
+            let has_arrived = now.0.to_send == 0 && now.1.to_read == 0;
+            (is_same && is_asleep && has_arrived).then_some(Ok(now))
         };
-        let (ours, servers) = wait_until("bytes at rest", look, Option::is_some).unwrap();
+        let (ours, servers) = wait_until("bytes at rest", look, Option::is_some).unwrap()?;
         // Bytes that have arrived and are not acknowledged yet count twice, so this never claims too
         // much.
-        self.sent.len() > ours.to_read + servers.to_send
+        Ok(self.sent.len() > ours.to_read + servers.to_send)
     }
 }
 
@@ -283,6 +307,8 @@ pub(crate) struct Queues {
     to_read: usize,
     /// Whether a process has it.
     is_open: bool,
+    /// Whether neither end has closed it.
+    is_established: bool,
     /// 2: the next one that expires is that of keepalive.
     pub(crate) timer: u8,
 }
@@ -305,6 +331,7 @@ pub(crate) fn queues(own: SocketAddr, others: SocketAddr) -> Option<Queues> {
         to_send: number(to_send),
         to_read: number(to_read),
         is_open: fields[9] != "0",
+        is_established: fields[3] == "01",
         timer: number(timer).try_into().unwrap(),
     })
 }

@@ -15,7 +15,7 @@ use nix::sys::termios::{FlowArg, LocalFlags, SetArg, tcflow, tcgetattr, tcsetatt
 use test_support::{Program, TempDir, assert_sleeps, wait_until, without_stamp};
 
 use crate::crash::take_all_memory;
-use crate::server::{BINARY, Client, Model, Server, flood, is_root, reserved_address};
+use crate::server::{BINARY, Client, Model, Server, flood, is_root, reserved_address, threads};
 
 /// What the server gets as its stderr, and the test reads, or does not.
 struct Channel {
@@ -141,6 +141,11 @@ fn assert_loses_lines_only(
     let server = channel.start(command);
     flow(&channel, FlowArg::TCOOFF);
     (0..sessions).for_each(|_| server.assert_serves());
+    // On a busy machine, clients are served and nobody has tried to log that yet.
+    let states = || server.workers().into_iter().flat_map(threads).collect();
+    wait_until("workers at rest", states, |all: &Vec<_>| {
+        !all.contains(&Some('R'))
+    });
     flow(&channel, FlowArg::TCOON);
     wait_until(
         "the number of lost lines",

@@ -38,6 +38,18 @@ fn a_crash_loop_slows_down(model: Model) {
     server.assert_serves();
 }
 
+#[test]
+fn a_large_pool_does_not_keep_the_supervisor_from_its_signals() {
+    const SIZE: usize = 5000;
+    let mut server = Model("prefork").start(&["--workers", &SIZE.to_string()]);
+    server.program.signal(Signal::SIGUSR1);
+    let status = server.event();
+    assert!(status.contains("limit 5000"), "{status}");
+    assert!(server.workers().len() < SIZE);
+    server.program.signal(Signal::SIGTERM);
+    assert_eq!(server.program.exit_code(), 0);
+}
+
 models!(
     workers_that_have_served_are_replaced_at_once,
     prefork,
