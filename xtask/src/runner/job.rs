@@ -79,7 +79,7 @@ fn worker(scenario: &Scenario, run: Run) -> io::Result<Worker> {
         true => scenario.control,
         false => scenario.command,
     };
-    let clock = scenario.clock(Clock { speed: run.speed });
+    let clock = scenario.clock(Clock { speed: run.speed }, run.control);
     // Twice the time it should take, and time for a busy machine.
     let limit = Duration::from_secs_f64(scenario.seconds / clock.speed * 2.0 + 20.0);
     let name = run_name(&run.scenario, run.control);

@@ -153,7 +153,7 @@ impl Runner {
         scenarios: &[&'static Scenario],
         sink: &mut Sink<'_>,
     ) -> Result<Vec<ScenarioResult>, Failure> {
-        let mut runs = runs_of(scenarios);
+        let mut runs = runs_of(scenarios, self.clock);
         let results = self.run_side_by_side(scenarios, &mut runs, sink);
         results.map_err(|failure| self.break_off(&mut runs, failure))
     }
@@ -353,7 +353,7 @@ fn cannot_start(error: Box<dyn Error>) -> Failure {
 }
 
 /// The longest first, or they would run alone at the end.
-fn runs_of(scenarios: &[&'static Scenario]) -> Vec<Run> {
+fn runs_of(scenarios: &[&'static Scenario], clock: Clock) -> Vec<Run> {
     let mut runs = Vec::new();
     for &scenario in scenarios {
         runs.push(Run::new(scenario, false, false));
@@ -361,7 +361,8 @@ fn runs_of(scenarios: &[&'static Scenario]) -> Vec<Run> {
             runs.push(Run::new(scenario, true, false));
         }
     }
-    runs.sort_by(|one, other| other.scenario.seconds.total_cmp(&one.scenario.seconds));
+    let seconds = |run: &Run| run.scenario.seconds / run.scenario.clock(clock, run.control).speed;
+    runs.sort_by(|one, other| seconds(other).total_cmp(&seconds(one)));
     runs
 }
 

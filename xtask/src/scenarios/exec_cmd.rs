@@ -254,7 +254,7 @@ const THREE_WAYS: Scenario = Scenario {
     // It writes to both streams in turn, and then lives long enough to be seen.
     command: "exec-cmd -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
     seconds: 15.0,
-    max_speed: 2.5,
+    max_speed: 3.0,
     act: |w| {
         let parent = w.start()?;
         for (role, title) in WAYS {

@@ -69,6 +69,8 @@ pub(crate) struct Scenario {
     pub(crate) control: &'static str,
     /// What the control lacks, or has instead.
     pub(crate) without: &'static str,
+    /// As `max_speed`; most controls are over soon at any speed.
+    pub(crate) control_max_speed: f64,
     /// The claims that the control is not about.
     pub(crate) control_keeps: &'static [&'static Claim],
 }
@@ -89,14 +91,19 @@ const DEFAULT: Scenario = Scenario {
     shows: &[],
     control: "",
     without: "",
+    control_max_speed: f64::INFINITY,
     control_keeps: &[],
 };
 
 impl Scenario {
-    /// The clock of its runs, where the demo has this one.
-    pub(crate) fn clock(&self, clock: Clock) -> Clock {
+    /// The clock of its run, or of its control, where the demo has this one.
+    pub(crate) fn clock(&self, clock: Clock, control: bool) -> Clock {
+        let max_speed = match control {
+            true => self.control_max_speed,
+            false => self.max_speed,
+        };
         Clock {
-            speed: clock.speed.min(self.max_speed),
+            speed: clock.speed.min(max_speed),
         }
     }
 

@@ -23,7 +23,7 @@ const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
     by_hand: "cargo run -p echo-server --example one-close-too-few",
     command: "one-close-too-few --sleep 15s",
     seconds: 30.0,
-    max_speed: 5.0,
+    max_speed: 7.5,
     needs: &[LOOPBACK],
     act: until_the_end,
     shows: &[(C45, |e| {
@@ -41,7 +41,7 @@ const SHUTDOWN: Scenario = Scenario {
     by_hand: "cargo run -p echo-server --example one-close-too-few -- --shutdown",
     command: "one-close-too-few --sleep 15s --shutdown",
     seconds: 15.0,
-    max_speed: 5.0,
+    max_speed: 7.5,
     needs: &[LOOPBACK],
     act: until_the_end,
     shows: &[(C46, |e| {

@@ -322,6 +322,7 @@ const INIT_WAITS: Scenario = Scenario {
     })],
     without: "two that look from time to time",
     control: SWEEPER,
+    control_max_speed: 5.0,
     ..DEFAULT
 };
 
