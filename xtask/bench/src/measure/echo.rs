@@ -3,7 +3,7 @@
 //! In each round every server has its turn: it is started, measured in every way, and ended. So all of
 //! them see the same machine, also if that becomes busier meanwhile.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -14,7 +14,7 @@ use crate::load::rates::Load;
 use crate::measure::echo_results::{Figures, Measured, Results};
 use crate::measure::machine::Machine;
 use crate::output::{Failure, create_folder, print, say};
-use crate::programs::{Missing, target_folder};
+use crate::programs::target_folder;
 use crate::servers::compared::{IDLE, OURS, Row, Server};
 
 /// Enough for [`IDLE`] connections, in us and in a server of one process.
@@ -27,14 +27,8 @@ const TURN_SECONDS: f64 = 1.2;
 pub(crate) fn run(options: &BenchEcho) -> Result<(), Failure> {
     let folder = target_folder().map_err(Failure::missing)?.join("bench");
     create_folder(&folder)?;
-    let (mut servers, missing) = find_servers(options, &folder)?;
-    measure_all(&mut servers, options, &folder);
-
-    let results = Results {
-        machine: Machine::here(),
-        missing,
-        servers: servers.into_iter().map(|(measured, _)| measured).collect(),
-    };
+    let mut results = find_servers(options, &folder)?;
+    measure_all(&mut results.servers, options, &folder);
     results.draw(options.svg.as_deref().unwrap_or(&folder))?;
     print(&match options.json {
         true => results.json(),
@@ -43,43 +37,46 @@ pub(crate) fn run(options: &BenchEcho) -> Result<(), Failure> {
     results.verdict()
 }
 
-/// A server that can be measured, and its program.
-type Found = (Measured, PathBuf);
-
 /// Finds or builds the programs. Ours must be there; rivals may be missing.
-fn find_servers(options: &BenchEcho, folder: &Path) -> Result<(Vec<Found>, Vec<Missing>), Failure> {
-    let mut servers: Vec<Found> = Vec::new();
-    let mut missing = Vec::new();
+fn find_servers(options: &BenchEcho, folder: &Path) -> Result<Results, Failure> {
+    let mut results = Results {
+        machine: Machine::here(),
+        missing: Vec::new(),
+        servers: Vec::new(),
+    };
     for server in Name::value_variants() {
         if !options.servers.is_empty() && !options.servers.contains(server) {
             continue;
         }
         let row = Row::of(*server);
-        let other = servers
-            .iter()
-            .find(|(other, _)| other.row.source == row.source);
-        let program = match other {
-            Some((_, program)) => Ok(program.clone()),
+        let mut others = results.servers.iter();
+        let program = match others.find(|other| other.row.source == row.source) {
+            Some(other) => Ok(other.program.clone()),
             None => row.program(folder),
         };
         match program {
-            Ok(program) => servers.push((Measured::new(*server), program)),
+            Ok(program) => results.servers.push(Measured {
+                server: *server,
+                row,
+                program,
+                figures: Figures::default(),
+            }),
             Err(missing) if row.source == OURS => return Err(Failure::missing(missing.why)),
-            Err(rival) => {
-                say(&format!("{} is missing: {}", rival.what, rival.why));
-                missing.push(rival);
+            Err(missing) => {
+                say(&format!("{} is missing: {}", missing.what, missing.why));
+                results.missing.push(missing);
             }
         }
     }
-    if servers.is_empty() {
+    if results.servers.is_empty() {
         let why = "none of these servers is here".to_owned();
         return Err(Failure::missing(why));
     }
-    Ok((servers, missing))
+    Ok(results)
 }
 
 /// Round after round, each begun by another server.
-fn measure_all(servers: &mut [(Measured, PathBuf)], options: &BenchEcho, folder: &Path) {
+fn measure_all(servers: &mut [Measured], options: &BenchEcho, folder: &Path) {
     raise_descriptor_limit();
     let count = servers.len();
     let turn = 3.0 * options.seconds + TURN_SECONDS;
@@ -90,25 +87,20 @@ fn measure_all(servers: &mut [(Measured, PathBuf)], options: &BenchEcho, folder:
     ));
     for round in 0..options.rounds {
         for index in 0..count {
-            let (measured, program) = &mut servers[(round + index) % count];
-            let Measured {
-                server,
-                row,
-                figures,
-            } = measured;
+            let measured = &mut servers[(round + index) % count];
             say(&format!(
                 "round {} of {}: {}",
                 round + 1,
                 options.rounds,
-                row.name
+                measured.row.name
             ));
             let turn = Turn {
-                row,
-                program,
-                log: &folder.join(format!("{}.stderr", name(*server))),
+                row: &measured.row,
+                program: &measured.program,
+                log: &folder.join(format!("{}.stderr", name(measured.server))),
                 length: Duration::from_secs_f64(options.seconds),
             };
-            turn.measure(figures);
+            turn.measure(&mut measured.figures);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What comes out of `bench echo`: the figures of each server, the ratios between them, a table, charts.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use xtask_bench_options::{Server as Name, name};
@@ -26,23 +26,17 @@ pub(crate) struct Results {
 pub(crate) struct Measured {
     pub(crate) server: Name,
     pub(crate) row: Row,
+    pub(crate) program: PathBuf,
     pub(crate) figures: Figures,
 }
 
 impl Measured {
-    pub(crate) fn new(server: Name) -> Self {
-        Self {
-            server,
-            row: Row::of(server),
-            figures: Figures::default(),
-        }
-    }
-
     fn summary(&self) -> Summary<'_> {
         let Self {
             server,
             row,
             figures,
+            ..
         } = self;
         Summary {
             server: name(*server),
