@@ -1,5 +1,5 @@
-//! `cargo xtask bench echo` from outside: that it measures, and what it leaves behind. How fast
-//! anything is, is no matter here.
+//! `cargo xtask bench echo` from outside: that it measures, and what it leaves behind. These tests do not
+//! care how fast anything is.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
@@ -41,7 +41,7 @@ impl Run {
         command
     }
 
-    /// In the midst of measuring our server, for longer than a test takes.
+    /// Starts a run that measures our server for longer than a test lasts, and waits for the server.
     fn measuring(&self) -> Child {
         let child = self
             .command(&["fork", "--rounds", "100", "--seconds", "1"])

@@ -30,7 +30,7 @@ impl Failure {
     }
 }
 
-/// Prints a line about the progress on stderr. If that fails, nobody wants to know.
+/// Prints a line about the progress on stderr. It does not matter if that fails.
 pub(crate) fn say(what: &str) {
     let _ = writeln!(io::stderr(), "{what}");
 }

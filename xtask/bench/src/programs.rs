@@ -1,5 +1,5 @@
-//! The programs that are measured: built by cargo or another compiler, or found in PATH. What cannot be
-//! had is missing, and the results say how to get it.
+//! The programs that are measured: built by cargo or another compiler, or found in PATH. The
+//! results name those that are missing, and how to get them.
 
 use std::collections::BTreeMap;
 use std::env;

@@ -1,8 +1,8 @@
 //! `cargo xtask bench` and `cargo xtask soak`: builds and runs the crate xtask-bench, so that nothing is
 //! left of it, however it ends.
 //!
-//! It takes three processes:
-//! 1. xtask takes the signals.
+//! There are three processes:
+//! 1. xtask handles the signals.
 //! 2. The guard clears up after the third, also if xtask is killed: it then reads the end of its stdin.
 //! 3. The third becomes cargo, which builds xtask-bench in release, and then becomes xtask-bench.
 
@@ -29,7 +29,7 @@ use crate::worker::cleanup;
 pub(crate) const GUARD: &str = "xtask-guard";
 pub(crate) const CARGO: &str = "xtask-cargo";
 
-/// Has xtask-bench parse and obey our arguments, and takes the signals. Returns the exit code.
+/// Runs xtask-bench with our arguments, and handles the signals. Returns the exit code.
 pub(crate) fn run() -> ExitCode {
     if let Err(why) = procfs::check() {
         say(&format!("{why}; what helps: {}", procfs::REMEDY));
@@ -116,7 +116,7 @@ fn wait_for_bench() -> io::Result<u8> {
 
 /// The entry of the process that becomes cargo, and then xtask-bench. It returns only if there is no cargo.
 ///
-/// cargo is not told to be quiet: the first build takes a while, and shows how far it is.
+/// cargo is not quiet, because the first build takes a while: it shows how far it is.
 pub(crate) fn become_cargo() -> ExitCode {
     say("cargo builds xtask-bench, in release, and runs it");
     // Set by cargo for what it runs, so that it is the same one again.
@@ -136,7 +136,7 @@ fn exit_code(status: ExitStatus) -> Option<u8> {
     status.code().and_then(|code| u8::try_from(code).ok())
 }
 
-/// Nobody waits for it.
+/// Prints a line on stderr. It does not matter if that fails.
 fn say(what: &str) {
     let _ = writeln!(io::stderr(), "xtask: {what}");
 }

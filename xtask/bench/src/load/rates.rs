@@ -38,7 +38,7 @@ pub(crate) struct Load {
     made: u64,
     /// Bytes that came back.
     pub(crate) compared: u64,
-    /// Those of them that were not what had been sent.
+    /// Those of them that differ from what was sent.
     pub(crate) wrong: u64,
 }
 

@@ -20,7 +20,7 @@ use crate::servers::compared::{IDLE, OURS, Row, Server};
 /// Enough for [`IDLE`] connections, in us and in a server of one process.
 const DESCRIPTORS: u64 = 4_096;
 
-/// What a turn takes beside the measures that have a length, in seconds.
+/// How long a turn lasts in addition to the measures that have a length.
 const TURN_SECONDS: f64 = 1.2;
 
 /// Measures the servers, draws the charts, and prints the results.
@@ -127,7 +127,7 @@ impl Turn<'_> {
     fn measure(&self, figures: &mut Figures) {
         figures.attempt("idle connections", |figures| {
             let kib = self.memory(figures)?;
-            figures.idle_kib.push(kib);
+            figures.idle_connection_kib.push(kib);
             Ok(())
         });
         figures.attempt("server", |figures| {
@@ -142,20 +142,20 @@ impl Turn<'_> {
         let before = server.at_rest();
         figures.attempt("connections", |figures| {
             let rate = load.sessions(self.length)?;
-            figures.sessions.push(rate.per_second);
+            figures.connections_per_s.push(rate.per_second);
             figures.session_p50_us.push(rate.p50_us);
             figures.session_p99_us.push(rate.p99_us);
             Ok(())
         });
         figures.attempt("messages", |figures| {
             let rate = load.messages(self.length)?;
-            figures.messages.push(rate.per_second);
+            figures.messages_per_s.push(rate.per_second);
             figures.round_trip_p50_us.push(rate.p50_us);
             figures.round_trip_p99_us.push(rate.p99_us);
             Ok(())
         });
         figures.attempt("bulk", |figures| {
-            figures.bulk_mib.push(load.bulk(self.length)?);
+            figures.bulk_mib_per_s.push(load.bulk(self.length)?);
             Ok(())
         });
         figures.count_what_is_left(before, server.back_to(before));

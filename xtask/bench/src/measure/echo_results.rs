@@ -1,18 +1,34 @@
 //! What comes out of `bench echo`: the figures of each server, the ratios between them, a table, charts.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use xtask_bench_options::{Server as Name, name};
 
 use crate::measure::machine::Machine;
-use crate::measure::{median, ndjson};
+use crate::measure::{median, ndjson, table_line};
 use crate::output::{Failure, create_folder, say, write_file};
 use crate::plot::bars::{self, Bar, figure};
 use crate::process::Census;
 use crate::programs::Missing;
 use crate::servers::compared::Row;
+
+/// Names and widths.
+const COLUMNS: [(&str, usize); 12] = [
+    ("", 16),
+    ("connections/s", 14),
+    ("p50", 8),
+    ("p99", 8),
+    ("messages/s", 12),
+    ("p50", 7),
+    ("p99", 7),
+    ("bulk MiB/s", 12),
+    ("KiB/connection", 16),
+    ("zombies", 9),
+    ("fds", 5),
+    ("procs", 6),
+];
 
 /// Everything that is known of the servers.
 pub(crate) struct Results {
@@ -30,47 +46,17 @@ pub(crate) struct Measured {
     pub(crate) figures: Figures,
 }
 
-impl Measured {
-    fn summary(&self) -> Summary<'_> {
-        let Self {
-            server,
-            row,
-            figures,
-            ..
-        } = self;
-        Summary {
-            server: name(*server),
-            name: row.name,
-            command: row.command(),
-            connections_per_s: middle(&figures.sessions),
-            session_p50_us: middle(&figures.session_p50_us),
-            session_p99_us: middle(&figures.session_p99_us),
-            messages_per_s: middle(&figures.messages),
-            round_trip_p50_us: middle(&figures.round_trip_p50_us),
-            round_trip_p99_us: middle(&figures.round_trip_p99_us),
-            bulk_mib_per_s: middle(&figures.bulk_mib),
-            idle_connection_kib: middle(&figures.idle_kib),
-            bytes_compared: figures.bytes_compared,
-            bytes_wrong: figures.bytes_wrong,
-            zombies: figures.zombies,
-            descriptors_left: figures.descriptors_left,
-            processes_left: figures.processes_left,
-            failures: &figures.failures,
-        }
-    }
-}
-
-/// What was measured of one server: a value for each round.
-#[derive(Default)]
+/// What was measured of one server. The names are those of `--json`.
+#[derive(Default, Serialize)]
 pub(crate) struct Figures {
-    pub(crate) sessions: Vec<f64>,
-    pub(crate) session_p50_us: Vec<f64>,
-    pub(crate) session_p99_us: Vec<f64>,
-    pub(crate) messages: Vec<f64>,
-    pub(crate) round_trip_p50_us: Vec<f64>,
-    pub(crate) round_trip_p99_us: Vec<f64>,
-    pub(crate) bulk_mib: Vec<f64>,
-    pub(crate) idle_kib: Vec<f64>,
+    pub(crate) connections_per_s: Samples,
+    pub(crate) session_p50_us: Samples,
+    pub(crate) session_p99_us: Samples,
+    pub(crate) messages_per_s: Samples,
+    pub(crate) round_trip_p50_us: Samples,
+    pub(crate) round_trip_p99_us: Samples,
+    pub(crate) bulk_mib_per_s: Samples,
+    pub(crate) idle_connection_kib: Samples,
     pub(crate) bytes_compared: u64,
     pub(crate) bytes_wrong: u64,
     /// The most that was left after any turn.
@@ -80,8 +66,34 @@ pub(crate) struct Figures {
     failures: Vec<Trouble>,
 }
 
+/// A value for each round. In `--json` and the table, their median.
+#[derive(Default)]
+pub(crate) struct Samples(Vec<f64>);
+
+impl Samples {
+    pub(crate) fn push(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    fn median(&self) -> Option<f64> {
+        Some(median(&self.0)).filter(|value| value.is_finite())
+    }
+}
+
+impl Serialize for Samples {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.median().serialize(serializer)
+    }
+}
+
+impl fmt::Display for Samples {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.median().map_or("-".to_owned(), figure))
+    }
+}
+
 /// Something that cannot be measured; it is not tried again.
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 struct Trouble {
     measure: &'static str,
     why: String,
@@ -121,7 +133,7 @@ struct Target {
     of: Name,
     to: Name,
     measure: &'static str,
-    values: fn(&Figures) -> &[f64],
+    samples: fn(&Figures) -> &Samples,
     wanted: Wanted,
 }
 
@@ -142,14 +154,14 @@ const TARGETS: &[Target] = &[
         of: Name::Multiplex,
         to: Name::CEpoll,
         measure: "messages/s",
-        values: |figures| &figures.messages,
+        samples: |figures| &figures.messages_per_s,
         wanted: Wanted::AtLeast(0.95),
     },
     Target {
         of: Name::Fork,
         to: Name::CFork,
         measure: "KiB for an idle connection",
-        values: |figures| &figures.idle_kib,
+        samples: |figures| &figures.idle_connection_kib,
         wanted: Wanted::AtMost(1.5),
     },
 ];
@@ -159,32 +171,20 @@ const fn sessions(of: Name, to: Name, at_least: f64) -> Target {
         of,
         to,
         measure: "connections/s",
-        values: |figures| &figures.sessions,
+        samples: |figures| &figures.connections_per_s,
         wanted: Wanted::AtLeast(at_least),
     }
 }
 
-/// What `--json` prints of a server: medians over the rounds.
+/// What `--json` prints of a server.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename = "echo")]
-struct Summary<'a> {
+struct EchoLine<'a> {
     server: String,
     name: &'static str,
     command: String,
-    connections_per_s: Option<f64>,
-    session_p50_us: Option<f64>,
-    session_p99_us: Option<f64>,
-    messages_per_s: Option<f64>,
-    round_trip_p50_us: Option<f64>,
-    round_trip_p99_us: Option<f64>,
-    bulk_mib_per_s: Option<f64>,
-    idle_connection_kib: Option<f64>,
-    bytes_compared: u64,
-    bytes_wrong: u64,
-    zombies: usize,
-    descriptors_left: usize,
-    processes_left: usize,
-    failures: &'a [Trouble],
+    #[serde(flatten)]
+    figures: &'a Figures,
 }
 
 /// What `--json` prints of a target: the median of the ratios in the rounds.
@@ -202,15 +202,7 @@ struct Ratio {
     reached: bool,
 }
 
-fn middle(values: &[f64]) -> Option<f64> {
-    Some(median(values)).filter(|value| value.is_finite())
-}
-
 impl Results {
-    fn summaries(&self) -> impl Iterator<Item = Summary<'_>> {
-        self.servers.iter().map(Measured::summary)
-    }
-
     /// Those of [`TARGETS`] for which both servers are here.
     fn ratios(&self) -> Vec<Ratio> {
         let figures = |server: Name| {
@@ -218,11 +210,11 @@ impl Results {
             measured.map(|measured| &measured.figures)
         };
         let ratio = |target: &Target| {
-            let of = (target.values)(figures(target.of)?);
-            let to = (target.values)(figures(target.to)?);
+            let of = (target.samples)(figures(target.of)?);
+            let to = (target.samples)(figures(target.to)?);
             // Of the same round: what slows down both does not change the ratio.
-            let ratios: Vec<f64> = of.iter().zip(to).map(|(of, to)| of / to).collect();
-            let ratio = middle(&ratios)?;
+            let ratios = of.0.iter().zip(&to.0).map(|(of, to)| of / to);
+            let ratio = Samples(ratios.collect()).median()?;
             let (at_least, at_most) = match target.wanted {
                 Wanted::AtLeast(value) => (Some(value), None),
                 Wanted::AtMost(value) => (None, Some(value)),
@@ -244,7 +236,14 @@ impl Results {
     pub(crate) fn json(&self) -> String {
         let mut lines = vec![serde_json::to_string(&self.machine)];
         lines.extend(self.missing.iter().map(serde_json::to_string));
-        lines.extend(self.summaries().map(|it| serde_json::to_string(&it)));
+        lines.extend(self.servers.iter().map(|measured| {
+            serde_json::to_string(&EchoLine {
+                server: name(measured.server),
+                name: measured.row.name,
+                command: measured.row.command(),
+                figures: &measured.figures,
+            })
+        }));
         lines.extend(self.ratios().iter().map(serde_json::to_string));
         ndjson(lines)
     }
@@ -254,40 +253,23 @@ impl Results {
         out += "medians of the rounds; times in microseconds; memory: for an idle connection, PSS of \
                 all processes,\nwithout the kernel's; left at the end of a turn: zombies, more \
                 descriptors (fds), more processes\n\n";
-        let _ = writeln!(
-            out,
-            "{:16}{:>14}{:>8}{:>8}{:>12}{:>7}{:>7}{:>12}{:>16}{:>9}{:>5}{:>6}",
-            "",
-            "connections/s",
-            "p50",
-            "p99",
-            "messages/s",
-            "p50",
-            "p99",
-            "bulk MiB/s",
-            "KiB/connection",
-            "zombies",
-            "fds",
-            "procs",
-        );
-        let of = |value: Option<f64>| value.map_or("-".to_owned(), figure);
-        for row in self.summaries() {
-            let _ = writeln!(
-                out,
-                "{:16}{:>14}{:>8}{:>8}{:>12}{:>7}{:>7}{:>12}{:>16}{:>9}{:>5}{:>6}",
-                row.name,
-                of(row.connections_per_s),
-                of(row.session_p50_us),
-                of(row.session_p99_us),
-                of(row.messages_per_s),
-                of(row.round_trip_p50_us),
-                of(row.round_trip_p99_us),
-                of(row.bulk_mib_per_s),
-                of(row.idle_connection_kib),
-                row.zombies,
-                row.descriptors_left,
-                row.processes_left,
-            );
+        out += &table_line(COLUMNS, COLUMNS.map(|(name, _)| name));
+        for Measured { row, figures, .. } in &self.servers {
+            let cells: [&dyn fmt::Display; 12] = [
+                &row.name,
+                &figures.connections_per_s,
+                &figures.session_p50_us,
+                &figures.session_p99_us,
+                &figures.messages_per_s,
+                &figures.round_trip_p50_us,
+                &figures.round_trip_p99_us,
+                &figures.bulk_mib_per_s,
+                &figures.idle_connection_kib,
+                &figures.zombies,
+                &figures.descriptors_left,
+                &figures.processes_left,
+            ];
+            out += &table_line(COLUMNS, cells);
         }
         let ratios = self.ratios();
         if !ratios.is_empty() {
@@ -303,8 +285,8 @@ impl Results {
             let pair = format!("{of} / {to}, {measure}");
             let _ = writeln!(out, "{pair:50} {:5.2}  {wanted}: {reached}", ratio.ratio);
         }
-        for row in self.summaries() {
-            for Trouble { measure, why } in row.failures {
+        for Measured { row, figures, .. } in &self.servers {
+            for Trouble { measure, why } in &figures.failures {
                 let _ = writeln!(out, "\nFAILED: {}: {measure}: {why}", row.name);
             }
         }
@@ -318,12 +300,12 @@ impl Results {
     pub(crate) fn draw(&self, folder: &Path) -> Result<(), Failure> {
         create_folder(folder)?;
         let draw =
-            |file: &str, title: &str, unit, less_is_better, values: fn(&Figures) -> &[f64]| {
+            |file: &str, title: &str, unit, less_is_better, samples: fn(&Figures) -> &Samples| {
                 let bar = |measured: &Measured| {
                     Some(Bar {
                         name: measured.row.name.to_owned(),
                         is_ours: measured.row.is_ours(),
-                        value: middle(values(&measured.figures))?,
+                        value: samples(&measured.figures).median()?,
                     })
                 };
                 let bars: Vec<Bar> = self.servers.iter().filter_map(bar).collect();
@@ -338,21 +320,21 @@ impl Results {
             "new connections per second",
             "",
             false,
-            |figures| &figures.sessions,
+            |figures| &figures.connections_per_s,
         )?;
         draw(
             "echo-ping-pong.svg",
             "messages per second, there and back, on 16 connections",
             "",
             false,
-            |figures| &figures.messages,
+            |figures| &figures.messages_per_s,
         )?;
         draw(
             "echo-memory.svg",
             "memory for an idle connection (less is better)",
             "KiB",
             true,
-            |figures| &figures.idle_kib,
+            |figures| &figures.idle_connection_kib,
         )
     }
 

@@ -177,7 +177,7 @@ impl Run {
         })
     }
 
-    /// Load and rest in turns, and then TERM. An error says why it could not go on.
+    /// Loads the server and lets it rest in turns, and then sends TERM. An error says why it could not go on.
     fn load_and_rest(&mut self, length: Duration) -> Result<(), String> {
         self.load(WARM_UP, false)?;
         self.rest()?;

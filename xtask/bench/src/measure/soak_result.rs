@@ -1,8 +1,29 @@
 //! What comes out of a soak of one server.
 
+use std::fmt::Display;
+
 use serde::Serialize;
 
 use crate::load::clients::Errors;
+use crate::measure::table_line;
+
+/// Names and widths.
+const COLUMNS: [(&str, usize); 14] = [
+    ("", 9),
+    ("sessions", 9),
+    ("MiB", 7),
+    ("errors", 7),
+    ("given up", 9),
+    ("losses", 7),
+    ("wrong", 6),
+    ("kills", 6),
+    ("upgrades", 9),
+    ("resizes", 8),
+    ("KiB first", 10),
+    ("last", 6),
+    ("zombies", 8),
+    ("left", 5),
+];
 
 /// What came of one server, and a line of `--json`.
 #[derive(Default, Serialize)]
@@ -52,29 +73,23 @@ impl SoakResult {
 
     /// Returns its row of the table, with what went wrong below it.
     pub(crate) fn text(&self) -> String {
-        let mib = self.bytes_compared >> 20;
-        let numbers = [
-            self.sessions,
-            mib,
-            self.errors.sum(),
-            self.given_up,
-            self.silent_losses as u64,
-            self.wrong as u64,
-            self.kills,
-            self.upgrades,
-            self.resizes,
-            self.memory_first_kib,
-            self.memory_last_kib,
-            self.zombies,
-            self.left_over as u64,
-        ]
-        .map(|number| number.to_string());
-        let mut cells = [""; 14];
-        cells[0] = &self.server;
-        for (cell, number) in cells[1..].iter_mut().zip(&numbers) {
-            *cell = number;
-        }
-        let mut out = columns(cells);
+        let cells: [&dyn Display; 14] = [
+            &self.server,
+            &self.sessions,
+            &(self.bytes_compared >> 20),
+            &self.errors.sum(),
+            &self.given_up,
+            &self.silent_losses,
+            &self.wrong,
+            &self.kills,
+            &self.upgrades,
+            &self.resizes,
+            &self.memory_first_kib,
+            &self.memory_last_kib,
+            &self.zombies,
+            &self.left_over,
+        ];
+        let mut out = table_line(COLUMNS, cells);
         if self.errors.sum() > 0 {
             out += &format!("  errors: {}\n", self.errors.by_kind());
         }
@@ -90,35 +105,5 @@ pub(crate) fn heading() -> String {
     "Sessions end complete, in an error, or given up by the client. Memory: PSS of all processes \
      at the first rest and the last.\n\n"
         .to_owned()
-        + &columns([
-            "",
-            "sessions",
-            "MiB",
-            "errors",
-            "given up",
-            "losses",
-            "wrong",
-            "kills",
-            "upgrades",
-            "resizes",
-            "KiB first",
-            "last",
-            "zombies",
-            "left",
-        ])
-}
-
-fn columns(cells: [&str; 14]) -> String {
-    const WIDTHS: [usize; 14] = [9, 9, 7, 7, 9, 7, 6, 6, 9, 8, 10, 6, 8, 5];
-    let mut line: String = cells
-        .iter()
-        .zip(WIDTHS)
-        .enumerate()
-        .map(|(index, (cell, width))| match index {
-            0 => format!("{cell:width$}"),
-            _ => format!("{cell:>width$}"),
-        })
-        .collect();
-    line.push('\n');
-    line
+        + &table_line(COLUMNS, COLUMNS.map(|(name, _)| name))
 }

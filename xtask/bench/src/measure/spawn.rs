@@ -37,52 +37,32 @@ struct Way {
     forks: bool,
 }
 
+impl Way {
+    const fn without_fork(key: &'static str, name: &'static str) -> Self {
+        let forks = false;
+        Self { key, name, forks }
+    }
+
+    const fn with_fork(key: &'static str, name: &'static str) -> Self {
+        let forks = true;
+        Self { key, name, forks }
+    }
+}
+
 const RUST: &[Way] = &[
-    Way {
-        key: "reexec",
-        name: "reexec",
-        forks: false,
-    },
-    Way {
-        key: "reexec-all",
-        name: "reexec, every setting",
-        forks: false,
-    },
-    Way {
-        key: REFERENCE,
-        name: "std Command",
-        forks: false,
-    },
-    Way {
-        key: "std-uid",
-        name: "std Command that has to fork",
-        forks: true,
-    },
+    Way::without_fork("reexec", "reexec"),
+    Way::without_fork("reexec-all", "reexec, every setting"),
+    Way::without_fork(REFERENCE, "std Command"),
+    Way::with_fork("std-uid", "std Command that has to fork"),
 ];
 
 const C: &[Way] = &[
-    Way {
-        key: "fork-exec",
-        name: "C fork + exec",
-        forks: true,
-    },
-    Way {
-        key: "vfork-exec",
-        name: "C vfork + exec",
-        forks: false,
-    },
-    Way {
-        key: "posix-spawn",
-        name: "C posix_spawn",
-        forks: false,
-    },
+    Way::with_fork("fork-exec", "C fork + exec"),
+    Way::without_fork("vfork-exec", "C vfork + exec"),
+    Way::without_fork("posix-spawn", "C posix_spawn"),
 ];
 
-const GO: &[Way] = &[Way {
-    key: "run",
-    name: "Go, the chapter's way",
-    forks: false,
-}];
+const GO: &[Way] = &[Way::without_fork("run", "Go, the chapter's way")];
 
 /// A program that starts itself, in one or more ways.
 struct Program {

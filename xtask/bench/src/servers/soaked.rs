@@ -20,7 +20,7 @@ use test_support::{Stat, stat};
 use crate::process::descendants;
 use crate::servers::start::{self, start};
 
-/// A server says within this time that it listens.
+/// A server prints within this time that it listens.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// An upgrade succeeds within this time; the server itself gives up after 30 s.
