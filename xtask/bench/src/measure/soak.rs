@@ -18,6 +18,7 @@ use crate::measure::unexplained::{Serves, unexplained};
 use crate::output::{Failure, create_folder, print, say};
 use crate::process::{Census, descendants, kill_and_reap_all, memory_kib, tree};
 use crate::programs::{Linking, cargo_build, target_folder};
+use crate::servers::WARM_UP;
 use crate::servers::soaked::{LOOK_EVERY, Servers};
 
 /// The load lasts this long between two rests, or a fifth of the whole if that is shorter.
@@ -25,9 +26,6 @@ const PHASE: Duration = Duration::from_secs(20);
 
 /// But not shorter than this.
 const SHORTEST_PHASE: Duration = Duration::from_secs(1);
-
-/// Load before the first rest, without kills and upgrades, so that the server has what it needs.
-const WARM_UP: Duration = Duration::from_secs(1);
 
 /// At a rest, the server has this long to become what it was at the first.
 const RESTS_WITHIN: Duration = Duration::from_secs(15);

@@ -5,9 +5,12 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
+use std::time::Instant;
 
 use nix::sys::signal::{SigSet, Signal};
 use xtask_bench_options::Fault;
+
+use crate::servers::WARM_UP;
 
 /// One session in so many has the fault.
 const EVERY: usize = 20;
@@ -33,9 +36,11 @@ pub(crate) fn serve(fault: Fault) -> io::Result<()> {
     )?;
     thread::Builder::new().spawn(move || {
         let mut kept = Vec::new();
+        let mut first = None;
         for (number, client) in listener.incoming().flatten().enumerate() {
             let is_faulty = number % EVERY == 0;
-            if is_faulty && fault == Fault::Growth {
+            let is_warm = first.get_or_insert_with(Instant::now).elapsed() > WARM_UP;
+            if is_faulty && is_warm && fault == Fault::Growth {
                 // Written to, so that it takes memory.
                 kept.push((File::open("/dev/null"), vec![1_u8; KEPT]));
             }
