@@ -5,9 +5,10 @@
 
 mod support;
 
+use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use support::{assert_has, text};
+use support::{Folder, assert_has, text};
 
 fn xtask(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -123,4 +124,30 @@ fn the_doctor_says_what_is_missing_and_how_to_get_it() {
         shown.ends_with("The demo cannot run: missing ps, cargo, rustc.\n"),
         "{shown}"
     );
+}
+
+/// A folder in which a package manager seems to be stands before those of this machine.
+#[test]
+fn what_is_missing_is_got_as_the_distribution_gets_it() {
+    for (manager, [ps, compiler]) in [
+        (
+            "apt-get",
+            [
+                "apt-get install procps\n",
+                "apt-get install gcc libc6-dev\n",
+            ],
+        ),
+        (
+            "dnf",
+            ["dnf install procps-ng\n", "dnf install gcc glibc-devel\n"],
+        ),
+        ("apk", ["apk add procps\n", "apk add gcc musl-dev\n"]),
+        ("pacman", ["pacman -S procps-ng\n", "pacman -S gcc\n"]),
+    ] {
+        let folder = Folder::new();
+        fs::write(folder.join(manager), "").unwrap();
+        let output = xtask(&["doctor"]).env("PATH", folder.path()).output();
+        let shown = text(&output.unwrap().stdout).replace("\n         ", " ");
+        assert_has(&shown, &[ps, compiler]);
+    }
 }

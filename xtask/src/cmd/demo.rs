@@ -97,7 +97,7 @@ fn demo(options: &Demo, output: &Output) -> Result<bool, Failure> {
     let began = Instant::now();
     let scenarios = chosen(&options.scenarios);
     let folder = options.report.clone();
-    let folder = folder.unwrap_or_else(|| programs::target_folder().join("demo"));
+    let folder = folder.unwrap_or_else(|| programs::target_folder_or_default().join("demo"));
     if let Some(why) = files::refuses(&folder) {
         return Err(Failure::Refused(why));
     }

@@ -11,7 +11,7 @@ use nix::sys::prctl;
 
 use crate::model::failure::Failure;
 use crate::probe::need::Lack::{Missing, NoRoom, Unknown};
-use crate::probe::need::{self, FOUND, Finding, Need, in_path, lack, version, with_proc};
+use crate::probe::need::{self, FOUND, Finding, Need, Remedy, in_path, lack, version, with_proc};
 use crate::probe::{procfs, ps};
 use crate::scenarios;
 use crate::view::output::{self, BAD, BOLD, GOOD, MARK, styled, wrapped};
@@ -19,28 +19,30 @@ use crate::view::output::{self, BAD, BOLD, GOOD, MARK, styled, wrapped};
 /// The name of the entry that does nothing: starting it is the test.
 pub(crate) const ENTRY: &str = "xtask-doctor";
 
-const HIDEPID: &str = "mount -o remount,hidepid=0 /proc, which is for the whole machine";
-const RUSTUP: &str = "https://rustup.rs, or demo --programs with what was built elsewhere";
+const HIDEPID: Remedy =
+    Remedy::Do("mount -o remount,hidepid=0 /proc, which is for the whole machine");
+const RUSTUP: Remedy =
+    Remedy::Do("https://rustup.rs, or demo --programs with what was built elsewhere");
 
 /// More than enough for a process that ends at once, also on a busy machine.
 const TRY_LIMIT: Duration = Duration::from_secs(10);
 
 /// What there is no demo without.
 const DEMO: &[Need] = &[
-    Need::new("Linux 5.4 or later", linux, "a newer kernel"),
-    Need::new("/proc", proc, procfs::REMEDY),
-    Need::new("ps", ps_of_procps, ps::PACKAGE),
+    Need::new("Linux 5.4 or later", linux, Remedy::Do("a newer kernel")),
+    Need::new("/proc", proc, Remedy::Do(procfs::REMEDY)),
+    Need::new("ps", ps_of_procps, need::PROCPS),
     Need::new("cargo", || version("cargo", "--version"), RUSTUP),
     Need::new("rustc", || version("rustc", "--version"), RUSTUP),
     Need::new(
         "a process started and waited for",
         start,
-        "a sandbox or container that allows to start processes, and waitid",
+        Remedy::Do("a sandbox or container that allows to start processes, and waitid"),
     ),
     Need::new(
         "child subreapers",
         subreaper,
-        "a sandbox or container that allows prctl",
+        Remedy::Do("a sandbox or container that allows prctl"),
     ),
 ];
 
@@ -56,25 +58,29 @@ const OTHERS: &[(&str, &[Need])] = &[
             Need::new(
                 "seccomp filters",
                 seccomp,
-                "a kernel with CONFIG_SECCOMP_FILTER",
+                Remedy::Do("a kernel with CONFIG_SECCOMP_FILTER"),
             ),
             Need::new(
                 "Landlock",
                 landlock,
-                "Linux 5.13 or later with landlock in its parameter lsm=",
+                Remedy::Do("Linux 5.13 or later with landlock in its parameter lsm="),
             ),
         ],
     ),
     (
         "the test of the report's page",
-        &[Need::new("Chromium", chromium, "apt-get install chromium")],
+        &[Need::new(
+            "Chromium",
+            chromium,
+            Remedy::Install("chromium", ""),
+        )],
     ),
     (
         "the test of a ps that is another",
         &[Need::new(
             "busybox",
             || in_path("busybox"),
-            "apt-get install busybox",
+            Remedy::Install("busybox", ""),
         )],
     ),
     (
@@ -82,7 +88,7 @@ const OTHERS: &[(&str, &[Need])] = &[
         &[Need::new(
             "cc",
             || version("cc", "--version"),
-            "apt-get install gcc libc6-dev",
+            Remedy::Install("gcc libc6-dev", ""),
         )],
     ),
     (
@@ -90,19 +96,21 @@ const OTHERS: &[(&str, &[Need])] = &[
         &[Need::new(
             "go",
             || version("go", "version"),
-            "apt-get install golang-go",
+            Remedy::Install("golang-go", ""),
         )],
     ),
     (
         "bench echo: a rival",
         &[
-            Need::new("socat", || in_path("socat"), "apt-get install socat"),
+            Need::new("socat", || in_path("socat"), Remedy::Install("socat", "")),
             Need::new(
                 "tcpserver",
                 || in_path("tcpserver"),
-                "apt-get install ucspi-tcp",
+                Remedy::Do(
+                    "apt-get install ucspi-tcp in Debian, else https://cr.yp.to/ucspi-tcp.html",
+                ),
             ),
-            Need::new("ncat", || in_path("ncat"), "apt-get install ncat"),
+            Need::new("ncat", || in_path("ncat"), Remedy::Install("ncat", "")),
         ],
     ),
     (
@@ -110,7 +118,7 @@ const OTHERS: &[(&str, &[Need])] = &[
         &[Need::new(
             "a terminal",
             terminal,
-            "run it at a terminal, and not into a pipe",
+            Remedy::Do("run it at a terminal, and not into a pipe"),
         )],
     ),
 ];
@@ -165,8 +173,8 @@ fn line(need: &Need, only_for: Option<&str>, finding: &Finding, width: usize) ->
     }
     if let Err(lack) = finding {
         let user = only_for.unwrap_or("the demo");
-        let remedy = match lack {
-            NoRoom(_, remedy) => remedy,
+        let remedy = match *lack {
+            NoRoom(_, remedy) => Remedy::Do(remedy),
             _ => need.remedy,
         };
         text += &format!(". For {user}; to get it: {remedy}");

@@ -4,8 +4,11 @@
 //! scenario is skipped with the reason.
 
 use std::env;
+use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
@@ -16,16 +19,60 @@ use crate::probe::procfs;
 pub(crate) struct Need {
     pub(crate) name: &'static str,
     pub(crate) check: fn() -> Finding,
-    /// The command that gets it, or what else to do.
-    pub(crate) remedy: &'static str,
+    pub(crate) remedy: Remedy,
+}
+
+/// What helps where something is missing.
+#[derive(Clone, Copy)]
+pub(crate) enum Remedy {
+    /// To install these packages, by their names in Debian; and what else.
+    Install(&'static str, &'static str),
+    Do(&'static str),
+}
+
+/// How packages are installed, by the program that does it.
+const INSTALL: [(&str, &str); 4] = [
+    ("apt-get", "apt-get install"),
+    ("dnf", "dnf install"),
+    ("apk", "apk add"),
+    ("pacman", "pacman -S"),
+];
+
+/// The packages that have other names elsewhere: with apt-get, dnf, apk and pacman.
+const PACKAGES: [[&str; 4]; 4] = [
+    ["procps", "procps-ng", "procps", "procps-ng"],
+    ["gcc libc6-dev", "gcc glibc-devel", "gcc musl-dev", "gcc"],
+    ["golang-go", "golang", "go", "go"],
+    ["ncat", "nmap-ncat", "nmap-ncat", "nmap"],
+];
+
+/// Where a package manager is, whatever PATH says.
+const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (packages, also) = match *self {
+            Remedy::Install(packages, also) => (packages, also),
+            Remedy::Do(what) => return f.write_str(what),
+        };
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = [path, OsString::from(SYSTEM_PATH)];
+        let mut folders = path.iter().flat_map(env::split_paths);
+        let in_folder = |folder: PathBuf| {
+            let is_there = |&(program, _): &(&str, &str)| folder.join(program).is_file();
+            INSTALL.iter().position(is_there)
+        };
+        let Some(manager) = folders.find_map(in_folder) else {
+            return write!(f, "what Debian calls {packages}{also}");
+        };
+        let names = PACKAGES.iter().find(|names| names[0] == packages);
+        let packages = names.map_or(packages, |names| names[manager]);
+        write!(f, "{} {packages}{also}", INSTALL[manager].1)
+    }
 }
 
 impl Need {
-    pub(crate) const fn new(
-        name: &'static str,
-        check: fn() -> Finding,
-        remedy: &'static str,
-    ) -> Self {
+    pub(crate) const fn new(name: &'static str, check: fn() -> Finding, remedy: Remedy) -> Self {
         Self {
             name,
             check,
@@ -39,23 +86,29 @@ pub(crate) const ALL: [&Need; 4] = [NAMESPACES, OTHER_USERS, LOOPBACK, STRACE];
 pub(crate) const NAMESPACES: &Need = &Need::new(
     "user and PID namespaces",
     namespaces,
-    "root, or sysctl user.max_user_namespaces=1000",
+    Remedy::Do("root, or sysctl user.max_user_namespaces=1000"),
 );
 
 pub(crate) const OTHER_USERS: &Need = &Need::new(
     "processes of another user",
     other_users,
-    "root with CAP_SETUID and all user ids, or sysctl user.max_user_namespaces=1000",
+    Remedy::Do("root with CAP_SETUID and all user ids, or sysctl user.max_user_namespaces=1000"),
 );
 
-pub(crate) const LOOPBACK: &Need =
-    &Need::new("the loopback network", loopback, "ip link set lo up");
+pub(crate) const LOOPBACK: &Need = &Need::new(
+    "the loopback network",
+    loopback,
+    Remedy::Do("ip link set lo up"),
+);
 
 pub(crate) const STRACE: &Need = &Need::new(
     "strace",
     strace,
-    "apt-get install strace, and a sandbox or container that allows ptrace",
+    Remedy::Install("strace", ", and a sandbox or container that allows ptrace"),
 );
+
+/// What has our `ps`.
+pub(crate) const PROCPS: Remedy = Remedy::Install("procps", "");
 
 /// It is here, and of this kind, if that is worth saying; or not.
 pub(crate) type Finding = Result<String, Lack>;

@@ -109,10 +109,7 @@ fn written(mut stream: impl Read + AsFd) -> io::Result<Vec<u8>> {
     }
 }
 
-/// How to get a `ps` that can be called like this.
-pub(crate) const PACKAGE: &str = "apt-get install procps";
-
-/// Whether there is one.
+/// Whether there is a `ps` that can be called like this.
 pub(crate) fn check() -> Result<(), String> {
     if !version()?.contains("procps") {
         return Err("this ps is not that of procps".to_owned());

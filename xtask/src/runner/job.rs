@@ -4,8 +4,9 @@
 //! An empty line on stdin means "go on" to a run that pauses, the end of stdin means "stop".
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub(crate) const ENTRY: &str = "xtask-worker";
 pub(crate) enum Job {
     /// Build the programs, or find them in this folder, and print where each is. In a process of its
     /// own, as we block signals meanwhile, which cargo must not inherit.
-    Build(Option<PathBuf>),
+    Build(Option<OsString>),
     /// Run a scenario, and print its events.
     Run(Run),
 }
@@ -36,7 +37,7 @@ pub(crate) struct Run {
     pub(crate) speed: f64,
     /// Whether it pauses at each snapshot.
     pub(crate) pauses: bool,
-    pub(crate) programs: BTreeMap<String, PathBuf>,
+    pub(crate) programs: BTreeMap<String, OsString>,
 }
 
 /// The entry.
@@ -55,7 +56,7 @@ fn take_job() -> io::Result<()> {
     io::stdin().read_line(&mut job)?;
     match serde_json::from_str(&job)? {
         Job::Build(folder) => {
-            let programs = programs::locate(folder.as_deref());
+            let programs = programs::locate(folder.as_deref().map(Path::new));
             writeln!(io::stdout(), "{}", serde_json::to_string(&programs)?)
         }
         Job::Run(run) => {

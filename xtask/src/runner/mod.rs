@@ -8,8 +8,9 @@ mod run;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ChildStdin;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use reexec::Child;
 use crate::model::clock::Clock;
 use crate::model::event::Event;
 use crate::model::failure::Failure;
+use crate::probe::need::{self, Remedy};
 use crate::probe::{procfs, ps};
 use crate::runner::job::{ENTRY, Job};
 use crate::runner::programs::Programs;
@@ -67,7 +69,7 @@ pub(crate) type Sink<'a> = dyn FnMut(&RunEvent<'_>) -> Result<bool, Failure> + '
 
 pub(crate) struct Runner {
     clock: Clock,
-    programs: BTreeMap<String, PathBuf>,
+    programs: BTreeMap<String, OsString>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
 }
@@ -76,9 +78,9 @@ impl Runner {
     /// Builds the programs, or finds them in a folder.
     pub(crate) fn new(clock: Clock, programs: Option<&Path>) -> Result<Self, Failure> {
         let missing = |why, remedy| Failure::Missing(format!("{why}; what helps: {remedy}"));
-        procfs::check().map_err(|why| missing(why, procfs::REMEDY))?;
+        procfs::check().map_err(|why| missing(why, Remedy::Do(procfs::REMEDY)))?;
         own_children_only()?;
-        ps::check().map_err(|why| missing(why, ps::PACKAGE))?;
+        ps::check().map_err(|why| missing(why, need::PROCPS))?;
         let mut runner = Self::listening(clock)
             .map_err(|error| Failure::Missing(format!("signals cannot be taken: {error}")))?;
         runner.build(programs)?;
@@ -101,7 +103,7 @@ impl Runner {
     }
 
     fn build(&mut self, folder: Option<&Path>) -> Result<(), Failure> {
-        let job = Job::Build(folder.map(Path::to_owned));
+        let job = Job::Build(folder.map(OsString::from));
         let parse = |line: &str| serde_json::from_str(line).ok().map(Message::Built);
         let broken = Message::Built(Err("the process that builds has broken off".to_owned()));
         // Interrupted, we drop the builder, and so kill it; cargo, which it leaves behind, comes to us,

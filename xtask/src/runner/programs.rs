@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,8 +12,9 @@ use serde::Deserialize;
 
 use crate::scenarios;
 
-/// Where each program is, or a sentence on why one is missing.
-pub(crate) type Programs = Result<BTreeMap<String, PathBuf>, String>;
+/// Where each program is, or a sentence on why one is missing. Processes pass this on as JSON, in which an
+/// `OsString` may be any path; a `PathBuf` must be UTF-8.
+pub(crate) type Programs = Result<BTreeMap<String, OsString>, String>;
 
 /// Where each program that the scenarios run is found.
 pub(super) fn locate(folder: Option<&Path>) -> Programs {
@@ -36,13 +40,13 @@ fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Finds the programs as cargo lays them out, with the examples in a folder within; or all in one folder.
-fn in_folder(folder: &Path) -> BTreeMap<String, PathBuf> {
+fn in_folder(folder: &Path) -> BTreeMap<String, OsString> {
     let find = |name: &str| {
         let places = [folder.join(name), folder.join("examples").join(name)];
         places.into_iter().find(|path| path.is_file())
     };
     names()
-        .filter_map(|name| Some((name.to_owned(), find(name)?)))
+        .filter_map(|name| Some((name.to_owned(), find(name)?.into())))
         .collect()
 }
 
@@ -58,37 +62,95 @@ struct Target {
     name: String,
 }
 
-/// Runs `cargo build` as `cargo run` would, and asks it where the programs are. An error is a sentence.
+/// Builds the programs, and asks cargo where they are.
 fn build() -> Programs {
-    // Cargo sets this for the programs that it runs, so that they can call the same cargo.
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(&cargo)
-        .args(["build", "--workspace", "--bins", "--examples"])
-        .args(["--exclude", "xtask", "--exclude", "xtask-bench"])
-        .arg("--message-format=json-render-diagnostics")
-        .current_dir(workspace())
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("{} cannot be run: {error}", cargo.display()))?;
-    if !output.status.success() {
-        return Err(format!("cargo build failed with {}", output.status));
-    }
-    let messages = output.stdout.split(|byte| *byte == b'\n');
+    // What cargo prints on stderr is shown, or the first build would be a long silence.
+    let _ = writeln!(io::stderr(), "cargo builds the programs");
+    let target_folder = target_folder()?;
+    let stdout = output(
+        cargo("build")
+            .args(["--workspace", "--bins", "--examples"])
+            .args(["--exclude", "xtask", "--exclude", "xtask-bench"])
+            .arg("--message-format=json-render-diagnostics")
+            .args(as_this_one(&target_folder))
+            .arg("--target-dir")
+            .arg(target_folder)
+            .stderr(Stdio::inherit()),
+    )?;
+    let messages = stdout.split(|byte| *byte == b'\n');
     let messages = messages.filter_map(|line| serde_json::from_slice::<Message>(line).ok());
     Ok(messages
-        .filter_map(|message| Some((message.target?.name, message.executable?)))
+        .filter_map(|message| Some((message.target?.name, message.executable?.into())))
         .collect())
+}
+
+/// The options that make cargo build for the target and in the profile of this program. Cargo documents
+/// that it puts programs into PROFILE in its target folder, or with `--target` into TARGET/PROFILE.
+fn as_this_one(target_folder: &Path) -> Vec<OsString> {
+    let place = || {
+        let program = env::current_exe().ok()?;
+        let place = program.strip_prefix(fs::canonicalize(target_folder).ok()?);
+        Some(place.ok()?.parent()?.to_owned())
+    };
+    let place = place().unwrap_or_default(); // it may have been copied to somewhere else
+    let option = |name: &str, value: &OsStr| [OsString::from(name), value.to_owned()];
+    let profile = |name: &OsStr| match name.to_str() {
+        Some("debug") => option("--profile", "dev".as_ref()),
+        _ => option("--profile", name),
+    };
+    match place.iter().collect::<Vec<_>>()[..] {
+        [folder] => profile(folder).to_vec(),
+        [target, folder] => [option("--target", target), profile(folder)].concat(),
+        _ => Vec::new(),
+    }
+}
+
+/// Asks cargo for its target folder.
+fn target_folder() -> Result<PathBuf, String> {
+    let stdout = output(cargo("metadata").args(["--no-deps", "--format-version=1"]))?;
+    let metadata: Metadata = serde_json::from_slice(&stdout)
+        .map_err(|error| format!("cargo metadata has printed something else: {error}"))?;
+    Ok(metadata.target_directory)
+}
+
+/// Cargo's target folder, or where it is if nothing sets another. Where there is no cargo, nothing does.
+pub(crate) fn target_folder_or_default() -> PathBuf {
+    target_folder().unwrap_or_else(|_| workspace().join("target"))
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    target_directory: PathBuf,
+}
+
+/// Cargo, in the folder in which it was called: a relative path in its settings means the same then.
+fn cargo(command: &str) -> Command {
+    // Cargo sets this for the programs that it runs, so that they can call the same cargo.
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args([command, "--manifest-path"])
+        .arg(workspace().join("Cargo.toml"))
+        .stdin(Stdio::null());
+    cargo
+}
+
+/// What cargo has printed on stdout, or a sentence on why it failed.
+fn output(cargo: &mut Command) -> Result<Vec<u8>, String> {
+    let output = cargo.output().map_err(|error| {
+        let program = cargo.get_program().display();
+        format!("{program} cannot be run: {error}")
+    })?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let command = cargo.get_args().next().unwrap_or_default().display();
+    let why = String::from_utf8_lossy(&output.stderr); // empty if it was shown
+    let failed = format!("cargo {command} failed with {}", output.status);
+    Err(format!("{failed} {why}").trim_end().to_owned())
 }
 
 /// The folder of the workspace that this program was built in.
 pub(crate) fn workspace() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask)
-}
-
-/// Where cargo puts what it makes, and we put the report.
-pub(crate) fn target_folder() -> PathBuf {
-    let set = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    set.unwrap_or_else(|| workspace().join("target"))
 }

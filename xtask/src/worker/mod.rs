@@ -13,6 +13,7 @@ pub(crate) mod thread;
 mod wait;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ use crate::worker::thread::start_thread;
 pub(crate) struct Worker {
     log: Arc<Log>,
     /// Where each program is.
-    programs: BTreeMap<String, PathBuf>,
+    programs: BTreeMap<String, OsString>,
     /// The command line of the scenario, or of its control.
     command: &'static str,
     clock: Clock,
@@ -62,7 +63,7 @@ impl Worker {
     /// The worker for a run of this name, which is given up after `limit`, and may pause at snapshots.
     pub(crate) fn new(
         run: &str,
-        programs: BTreeMap<String, PathBuf>,
+        programs: BTreeMap<String, OsString>,
         command: &'static str,
         clock: Clock,
         limit: Duration,
