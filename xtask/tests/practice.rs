@@ -158,7 +158,8 @@ fn state(pid: i32) -> char {
     rest.chars().next().unwrap()
 }
 
-const STOPS: &str = "Enter goes on, Ctrl-C ends.";
+const STOPS: &str = "Enter goes on, q quits.";
+const ASKS: &str = "- nothing, q quits: ";
 
 #[test]
 fn a_pause_lasts_until_enter() {
@@ -211,18 +212,18 @@ fn predictions_are_asked_for_and_counted() {
     let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--speed", "20"]);
     for (answer, verdict) in [
         ("s", "Right"),
-        ("Z", "Right"),
-        ("what?", "Please answer S, T, Z or -"), // once more
-        ("z", "No"),
+        ("s", ": it has ended, and its parent, "),
+        ("what?", "Please answer S, T, Z, - or q."), // once more
+        ("z", ": it has ended and was reaped"),
         ("-", "Right"),
     ] {
-        let shown = terminal.until_shown("- nothing: ");
+        let shown = terminal.until_shown(ASKS);
         assert!(!shown.contains("<defunct>") || terminal.screen.contains("Right"));
         terminal.types(&format!("{answer}\n"));
         terminal.until_shown(verdict);
     }
     assert!(terminal.until_ended().success(), "{}", terminal.screen);
-    assert!(terminal.screen.contains("You predicted 3 of 4 states."));
+    assert!(terminal.screen.contains("You predicted 2 of 4 states."));
     assert!(!terminal.screen.contains(STOPS));
 }
 
@@ -230,11 +231,16 @@ fn predictions_are_asked_for_and_counted() {
 #[test]
 fn what_is_asked_has_not_been_shown() {
     let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--pause"]);
-    let shown = terminal.until_shown("- nothing: ");
-    assert!(!shown.contains("(Z)") && !shown.contains("STAT"), "{shown}");
+    let shown = terminal.until_shown(ASKS);
+    let title = "the child has ended, its parent sleeps";
+    for answer in ["(Z)", "STAT", title] {
+        assert!(!shown.contains(answer), "{shown}");
+    }
     terminal.types("s\nz\n");
     let shown = terminal.until_shown(STOPS);
-    assert!(shown.contains("<defunct>"), "{shown}");
+    for answer in ["<defunct>", title] {
+        assert!(shown.contains(answer), "{shown}");
+    }
     terminal.types("\x04"); // the end of input: it does not stop any more
     assert!(terminal.until_ended().success(), "{}", terminal.screen);
     assert!(terminal.screen.contains("You predicted 2 of 2 states."));
@@ -256,23 +262,25 @@ fn without_a_terminal_there_is_no_practice() {
 }
 
 #[test]
-fn ctrl_c_in_a_pause_leaves_nothing() {
+fn a_user_who_quits_leaves_nothing() {
     for option in ["--pause", "--predict"] {
-        let mut terminal = Terminal::with(&["demo", "zombie", option]);
-        terminal.until_shown(if option == "--pause" {
-            STOPS
-        } else {
-            "- nothing: "
-        });
-        terminal.types("\x03");
-        assert_eq!(
-            terminal.until_ended().code(),
-            Some(130),
-            "{}",
-            terminal.screen
-        );
-        let shown = "interrupted; 0 processes left";
-        assert!(terminal.screen.contains(shown), "{}", terminal.screen);
+        for (key, answer) in [("\x03", ""), ("q\n", "s\n")] {
+            let mut terminal = Terminal::with(&["demo", "zombie", option]);
+            let prompt = if option == "--pause" { STOPS } else { ASKS };
+            terminal.until_shown(prompt);
+            let has_answered = option == "--predict" && !answer.is_empty();
+            if has_answered {
+                terminal.types(answer);
+                terminal.until_shown(prompt);
+            }
+            terminal.types(key);
+            let code = terminal.until_ended().code();
+            assert_eq!(code, Some(130), "{}", terminal.screen);
+            let shown = "interrupted; 0 processes left";
+            assert!(terminal.screen.contains(shown), "{}", terminal.screen);
+            let score = "You predicted 1 of 1 states.";
+            assert_eq!(terminal.screen.contains(score), has_answered);
+        }
     }
 }
 

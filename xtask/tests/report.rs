@@ -7,15 +7,19 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
-use support::{Folder, NOBODY, XTASK, assert_has, assert_one_sentence, of_kind, programs, text};
+use support::{
+    Folder, NOBODY, XTASK, assert_has, assert_one_sentence, of_kind, programs, start_demo, text,
+};
 
 /// Scenarios that between them have all that a page can show.
 const SCENARIOS: [&str; 8] = [
@@ -297,6 +301,66 @@ fn the_page_of_an_earlier_report_does_not_stay() {
     let output = xtask(&["demo", "zombie", "--report", folder.path()]);
     assert_one_sentence(&output, 74, &["cannot write the report to"]);
     assert!(!index.exists());
+}
+
+/// What is only a part has a folder of its own, by default.
+#[test]
+fn a_part_does_not_take_the_place_of_the_whole() {
+    let target = Folder::new();
+    let [whole, part] = ["demo", "demo-part"].map(|name| target.join(name));
+    let xtask = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).env("CARGO_TARGET_DIR", target.path());
+        command.arg("--programs").arg(programs());
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let output = xtask(&["demo", "zombie", "--speed", "20"]);
+    let place = format!("The report is {}/index.html.", part.display());
+    assert_has(&text(&output.stdout), &[&place]);
+    assert!(part.join("index.html").exists() && !whole.exists());
+
+    for folder in [&whole, &part] {
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("mine"), "").unwrap();
+    }
+    let refused = |args: &[&str], folder: &Path| {
+        let sentence = format!("{} holds what no report has written", folder.display());
+        assert_one_sentence(&xtask(args), 2, &[&sentence]);
+    };
+    refused(&["demo", "all"], &whole);
+    refused(&["demo", "all", "--pause"], &part);
+    refused(&["demo", "all", "--predict"], &part);
+}
+
+#[test]
+fn a_run_that_is_broken_off_leaves_the_earlier_report() {
+    let report = report();
+    let all = || {
+        let mut files = Vec::new();
+        read_all(&report, Path::new(""), &mut files);
+        files
+    };
+    let before = all();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args([
+        "demo",
+        "sigchld",
+        "zombie",
+        "--speed",
+        "2",
+        "--report",
+        report.path(),
+    ]);
+    let (mut child, mut stderr, _) = start_demo(command.stdin(Stdio::null()));
+    let mut line = String::new();
+    while !line.starts_with("sigchld/control: ") || !line.ends_with(": over\n") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0);
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(all() == before, "the report has changed");
 }
 
 /// What verdicts and timelines are made from, and so is never made again.

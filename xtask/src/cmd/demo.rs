@@ -50,7 +50,8 @@ pub(crate) struct Demo {
 
     /// Where to write the report, with a folder for each scenario: a new or empty folder, or that of
     /// an earlier report, whose page and folders of these scenarios are replaced; by default demo in
-    /// cargo's target folder
+    /// cargo's target folder for all scenarios, demo-part for some, or with --pause or --predict. A
+    /// run that does not come to its end replaces nothing
     #[arg(long, value_name = "DIR")]
     pub(crate) report: Option<PathBuf>,
 
@@ -68,6 +69,16 @@ impl Demo {
     /// Whether a user pauses it, or answers questions, while it runs.
     fn is_practice(&self) -> bool {
         self.pause || self.predict
+    }
+
+    /// The folder for the report. What is only a part must not take the place of the whole.
+    fn report_folder(&self) -> PathBuf {
+        let name = match recording::is_about_all(&self.scenarios) && !self.is_practice() {
+            true => "demo",
+            false => "demo-part",
+        };
+        let default = || programs::target_folder_or_default().join(name);
+        self.report.clone().unwrap_or_else(default)
     }
 }
 
@@ -96,8 +107,7 @@ pub(crate) fn run(options: &Demo) -> Result<bool, Failure> {
 fn demo(options: &Demo, output: &Output) -> Result<bool, Failure> {
     let began = Instant::now();
     let scenarios = chosen(&options.scenarios);
-    let folder = options.report.clone();
-    let folder = folder.unwrap_or_else(|| programs::target_folder_or_default().join("demo"));
+    let folder = options.report_folder();
     if let Some(why) = files::refuses(&folder) {
         return Err(Failure::Refused(why));
     }
@@ -108,22 +118,12 @@ fn demo(options: &Demo, output: &Output) -> Result<bool, Failure> {
     let runner = Runner::new(options.pace.clock(), options.programs.as_deref())?;
 
     let running = Instant::now();
-    let mut written = files::begin(&folder);
-    let mut write = |result: &ScenarioResult| {
-        if written.is_ok() {
-            written = files::write(&folder, result);
-        }
-    };
     let results = match practice {
-        Some(practice) => practice.run(&runner, &scenarios, write)?,
-        None => runner.run_all(&scenarios, &mut |event| {
-            if let RunEvent::Result(result) = event {
-                write(result);
-            }
-            show(event, output).map(|()| false)
-        })?,
+        Some(practice) => practice.run(&runner, &scenarios)?,
+        None => runner.run_all(&scenarios, &mut |event| show(event, output).map(|()| false))?,
     };
-    let written = written.and_then(|()| files::write_index(&folder, &results));
+    // Not before: a run that is broken off must leave an earlier report as it is.
+    let written = files::write_report(&folder, &results);
 
     let place = match &written {
         Ok(()) => format!("The report is {}.", folder.join(files::INDEX).display()),

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use crate::model::event::{Event, Snapshot, What};
 use crate::model::failure::Failure;
 use crate::model::process::State;
-use crate::probe::ps;
+use crate::probe::ps::{self, Row};
 use crate::runner::{RunEvent, Runner};
 use crate::scenarios::Scenario;
 use crate::verdict::result::ScenarioResult;
@@ -60,26 +60,21 @@ impl<'a> Practice<'a> {
         })
     }
 
-    /// Runs the scenarios, and calls `write` with the result of each.
+    /// Runs the scenarios. Prints the score also if the user quits.
     pub(super) fn run(
         mut self,
         runner: &Runner,
         scenarios: &[&'static Scenario],
-        mut write: impl FnMut(&ScenarioResult),
     ) -> Result<Vec<ScenarioResult>, Failure> {
         runner.listen_to_keyboard()?;
-        let mut results = Vec::new();
-        for &scenario in scenarios {
-            let result = self.scenario(runner, scenario)?;
-            write(&result);
-            results.push(result);
-        }
+        let run = |scenario: &&'static Scenario| self.scenario(runner, scenario);
+        let results = scenarios.iter().map(run).collect();
         if self.predictions > 0 {
             let (right, all) = (self.right, self.predictions);
             let score = format!("\nYou predicted {right} of {all} states.\n");
             self.print(&styled(BOLD, score))?;
         }
-        Ok(results)
+        results
     }
 
     fn scenario(
@@ -123,8 +118,6 @@ impl<'a> Practice<'a> {
             return Ok(false);
         };
         self.number += 1;
-        let title = format!("\nSnapshot {}: {}", self.number, snapshot.title);
-        self.print(&format!("{}\n", styled(BOLD, title)))?;
         if !snapshot.frozen {
             self.show(snapshot)?;
             let why = styled(DIM, "   No pause here: an alarm would not wait.");
@@ -134,8 +127,9 @@ impl<'a> Practice<'a> {
         let mut questions = VecDeque::new();
         if self.predicts && !self.no_input {
             questions.extend(snapshot.pids.iter().take(QUESTIONS_A_SNAPSHOT));
+            let title = styled(BOLD, format_args!("\nSnapshot {}", self.number));
             let line = "   Live processes are stopped (SIGSTOP) until you have answered.";
-            self.print(&(styled(DIM, line) + "\n"))?;
+            self.print(&format!("{title}\n{}\n", styled(DIM, line)))?;
         }
         self.snapshot = Some((snapshot.clone(), questions));
         self.go_on()
@@ -167,6 +161,9 @@ impl<'a> Practice<'a> {
         if self.no_input {
             self.print("\n   The input has ended: no more pauses.\n")?;
         }
+        if line.is_some_and(|line| line.trim().eq_ignore_ascii_case("q")) {
+            return Err(Failure::Interrupted);
+        }
         let Some((snapshot, questions)) = &mut self.snapshot else {
             return Ok(false); // too early
         };
@@ -179,22 +176,43 @@ impl<'a> Practice<'a> {
             return self.go_on();
         };
         let Some(answer) = answer(line) else {
-            self.print("   Please answer S, T, Z or -.\n")?;
+            self.print("   Please answer S, T, Z, - or q.\n")?;
             self.ask(pid)?;
             return Ok(false);
         };
         questions.pop_front();
-        let state = state(snapshot, pid);
+        let row = ps::row(&snapshot.text, pid);
+        let state = row.as_ref().map(Row::state);
         self.predictions += 1;
+        let call = self.tree.call(pid);
         let verdict = if answer == state {
             self.right += 1;
-            styled(GOOD, "Right")
+            format!("{}: {call} {}", styled(GOOD, "Right"), words(state))
         } else {
-            styled(BAD, "No")
+            let (no, reason) = (styled(BAD, "No"), self.reason(row.as_ref()));
+            format!("{no}: {call} {}: {reason}", words(state))
         };
-        let call = self.tree.call(pid);
-        self.print(&format!("   {verdict}: {call} {}.\n", words(state)))?;
+        self.print(&format!("   {verdict}.\n"))?;
         self.go_on()
+    }
+
+    /// Why `ps` shows the process as it does, or does not show it.
+    fn reason(&self, row: Option<&Row>) -> String {
+        let Some(row) = row else {
+            return "it has ended and was reaped, as its parent or adopter has waited for it, or \
+                    ignores SIGCHLD"
+                .to_owned();
+        };
+        match (row.state(), row.wchan.as_str()) {
+            (State::Zombie, _) => {
+                let parent = self.tree.call(row.ppid);
+                format!("it has ended, and its parent, {parent}, has not waited for it")
+            }
+            (State::Stopped, _) => "a signal has stopped it, and none has continued it".to_owned(),
+            (State::Alive, "do_wait") => "it waits for a child".to_owned(),
+            (State::Alive, "-") => "it has not ended".to_owned(),
+            (State::Alive, place) => format!("it has not ended, and sleeps in {place}"),
+        }
     }
 
     /// Asks the next question, or shows the snapshot, and how to look at the processes by hand. Returns
@@ -216,14 +234,17 @@ impl<'a> Practice<'a> {
         Ok(true)
     }
 
+    /// Shows a snapshot. Its title says what had come true, so it must not be seen before.
     fn show(&self, snapshot: &Snapshot) -> Result<(), Failure> {
-        self.print(&text::snapshot(snapshot, self.output.columns()))
+        let title = format_args!("\nSnapshot {}: {}", self.number, snapshot.title);
+        let table = text::snapshot(snapshot, self.output.columns());
+        self.print(&format!("{}\n{table}", styled(BOLD, title)))
     }
 
     fn ask(&self, pid: i32) -> Result<(), Failure> {
         let call = self.tree.call(pid);
         self.print(&format!(
-            "   What did ps show for {call}? S lives, T stopped, Z zombie, - nothing: "
+            "   What did ps show for {call}? S lives, T stopped, Z zombie, - nothing, q quits: "
         ))
     }
 
@@ -265,7 +286,7 @@ fn how_to_look(snapshot: &Snapshot) -> String {
     if first(State::Alive).is_some() {
         out += "   Live processes are stopped (SIGSTOP) while you look: your ps shows T for S.\n";
     }
-    out + &styled(DIM, "   Enter goes on, Ctrl-C ends.") + "\n"
+    out + &styled(DIM, "   Enter goes on, q quits.") + "\n"
 }
 
 /// The state that the snapshot shows; `None` if it does not list the process.

@@ -15,12 +15,6 @@ use crate::view::{page, snapshot, timeline};
 /// The page.
 pub(crate) const INDEX: &str = "index.html";
 
-/// Writes the scenario's folder anew: the recordings, and what is made of them.
-pub(crate) fn write(folder: &Path, result: &ScenarioResult) -> io::Result<()> {
-    recording::write(folder, result)?;
-    draw(folder, result)
-}
-
 /// Writes what is made of the recordings: verdicts, transcripts, snapshots and timelines.
 fn draw(folder: &Path, result: &ScenarioResult) -> io::Result<()> {
     let name = result.scenario.name;
@@ -45,19 +39,24 @@ pub(crate) fn refuses(folder: &Path) -> Option<String> {
     })
 }
 
-/// Marks the folder as a report's, and removes the page of an earlier one, which would be wrong as soon
-/// as there are other recordings.
-pub(crate) fn begin(folder: &Path) -> io::Result<()> {
+/// Writes the report of a run: the folders of these scenarios anew, and the page.
+pub(crate) fn write_report(folder: &Path, results: &[ScenarioResult]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    Machine::here().write(folder)?;
+    Machine::here().write(folder)?; // marks it as a report's
+    // The page of an earlier report is wrong as soon as there are other recordings.
     match fs::remove_file(folder.join(INDEX)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
+    for result in results {
+        recording::write(folder, result)?;
+        draw(folder, result)?;
+    }
+    write_index(folder, results)
 }
 
 /// Writes the page that shows all of them.
-pub(crate) fn write_index(folder: &Path, results: &[ScenarioResult]) -> io::Result<()> {
+fn write_index(folder: &Path, results: &[ScenarioResult]) -> io::Result<()> {
     let machine = Machine::read(folder);
     fs::write(folder.join(INDEX), page::page(results, machine.as_ref()))
 }
