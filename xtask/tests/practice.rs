@@ -246,6 +246,41 @@ fn what_is_asked_has_not_been_shown() {
     assert!(terminal.screen.contains("You predicted 2 of 2 states."));
 }
 
+/// The first processes of this snapshot are three parents that live, and one of the others is a zombie.
+#[test]
+fn each_state_that_is_shown_is_asked_for() {
+    let mut terminal = Terminal::with(&["demo", "late-handler", "--predict"]);
+    let mut name = terminal.until_shown(ASKS);
+    while !name.contains("\"childProcess\"") {
+        terminal.types("s\n");
+        name = terminal.until_shown(ASKS);
+    }
+    assert!(
+        !name.contains("zombie of"),
+        "its role is the answer: {name}"
+    );
+    terminal.types("z\n");
+    terminal.until_shown(" (zombie of");
+    terminal.types("q\n");
+    assert_eq!(terminal.until_ended().code(), Some(130));
+}
+
+#[test]
+fn what_proc_says_does_not_answer_a_question() {
+    if !nix::unistd::geteuid().is_root() {
+        support::skip("the scenario is another user's");
+        return;
+    }
+    let mut terminal = Terminal::with(&["demo", "resources", "--predict"]);
+    let shown = terminal.until_shown(ASKS);
+    assert!(
+        shown.contains("Press Enter") && !shown.contains("/proc/"),
+        "{shown}"
+    );
+    terminal.types("q\n");
+    assert_eq!(terminal.until_ended().code(), Some(130));
+}
+
 #[test]
 fn without_a_terminal_there_is_no_practice() {
     for option in ["--pause", "--predict"] {

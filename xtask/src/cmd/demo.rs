@@ -31,12 +31,12 @@ pub(crate) struct Demo {
     /// at Enter; needs a terminal
     ///
     /// One scenario after another. Live processes are stopped (SIGSTOP) until then. At the end of
-    /// input, it goes on without pausing.
+    /// input, it goes on without pausing; at q, it ends as at Ctrl-C.
     #[arg(long, conflicts_with_all = ["json", "recheck"])]
     pub(crate) pause: bool,
 
-    /// Ask at each snapshot what state processes are in, before showing it, and keep score; needs a
-    /// terminal
+    /// Ask at each snapshot what state processes are in, before showing it, and keep score; q quits;
+    /// needs a terminal
     #[arg(long, conflicts_with_all = ["json", "recheck"])]
     pub(crate) predict: bool,
 
@@ -60,7 +60,8 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["speed", "real_time", "report", "programs"])]
     pub(crate) recheck: Option<PathBuf>,
 
-    /// Take the programs from this folder instead of building them
+    /// Take the programs from this folder instead of having cargo build them, for the same target and in
+    /// the same profile as xtask
     #[arg(long, value_name = "DIR")]
     pub(crate) programs: Option<PathBuf>,
 }

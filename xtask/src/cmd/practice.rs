@@ -16,7 +16,7 @@ use crate::view::output::{BAD, BOLD, DIM, GOOD, Output, styled};
 use crate::view::text;
 use crate::view::tree::Tree;
 
-/// More would be tiresome: the first processes of a snapshot are those that it is about.
+/// More would be tiresome.
 const QUESTIONS_A_SNAPSHOT: usize = 3;
 
 pub(super) struct Practice<'a> {
@@ -126,7 +126,7 @@ impl<'a> Practice<'a> {
         }
         let mut questions = VecDeque::new();
         if self.predicts && !self.no_input {
-            questions.extend(snapshot.pids.iter().take(QUESTIONS_A_SNAPSHOT));
+            questions.extend(to_ask(snapshot));
             let title = styled(BOLD, format_args!("\nSnapshot {}", self.number));
             let line = "   Live processes are stopped (SIGSTOP) until you have answered.";
             self.print(&format!("{title}\n{}\n", styled(DIM, line)))?;
@@ -151,7 +151,9 @@ impl<'a> Practice<'a> {
     fn may_be_shown(&self, what: &What) -> bool {
         match what {
             What::Snapshot(_) => false,
-            What::State { .. } | What::Gone { .. } | What::Reaped { .. } => !self.predicts,
+            What::State { .. } | What::Gone { .. } | What::Reaped { .. } | What::Proc { .. } => {
+                !self.predicts
+            }
             _ => true,
         }
     }
@@ -241,16 +243,32 @@ impl<'a> Practice<'a> {
         self.print(&format!("{}\n{table}", styled(BOLD, title)))
     }
 
+    /// Asks by name: a role, such as "zombie 1", would be the answer.
     fn ask(&self, pid: i32) -> Result<(), Failure> {
-        let call = self.tree.call(pid);
+        let name = self.tree.name(pid);
         self.print(&format!(
-            "   What did ps show for {call}? S lives, T stopped, Z zombie, - nothing, q quits: "
+            "   What did ps show for {name}? S lives, T stopped, Z zombie, - nothing, q quits: "
         ))
     }
 
     fn print(&self, text: &str) -> Result<(), Failure> {
         self.output.text(text)
     }
+}
+
+/// The processes to ask about: one in each state that the snapshot shows, and then the first.
+fn to_ask(snapshot: &Snapshot) -> Vec<i32> {
+    let states: Vec<_> = snapshot
+        .pids
+        .iter()
+        .map(|&pid| state(snapshot, pid))
+        .collect();
+    let is_first_of_state = |at: &usize| !states[..*at].contains(&states[*at]);
+    let (firsts, others): (Vec<_>, Vec<_>) = (0..states.len()).partition(is_first_of_state);
+    let mut asked = [firsts, others].concat();
+    asked.truncate(QUESTIONS_A_SNAPSHOT);
+    asked.sort_unstable();
+    asked.into_iter().map(|at| snapshot.pids[at]).collect()
 }
 
 /// Commands to be pasted into another terminal, for one process of each kind.

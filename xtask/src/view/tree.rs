@@ -78,6 +78,12 @@ impl Tree {
         format!("{pid}{}", self.name_and_role(pid))
     }
 
+    /// The same without its role.
+    pub(crate) fn name(&self, pid: i32) -> String {
+        let name = self.names.get(&pid);
+        name.map_or(pid.to_string(), |name| format!("{pid} {name:?}"))
+    }
+
     fn name_and_role(&self, pid: i32) -> String {
         let mut call = String::new();
         if let Some(name) = self.names.get(&pid) {
