@@ -32,7 +32,7 @@ pub(crate) enum Task {
     Explain(Explain),
     /// Check for everything that xtask can use, and say how to get what is missing
     ///
-    /// Exit codes: 0 the demo can run, 77 it cannot.
+    /// Exit codes: 0 the demo can run, perhaps only with --programs; 77 it cannot.
     Doctor,
     /// Print a script that lets a shell complete what is typed after `xtask`
     ///

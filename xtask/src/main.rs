@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     reexec::register(runner::job::ENTRY, runner::job::work);
     reexec::register(cmd::bench::GUARD, cmd::bench::guard);
     reexec::register(cmd::bench::CARGO, cmd::bench::become_cargo);
-    reexec::register(cmd::doctor::ENTRY, || ExitCode::SUCCESS);
+    reexec::register(probe::need::ENTRY, || ExitCode::SUCCESS);
     if let Some(code) = reexec::init() {
         return code; // one of these processes has done its work
     }

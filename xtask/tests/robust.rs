@@ -18,7 +18,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use support::{
     NOBODY, Run, XTASK, assert_has, assert_one_sentence, programs, put_script, quoted, skip,
     start_demo, text, until,
@@ -203,6 +203,90 @@ fn a_ps_that_is_another_is_not_believed() {
     let shown = diagnosis(&doctor.env("PATH", &path).output().unwrap());
     assert_has(&shown, &["missing  ps: this ps is not that of procps"]);
     run.assert_nothing_is_left();
+}
+
+#[test]
+fn the_doctor_knows_that_a_demo_of_programs_needs_no_cargo() {
+    let run = Run::new();
+    let folder = run.marked.folder.join("bin");
+    fs::create_dir(&folder).unwrap();
+    let find = Command::new("sh").args(["-c", "command -v ps"]).output();
+    symlink(text(&find.unwrap().stdout).trim(), folder.join("ps")).unwrap();
+    let mut doctor = run.xtask(&["doctor"]);
+    let output = doctor.env("PATH", &folder).output().unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert_has(
+        &shown,
+        &["missing  cargo: ", "\nThe demo can run with --programs.\n"],
+    );
+}
+
+/// Checks that these claims are skipped, for this reason, and that `doctor` gives the same one.
+#[track_caller]
+fn assert_skipped(around: &[&str], scenario: &str, why: &str) {
+    let run = Run::new();
+    let output = |words: &[String]| {
+        let mut command = run.command(around[0]);
+        command.args(&around[1..]).args(words).output().unwrap()
+    };
+    let demo = output(&run.demo(&[scenario]));
+    let shown = text(&demo.stdout);
+    assert_eq!(demo.status.code(), Some(0), "{around:?}: {shown}");
+    assert_has(
+        &shown,
+        &["\nskipped  C", why, "\n1 skipped. 0 processes left. "],
+    );
+    // In lines of another length.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = words(&text(&output(&xtask(&["doctor"])).stdout));
+    assert_has(&shown, &[why]);
+    run.assert_nothing_is_left();
+}
+
+/// Root may be anything but almighty, above all in a container.
+#[test]
+fn what_root_may_not_do_is_skipped_with_its_reason() {
+    let works = |around: &[&str]| {
+        let mut tried = Command::new(around[0]);
+        tried.args(&around[1..]).arg("true").stderr(Stdio::null());
+        tried.status().is_ok_and(|status| status.success())
+    };
+    let other_users = "missing processes of another user: ";
+    let namespaces = "missing user and PID namespaces: ";
+    for (around, scenario, missing) in [
+        (
+            &["unshare", "--net"][..],
+            "shutdown",
+            "missing the loopback network: ",
+        ),
+        (&["unshare", "-U", "-r"], "resources", other_users),
+        (
+            &["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid"],
+            "resources",
+            other_users,
+        ),
+        (
+            &["setpriv", "--bounding-set=-setgid", "--inh-caps=-setgid"],
+            "resources",
+            other_users,
+        ),
+        (
+            &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
+            "pid-reuse",
+            namespaces,
+        ),
+        (
+            &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
+            "resources",
+            other_users,
+        ),
+    ] {
+        match geteuid().is_root() && works(around) {
+            true => assert_skipped(around, scenario, missing.trim_start_matches("missing ")),
+            false => skip("only root, with unshare and setpriv, can do without"),
+        }
+    }
 }
 
 /// At first it does what it is asked to, but not for a scenario: it says nothing, which is no proof
@@ -510,7 +594,7 @@ fn the_doctor_tells_a_lack_of_room_from_what_is_missing() {
         for what in ["ps", "cargo", "a process started and waited for"] {
             let begins = format!("missing {what}: ");
             let (_, line) = shown.split_once(&begins).expect(shown);
-            let (_, line) = line.split_once("For the demo; to get it: ").expect(shown);
+            let (_, line) = line.split_once("; to get it: ").expect(shown);
             assert!(line.starts_with(remedy), "{what}: {shown}");
         }
     };

@@ -1,42 +1,30 @@
 //! `cargo xtask doctor`: checks for what the demo and the rest require, and says how to get it.
-//!
-//! Whatever can be tried is tried: that a program or a file is there does not mean that this user may
-//! use it here.
 
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::time::Duration;
 
 use nix::sys::prctl;
 
 use crate::model::failure::Failure;
 use crate::probe::need::Lack::{Missing, NoRoom, Unknown};
-use crate::probe::need::{self, FOUND, Finding, Need, Remedy, in_path, lack, version, with_proc};
+use crate::probe::need::{self, FOUND, Finding, Need, Remedy, in_path, start, version, with_proc};
 use crate::probe::{procfs, ps};
 use crate::scenarios;
 use crate::view::output::{self, BAD, BOLD, GOOD, MARK, styled, wrapped};
-
-/// The name of the entry that does nothing: starting it is the test.
-pub(crate) const ENTRY: &str = "xtask-doctor";
 
 const HIDEPID: Remedy =
     Remedy::Do("mount -o remount,hidepid=0 /proc, which is for the whole machine");
 const RUSTUP: Remedy =
     Remedy::Do("https://rustup.rs, or demo --programs with what was built elsewhere");
 
-/// More than enough for a process that ends at once, also on a busy machine.
-const TRY_LIMIT: Duration = Duration::from_secs(10);
-
 /// What there is no demo without.
 const DEMO: &[Need] = &[
     Need::new("Linux 5.4 or later", linux, Remedy::Do("a newer kernel")),
     Need::new("/proc", proc, Remedy::Do(procfs::REMEDY)),
     Need::new("ps", ps_of_procps, need::PROCPS),
-    Need::new("cargo", || version("cargo", "--version"), RUSTUP),
-    Need::new("rustc", || version("rustc", "--version"), RUSTUP),
     Need::new(
         "a process started and waited for",
-        start,
+        || start(None),
         Remedy::Do("a sandbox or container that allows to start processes, and waitid"),
     ),
     Need::new(
@@ -44,6 +32,12 @@ const DEMO: &[Need] = &[
         subreaper,
         Remedy::Do("a sandbox or container that allows prctl"),
     ),
+];
+
+/// What a demo needs to build its programs. With --programs it builds none.
+const BUILD: &[Need] = &[
+    Need::new("cargo", || version("cargo", "--version"), RUSTUP),
+    Need::new("rustc", || version("rustc", "--version"), RUSTUP),
 ];
 
 /// What something else needs, besides the needs of scenarios.
@@ -125,6 +119,8 @@ const OTHERS: &[(&str, &[Need])] = &[
 
 fn checks() -> impl Iterator<Item = (&'static Need, Option<String>)> {
     let demo = DEMO.iter().map(|need| (need, None));
+    let build = || Some("a demo without --programs".to_owned());
+    let build = BUILD.iter().map(move |need| (need, build()));
     let of_scenarios = need::ALL.into_iter().map(|need| {
         let users = scenarios::all();
         let users = users.filter(|it| it.needs.iter().any(|other| other.name == need.name));
@@ -135,7 +131,7 @@ fn checks() -> impl Iterator<Item = (&'static Need, Option<String>)> {
         let user = || Some((*user).to_owned());
         needs.iter().map(move |need| (need, user()))
     });
-    demo.chain(of_scenarios).chain(others)
+    demo.chain(build).chain(of_scenarios).chain(others)
 }
 
 /// Returns whether the demo can run.
@@ -143,19 +139,26 @@ pub(crate) fn run() -> Result<bool, Failure> {
     let width = output::width();
     let mut out = String::new();
     let mut blockers = Vec::new();
+    let mut can_build = true;
     for (need, only_for) in checks() {
         let finding = (need.check)();
-        if matches!(finding, Err(Missing(_) | NoRoom(..))) && only_for.is_none() {
-            blockers.push(need.name);
+        if matches!(finding, Err(Missing(_) | NoRoom(..))) {
+            if only_for.is_none() {
+                blockers.push(need.name);
+            }
+            can_build &= BUILD.iter().all(|it| it.name != need.name);
         }
         out += &line(need, only_for.as_deref(), &finding, width);
     }
-    if blockers.is_empty() {
-        out += &format!("\n{}\n", styled(GOOD, "The demo can run."));
-    } else {
-        let missing = format!("The demo cannot run: missing {}.", blockers.join(", "));
-        out += &wrapped(&styled(BAD, missing), "\n", "", width);
-    }
+    let (style, conclusion) = match (&blockers[..], can_build) {
+        ([], true) => (GOOD, "The demo can run.".to_owned()),
+        ([], false) => (MARK, "The demo can run with --programs.".to_owned()),
+        _ => (
+            BAD,
+            format!("The demo cannot run: missing {}.", blockers.join(", ")),
+        ),
+    };
+    out += &wrapped(&styled(style, conclusion), "\n", "", width);
     output::print(&out)?;
     Ok(blockers.is_empty())
 }
@@ -214,22 +217,10 @@ fn chromium() -> Finding {
 fn ps_of_procps() -> Finding {
     with_proc()?;
     let version = ps::check().and_then(|()| ps::version());
-    version.map_err(|why| match start() {
+    version.map_err(|why| match start(None) {
         Err(NoRoom(_, remedy)) => NoRoom(why, remedy), // as for any other process
         _ => Missing(why),
     })
-}
-
-/// With `reexec`, which requires what the scenarios require.
-fn start() -> Finding {
-    let child = reexec::command(ENTRY).spawn();
-    let child = child.map_err(|error| lack(error.raw_os_error(), error.to_string()))?;
-    match child.wait_timeout(TRY_LIMIT) {
-        Ok(Some(status)) if status.success() => FOUND,
-        Ok(Some(status)) => Err(Missing(format!("it ended with {status}"))),
-        Ok(None) => Err(Missing("it does not end".to_owned())),
-        Err(error) => Err(Missing(error.to_string())),
-    }
 }
 
 fn subreaper() -> Finding {

@@ -1,5 +1,8 @@
 //! What scenarios require that not every machine has: whether it is here, and how to get it.
 //!
+//! Whatever can be tried is tried: that a program, a file or a capability is there does not mean that
+//! this user may use it here.
+//!
 //! A need is declared here once. It is in `list`, `doctor` checks for it, and where it is missing the
 //! scenario is skipped with the reason.
 
@@ -10,11 +13,18 @@ use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use crate::probe::procfs;
+
+/// The name of the entry that does nothing: starting it is the test.
+pub(crate) const ENTRY: &str = "xtask-check";
+
+/// More than enough for a process that ends at once, also on a busy machine.
+const TRY_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Need {
     pub(crate) name: &'static str,
@@ -86,13 +96,16 @@ pub(crate) const ALL: [&Need; 4] = [NAMESPACES, OTHER_USERS, LOOPBACK, STRACE];
 pub(crate) const NAMESPACES: &Need = &Need::new(
     "user and PID namespaces",
     namespaces,
-    Remedy::Do("root, or sysctl user.max_user_namespaces=1000"),
+    Remedy::Do("root with CAP_SYS_ADMIN, or for others sysctl user.max_user_namespaces=1000"),
 );
 
 pub(crate) const OTHER_USERS: &Need = &Need::new(
     "processes of another user",
     other_users,
-    Remedy::Do("root with CAP_SETUID and all user ids, or sysctl user.max_user_namespaces=1000"),
+    Remedy::Do(
+        "root with CAP_SETUID, CAP_SETGID and ids for other users, or for others sysctl \
+         user.max_user_namespaces=1000",
+    ),
 );
 
 pub(crate) const LOOPBACK: &Need = &Need::new(
@@ -152,26 +165,34 @@ fn namespaces() -> Finding {
     FOUND
 }
 
+/// Root becomes another user, for which capabilities and ids are required; anybody else makes a user
+/// namespace.
 fn other_users() -> Finding {
-    const SETUID: u32 = 7; // linux/capability.h
-    if !geteuid().is_root() {
-        return namespaces();
+    match geteuid().is_root() {
+        true => OTHER_IDS
+            .into_iter()
+            .try_fold(String::new(), |_, id| start(Some(id))),
+        false => namespaces(),
     }
-    with_proc()?;
-    let capabilities = procfs::read("/proc/self/status", &["CapEff:"]).unwrap_or_default();
-    let mask = capabilities.split_whitespace().last().unwrap_or_default();
-    if u64::from_str_radix(mask, 16).is_ok_and(|mask| mask >> SETUID & 1 == 0) {
-        return Err(Missing("we are root, but without CAP_SETUID".to_owned()));
+}
+
+/// Between these are the ids that the program of the scenario takes.
+const OTHER_IDS: [u32; 2] = [20_000, 59_999];
+
+/// Starts a process, as this user and group if there is one, with `reexec`, which requires what the
+/// scenarios require.
+pub(crate) fn start(other: Option<u32>) -> Finding {
+    let mut command = reexec::command(ENTRY);
+    if let Some(id) = other {
+        command.uid(id).gid(id);
     }
-    let ids = procfs::read("/proc/self/uid_map", &[""]).unwrap_or_default();
-    let counts = ids
-        .lines()
-        .filter_map(|line| line.split_whitespace().last());
-    match counts.filter_map(|count| count.parse::<u64>().ok()).sum() {
-        0..65_535 => Err(Missing(
-            "this user namespace has too few user ids".to_owned(),
-        )),
-        _ => FOUND,
+    let child = command.spawn();
+    let child = child.map_err(|error| lack(error.raw_os_error(), error.to_string()))?;
+    match child.wait_timeout(TRY_LIMIT) {
+        Ok(Some(status)) if status.success() => FOUND,
+        Ok(Some(status)) => Err(Missing(format!("it ended with {status}"))),
+        Ok(None) => Err(Missing("it does not end".to_owned())),
+        Err(error) => Err(Missing(error.to_string())),
     }
 }
 
