@@ -137,8 +137,11 @@ impl<'a> Evidence<'a> {
     /// Checks that the worker, as parent or adopter, has waited for the process. Returns the status.
     pub(crate) fn reaped(self, who: &str) -> Result<&'a str, String> {
         let wanted = self.process(who)?;
+        let unknown = Process::new(wanted.pid, 0); // it was gone before its start time was read
+        let is_same =
+            |process: Process| process == wanted || wanted == unknown && process.pid == wanted.pid;
         let status = self.find(|what| match what {
-            What::Reaped { process, status } if process.pid == wanted.pid => Some(status.as_str()),
+            What::Reaped { process, status } if is_same(*process) => Some(status.as_str()),
             _ => None,
         });
         status.ok_or_else(|| format!("the {who} was never reaped by its adopter"))
@@ -198,6 +201,20 @@ impl<'a> Evidence<'a> {
             _ => None,
         });
         pauses.reduce(|one, other| one + other)
+    }
+
+    /// That a look came too late, if one did, and how the next run can be better. A run that broke down
+    /// has a better reason.
+    pub(crate) fn late(self) -> Option<String> {
+        let mut late = self.0.iter().filter_map(|event| match event.what {
+            What::Late { seconds, speed } => Some((seconds, speed)),
+            _ => None,
+        });
+        let (seconds, speed) = late.next_back().filter(|_| self.broke_down().is_none())?;
+        let slower = ((speed * 8.0).floor() / 10.0).max(0.1);
+        Some(format!(
+            "too slow at this speed: a look took {seconds:.1} s; try --speed {slower}"
+        ))
     }
 
     /// Why this run proves nothing, if the worker failed, or ended too early.

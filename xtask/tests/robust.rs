@@ -205,6 +205,30 @@ fn a_ps_that_is_another_is_not_believed() {
     run.assert_nothing_is_left();
 }
 
+/// At first this `ps` is so slow that the parent of the zombie has ended by the time it looks.
+#[test]
+fn a_run_for_which_ps_is_too_slow_is_repeated_more_slowly() {
+    let run = Run::new();
+    let folder = run.marked.folder.join("bin");
+    fs::create_dir(&folder).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let script = format!(
+        "grep -q xtask-worker /proc/$PPID/comm && sleep 1.3\nPATH={} exec ps \"$@\"",
+        quoted(&path)
+    );
+    put_script(&folder.join("ps"), &script);
+    let mut words = run.demo(&["zombie"]);
+    words.extend(["--speed".to_owned(), "20".to_owned()]);
+    let mut command = run.shell(EXEC, &words);
+    let path = format!("{}:{path}", folder.display());
+    let output = command.env("PATH", path).output().unwrap();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
+    assert_has(&stdout, &["!! a look took 1.", "\nAll 3 claims held. "]);
+    assert!(stderr.matches("zombie: starting\n").count() > 1, "{stderr}");
+    run.assert_nothing_is_left();
+}
+
 #[test]
 fn the_doctor_knows_that_a_demo_of_programs_needs_no_cargo() {
     let run = Run::new();

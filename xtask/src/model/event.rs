@@ -99,6 +99,13 @@ pub(crate) enum What {
     Resumed {
         seconds: f64,
     },
+    /// The worker wanted to look, and it took so long to come to that, or to look. A sleep that it was to
+    /// show may have been over by then.
+    Late {
+        seconds: f64,
+        /// How much faster than in the chapter the programs slept.
+        speed: f64,
+    },
     /// What a file, a folder or a link in /proc says of a process, or the lines of it that matter;
     /// `error` is why it says nothing.
     Proc {

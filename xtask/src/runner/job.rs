@@ -35,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) scenario: String,
     pub(crate) control: bool,
     pub(crate) speed: f64,
+    /// How many times as slow as at this speed, after a run in which looks came too late.
+    pub(crate) slowness: u32,
     /// Whether it pauses at each snapshot.
     pub(crate) pauses: bool,
     pub(crate) programs: BTreeMap<String, OsString>,
@@ -80,11 +82,20 @@ fn worker(scenario: &Scenario, run: Run) -> io::Result<Worker> {
         true => scenario.control,
         false => scenario.command,
     };
-    let clock = scenario.clock(Clock { speed: run.speed }, run.control);
+    let mut clock = scenario.clock(Clock { speed: run.speed }, run.control);
+    clock.speed /= f64::from(run.slowness);
     // Twice the time it should take, and time for a busy machine.
-    let limit = Duration::from_secs_f64(scenario.seconds / clock.speed * 2.0 + 20.0);
+    let limit = Duration::from_secs_f64(scenario.seconds / clock.speed * 2.0)
+        + Duration::from_secs(20) * run.slowness;
     let name = run_name(&run.scenario, run.control);
-    Worker::new(&name, run.programs, command, clock, limit, run.pauses)
+    Worker::new(
+        &name,
+        run.programs,
+        command,
+        (clock, run.slowness),
+        limit,
+        run.pauses,
+    )
 }
 
 /// The name that the events of a run carry.

@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ChildStdin;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use reexec::Child;
@@ -29,8 +31,12 @@ use crate::scenarios::Scenario;
 use crate::verdict::result::ScenarioResult;
 use crate::worker::thread::start_thread;
 
-/// More at once would only get into each other's way: the programs sleep, but `ps` does not.
-const SIDE_BY_SIDE: usize = 12;
+/// More at once, for each processor, would only get into each other's way: the programs sleep, but `ps`
+/// does not.
+const SIDE_BY_SIDE: usize = 6;
+
+/// How long the check of `ps` may take on a processor for each run that is there at the same time.
+const SHARE: Duration = Duration::from_millis(100);
 
 /// At least this often, the sink is called.
 const TICK: Duration = Duration::from_millis(100);
@@ -69,6 +75,8 @@ pub(crate) type Sink<'a> = dyn FnMut(&RunEvent<'_>) -> Result<bool, Failure> + '
 
 pub(crate) struct Runner {
     clock: Clock,
+    /// How many runs there may be at the same time.
+    side_by_side: usize,
     programs: BTreeMap<String, OsString>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
@@ -80,14 +88,16 @@ impl Runner {
         let missing = |why, remedy| Failure::Missing(format!("{why}; what helps: {remedy}"));
         procfs::check().map_err(|why| missing(why, Remedy::Do(procfs::REMEDY)))?;
         own_children_only()?;
+        let began = Instant::now();
         ps::check().map_err(|why| missing(why, need::PROCPS))?;
-        let mut runner = Self::listening(clock)
+        let side_by_side = side_by_side(began.elapsed());
+        let mut runner = Self::listening(clock, side_by_side)
             .map_err(|error| Failure::Missing(format!("signals cannot be taken: {error}")))?;
         runner.build(programs)?;
         Ok(runner)
     }
 
-    fn listening(clock: Clock) -> io::Result<Self> {
+    fn listening(clock: Clock, side_by_side: usize) -> io::Result<Self> {
         let (sender, messages) = mpsc::channel();
         let interrupts = sender.clone();
         interrupt::take_signals(move || {
@@ -96,6 +106,7 @@ impl Runner {
         nix::sys::prctl::set_child_subreaper(true)?;
         Ok(Self {
             clock,
+            side_by_side,
             programs: BTreeMap::new(),
             sender,
             messages,
@@ -229,6 +240,7 @@ impl Runner {
                 if let Some(failed) = runs[index].finish() {
                     sink(&RunEvent::Event(failed))?;
                 }
+                runs[index].repeat_if_too_slow();
             }
             Ok(Message::Interrupt) | Err(RecvTimeoutError::Disconnected) => {
                 return Err(Failure::Interrupted);
@@ -237,13 +249,14 @@ impl Runner {
         Ok(())
     }
 
-    /// Starts as many runs as may run side by side.
+    /// Starts as many runs as may run side by side; last, when there are fewer, those that are repeated.
     fn start_some(&self, runs: &mut [Run], sink: &mut Sink<'_>) -> Result<(), Failure> {
         loop {
             let running = runs.iter().filter(|run| run.is_running()).count();
-            let mut waiting = runs.iter().enumerate();
-            let waiting = waiting.find(|(_, run)| !run.is_running() && !run.over);
-            let Some((index, run)) = waiting.filter(|_| running < SIDE_BY_SIDE) else {
+            let waiting = runs.iter().enumerate();
+            let waiting = waiting.filter(|(_, run)| !run.is_running() && !run.over);
+            let next = waiting.min_by_key(|(_, run)| run.slowness);
+            let Some((index, run)) = next.filter(|_| running < self.side_by_side) else {
                 return Ok(());
             };
             sink(&RunEvent::Starting(&run.name))?;
@@ -256,6 +269,7 @@ impl Runner {
             scenario: run.scenario.name.to_owned(),
             control: run.control,
             speed: self.clock.speed,
+            slowness: run.slowness,
             pauses: run.pauses,
             programs: self.programs.clone(),
         });
@@ -347,6 +361,13 @@ fn own_children_only() -> Result<(), Failure> {
     Ok(())
 }
 
+/// As many as the processors can serve if the check of `ps` has taken so long.
+fn side_by_side(check: Duration) -> usize {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let by_speed = SHARE.as_secs_f64() * SIDE_BY_SIDE as f64 / check.as_secs_f64();
+    ((processors as f64 * by_speed) as usize).clamp(1, SIDE_BY_SIDE * processors)
+}
+
 fn cannot_start(error: Box<dyn Error>) -> Failure {
     Failure::Missing(format!(
         "a run cannot be started: {error}; what helps: fewer scenarios at once, or higher limits \
@@ -392,5 +413,19 @@ fn progress(runs: &[Run]) -> RunEvent<'static> {
         over: runs.iter().filter(|run| run.over).count(),
         all: runs.len(),
         running: running.map(|run| run.scenario.name).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_run_side_by_side_where_ps_is_slow() {
+        let processors = thread::available_parallelism().unwrap().get();
+        let in_milliseconds = |time| side_by_side(Duration::from_millis(time));
+        assert_eq!(in_milliseconds(10), SIDE_BY_SIDE * processors);
+        assert_eq!(in_milliseconds(300), 2 * processors);
+        assert_eq!(in_milliseconds(60_000), 1);
     }
 }

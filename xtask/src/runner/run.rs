@@ -9,15 +9,21 @@ use reexec::Child;
 use crate::model::event::{Event, What};
 use crate::runner::job::{ENTRY, run_name};
 use crate::scenarios::Scenario;
+use crate::verdict;
 
 /// How long runs get to clear up after themselves before they are given up.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Not slower than this: whoever waits wants to know at last.
+const MAX_SLOWNESS: u32 = 4;
 
 pub(super) struct Run {
     pub(super) scenario: &'static Scenario,
     pub(super) control: bool,
     /// Whether it waits at each snapshot for the order to go on.
     pub(super) pauses: bool,
+    /// How many times as slow as the first time it runs.
+    pub(super) slowness: u32,
     pub(super) name: String,
     pub(super) events: Vec<Event>,
     /// Dropped, it kills the worker. The processes that the worker has started then come to us.
@@ -33,6 +39,7 @@ impl Run {
             scenario,
             control,
             pauses,
+            slowness: 1,
             name: run_name(scenario.name, control),
             events: Vec::new(),
             process: None,
@@ -53,6 +60,19 @@ impl Run {
         if let Some(stdin) = &mut self.stdin {
             // If that fails, it has ended, and we are about to learn that.
             let _ = stdin.write_all(b"\n");
+        }
+    }
+
+    /// Forgets a run that is over if the machine was too slow for it, so that it is run again, more
+    /// slowly. One that pauses is not run again behind the user's back.
+    pub(super) fn repeat_if_too_slow(&mut self) {
+        if self.slowness < MAX_SLOWNESS
+            && !self.pauses
+            && verdict::was_too_slow(self.scenario, self.control, &self.events)
+        {
+            self.events.clear();
+            self.slowness *= 2;
+            self.over = false;
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) enum Kind {
     Verdict,
     /// Of the control, which lacks what the claim is about: the claim must fail there.
     Control,
-    /// This machine lacks what the scenario requires.
+    /// This machine lacks what the scenario requires, or was too slow.
     Skipped,
 }
 
@@ -73,6 +73,20 @@ impl Verdict {
         self
     }
 
+    /// Skips a claim on which the verdict is not as it should be, in a run in which a look came too late.
+    fn after_a_late_look(mut self, late: String) -> Self {
+        if !self.is_good() {
+            let place = match self.kind {
+                Kind::Control => "the control was ",
+                _ => "",
+            };
+            let why = self.because.map(|why| format!(" ({why})"));
+            self.because = Some(format!("{place}{late}{}", why.unwrap_or_default()));
+            (self.kind, self.held) = (Kind::Skipped, None);
+        }
+        self
+    }
+
     /// True if the claim held, the control failed, or the scenario was skipped.
     pub(crate) fn is_good(&self) -> bool {
         match self.kind {
@@ -93,12 +107,25 @@ pub(crate) fn of_scenario(scenario: &Scenario, events: &[Event]) -> Vec<Verdict>
     let paused = Evidence(events).paused();
     let verdict = |shown| {
         let verdict = Verdict::new(kind, scenario, shown, events, skipped.as_ref());
-        match paused {
-            Some(seconds) => verdict.after_pauses(seconds),
-            None => verdict,
+        match (paused, Evidence(events).late()) {
+            (Some(seconds), _) => verdict.after_pauses(seconds),
+            (None, Some(late)) => verdict.after_a_late_look(late),
+            (None, None) => verdict,
         }
     };
     scenario.shows.iter().map(verdict).collect()
+}
+
+/// Whether a run shows less than it should because a look came too late. A slower one can show more.
+pub(crate) fn was_too_slow(scenario: &Scenario, control: bool, events: &[Event]) -> bool {
+    let verdicts = match control {
+        false => of_scenario(scenario, events),
+        true => of_control(scenario, events),
+    };
+    let is_late = Evidence(events).late().is_some();
+    let can_take_place = Evidence(events).skipped().is_none();
+    let is_skipped = |verdict: &Verdict| verdict.kind == Kind::Skipped;
+    is_late && can_take_place && verdicts.iter().any(is_skipped)
 }
 
 /// Judges a run of the scenario's control. A run that broke down proves nothing; one that could not
@@ -108,8 +135,59 @@ pub(crate) fn of_control(scenario: &Scenario, events: &[Event]) -> Vec<Verdict> 
         return Vec::new();
     }
     let broke_down = Evidence(events).broke_down();
-    let verdict = |shown| Verdict::new(Kind::Control, scenario, shown, events, broke_down.as_ref());
+    let verdict = |shown| {
+        let verdict = Verdict::new(Kind::Control, scenario, shown, events, broke_down.as_ref());
+        match Evidence(events).late() {
+            Some(late) => verdict.after_a_late_look(late),
+            None => verdict,
+        }
+    };
     let must_fail = |claim: &Claim| scenario.must_fail().any(|other| other.id == claim.id);
     let shows = scenario.shows.iter().filter(|(claim, _)| must_fail(claim));
     shows.map(verdict).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::What;
+    use crate::scenarios;
+
+    fn run(whats: &[What]) -> Vec<Event> {
+        let events = whats.iter().cloned();
+        events.map(|what| Event::new("zombie", 0.0, what)).collect()
+    }
+
+    #[test]
+    fn what_a_late_look_has_missed_is_skipped_with_the_speed_to_try() {
+        let scenario = scenarios::find("zombie").unwrap();
+        let end = What::End { left: 0 };
+        let late = What::Late {
+            seconds: 1.25,
+            speed: 2.5,
+        };
+        let events = run(&[late.clone(), end.clone()]);
+        assert!(was_too_slow(scenario, false, &events));
+        for verdict in of_scenario(scenario, &events) {
+            assert!(verdict.kind == Kind::Skipped && verdict.is_good());
+            let because = verdict.because.unwrap();
+            let why = "too slow at this speed: a look took 1.2 s; try --speed 2 (";
+            assert!(because.starts_with(why), "{because}");
+        }
+        // The control of nothing fails as expected, so nothing is to be repeated.
+        assert!(!was_too_slow(scenario, true, &events));
+
+        let in_time = run(&[end]);
+        assert!(!was_too_slow(scenario, false, &in_time));
+        assert!(
+            of_scenario(scenario, &in_time)
+                .iter()
+                .all(|it| !it.is_good())
+        );
+
+        // A run that broke down has a better reason.
+        let why = "ps does not come to an end".to_owned();
+        let broken = run(&[late, What::Failed { why }]);
+        assert!(!was_too_slow(scenario, false, &broken));
+    }
 }

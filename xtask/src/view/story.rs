@@ -184,6 +184,7 @@ impl Story {
             What::Proc { .. }
             | What::Client { .. }
             | What::Resumed { .. }
+            | What::Late { .. }
             | What::Missed { .. }
             | What::Skipped { .. }
             | What::Failed { .. } => {}

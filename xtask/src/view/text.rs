@@ -103,6 +103,7 @@ pub(crate) fn line(what: &What) -> Option<String> {
             format!("{} {text}", styled(DIM, format_args!("{path}:")))
         }
         What::Snapshot(snapshot) => styled(BOLD, format_args!("** {}", snapshot.title)),
+        What::Late { seconds, .. } => styled(MARK, format_args!("!! a look took {seconds:.1} s")),
         What::Missed { condition } => {
             styled(BAD, format_args!("!! it never came true that {condition}"))
         }

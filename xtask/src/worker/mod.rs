@@ -37,6 +37,10 @@ pub(crate) struct Worker {
     /// The command line of the scenario, or of its control.
     command: &'static str,
     clock: Clock,
+    /// How many times as long as usual a process is given to do something.
+    patience: u32,
+    /// The longest that a look has taken, if that was too long.
+    latest: Option<Duration>,
     /// The processes of the run, in the order in which they were started or found.
     processes: Vec<Process>,
     /// The stdin of programs that were started with one.
@@ -65,7 +69,7 @@ impl Worker {
         run: &str,
         programs: BTreeMap<String, OsString>,
         command: &'static str,
-        clock: Clock,
+        (clock, patience): (Clock, u32),
         limit: Duration,
         pauses: bool,
     ) -> io::Result<Self> {
@@ -80,6 +84,8 @@ impl Worker {
             programs,
             command,
             clock,
+            patience,
+            latest: None,
             processes: Vec::new(),
             stdins: BTreeMap::new(),
             readers: Vec::new(),
@@ -119,6 +125,18 @@ impl Worker {
     fn add(&mut self, process: Process) {
         if !self.processes.contains(&process) {
             self.processes.push(process);
+        }
+    }
+
+    /// Records that a look which was due at `began` has come too late, if it took longer than a second of
+    /// the chapter: the sleeps there have whole seconds. Records only the latest one of several.
+    fn record_if_late(&mut self, began: Instant) {
+        let took = began.elapsed();
+        let limit = Duration::from_secs_f64(1.0 / self.clock.speed);
+        if took > self.latest.unwrap_or(limit) {
+            self.latest = Some(took);
+            let (seconds, speed) = (took.as_secs_f64(), self.clock.speed);
+            self.log.record(What::Late { seconds, speed });
         }
     }
 

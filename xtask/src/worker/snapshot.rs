@@ -1,5 +1,6 @@
 //! Takes snapshots of processes, reads what /proc says of one, and sends signals.
 
+use std::io;
 use std::thread;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::model::event::What;
+use crate::model::event::{Snapshot, What};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::{procfs, ps};
@@ -38,10 +39,11 @@ impl Worker {
     }
 
     fn take(&mut self, title: &str, frozen: bool) -> Result<(), Failure> {
-        let pids = self.processes.iter().map(|process| process.pid).collect();
+        let began = Instant::now();
         self.observe()?;
-        let mut snapshot = ps::snapshot(title, pids)?;
+        let mut snapshot = snapshot_of(&self.processes, title)?;
         snapshot.frozen = frozen;
+        self.record_if_late(began);
         self.log.record(What::Snapshot(snapshot));
         Ok(())
     }
@@ -100,5 +102,47 @@ impl Worker {
             signal: signal.to_string(),
             error,
         });
+    }
+}
+
+/// Greater than the number of any process.
+const NOBODY: i32 = i32::MAX;
+
+/// Asks `ps` for these processes, but not by a number that is another's by now: its table has no start
+/// times, which tell them apart. A number can become another's while `ps` runs; then we ask again.
+fn snapshot_of(processes: &[Process], title: &str) -> io::Result<Snapshot> {
+    let mut pids = own_numbers(processes)?;
+    loop {
+        let snapshot = ps::snapshot(title, pids)?;
+        pids = own_numbers(processes)?;
+        if pids == snapshot.pids {
+            return Ok(snapshot);
+        }
+    }
+}
+
+/// The numbers of these processes, in which `NOBODY` replaces one that is another's by now.
+fn own_numbers(processes: &[Process]) -> io::Result<Vec<i32>> {
+    let number = |process: &Process| {
+        let now = procfs::look(process.pid)?;
+        let is_other = now.is_some_and(|now| now.process != *process);
+        Ok(if is_other { NOBODY } else { process.pid })
+    };
+    processes.iter().map(number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_another_process_by_now_is_not_listed() {
+        let own = procfs::stat(procfs::own_pid()).unwrap().process;
+        let before = Process::new(own.pid, own.start_time - 1);
+        let snapshot = snapshot_of(&[before], "it is gone").unwrap();
+        assert!(ps::rows(&snapshot.text).is_empty() && snapshot.exit_code == Some(1));
+        let snapshot = snapshot_of(&[before, own], "it is gone").unwrap();
+        assert_eq!(snapshot.pids, [NOBODY, own.pid]);
+        assert_eq!(ps::rows(&snapshot.text).len(), 1);
     }
 }

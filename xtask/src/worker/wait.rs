@@ -41,7 +41,8 @@ impl Worker {
         limit: Duration,
         is_true: impl FnMut(&mut Worker) -> bool,
     ) -> Result<(), Failure> {
-        self.watch(Instant::now() + limit, is_true).map(drop)
+        self.watch(Instant::now() + limit * self.patience, is_true)
+            .map(drop)
     }
 
     /// Looks until `is_true`, the deadline, or until nothing can change any more: every process has
@@ -52,6 +53,7 @@ impl Worker {
         mut is_true: impl FnMut(&mut Worker) -> bool,
     ) -> Result<bool, Failure> {
         let mut idle_since = None;
+        let mut last = Instant::now();
         loop {
             self.tick()?;
             let is_true = is_true(self);
@@ -69,6 +71,8 @@ impl Worker {
                 return Ok(false);
             }
             thread::sleep(TICK);
+            self.record_if_late(last);
+            last = now;
         }
     }
 
@@ -90,9 +94,10 @@ impl Worker {
         }
         // First: a child that is gone was gone before its parent ended, and not after.
         let mut gone = Vec::new();
-        for pid in self.seen.keys().copied() {
-            if procfs::look(pid)?.is_none() {
-                gone.push(pid);
+        for (pid, known) in &self.seen {
+            let now = procfs::look(*pid)?;
+            if now.is_none_or(|now| now.process != known.process) {
+                gone.push(*pid); // also if its number is another's by now
             }
         }
         for stat in gone.iter().filter_map(|pid| self.seen.remove(pid)) {
