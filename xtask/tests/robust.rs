@@ -205,6 +205,19 @@ fn a_ps_that_is_another_is_not_believed() {
     run.assert_nothing_is_left();
 }
 
+/// How many folders are searched for a program is no matter of the claims.
+#[test]
+fn what_is_traced_does_not_depend_on_the_folders_of_path() {
+    for path in ["/usr/bin:/bin", "/nowhere:/nor/there:/usr/bin:/bin"] {
+        let run = Run::new();
+        let mut command = run.shell(EXEC, &run.demo(&["fork-with-threads", "system-calls"]));
+        let output = command.env("PATH", path).output().unwrap();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{path}: {stdout}{stderr}");
+        run.assert_nothing_is_left();
+    }
+}
+
 /// At first this `ps` is so slow that the parent of the zombie has ended by the time it looks.
 #[test]
 fn a_run_for_which_ps_is_too_slow_is_repeated_more_slowly() {
