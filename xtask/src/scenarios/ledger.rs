@@ -68,7 +68,7 @@ ledger! {
         "A server that serves all of its clients at once satisfies them better on average, as \
          most of the time goes into the network and not into computing."
         => "a process for each client serves all of them at once, and none is left afterwards"
-        ["echo-server/src/server/accept_loop.rs: start"]
+        ["echo-server/examples/echo-mpserv.rs: serve", "echo-server/src/server/accept_loop.rs: start"]
     C2 Imprecise
         "There are three models of such servers: many processes, multiplexing, and as many \
          threads as clients."

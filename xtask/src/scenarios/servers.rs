@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::evidence::{Check, Evidence};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::LOOPBACK;
@@ -15,7 +16,7 @@ use crate::scenarios::{DEFAULT, Scenario};
 use crate::worker::Worker;
 use crate::worker::thread::start_thread;
 
-pub(super) const ALL: &[Scenario] = &[FIVE_CLIENTS, PREFORK, SPLIT];
+pub(super) const ALL: &[Scenario] = &[MPSERV, FIVE_CLIENTS, PREFORK, SPLIT];
 
 /// How long clients wait that are not served.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -30,6 +31,20 @@ const CONNECTED: &str = "five clients are connected";
 const CLOSED: &str = "the clients have left";
 const ENDED: &str = "the server has been sent SIGTERM";
 
+const MPSERV: Scenario = Scenario {
+    name: "echo-mpserv",
+    about: "The chapter's own server, in one file: five clients at the same time, a process for each.",
+    by_hand: "cargo run -p echo-server --example echo-mpserv, and nc 127.0.0.1 9190 in five other \
+              terminals",
+    command: "echo-mpserv 127.0.0.1:0",
+    needs: &[LOOPBACK],
+    act: serve_five,
+    shows: &[(C1, a_process_for_each)],
+    without: "one client at a time",
+    control: "echo-server 0 --model fork --max-children 1",
+    ..DEFAULT
+};
+
 const FIVE_CLIENTS: Scenario = Scenario {
     name: "echo-server",
     about: "Five clients at the same time, a process for each; one before them only tries out their \
@@ -37,37 +52,43 @@ const FIVE_CLIENTS: Scenario = Scenario {
     by_hand: "cargo run -p echo-server, and nc 127.0.0.1 9190 in five other terminals",
     command: "echo-server 0 --model fork",
     needs: &[LOOPBACK],
-    act: |w| {
-        let server = w.start()?;
-        let mut clients = connect(w, 5)?;
-        w.give_time(PATIENCE, |_| answered(&mut clients) == 5)?;
-        for (number, client) in (1..).zip(&mut clients) {
-            let is_answered = client.is_answered();
-            w.client(number, if is_answered { ANSWERED } else { UNANSWERED });
-        }
-        w.children(server, "worker")?;
-        w.snapshot(CONNECTED)?;
-        drop(clients);
-        w.until("no worker is left", |_| {
-            procfs::children(server.pid).is_ok_and(|workers| workers.is_empty())
-        })?;
-        w.snapshot(CLOSED)?;
-        w.signal(server, Signal::SIGTERM);
-        w.snapshot_when_gone(server, ENDED)
-    },
+    act: serve_five,
     shows: &[(C1, |e| {
-        e.clients_saw(5, ANSWERED)?;
-        e.at(CONNECTED).live_children(5, "server")?;
-        e.at(CLOSED)
-            .alive("server")?
-            .count(1, "processes", |_| true)?;
-        e.at(ENDED).nothing_listed()?;
+        a_process_for_each(e)?;
         e.succeeds("server")
     })],
     without: "one client at a time",
     control: "echo-server 0 --model fork --max-children 1",
     ..DEFAULT
 };
+
+fn serve_five(w: &mut Worker) -> Result<(), Failure> {
+    let server = w.start()?;
+    let mut clients = connect(w, 5)?;
+    w.give_time(PATIENCE, |_| answered(&mut clients) == 5)?;
+    for (number, client) in (1..).zip(&mut clients) {
+        let is_answered = client.is_answered();
+        w.client(number, if is_answered { ANSWERED } else { UNANSWERED });
+    }
+    w.children(server, "worker")?;
+    w.snapshot(CONNECTED)?;
+    drop(clients);
+    w.until("no worker is left", |_| {
+        procfs::children(server.pid).is_ok_and(|workers| workers.is_empty())
+    })?;
+    w.snapshot(CLOSED)?;
+    w.signal(server, Signal::SIGTERM);
+    w.snapshot_when_gone(server, ENDED)
+}
+
+fn a_process_for_each(e: Evidence<'_>) -> Check {
+    e.clients_saw(5, ANSWERED)?;
+    e.at(CONNECTED).live_children(5, "server")?;
+    e.at(CLOSED)
+        .alive("server")?
+        .count(1, "processes", |_| true)?;
+    e.at(ENDED).nothing_listed()
+}
 
 /// The address that the server announces.
 fn address(w: &mut Worker) -> Result<String, Failure> {
