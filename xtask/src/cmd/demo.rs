@@ -60,8 +60,8 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["speed", "real_time", "report", "programs"])]
     pub(crate) recheck: Option<PathBuf>,
 
-    /// Take the programs from this folder instead of having cargo build them, for the same target and in
-    /// the same profile as xtask
+    /// Take the programs from this folder; without it, cargo builds them, for the target and in the
+    /// profile of xtask
     #[arg(long, value_name = "DIR")]
     pub(crate) programs: Option<PathBuf>,
 }

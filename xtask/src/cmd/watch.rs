@@ -37,8 +37,8 @@ pub(crate) struct Watch {
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,
 
-    /// Take the programs from this folder instead of having cargo build them, for the same target and in
-    /// the same profile as xtask
+    /// Take the programs from this folder; without it, cargo builds them, for the target and in the
+    /// profile of xtask
     #[arg(long, value_name = "DIR")]
     pub(crate) programs: Option<PathBuf>,
 }

@@ -64,7 +64,7 @@ struct Target {
 
 /// Builds the programs, and asks cargo where they are.
 fn build() -> Programs {
-    // What cargo prints on stderr is shown, or the first build would be a long silence.
+    // The first build takes a while: what cargo prints on stderr is shown, too.
     let _ = writeln!(io::stderr(), "cargo builds the programs");
     let target_folder = target_folder()?;
     let stdout = output(
