@@ -49,6 +49,17 @@ fn report() -> Folder {
         assert!(output.status.success(), "{}", text(&output.stdout));
         let mut files = Vec::new();
         read_all(&folder, Path::new(""), &mut files);
+        for (_, content) in files
+            .iter_mut()
+            .filter(|(path, _)| path.ends_with("events.ndjson"))
+        {
+            // What a busy machine has been late for is an excuse for a claim that does not hold.
+            let in_time = |line: &&[u8]| !text(line).contains(r#""kind":"late""#);
+            let lines = content
+                .split_inclusive(|byte| *byte == b'\n')
+                .filter(in_time);
+            *content = lines.collect::<Vec<_>>().concat();
+        }
         files
     });
     let copy = Folder::new();
@@ -441,6 +452,7 @@ fn an_event_of_a_process_says_which_it_was() {
                 "snapshot" => has(&["title", "command", "text"]),
                 "client" | "missed" | "failed" | "end" => {}
                 "state" => has(&["raw"]),
+                "late" => has(&["seconds", "speed"]),
                 _ => has(&["pid", "start_time"]),
             }
             if matches!(kind, "worker" | "start" | "reaped") {

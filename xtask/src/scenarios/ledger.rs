@@ -34,6 +34,13 @@ pub(crate) struct Claim {
     pub(crate) code: &'static [&'static str],
 }
 
+impl Claim {
+    pub(crate) fn is_wrong(&self) -> bool {
+        let ruling = self.chapter.as_ref().map(|statement| statement.ruling);
+        ruling == Some(Ruling::Wrong)
+    }
+}
+
 pub(crate) struct Statement {
     pub(crate) says: &'static str,
     pub(crate) ruling: Ruling,
@@ -77,8 +84,8 @@ ledger! {
         ["echo-server/src/worker/prefork.rs: serve", "echo-server/src/run.rs: choose_dispatch"]
     C3 Right
         "The language hides processes and threads, and offers no plain fork."
-        => "Go has none. Rust has one that is unsafe, and here one that is not: two processes go on \
-         from it, and with a second thread it is refused"
+        => "in Go, by its documentation, there is none; here there is one: two processes go on from \
+         it, and with a second thread it is refused"
         ["reexec/examples/plain-fork.rs: parent", "reexec/src/fork.rs: fork"]
     C4 Right
         "A raw fork in a program with several threads ends in chaos."
@@ -97,14 +104,14 @@ ledger! {
         ["reexec/examples/plain-fork.rs: parent"]
     C7 Right
         "A command can be used once: not again after Run, Output or CombinedOutput."
-        => "Go's Cmd can be used once; Rust's Command is a description, and starts as many processes \
-         as one likes"
+        => "in Go, by its documentation, a Cmd can be used once; here, in Rust, a Command is a \
+         description, and starts one process after another"
         ["exec-cmd/examples/reuse.rs: start", "reexec/src/spawn.rs: spawn"]
     C8 Right
         "The path is all that a command must have; if it is relative, it counts from the \
          command's working directory."
-        => "./program is the file of that name in the command's directory, not in ours: on Linux; \
-         Rust leaves it open"
+        => "./program is the file of that name in the command's directory, not in ours: here, on \
+         Linux; Rust's documentation leaves it open"
         ["exec-cmd/examples/path-and-args.rs: start"]
     C9 Right
         "The first argument is the command; without arguments, that is its path."
@@ -117,20 +124,20 @@ ledger! {
         ["exec-cmd/examples/inherited.rs: parent"]
     C11 Right
         "A command for which no stdin is set reads from the null device."
-        => "Go gives it the null device as stdin; Rust does that only in output(), else it has its \
-         parent's"
+        => "in Go, by its documentation, it has the null device as stdin; here, in Rust, only by \
+         output(), else it has its parent's"
         ["exec-cmd/examples/inherited.rs: parent", "exec-cmd/src/main.rs: run"]
     C12 Right
         "If a stream of the command is no file, a goroutine copies it, and Wait waits for that, \
          too."
-        => "the status is there at once, but the output has no end as long as anybody has the pipe; \
-         Go's Wait, which waits for both, can so wait for ever"
+        => "in Go, by its documentation, Wait waits for both; here the status is there at once, but \
+         the output has no end as long as anybody has the pipe"
         ["exec-cmd/examples/grandchild-holds-pipe.rs: parent"]
     C13 Right
         "Without stdout and stderr, a command writes to the null device; if both are the same \
          writer, one goroutine at a time writes to it."
-        => "Go gives it the null device as stdout and stderr; in Rust, it has its parent's, and by \
-         output() a pipe for each"
+        => "in Go, by its documentation, it has the null device as stdout and stderr; here, in Rust, \
+         it has its parent's, and by output() a pipe for each"
         ["exec-cmd/examples/inherited.rs: parent", "exec-cmd/src/main.rs: combined"]
     C14 Right
         "Files beyond the three streams arrive in the command as descriptors 3, 4 and so on."
@@ -217,8 +224,8 @@ ledger! {
         ["zombie/examples/orphan.rs: child_process", "xtask/src/worker/mod.rs: stop_reaping"]
     C31 Imprecise
         "init waits from time to time, and so removes the zombies that it has adopted."
-        => "ordinary inits wait as soon as SIGCHLD tells them; with others, that look from time to \
-         time, a zombie stays until they do"
+        => "with an adopter that waits as soon as SIGCHLD tells it, the zombie of an orphan goes at \
+         once; with one that looks from time to time, it stays until that looks"
         ["zombie/examples/init-waits.rs: adopter",
          "zombie/examples/init-waits.rs: wait_for_all"]
     C32 Right
@@ -346,6 +353,16 @@ mod tests {
                 claim.id
             );
             assert!(!claim.code.is_empty(), "{} has no code to read", claim.id);
+        }
+    }
+
+    /// No program in Go runs here, so nothing about it has been shown.
+    #[test]
+    fn what_go_does_is_said_to_be_from_its_documentation() {
+        for claim in ALL.iter().filter(|claim| claim.here.contains("Go")) {
+            let (source, shown) = ("in Go, by its documentation, ", "; here");
+            let is_so = claim.here.starts_with(source) && claim.here.contains(shown);
+            assert!(is_so, "{}: {}", claim.id, claim.here);
         }
     }
 

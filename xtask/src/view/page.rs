@@ -162,7 +162,15 @@ fn row(results: &[ScenarioResult], claim: &Claim) -> Markup {
             tr {
                 td { a href=(format!("#{}", anchor(result, claim))) { (claim.id) } }
                 @match &claim.chapter {
-                    Some(statement) => { td { (statement.says) } td { (statement.ruling.word()) } }
+                    Some(statement) => {
+                        td {
+                            (statement.says)
+                            @if claim.is_wrong() {
+                                br; (instead(Ruling::Wrong)) (claim.here) "."
+                            }
+                        }
+                        td { (statement.ruling.word()) }
+                    }
                     None => { td { "Nothing: " (claim.here) "." } td { "beyond it" } }
                 }
                 td { (shown(result.verdict(claim))) }

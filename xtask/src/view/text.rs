@@ -103,7 +103,6 @@ pub(crate) fn line(what: &What) -> Option<String> {
             format!("{} {text}", styled(DIM, format_args!("{path}:")))
         }
         What::Snapshot(snapshot) => styled(BOLD, format_args!("** {}", snapshot.title)),
-        What::Late { seconds, .. } => styled(MARK, format_args!("!! a look took {seconds:.1} s")),
         What::Missed { condition } => {
             styled(BAD, format_args!("!! it never came true that {condition}"))
         }
@@ -114,6 +113,7 @@ pub(crate) fn line(what: &What) -> Option<String> {
         | What::State { .. }
         | What::Gone { .. }
         | What::Resumed { .. }
+        | What::Late { .. } // the verdict has it, if it matters
         | What::End { .. } => return None,
     };
     Some(line)
@@ -204,6 +204,14 @@ pub(crate) fn table(results: &[ScenarioResult]) -> String {
             out,
             "{name:width$}  {claims:16}  {verdict}  {seconds:7.1}  {chapter:7.0}"
         );
+        // Else a reader of the table could believe that what the chapter says has held.
+        for claim in result.scenario.claims().filter(|claim| claim.is_wrong()) {
+            let _ = writeln!(
+                out,
+                "  {}, where the chapter is wrong: {}",
+                claim.id, claim.here
+            );
+        }
     }
     out
 }

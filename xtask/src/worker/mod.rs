@@ -30,6 +30,9 @@ use crate::probe::procfs;
 use crate::worker::log::Log;
 use crate::worker::thread::start_thread;
 
+/// As short as a sleep of the chapter is, apart from none.
+const SHORT_SLEEP: Duration = Duration::from_secs(3);
+
 pub(crate) struct Worker {
     log: Arc<Log>,
     /// Where each program is.
@@ -128,11 +131,11 @@ impl Worker {
         }
     }
 
-    /// Records that a look which was due at `began` has come too late, if it took longer than a second of
-    /// the chapter: the sleeps there have whole seconds. Records only the latest one of several.
+    /// Records that a look which was due at `began` has come too late, if it took longer than
+    /// `SHORT_SLEEP`. Records only the latest one of several.
     fn record_if_late(&mut self, began: Instant) {
         let took = began.elapsed();
-        let limit = Duration::from_secs_f64(1.0 / self.clock.speed);
+        let limit = SHORT_SLEEP.div_f64(self.clock.speed);
         if took > self.latest.unwrap_or(limit) {
             self.latest = Some(took);
             let (seconds, speed) = (took.as_secs_f64(), self.clock.speed);
