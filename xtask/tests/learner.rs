@@ -72,7 +72,7 @@ fn the_list_tells_of_durations_and_needs() {
     let needs = |what| list.matches(what).count();
     assert_eq!(needs("needs: user and PID namespaces"), 2, "{list}");
     assert_eq!(needs("needs: strace"), 2, "{list}");
-    assert_eq!(needs("needs: the loopback network"), 5, "{list}");
+    assert_eq!(needs("needs: the loopback network"), 6, "{list}");
     assert!(list.lines().all(|line| line.len() <= 80), "{list}");
 }
 
