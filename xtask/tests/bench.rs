@@ -4,17 +4,17 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
-mod marked;
+mod support;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use marked::Marked;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use support::Marked;
 use test_support::wait_until_within;
 
 /// With the builds of xtask-bench and the server in release, should these be the first.
@@ -138,7 +138,7 @@ fn a_server_is_measured() {
         "echo-ping-pong.svg",
         "echo-memory.svg",
     ] {
-        let svg = fs::read_to_string(run.marked.folder.path().join(chart)).unwrap();
+        let svg = fs::read_to_string(run.marked.folder.join(chart)).unwrap();
         assert!(svg.contains(">fork</text>"), "{svg}");
     }
     run.nothing_is_left();

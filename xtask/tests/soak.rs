@@ -3,16 +3,16 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // the helpers fail a test by panicking
 
-mod marked;
+mod support;
 
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use marked::Marked;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use support::Marked;
 use test_support::wait_until_within;
 
 /// With the builds of xtask-bench and the server in release, should these be the first.

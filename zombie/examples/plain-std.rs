@@ -14,4 +14,4 @@ fn main() -> io::Result<()> {
     writeln!(io::stdout(), "The zombie's pid is: {}", child.id())?;
     thread::sleep(Duration::from_secs(30)); // `child.wait()` here would reap the child at once
     Ok(())
-} // the parent ends here, and whoever adopts the zombie reaps it
+} // the parent ends here, and the process that adopts the zombie reaps it

@@ -35,4 +35,4 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     thread::sleep(options.parent_sleep);
     writeln!(stdout(), "End parent process.")?;
     Ok(())
-} // the parent ends here, and whoever adopts the zombie reaps it
+} // the parent ends here, and the process that adopts the zombie reaps it

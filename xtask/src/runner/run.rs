@@ -14,7 +14,7 @@ use crate::verdict;
 /// How long runs get to clear up after themselves before they are given up.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// Not slower than this: whoever waits wants to know at last.
+/// The slowest repeat: a user who waits wants to know at last.
 const MAX_SLOWNESS: u32 = 4;
 
 pub(super) struct Run {

@@ -338,7 +338,7 @@ pub struct Stat {
     pub name: String,
     /// `S` sleeping, `Z` zombie, and so on.
     pub state: char,
-    /// The parent, or whoever has adopted it.
+    /// The parent, or the process that has adopted it.
     pub parent: Pid,
     group: Pid,
     /// Processor time used, in hundredths of a second.

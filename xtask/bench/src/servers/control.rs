@@ -41,7 +41,7 @@ pub(crate) fn serve(fault: Fault) -> io::Result<()> {
             let is_faulty = number % EVERY == 0;
             let is_warm = first.get_or_insert_with(Instant::now).elapsed() > WARM_UP;
             if is_faulty && is_warm && fault == Fault::Growth {
-                // Written to, so that it takes memory.
+                // We write to the memory: only then it takes room.
                 kept.push((File::open("/dev/null"), vec![1_u8; KEPT]));
             }
             let loses = is_faulty && fault == Fault::Loss;
