@@ -31,10 +31,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    exit_code(
-        "handler-limits",
-        merge().and_then(|()| look_and_wait(&options)),
-    )
+    exit_code("handler-limits", merge().and_then(|()| look_and_wait(&options)))
 }
 
 fn merge() -> io::Result<()> {

@@ -37,9 +37,7 @@ struct Options {
 
 fn main() -> ExitCode {
     reexec::register("shortLived", || {});
-    reexec::register("longLived", || {
-        thread::sleep(2 * Options::parse().parent_sleep)
-    });
+    reexec::register("longLived", || thread::sleep(2 * Options::parse().parent_sleep));
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -50,10 +48,7 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     start("shortLived", "Ended before, pid")?;
     match options {
         Options { default: true, .. } => {}
-        Options {
-            no_child_wait: true,
-            ..
-        } => reexec::chapter::set_no_child_wait()?,
+        Options { no_child_wait: true, .. } => reexec::chapter::set_no_child_wait()?,
         _ => reexec::signal::ignore(libc::SIGCHLD)?,
     }
     start("shortLived", "Ended since, pid")?;
@@ -71,9 +66,7 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 fn start(entry: &str, what: &str) -> Result<(), Box<dyn Error>> {
-    let child = reexec::command(entry)
-        .args(env::args_os().skip(1))
-        .spawn()?;
+    let child = reexec::command(entry).args(env::args_os().skip(1)).spawn()?;
     writeln!(stdout(), "{what}: {}", child.id())?;
     if entry == "shortLived" {
         wait_until_ended(child.id())?;

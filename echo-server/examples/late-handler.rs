@@ -47,9 +47,7 @@ fn main() -> ExitCode {
 }
 
 fn parent(options: &Options) -> io::Result<()> {
-    let child = reexec::command("childProcess")
-        .spawn()
-        .map_err(io::Error::other)?; // the whole sentence, not only the error number
+    let child = reexec::command("childProcess").spawn().map_err(io::Error::other)?; // the whole sentence, not only the error number
     wait_until_ended(child.id())?;
     mem::forget(child); // a zombie from now on; its SIGCHLD came before anybody waited for it
 

@@ -36,9 +36,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    reexec::register("childProcess", || {
-        exit_code("pid-namespace", child_process())
-    });
+    reexec::register("childProcess", || exit_code("pid-namespace", child_process()));
     if let Some(code) = reexec::init() {
         return code;
     }

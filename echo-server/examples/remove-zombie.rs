@@ -65,9 +65,7 @@ fn parent(options: &Options) -> io::Result<()> {
 }
 
 fn start_and_let_end() -> io::Result<()> {
-    let child = reexec::command("childProcess")
-        .spawn()
-        .map_err(io::Error::other)?; // the whole sentence, not only the error number
+    let child = reexec::command("childProcess").spawn().map_err(io::Error::other)?; // the whole sentence, not only the error number
     wait_until_readable(&child, None)?;
     mem::forget(child); // dropped, our handle would reap it
     Ok(())

@@ -71,11 +71,7 @@ fn run(options: &Options) -> io::Result<ExitCode> {
         // Only we are outside of the sandbox, and can wait for processes and end them.
         Fork::Parent(worker) => {
             let is_fine = worker.wait()?.success();
-            Ok(if is_fine {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
+            Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     } // the sibling is killed here, if the worker has not done it
 }
@@ -84,14 +80,8 @@ fn try_everything(sibling: Pid, terminal: &OwnedFd) -> io::Result<()> {
     report("open a file", File::open("/etc/passwd"))?;
     report("make a socket", TcpListener::bind("127.0.0.1:0"))?;
     report("start a program", Command::new("true").status())?;
-    report(
-        "signal a sibling",
-        kill(sibling, Signal::SIGTERM).map_err(io::Error::from),
-    )?;
-    report(
-        "ask a terminal",
-        tcgetattr(terminal).map_err(io::Error::from),
-    )
+    report("signal a sibling", kill(sibling, Signal::SIGTERM).map_err(io::Error::from))?;
+    report("ask a terminal", tcgetattr(terminal).map_err(io::Error::from))
 }
 
 fn report<T>(attempt: &str, result: io::Result<T>) -> io::Result<()> {

@@ -33,9 +33,7 @@ struct Options {
 
 fn main() -> ExitCode {
     reexec::register("shortLived", || {});
-    reexec::register("childProcess", || {
-        exit_code("sigchld", child_process(&Options::parse()))
-    });
+    reexec::register("childProcess", || exit_code("sigchld", child_process(&Options::parse())));
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -52,9 +50,7 @@ fn child_process(options: &Options) -> io::Result<()> {
 /// Shows the default action of SIGCHLD: nothing happens, but the status is kept. If the parent
 /// ignored the signal, the status would be lost.
 fn by_default() -> io::Result<()> {
-    let child = reexec::command("shortLived")
-        .spawn()
-        .map_err(io::Error::other)?; // the whole sentence, not only the error number
+    let child = reexec::command("shortLived").spawn().map_err(io::Error::other)?; // the whole sentence, not only the error number
     wait_until_readable(&child, None)?; // a signal with a handler would end this with EINTR
     writeln!(stdout(), "By default nothing happened when a child ended.")?;
     writeln!(stdout(), "Its status was kept: {}", child.wait()?)
@@ -73,12 +69,7 @@ fn told(options: &Options) -> io::Result<()> {
         .map_err(io::Error::other)?;
     loop {
         if let Some(told) = arrivals.read_signal()? {
-            writeln!(
-                stdout(),
-                "SIGCHLD: process {} {}",
-                told.ssi_pid,
-                what(told.ssi_code)
-            )?;
+            writeln!(stdout(), "SIGCHLD: process {} {}", told.ssi_pid, what(told.ssi_code))?;
         }
         // We ask, and do not rely on the signal: of signals that merged we have seen only one.
         if let Some(status) = child.try_wait()? {

@@ -50,9 +50,7 @@ fn serve(options: &Options) -> Result<u8, Failure> {
         Some(listener) => listener,
         None => listener::open(&options.address, options.backlog).map_err(unavailable)?,
     };
-    let address = listener
-        .address()
-        .map_err(cannot("ask the listener for its address"))?;
+    let address = listener.address().map_err(cannot("ask the listener for its address"))?;
     let identity = SocketIdentity::of(listener.as_fd()).map_err(cannot("identify the listener"))?;
     let sandbox = make_sandbox(options).map_err(unavailable)?;
     let dispatch = choose_dispatch(options, listener, &sandbox)?;
@@ -141,11 +139,7 @@ fn end_forked(result: io::Result<()>) -> ! {
     if let Err(error) = &result {
         log::log_always(format_args!("{error}"));
     }
-    reexec::exit_now(if result.is_ok() {
-        log::exit_code()
-    } else {
-        exit::INTERNAL
-    })
+    reexec::exit_now(if result.is_ok() { log::exit_code() } else { exit::INTERNAL })
 }
 
 /// Why the server ends, and its exit code.
@@ -157,10 +151,7 @@ struct Failure {
 /// Any other I/O error is an internal failure.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self {
-            code: exit::INTERNAL,
-            error,
-        }
+        Self { code: exit::INTERNAL, error }
     }
 }
 

@@ -89,8 +89,6 @@ impl Hangup {
 /// Whether this process has a controlling terminal, which sends SIGHUP when it goes.
 fn has_terminal() -> bool {
     let mut options = File::options();
-    options
-        .read(true)
-        .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
+    options.read(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
     options.open("/dev/tty").is_ok()
 }

@@ -39,11 +39,7 @@ fn lines(name: &str, args: &[&str]) -> Vec<String> {
     let program = Program::start(&mut example(name, args));
     let pid = program.pid().to_string();
     let output = program.output();
-    assert_eq!(
-        (output.code, &output.stderr[..]),
-        (0, &[][..]),
-        "{output:?}"
-    );
+    assert_eq!((output.code, &output.stderr[..]), (0, &[][..]), "{output:?}");
     let lines = output.stdout.into_iter();
     lines.map(|line| line.replace(&pid, "N")).collect()
 }
@@ -73,10 +69,7 @@ fn signal_sleeps_are_ended_by_ctrl_c() {
         program.signal(Signal::SIGINT);
         assert_eq!(program.stdout.next(), "CTRL+C pressed");
         let left = program.stdout.next();
-        assert!(
-            left.starts_with("left of the sleep: ") && !left.ends_with(": 0 s"),
-            "{left}"
-        );
+        assert!(left.starts_with("left of the sleep: ") && !left.ends_with(": 0 s"), "{left}");
     }
     assert_eq!(program.exit_code(), 0);
 }
@@ -91,10 +84,7 @@ fn signal_does_not_end_sleeps_of_std() {
     program.signal(Signal::SIGINT);
     assert_eq!(program.stdout.next(), "CTRL+C pressed");
     let rest = program.stdout.rest();
-    let left: Vec<_> = rest
-        .iter()
-        .filter(|line| line.starts_with("left"))
-        .collect();
+    let left: Vec<_> = rest.iter().filter(|line| line.starts_with("left")).collect();
     assert_eq!(left, ["left of the sleep: 0 s"; 3]);
     assert_eq!(program.exit_code(), 0);
 }
@@ -113,10 +103,7 @@ fn handler_limits() {
 #[test]
 fn sigchld_tells_of_stop_and_continue_unless_told_not_to() {
     for (args, told) in [
-        (
-            &[][..],
-            &["was stopped", "goes on", "was ended by a signal"][..],
-        ),
+        (&[][..], &["was stopped", "goes on", "was ended by a signal"][..]),
         (&["--no-child-stop"], &["was ended by a signal"]),
     ] {
         let mut program = Program::start(&mut example("sigchld", args));
@@ -127,11 +114,7 @@ fn sigchld_tells_of_stop_and_continue_unless_told_not_to() {
         let mut lines = Vec::new();
         for (signal, expected) in [(Signal::SIGSTOP, 'T'), (Signal::SIGCONT, 'S')] {
             kill(child, signal).unwrap();
-            wait_until(
-                "it has changed",
-                || state(child),
-                |state| *state == Some(expected),
-            );
+            wait_until("it has changed", || state(child), |state| *state == Some(expected));
             if args.is_empty() {
                 lines.push(program.stdout.next()); // or the next signal could merge with this one
             }
@@ -140,9 +123,7 @@ fn sigchld_tells_of_stop_and_continue_unless_told_not_to() {
         lines.extend(program.stdout.rest());
         let end = "End parent process. The child's signal: 9 (SIGKILL)".to_owned();
         assert_eq!(lines.pop(), Some(end));
-        let expected = told
-            .iter()
-            .map(|what| format!("SIGCHLD: process {child} {what}"));
+        let expected = told.iter().map(|what| format!("SIGCHLD: process {child} {what}"));
         assert_eq!(lines, expected.collect::<Vec<_>>());
         assert_eq!(program.exit_code(), 0);
         assert_eq!(state(child), None);
@@ -154,10 +135,7 @@ fn remove_zombie_loops_or_leaves_nine() {
     for (args, removed) in [(&[][..], 10), (&["--once"], 1)] {
         let mut command = example("remove-zombie", &["--sleep", "2"]);
         let mut program = Program::start(command.args(args));
-        assert_eq!(
-            program.stdout.next(),
-            format!("My pid is: {}", program.pid())
-        );
+        assert_eq!(program.stdout.next(), format!("My pid is: {}", program.pid()));
         assert_eq!(program.stdout.next(), "Children that have ended: 10");
         let zombies = program.children();
         assert_eq!(zombies.len(), 10);
@@ -173,23 +151,13 @@ fn remove_zombie_loops_or_leaves_nine() {
 #[test]
 fn remove_zombie_takes_another_number() {
     let lines = lines("remove-zombie", &["--sleep", "0", "--children", "3"]);
-    assert_eq!(
-        lines[1..4],
-        [
-            "Children that have ended: 3",
-            "Signals that came: 1",
-            "Removed: 3"
-        ]
-    );
+    assert_eq!(lines[1..4], ["Children that have ended: 3", "Signals that came: 1", "Removed: 3"]);
 }
 
 #[test]
 fn ignored_children_leave_nothing_and_the_zombie_from_before_stays() {
-    for (args, ignored) in [
-        (&[][..], true),
-        (&["--no-child-wait"], true),
-        (&["--default"], false),
-    ] {
+    for (args, ignored) in [(&[][..], true), (&["--no-child-wait"], true), (&["--default"], false)]
+    {
         let mut command = example("ignore-sigchld", &["--parent-sleep", "2"]);
         let mut program = Program::start(command.args(args));
         let before = number(&program.stdout.next(), "Ended before, pid: ");
@@ -236,10 +204,7 @@ fn a_signal_sent_by_hand_helps_only_the_late_handler() {
     for (action, helps) in [("reap", true), ("default", false), ("ignore", false)] {
         let args = ["--action", action, "--parent-sleep", "60"];
         let mut program = Program::start(&mut example("late-handler", &args));
-        assert_eq!(
-            program.stdout.next(),
-            format!("My pid is: {}", program.pid())
-        );
+        assert_eq!(program.stdout.next(), format!("My pid is: {}", program.pid()));
         let zombie = program.child();
         assert_zombie(zombie);
         program.signal(Signal::SIGCHLD);
@@ -273,10 +238,8 @@ fn the_client_sees_the_end_when_the_last_copy_is_closed_or_one_is_shut_down() {
         let lines = lines("one-close-too-few", &args);
         let start = lines.iter().position(|line| *line == ended).unwrap();
         let (before, after) = lines.split_at(start);
-        let numbers: Vec<_> = before
-            .iter()
-            .filter_map(|line| line.split_once("'s descriptor: "))
-            .collect();
+        let numbers: Vec<_> =
+            before.iter().filter_map(|line| line.split_once("'s descriptor: ")).collect();
         assert_eq!(numbers.len(), 2, "{before:?}");
         assert_eq!(numbers[0].1, numbers[1].1);
         assert_eq!(after[..after.len() - 1], *expected);
@@ -289,10 +252,7 @@ fn in_a_pid_namespace_numbers_begin_with_one() {
     let mut program = Program::start(&mut example("pid-namespace", &["--sleep", "0"]));
     if program.exit_code() == 77 {
         let why = program.stderr.next();
-        assert!(
-            why.starts_with("pid-namespace: no PID namespace can be made"),
-            "{why}"
-        );
+        assert!(why.starts_with("pid-namespace: no PID namespace can be made"), "{why}");
         assert_eq!(program.stdout.rest(), [""; 0]);
         return;
     }
@@ -346,9 +306,7 @@ fn echo_mpserv(clients: usize) -> (Program, Vec<TcpStream>) {
         client
     };
     let clients: Vec<_> = (0..clients).map(connect).collect();
-    clients
-        .iter()
-        .for_each(|client| assert_echoes(client, b"x"));
+    clients.iter().for_each(|client| assert_echoes(client, b"x"));
     (server, clients)
 }
 
@@ -385,9 +343,8 @@ fn echo_mpserv_serves_several_clients_at_once_each_in_a_process() {
 
     drop(clients);
     wait_until("all are reaped", || server.children(), Vec::is_empty);
-    let mut removed: Vec<_> = (0..5)
-        .map(|_| number(&server.stdout.next_with("removed"), "removed proc id: "))
-        .collect();
+    let mut removed: Vec<_> =
+        (0..5).map(|_| number(&server.stdout.next_with("removed"), "removed proc id: ")).collect();
     removed.sort();
     assert_eq!(removed, children);
 }
@@ -493,7 +450,5 @@ fn usage() {
                 .assert_usage(option);
         }
     }
-    Program::start(&mut example("signal", &["--alarm", "0"]))
-        .output()
-        .assert_usage("--alarm");
+    Program::start(&mut example("signal", &["--alarm", "0"])).output().assert_usage("--alarm");
 }

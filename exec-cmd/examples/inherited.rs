@@ -22,10 +22,7 @@ fn parent(nothing: bool) -> io::Result<()> {
     let mut command = Command::new("/bin/cat");
     if nothing {
         command.env_clear().current_dir("/");
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     }
     let mut child = command.spawn()?;
     let said = writeln!(stdout(), "My pid is: {}", child.id());

@@ -67,10 +67,7 @@ fn parent(folder: &Path) -> io::Result<()> {
 /// path up; for other systems Rust does not promise that.
 fn start(directory: &Path, first_argument: Option<&str>) -> io::Result<Child> {
     let mut command = Command::new("./program");
-    command
-        .current_dir(directory)
-        .arg("child")
-        .stdin(Stdio::piped());
+    command.current_dir(directory).arg("child").stdin(Stdio::piped());
     if let Some(text) = first_argument {
         command.arg0(text);
     }

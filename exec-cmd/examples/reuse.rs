@@ -12,11 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use program_support::{exit_code, stdout, wait_for_enter};
 
 fn main() -> ExitCode {
-    let times = if env::args_os().any(|arg| arg == "--once") {
-        1
-    } else {
-        2
-    };
+    let times = if env::args_os().any(|arg| arg == "--once") { 1 } else { 2 };
     exit_code("reuse", start(times))
 }
 

@@ -37,10 +37,7 @@ fn main() -> ExitCode {
 /// command use ours, so we set them.
 fn run(mut command: Command) -> io::Result<()> {
     let program = command.get_program().to_owned();
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(cannot("run", &program))?;
     let status = child.wait().map_err(cannot("wait for", &program))?;
     check("cmd.Run", status)
@@ -70,14 +67,10 @@ fn combined(mut command: Command) -> io::Result<()> {
 /// other, the command could fill the one that is not read, and wait for ever.
 fn separate(mut command: Command) -> io::Result<()> {
     let program = command.get_program().to_owned();
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().map_err(cannot("run", &program))?;
-    let output = child
-        .wait_with_output()
-        .map_err(cannot("read the output of, or wait for,", &program))?;
+    let output =
+        child.wait_with_output().map_err(cannot("read the output of, or wait for,", &program))?;
 
     let (out, err) = (&output.stdout, &output.stderr);
     print(&[b"out:\n", out, b"\nerr:\n", err, b"\n"])?;

@@ -39,8 +39,7 @@ pub(crate) enum Way {
 impl Options {
     /// Returns the way that was asked for, or all three.
     pub(crate) fn ways(&self) -> Vec<Way> {
-        self.way
-            .map_or_else(|| Way::value_variants().to_vec(), |way| vec![way])
+        self.way.map_or_else(|| Way::value_variants().to_vec(), |way| vec![way])
     }
 
     /// Returns the command that was asked for, or the chapter's for this way.

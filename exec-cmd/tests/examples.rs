@@ -15,11 +15,7 @@ use test_support::{Program, TempDir, assert_sleeps, closed_pipe, example, number
 #[track_caller]
 fn lines(name: &str, args: &[&str]) -> Vec<String> {
     let output = Program::start(&mut example(name, args)).output();
-    assert_eq!(
-        (output.code, &output.stderr[..]),
-        (0, &[][..]),
-        "{output:?}"
-    );
+    assert_eq!((output.code, &output.stderr[..]), (0, &[][..]), "{output:?}");
     output.stdout
 }
 
@@ -27,10 +23,7 @@ fn lines(name: &str, args: &[&str]) -> Vec<String> {
 fn a_command_is_started_twice() {
     let children = |args: &[&str]| {
         let lines = lines("reuse", args);
-        lines
-            .iter()
-            .filter(|line| line.starts_with("Child: "))
-            .count()
+        lines.iter().filter(|line| line.starts_with("Child: ")).count()
     };
     assert_eq!(children(&[]), 2);
     assert_eq!(children(&["--once"]), 1);
@@ -67,11 +60,7 @@ fn path_and_args_leaves_no_files() {
         let mut command = example("path-and-args", args);
         let output = Program::start(command.env("TMPDIR", folder.path())).output();
         assert_eq!(output.code, 0, "{output:?}");
-        assert!(
-            entries(&folder).is_empty(),
-            "left are {:?}",
-            entries(&folder)
-        );
+        assert!(entries(&folder).is_empty(), "left are {:?}", entries(&folder));
     }
 }
 
@@ -122,13 +111,7 @@ fn the_output_has_an_end_where_no_grandchild_has_the_pipe() {
 
 #[test]
 fn nobody_reads_the_output() {
-    for name in [
-        "reuse",
-        "status",
-        "inherited",
-        "path-and-args",
-        "grandchild-holds-pipe",
-    ] {
+    for name in ["reuse", "status", "inherited", "path-and-args", "grandchild-holds-pipe"] {
         let mut program = Program::start_to(closed_pipe(), &mut example(name, &[]));
         let said = program.stderr.next();
         assert_eq!(program.exit_code(), 1);

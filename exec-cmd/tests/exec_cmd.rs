@@ -31,10 +31,7 @@ const MUCH: [&str; 4] = [
 fn run_shows_nothing_but_the_failure() {
     let output = output(&[&["run"], &BOTH[..]].concat());
     assert_eq!(output.stdout, [""; 0]);
-    assert_eq!(
-        output.stderr,
-        ["exec-cmd: cmd.Run failed with exit status: 3"]
-    );
+    assert_eq!(output.stderr, ["exec-cmd: cmd.Run failed with exit status: 3"]);
     assert_eq!(output.code, 1);
 }
 
@@ -42,10 +39,7 @@ fn run_shows_nothing_but_the_failure() {
 fn combined_keeps_the_order_of_both_streams() {
     let output = output(&[&["combined"], &BOTH[..]].concat());
     assert_eq!(output.stdout, ["combined out:", "a", "b", ""]);
-    assert_eq!(
-        output.stderr,
-        ["exec-cmd: cmd.Run() failed with exit status: 3"]
-    );
+    assert_eq!(output.stderr, ["exec-cmd: cmd.Run() failed with exit status: 3"]);
     assert_eq!(output.code, 1);
 }
 
@@ -53,31 +47,14 @@ fn combined_keeps_the_order_of_both_streams() {
 fn separate_keeps_the_streams_apart() {
     let output = output(&[&["separate"], &BOTH[..]].concat());
     assert_eq!(output.stdout, ["out:", "a", "", "err:", "b", ""]);
-    assert_eq!(
-        output.stderr,
-        ["exec-cmd: cmd.Run() failed with exit status: 3"]
-    );
+    assert_eq!(output.stderr, ["exec-cmd: cmd.Run() failed with exit status: 3"]);
     assert_eq!(output.code, 1);
 }
 
 #[test]
 fn without_a_way_all_three_run_also_after_a_failure() {
     let output = output(&BOTH);
-    assert_eq!(
-        output.stdout,
-        [
-            "combined out:",
-            "a",
-            "b",
-            "",
-            "out:",
-            "a",
-            "",
-            "err:",
-            "b",
-            ""
-        ]
-    );
+    assert_eq!(output.stdout, ["combined out:", "a", "b", "", "out:", "a", "", "err:", "b", ""]);
     assert_eq!(
         output.stderr,
         [
@@ -94,16 +71,7 @@ fn a_command_that_succeeds() {
     let output = output(&["--", "echo", "*.log"]);
     assert_eq!(
         output.stdout,
-        [
-            "combined out:",
-            "*.log",
-            "",
-            "out:",
-            "*.log",
-            "",
-            "err:",
-            ""
-        ],
+        ["combined out:", "*.log", "", "out:", "*.log", "", "err:", ""],
         "no shell expands it"
     );
     assert_eq!(output.stderr, [""; 0]);
@@ -171,10 +139,7 @@ fn the_commands_of_the_chapter() {
 
     let separate = output(&["separate"]);
     assert_eq!(separate.stdout[..3], ["out:", "", "err:"]);
-    assert!(
-        separate.stdout[3].contains("cannot access '/var/log/*.log'"),
-        "{separate:?}"
-    );
+    assert!(separate.stdout[3].contains("cannot access '/var/log/*.log'"), "{separate:?}");
     separate.assert_failed(1, "exec-cmd: cmd.Run() failed with exit status");
 }
 

@@ -38,10 +38,7 @@ fn main() -> ExitCode {
 
 /// Prints two lines to its stdout, a pipe to the parent.
 fn child_process(options: &Options) -> ExitCode {
-    let lines = [
-        format!("My pid is: {}", process::id()),
-        "still here".to_owned(),
-    ];
+    let lines = [format!("My pid is: {}", process::id()), "still here".to_owned()];
     for line in lines {
         if let Err(error) = writeln!(stdout(), "{line}") {
             return exit_code("pidfd", Err(error));
@@ -80,9 +77,7 @@ fn parent() -> io::Result<()> {
 /// Prints what the pipe holds, and returns whether there was anything before its end.
 fn pass_on(lines: &mut Option<ChildStdout>) -> io::Result<bool> {
     let mut buffer = [0; 1024];
-    let length = lines
-        .as_mut()
-        .map_or(Ok(0), |pipe| pipe.read(&mut buffer))?;
+    let length = lines.as_mut().map_or(Ok(0), |pipe| pipe.read(&mut buffer))?;
     if length > 0 {
         let text = String::from_utf8_lossy(&buffer[..length]);
         writeln!(stdout(), "{}", text.trim_end())?;

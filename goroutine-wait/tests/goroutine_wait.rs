@@ -58,10 +58,7 @@ fn the_child_is_reaped_while_the_parent_goes_on() {
     kill(child, Signal::SIGKILL).unwrap();
     wait_until("gone", || state(child), Option::is_none);
     assert_sleeps(program.pid());
-    assert_eq!(
-        program.stdout.next(),
-        "failed to wait command: signal: 9 (SIGKILL)"
-    );
+    assert_eq!(program.stdout.next(), "failed to wait command: signal: 9 (SIGKILL)");
 }
 
 #[test]
@@ -82,15 +79,9 @@ fn a_thread_that_cannot_be_started_is_explained() {
         return;
     }
     output.assert_failed(1, "goroutine-wait: cannot start the thread that waits");
-    output.assert_failed(
-        1,
-        "Resource temporarily unavailable (os error 11); what helps: ",
-    );
+    output.assert_failed(1, "Resource temporarily unavailable (os error 11); what helps: ");
     let child = number(&output.stdout[0], "My pid is: ");
-    assert_eq!(
-        output.stdout[1..],
-        ["Parent start sleeping...", "Parent end sleeping..."]
-    );
+    assert_eq!(output.stdout[1..], ["Parent start sleeping...", "Parent end sleeping..."]);
     assert_eq!(state(child), None);
 }
 
@@ -143,10 +134,7 @@ fn try_wait_asks_until_the_child_has_ended_and_reaps_it() {
     assert_eq!(lines.pop().unwrap(), "Child ended with exit status: 24");
     // Four, unless a busy machine makes one of the two processes late.
     assert!((3..=5).contains(&lines.len()), "{lines:?}");
-    assert!(
-        lines.iter().all(|line| line == "sleep 0.3sec."),
-        "{lines:?}"
-    );
+    assert!(lines.iter().all(|line| line == "sleep 0.3sec."), "{lines:?}");
     assert_eq!(questions, format!("Questions: {}", lines.len() + 1));
     assert_eq!(program.exit_code(), 0);
     assert_eq!(state(child), None);
@@ -163,9 +151,7 @@ fn try_wait_leaves_a_zombie_until_it_asks_again() {
     assert_sleeps(program.pid()); // it has asked, and will ask again in 3 seconds
     kill(child, Signal::SIGKILL).unwrap();
     assert_zombie(child);
-    program
-        .stdout
-        .next_with("Child ended with signal: 9 (SIGKILL)");
+    program.stdout.next_with("Child ended with signal: 9 (SIGKILL)");
     assert_eq!(state(child), None);
     assert_eq!(program.exit_code(), 0);
 }
@@ -180,10 +166,7 @@ fn pidfd_passes_lines_on_and_notices_the_end_at_once() {
     assert_eq!(state(child), None);
     // Two lines, and the ends of the pipe and of the child, which may come together.
     let returns = program.stdout.next();
-    assert!(
-        returns == "Returns of poll: 4" || returns == "Returns of poll: 3",
-        "{returns}"
-    );
+    assert!(returns == "Returns of poll: 4" || returns == "Returns of poll: 3", "{returns}");
     assert_eq!(program.exit_code(), 0);
 }
 

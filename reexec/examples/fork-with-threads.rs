@@ -69,9 +69,7 @@ fn traced() -> io::Result<()> {
     if !status.success() {
         return Err(io::Error::other("what the copy has executed has failed"));
     }
-    other
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("the other thread has panicked")))
+    other.join().unwrap_or_else(|_| Err(io::Error::other("the other thread has panicked")))
 }
 
 /// Runs the other thread: it has the lock while the first thread forks, and then unlocks it.

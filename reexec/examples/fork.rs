@@ -47,9 +47,7 @@ fn parent() -> Result<(), Box<dyn Error>> {
 }
 
 fn arguments() -> String {
-    let arguments: Vec<_> = env::args_os()
-        .map(|a| a.to_string_lossy().into_owned())
-        .collect();
+    let arguments: Vec<_> = env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     arguments.join(" ")
 }
 

@@ -30,10 +30,7 @@ fn main() -> ExitCode {
 
 fn child(how: &str) -> io::Result<()> {
     say(&format!("{how}, my pid is: {}", process::id()))?;
-    say(&format!(
-        "{how}, the value is {}",
-        VALUE.load(Ordering::Relaxed)
-    ))?;
+    say(&format!("{how}, the value is {}", VALUE.load(Ordering::Relaxed)))?;
     wait_for_enter()
 }
 

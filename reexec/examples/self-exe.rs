@@ -52,18 +52,12 @@ fn copy() -> Result<(), Box<dyn Error>> {
         fs::rename(&path, &renamed)?;
     }
     say(&format!("Renamed, by path: {}", found(&path)))?;
-    say(&format!(
-        "Renamed, by name: {}",
-        found(&env::current_exe()?)
-    ))?;
+    say(&format!("Renamed, by name: {}", found(&env::current_exe()?)))?;
     if !keep {
         fs::remove_file(&renamed)?;
     }
     say(&format!("Deleted, by path: {}", found(&path)))?;
-    say(&format!(
-        "Deleted, by name: {}",
-        found(&env::current_exe()?)
-    ))?;
+    say(&format!("Deleted, by name: {}", found(&env::current_exe()?)))?;
     let status = reexec::command("childProcess").status()?;
     say(&format!("Deleted, by /proc/self/exe: {status}"))?;
     Ok(())

@@ -95,15 +95,8 @@ fn std_plain() -> Result<()> {
 
 /// Spawns with a uid, so that std forks, as with a `pre_exec` closure. The uid is our own.
 fn std_with_uid() -> Result<()> {
-    let uid = if is_root() {
-        0
-    } else {
-        std::fs::metadata("/proc/self").map(|m| uid(&m))?
-    };
-    Command::new("/proc/self/exe")
-        .arg("exit")
-        .uid(uid)
-        .status()?;
+    let uid = if is_root() { 0 } else { std::fs::metadata("/proc/self").map(|m| uid(&m))? };
+    Command::new("/proc/self/exe").arg("exit").uid(uid).status()?;
     Ok(())
 }
 

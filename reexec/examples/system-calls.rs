@@ -50,10 +50,7 @@ fn start(way: &str) -> Result<ExitStatus, Box<dyn Error>> {
     Ok(match way {
         "command" => Command::new(PROGRAM).arg(NOTHING).status()?,
         "reexec" => reexec::command("childProcess").status()?,
-        _ => Command::new(PROGRAM)
-            .arg(NOTHING)
-            .uid(geteuid().as_raw())
-            .status()?,
+        _ => Command::new(PROGRAM).arg(NOTHING).uid(geteuid().as_raw()).status()?,
     })
 }
 

@@ -57,10 +57,7 @@ impl Unattended for Abandoned {
 
 impl Abandoned {
     fn wait_target(&self) -> WaitTarget<'_> {
-        WaitTarget {
-            pid: self.pid,
-            pidfd: None,
-        }
+        WaitTarget { pid: self.pid, pidfd: None }
     }
 }
 
@@ -137,11 +134,7 @@ fn background() -> MutexGuard<'static, Background> {
 
 impl Background {
     const fn new(process: u32) -> Self {
-        Self {
-            process,
-            queue: Vec::new(),
-            wake: None,
-        }
+        Self { process, queue: Vec::new(), wake: None }
     }
 
     fn wake_or_start(&mut self) -> io::Result<()> {
@@ -153,9 +146,7 @@ impl Background {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_flags(flags)?);
         let wakes_thread = Arc::clone(&wake);
-        let thread = thread::Builder::new()
-            .name("reexec reaper".to_owned())
-            .stack_size(STACK);
+        let thread = thread::Builder::new().name("reexec reaper".to_owned()).stack_size(STACK);
         // The thread inherits the mask. So it runs no handler of the program, and takes no signal
         // that the program waits for in another thread.
         let started = sys::with_signals_blocked(|| thread.spawn(move || run(&wakes_thread)))?;
@@ -193,10 +184,8 @@ fn run(wake: &EventFd) {
 fn wait(wake: &EventFd, children: &[Box<dyn Unattended>]) -> Vec<bool> {
     let deadline = children.iter().filter_map(|child| child.next_poll()).min();
     let watched = children.iter().filter_map(|child| child.fd());
-    let mut polled: Vec<_> = watched
-        .chain([wake.as_fd()])
-        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-        .collect();
+    let mut polled: Vec<_> =
+        watched.chain([wake.as_fd()]).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     if poll(&mut polled, poll_timeout(deadline)).is_err() {
         // Interrupted or refused: any child may have ended.
         pause(POLL_INTERVAL);
@@ -204,9 +193,7 @@ fn wait(wake: &EventFd, children: &[Box<dyn Unattended>]) -> Vec<bool> {
     }
     let mut results = polled.iter().map(|fd| fd.any().unwrap_or(true));
     let children = children.iter();
-    children
-        .map(|child| child.fd().is_some() && results.next() == Some(true))
-        .collect()
+    children.map(|child| child.fd().is_some() && results.next() == Some(true)).collect()
 }
 
 /// Reaps the children that have ended; returns `true` if one is ready but has not ended.

@@ -272,8 +272,7 @@ impl Child {
     ///
     /// Those of [`Child::signal`].
     pub fn kill(&self) -> io::Result<()> {
-        self.signal(libc::SIGKILL)
-            .inspect_err(|_| self.cut_lifeline())
+        self.signal(libc::SIGKILL).inspect_err(|_| self.cut_lifeline())
     }
 
     /// Closes the lifeline, so that the kernel sends the child its signal.

@@ -146,8 +146,7 @@ impl Command {
     /// names of the descriptors, of the entry and of the directory, and four bytes for each
     /// supplementary group ([`Stage::Invalid`](crate::Stage::Invalid)).
     pub fn fd(&mut self, name: &str, fd: impl Into<OwnedFd>) -> &mut Self {
-        self.descriptors
-            .retain(|(known, fd)| known != name || fd.is_some());
+        self.descriptors.retain(|(known, fd)| known != name || fd.is_some());
         self.descriptors.push((name.to_owned(), Some(fd.into())));
         self
     }
@@ -203,9 +202,7 @@ impl Command {
     /// Sets the child's working directory. The child enters it after [`Command::uid`] has been applied,
     /// and so with the rights of that user.
     pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
-        self.set(Setting::CurrentDir(
-            dir.as_ref().as_os_str().as_bytes().to_vec(),
-        ))
+        self.set(Setting::CurrentDir(dir.as_ref().as_os_str().as_bytes().to_vec()))
     }
 
     /// Sets the child's file mode creation mask, such as `0o077`. `spawn` fails for more than `0o777`.
@@ -223,11 +220,7 @@ impl Command {
         self.settings.retain(|setting| {
             !matches!(setting, Setting::Limit { resource: known, .. } if *known == resource)
         });
-        self.settings.push(Setting::Limit {
-            resource,
-            soft,
-            hard,
-        });
+        self.settings.push(Setting::Limit { resource, soft, hard });
         self
     }
 
@@ -294,8 +287,7 @@ impl Command {
     /// Adds a setting, and removes an earlier one of the same kind.
     fn set(&mut self, setting: Setting) -> &mut Self {
         let kind = mem::discriminant(&setting);
-        self.settings
-            .retain(|known| mem::discriminant(known) != kind);
+        self.settings.retain(|known| mem::discriminant(known) != kind);
         self.settings.push(setting);
         self
     }

@@ -162,19 +162,10 @@ fn is_hello_at(fd: RawFd) -> io::Result<bool> {
 
 /// Whether the kernel returns this error for a descriptor that is no end of a channel.
 fn shows_other_descriptor(error: &io::Error) -> bool {
-    let numbers = [
-        libc::EBADF,
-        libc::ENOTSOCK,
-        libc::ENOTCONN,
-        libc::ECONNRESET,
-        libc::EOPNOTSUPP,
-    ];
+    let numbers = [libc::EBADF, libc::ENOTSOCK, libc::ENOTCONN, libc::ECONNRESET, libc::EOPNOTSUPP];
     sys::is_one_of(error, &numbers)
 }
 
 fn malformed() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "the message on the control channel cannot be read",
-    )
+    io::Error::new(io::ErrorKind::InvalidData, "the message on the control channel cannot be read")
 }

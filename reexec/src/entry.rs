@@ -76,11 +76,7 @@ fn add_entry(name: &str, entry: Entry, multicall: bool) {
         entries.iter().all(|known| known.name != name),
         "an entry named {name:?} is registered already"
     );
-    entries.push(Registered {
-        name: name.to_owned(),
-        entry,
-        multicall,
-    });
+    entries.push(Registered { name: name.to_owned(), entry, multicall });
 }
 
 /// Runs the registered function if this process was started by [`command`](crate::command). It must be
@@ -156,9 +152,7 @@ fn run_child(control: Control) -> ExitCode {
         // The parent has ended or given up, so nobody can receive a report.
         Ok(None) => return ExitCode::from(EXIT_SETUP_FAILED),
         Err(error) => {
-            print_error(format_args!(
-                "cannot receive from the parent what to run: {error}"
-            ));
+            print_error(format_args!("cannot receive from the parent what to run: {error}"));
             return ExitCode::from(EXIT_SETUP_FAILED);
         }
     };
@@ -193,9 +187,7 @@ fn send_report(control: &Control, report: &Report) -> bool {
     if let Err(error) = &sent
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        print_error(format_args!(
-            "cannot report {report:?} to the parent: {error}"
-        ));
+        print_error(format_args!("cannot report {report:?} to the parent: {error}"));
     }
     sent.is_ok()
 }

@@ -179,16 +179,16 @@ impl fmt::Display for Error {
             Stage::BeforeInit { status: None } => {
                 write!(f, "the child did not reach reexec::init()")
             }
-            Stage::BeforeInit {
-                status: Some(status),
-            } if status.code() == Some(EXIT_SETUP_FAILED.into()) => write!(
-                f,
-                "the child could not communicate with its parent ({status}); it has printed the reason \
+            Stage::BeforeInit { status: Some(status) }
+                if status.code() == Some(EXIT_SETUP_FAILED.into()) =>
+            {
+                write!(
+                    f,
+                    "the child could not communicate with its parent ({status}); it has printed the reason \
                  to its stderr"
-            ),
-            Stage::BeforeInit {
-                status: Some(status),
-            } => write!(
+                )
+            }
+            Stage::BeforeInit { status: Some(status) } => write!(
                 f,
                 "the child ended before it reached reexec::init() ({status}){}",
                 if status.success() {
@@ -205,10 +205,7 @@ impl fmt::Display for Error {
             ),
             Stage::SetUp { step, source } => write!(f, "in the child, {step} failed: {source}"),
             Stage::NotReady { timeout } => {
-                write!(
-                    f,
-                    "the child was not ready within {timeout:?} and was killed"
-                )
+                write!(f, "the child was not ready within {timeout:?} and was killed")
             }
             Stage::Wait { source } => source.fmt(f),
         }

@@ -34,10 +34,7 @@ impl AsFd for Source<'_> {
 impl<'a> FdMap<'a> {
     /// Makes an empty map. `give_next` and `lend_next` use the numbers from `next` on.
     pub(crate) fn new(next: RawFd) -> Self {
-        Self {
-            pairs: Vec::new(),
-            next,
-        }
+        Self { pairs: Vec::new(), next }
     }
 
     pub(crate) fn give(&mut self, fd: OwnedFd, target: RawFd) {
@@ -71,9 +68,7 @@ impl<'a> FdMap<'a> {
     /// Returns `(source, target)` for each descriptor, in the order in which they are copied.
     pub(crate) fn pairs(&self) -> Vec<(RawFd, RawFd)> {
         let pairs = self.pairs.iter();
-        pairs
-            .map(|(source, target)| (source.as_fd().as_raw_fd(), *target))
-            .collect()
+        pairs.map(|(source, target)| (source.as_fd().as_raw_fd(), *target)).collect()
     }
 
     /// Moves sources out of the way of targets, and makes lent descriptors close-on-exec.

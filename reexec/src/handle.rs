@@ -126,10 +126,7 @@ impl Handle {
     }
 
     fn wait_target(&self) -> WaitTarget<'_> {
-        WaitTarget {
-            pid: self.pid,
-            pidfd: (self.kind == Kind::Pidfd).then(|| self.fd.as_fd()),
-        }
+        WaitTarget { pid: self.pid, pidfd: (self.kind == Kind::Pidfd).then(|| self.fd.as_fd()) }
     }
 
     /// Sends a signal to the child, which we must not have reaped. Fails with `ESRCH` if something

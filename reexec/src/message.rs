@@ -80,13 +80,10 @@ impl Launch {
             }),
         };
         let count = input.u32()?;
-        let descriptors = (0..count)
-            .map(|_| Some((input.string()?, input.i32()?)))
-            .collect::<Option<_>>()?;
+        let descriptors =
+            (0..count).map(|_| Some((input.string()?, input.i32()?))).collect::<Option<_>>()?;
         let count = input.u32()?;
-        let settings = (0..count)
-            .map(|_| Setting::decode(&mut input))
-            .collect::<Option<_>>()?;
+        let settings = (0..count).map(|_| Setting::decode(&mut input)).collect::<Option<_>>()?;
         input.0.is_empty().then_some(Launch {
             entry,
             depth,
@@ -146,10 +143,7 @@ impl Report {
         let report = match kind {
             0 => Report::Ready,
             1 => Report::UnknownEntry,
-            2 => Report::Failed {
-                step: input.string()?,
-                errno: input.i32()?,
-            },
+            2 => Report::Failed { step: input.string()?, errno: input.i32()? },
             _ => return None,
         };
         input.0.is_empty().then_some(report)
@@ -183,10 +177,8 @@ mod tests {
     }
 
     fn identities() -> impl Strategy<Value = Identity> {
-        any::<[u64; 4]>().prop_map(|[a, b, c, d]| Identity {
-            file: FileId(a, b),
-            root: FileId(c, d),
-        })
+        any::<[u64; 4]>()
+            .prop_map(|[a, b, c, d]| Identity { file: FileId(a, b), root: FileId(c, d) })
     }
 
     fn launches() -> impl Strategy<Value = Launch> {

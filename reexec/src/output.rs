@@ -125,17 +125,8 @@ impl Child {
         let waited = self.wait();
         let status = waited.as_ref().ok().copied();
         match read.and(waited.map_err(OutputCause::Wait)) {
-            Ok(status) => Ok(Output {
-                status,
-                stdout,
-                stderr,
-            }),
-            Err(cause) => Err(OutputError {
-                cause,
-                stdout,
-                stderr,
-                status,
-            }),
+            Ok(status) => Ok(Output { status, stdout, stderr }),
+            Err(cause) => Err(OutputError { cause, stdout, stderr, status }),
         }
     }
 }
@@ -159,10 +150,7 @@ impl<'a> Collector<'a> {
     fn new(child: &'a Child) -> Self {
         Self {
             child,
-            streams: [
-                Stream::new(child.take_stdout()),
-                Stream::new(child.take_stderr()),
-            ],
+            streams: [Stream::new(child.take_stdout()), Stream::new(child.take_stderr())],
             has_ended: false,
             silence_deadline: None,
         }
@@ -195,10 +183,7 @@ impl<'a> Collector<'a> {
         };
         let [stdout, stderr] = self.streams.each_ref().map(Stream::as_fd);
         let [stdout, stderr, child] = wait_readable([stdout, stderr, end], wakeup)?;
-        Ok(Ready {
-            streams: [stdout, stderr],
-            child,
-        })
+        Ok(Ready { streams: [stdout, stderr], child })
     }
 
     fn read_ready(&mut self, ready: [bool; 2]) -> io::Result<()> {
@@ -233,10 +218,7 @@ struct Stream {
 
 impl Stream {
     fn new(source: Option<impl Into<OwnedFd>>) -> Self {
-        Self {
-            source: source.map(|source| File::from(source.into())),
-            bytes: Vec::new(),
-        }
+        Self { source: source.map(|source| File::from(source.into())), bytes: Vec::new() }
     }
 
     fn is_open(&self) -> bool {

@@ -17,9 +17,7 @@ pub(crate) fn wait_readable<const N: usize>(
     deadline: Option<Instant>,
 ) -> io::Result<[bool; N]> {
     let present = fds.iter().flatten();
-    let mut polled: Vec<_> = present
-        .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
-        .collect();
+    let mut polled: Vec<_> = present.map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
     // After a signal it calls poll(2) again, with the time that is left.
     retry_on_interrupt(|| Ok(poll(&mut polled, poll_timeout(deadline))?))?;
     let mut results = polled.iter().map(|fd| fd.any().unwrap_or(true));

@@ -60,19 +60,14 @@ impl<'a> Prepared<'a> {
             stderr: step("preparing stderr", stderr)?.map(Into::into),
         };
         let control = step("making the control channel", control(&mut fd_map))?;
-        let lifeline = command
-            .death_signal
-            .map(|signal| Lifeline::new(&mut fd_map, signal));
+        let lifeline = command.death_signal.map(|signal| Lifeline::new(&mut fd_map, signal));
         let lifeline = step("making the lifeline", lifeline.transpose())?;
         let (lifeline, childs_lifeline) = lifeline.unzip();
         let (pending, child_end) = step("preparing the handle", PendingHandle::new())?;
         let keep_open = child_end.map(|fd| fd_map.give_next(fd));
         let descriptors = descriptors(command, &mut fd_map)?;
         let executed = executed(command, &mut fd_map)?;
-        step(
-            "giving the child its descriptors",
-            fd_map.resolve_conflicts(),
-        )?;
+        step("giving the child its descriptors", fd_map.resolve_conflicts())?;
         let close_undeclared = sys::can_close_from();
         let launch = Launch {
             entry: command.entry.clone(),
@@ -173,10 +168,7 @@ fn executed(command: &Command, fd_map: &mut FdMap<'_>) -> Result<Executed, Stage
         });
     }
     if command.sealed {
-        let copy = step(
-            "making a sealed copy of the program",
-            program::sealed_copy(),
-        )?;
+        let copy = step("making a sealed copy of the program", program::sealed_copy())?;
         let number = fd_map.give_next(copy);
         return Ok(Executed {
             // The child looks this up, among its own descriptors.
@@ -186,11 +178,7 @@ fn executed(command: &Command, fd_map: &mut FdMap<'_>) -> Result<Executed, Stage
         });
     }
     let path = step("finding the program's own file", program::executable())?;
-    Ok(Executed {
-        path,
-        sealed_copy: None,
-        identity: program::identity(),
-    })
+    Ok(Executed { path, sealed_copy: None, identity: program::identity() })
 }
 
 fn c_string(bytes: Vec<u8>) -> Result<CString, Stage> {

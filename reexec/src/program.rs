@@ -66,11 +66,7 @@ pub(crate) fn record_identity(sent: Option<Identity>) {
         }
         Some(Identity { file, root }) => {
             let path = absolute(sys::executed_path());
-            let _ = PROGRAM.set(Program {
-                file: Ok(file),
-                path,
-                root: Ok(root),
-            });
+            let _ = PROGRAM.set(Program { file: Ok(file), path, root: Ok(root) });
         }
     }
 }
@@ -82,10 +78,7 @@ pub(crate) fn record_identity(sent: Option<Identity>) {
 pub(crate) fn identity() -> Option<Identity> {
     let program = program();
     match (&program.file, &program.root) {
-        (Ok(file), Ok(root)) => Some(Identity {
-            file: *file,
-            root: *root,
-        }),
+        (Ok(file), Ok(root)) => Some(Identity { file: *file, root: *root }),
         _ => None,
     }
 }
@@ -103,11 +96,7 @@ fn program() -> &'static Program {
             Some(path) => linked.or_else(|_| FileId::at(path)),
             None => linked,
         };
-        Program {
-            file,
-            path,
-            root: FileId::at(c"/"),
-        }
+        Program { file, path, root: FileId::at(c"/") }
     })
 }
 
@@ -166,18 +155,12 @@ pub(crate) fn executable() -> io::Result<CString> {
         return Err(own_file_not_found("is not known"));
     };
     if !is_root_unchanged(program) {
-        return Err(own_file_not_found(
-            "starts from a root directory that is no longer ours",
-        ));
+        return Err(own_file_not_found("starts from a root directory that is no longer ours"));
     }
     match (FileId::at(path), &program.file) {
         (Ok(found), Ok(file)) if found == *file => Ok(path.clone()),
-        (Err(error), _) => Err(own_file_not_found(&format!(
-            "leads to no file any more: {error}"
-        ))),
-        _ => Err(own_file_not_found(
-            "leads to another file than the one that is running",
-        )),
+        (Err(error), _) => Err(own_file_not_found(&format!("leads to no file any more: {error}"))),
+        _ => Err(own_file_not_found("leads to another file than the one that is running")),
     }
 }
 

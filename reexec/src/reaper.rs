@@ -116,9 +116,7 @@ impl<T> Reaper<T> {
         signals.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let arrivals = SignalFd::with_flags(&signals, flags)?;
-        reaper
-            .epoll
-            .add(&arrivals, EpollEvent::new(EpollFlags::EPOLLIN, SIGCHLD_KEY))?;
+        reaper.epoll.add(&arrivals, EpollEvent::new(EpollFlags::EPOLLIN, SIGCHLD_KEY))?;
         reaper.sigchld = Some(arrivals);
         Ok(reaper)
     }
@@ -131,8 +129,7 @@ impl<T> Reaper<T> {
     pub fn add(&mut self, child: Child, token: T) -> io::Result<()> {
         self.check_process()?;
         let key = self.next_key;
-        self.epoll
-            .add(&child, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
+        self.epoll.add(&child, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
         self.next_key += 1;
         if !child.is_exact() {
             self.inexact.insert(key);
@@ -235,12 +232,7 @@ impl<T> Reaper<T> {
         // the kernel would report the entry for ever. Nothing can be done if this fails.
         let _ = self.epoll.delete(&child);
         let usage = child.usage().unwrap_or_default();
-        Some(Exit {
-            token: Some(token),
-            id: child.id(),
-            status,
-            usage,
-        })
+        Some(Exit { token: Some(token), id: child.id(), status, usage })
     }
 
     /// With [`Reaper::for_all_children`], reaps all children that have ended; otherwise none.
@@ -253,21 +245,13 @@ impl<T> Reaper<T> {
                 Ok(None) | Err(_) => break,
             };
             let id = end.pid.unsigned_abs();
-            let key = self
-                .children
-                .iter()
-                .find(|(_, (child, _))| child.id() == id);
+            let key = self.children.iter().find(|(_, (child, _))| child.id() == id);
             let exit = match key.map(|(key, (child, _))| (*key, child)) {
                 Some((key, child)) => {
                     child.set_reaped(end.status, end.usage);
                     self.remove(key, Ok(end.status))
                 }
-                None => Some(Exit {
-                    token: None,
-                    id,
-                    status: Ok(end.status),
-                    usage: end.usage,
-                }),
+                None => Some(Exit { token: None, id, status: Ok(end.status), usage: end.usage }),
             };
             exits.extend(exit);
         }

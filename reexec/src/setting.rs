@@ -61,9 +61,9 @@ impl Setting {
             Setting::Groups(groups) if groups.contains(&NO_CHANGE) => {
                 Some(format!("there is no group {NO_CHANGE}"))
             }
-            Setting::Umask(mask) if *mask > 0o777 => Some(format!(
-                "umask: {mask:#o} has bits that are not permissions"
-            )),
+            Setting::Umask(mask) if *mask > 0o777 => {
+                Some(format!("umask: {mask:#o} has bits that are not permissions"))
+            }
             Setting::CurrentDir(path) if path.contains(&0) => {
                 Some("the directory's name contains a NUL byte".to_owned())
             }
@@ -76,11 +76,7 @@ impl Setting {
         match self {
             Setting::IgnoreSignal(signal) => format!("ignoring signal {signal}"),
             Setting::NewSession => "setsid".to_owned(),
-            Setting::Limit {
-                resource,
-                soft,
-                hard,
-            } => {
+            Setting::Limit { resource, soft, hard } => {
                 format!("setting the limit of {resource:?} to {soft}, at most {hard},")
             }
             Setting::Nice(increment) => format!("adding {increment} to the nice value"),
@@ -107,11 +103,7 @@ impl Setting {
                 sys::unblock_signal(*signal)?;
             }
             Setting::NewSession => setsid().map(drop)?,
-            Setting::Limit {
-                resource,
-                soft,
-                hard,
-            } => setrlimit(resource.number(), *soft, *hard)?,
+            Setting::Limit { resource, soft, hard } => setrlimit(resource.number(), *soft, *hard)?,
             Setting::Nice(increment) => sys::add_nice(*increment)?,
             Setting::Umask(mask) => sys::set_umask(*mask)?,
             Setting::Groups(groups) => {
@@ -144,11 +136,7 @@ impl Setting {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Setting::NewSession => out.push(0),
-            Setting::Limit {
-                resource,
-                soft,
-                hard,
-            } => {
+            Setting::Limit { resource, soft, hard } => {
                 out.extend([1, *resource as u8]);
                 put_u64(out, *soft);
                 put_u64(out, *hard);
@@ -191,14 +179,8 @@ impl Setting {
             0 => Setting::NewSession,
             1 => {
                 let resource = input.u8()?;
-                let resource = Resource::ALL
-                    .into_iter()
-                    .find(|known| *known as u8 == resource)?;
-                Setting::Limit {
-                    resource,
-                    soft: input.u64()?,
-                    hard: input.u64()?,
-                }
+                let resource = Resource::ALL.into_iter().find(|known| *known as u8 == resource)?;
+                Setting::Limit { resource, soft: input.u64()?, hard: input.u64()? }
             }
             2 => Setting::Nice(input.i32()?),
             3 => Setting::Umask(input.u32()?),

@@ -26,10 +26,7 @@ pub(crate) fn apply(launch: &Launch) -> Result<(), Report> {
     }
     step("taking the descriptors", take_all(&launch.descriptors))?;
     if !launch.undeclared_closed {
-        step(
-            "setting close-on-exec on undeclared descriptors",
-            inherited::mark_undeclared(),
-        )?;
+        step("setting close-on-exec on undeclared descriptors", inherited::mark_undeclared())?;
     }
     // If a filter refuses this, only the name is lost.
     let _ = set_name(&launch.entry);

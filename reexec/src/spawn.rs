@@ -165,9 +165,9 @@ impl Start {
         let report = self.control.try_receive_report();
         match step("receiving the child's report", report)? {
             Some(report) => report.failure().map_or(Ok(()), Err),
-            None => Err(Stage::BeforeInit {
-                status: self.child.wait_timeout(END_GRACE).ok().flatten(),
-            }),
+            None => {
+                Err(Stage::BeforeInit { status: self.child.wait_timeout(END_GRACE).ok().flatten() })
+            }
         }
     }
 
@@ -187,9 +187,7 @@ impl Start {
                 let _ = self.child.try_wait();
             }
             if has_passed(self.deadline) {
-                return Err(Stage::NotReady {
-                    timeout: self.timeout,
-                });
+                return Err(Stage::NotReady { timeout: self.timeout });
             }
         }
         Ok(())
@@ -198,10 +196,7 @@ impl Start {
 
 /// Whether the error means that the other end has been closed.
 fn is_peer_closed(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-    )
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Makes the process and executes the program; returns the process id.
@@ -220,14 +215,12 @@ fn execute(prepared: &Prepared<'_>, command: &Command) -> Result<i32, Stage> {
     });
     spawned.map_err(|error| match error {
         SpawnError::Process(source) => Stage::NewProcess { source },
-        SpawnError::ProcessGroup(source) => Stage::ProcessGroup {
-            group: command.process_group.unwrap_or_default(),
-            source,
-        },
-        SpawnError::Descriptors(source) => Stage::Prepare {
-            step: "giving the child its descriptors",
-            source,
-        },
+        SpawnError::ProcessGroup(source) => {
+            Stage::ProcessGroup { group: command.process_group.unwrap_or_default(), source }
+        }
+        SpawnError::Descriptors(source) => {
+            Stage::Prepare { step: "giving the child its descriptors", source }
+        }
         SpawnError::Exec(source) => Stage::Exec {
             program: PathBuf::from(OsStr::from_bytes(prepared.program.to_bytes())),
             source,

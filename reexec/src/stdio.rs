@@ -85,11 +85,9 @@ impl StdioDefault {
         let [stdin, stdout, stderr] = set;
         match self {
             StdioDefault::Inherit => set,
-            StdioDefault::Capture => [
-                stdin.or(Some(&NULL)),
-                stdout.or(Some(&PIPED)),
-                stderr.or(Some(&PIPED)),
-            ],
+            StdioDefault::Capture => {
+                [stdin.or(Some(&NULL)), stdout.or(Some(&PIPED)), stderr.or(Some(&PIPED))]
+            }
         }
     }
 }

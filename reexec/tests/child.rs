@@ -60,10 +60,7 @@ fn main() -> ExitCode {
             a_process_can_fork_again_after_its_last_detached_child,
             detach_without_room_for_a_descriptor_kills_the_child,
         ],
-        support::programs![
-            detach_without_room_for_a_thread,
-            signal_a_child_whose_number_is_reused,
-        ],
+        support::programs![detach_without_room_for_a_thread, signal_a_child_whose_number_is_reused,],
         support::trials![
             many_threads_may_wait_at_once,
             a_child_can_be_killed_while_another_thread_waits,
@@ -147,11 +144,7 @@ fn many_threads_may_wait_at_once() {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..3)
             .flat_map(|_| {
-                [
-                    scope.spawn(status),
-                    scope.spawn(status_by_trying),
-                    scope.spawn(status_with_limit),
-                ]
+                [scope.spawn(status), scope.spawn(status_by_trying), scope.spawn(status_with_limit)]
             })
             .collect();
         all_started.wait();
@@ -173,9 +166,7 @@ fn a_child_can_be_killed_while_another_thread_waits() {
             child.wait().unwrap()
         });
         let waiter_id = receive.recv().unwrap();
-        wait_until("the other thread sleeps", || {
-            thread_state(waiter_id) == Some('S')
-        });
+        wait_until("the other thread sleeps", || thread_state(waiter_id) == Some('S'));
         child.kill().unwrap();
         assert_eq!(waiter.join().unwrap().signal(), Some(libc::SIGKILL));
     });
@@ -302,11 +293,7 @@ fn terminate_sends_sigterm_first() {
     let (child, _stdin) = child();
     let status = child.terminate(LIMIT).unwrap();
     assert_eq!(status.signal(), Some(libc::SIGTERM));
-    assert_eq!(
-        child.terminate(LIMIT).unwrap(),
-        status,
-        "the second time as well"
-    );
+    assert_eq!(child.terminate(LIMIT).unwrap(), status, "the second time as well");
     assert_eq!(zombie().terminate(Duration::ZERO).unwrap().code(), Some(7));
 }
 
@@ -500,9 +487,7 @@ fn waiting_thread() -> i32 {
 /// Returns how often a thread has gone to sleep.
 fn sleeps_of(thread: i32) -> u64 {
     let task = format!("self/task/{thread}");
-    status_line(task, "voluntary_ctxt_switches")
-        .parse()
-        .unwrap()
+    status_line(task, "voluntary_ctxt_switches").parse().unwrap()
 }
 
 fn the_waiting_thread_sleeps_while_no_child_ends() {
@@ -587,14 +572,9 @@ fn threads_detach_at_the_same_time() {
     };
     let gates: Vec<_> = thread::scope(|scope| {
         let detach_all = &detach_all;
-        let threads = children
-            .into_iter()
-            .map(|own| scope.spawn(move || detach_all(own)));
+        let threads = children.into_iter().map(|own| scope.spawn(move || detach_all(own)));
         let threads: Vec<_> = threads.collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     // The threads that have detached have ended, or are about to.
     wait_until("one thread waits", || other_threads().len() == 1);
@@ -628,9 +608,7 @@ fn the_waiting_thread_blocks_every_signal() {
     let blocked = |tid: i32| {
         let bits = status_line(format!("self/task/{tid}"), "SigBlk");
         let bits = u64::from_str_radix(&bits, 16).unwrap();
-        (1..=64)
-            .filter(|signal| bits >> (signal - 1) & 1 == 1)
-            .collect::<Vec<i32>>()
+        (1..=64).filter(|signal| bits >> (signal - 1) & 1 == 1).collect::<Vec<i32>>()
     };
     let own = gettid().as_raw();
     let before = blocked(own);
@@ -642,9 +620,7 @@ fn the_waiting_thread_blocks_every_signal() {
         // The kernel blocks neither of the first two, and libc none of its own.
         [libc::SIGKILL, libc::SIGSTOP].contains(signal) || (32..libc::SIGRTMIN()).contains(signal)
     };
-    let all: Vec<_> = (1..=libc::SIGRTMAX())
-        .filter(|signal| !cannot_be_blocked(signal))
-        .collect();
+    let all: Vec<_> = (1..=libc::SIGRTMAX()).filter(|signal| !cannot_be_blocked(signal)).collect();
     assert_ne!(before, all, "which any other thread would have");
     assert_eq!(blocked(waiting_thread()), all);
     drop(gate);

@@ -144,14 +144,8 @@ fn a_descriptor_is_taken_once_by_its_name() {
     let printed = output(reexec::command("takeTwice").fd("text", pipe_with("content")));
     let lines: Vec<_> = printed.lines().collect();
     assert_eq!(lines.len(), 2);
-    assert!(
-        lines[0].contains(r#"no descriptor named "text""#),
-        "{printed}"
-    );
-    assert!(
-        lines[1].contains(r#"no descriptor named "another""#),
-        "{printed}"
-    );
+    assert!(lines[0].contains(r#"no descriptor named "text""#), "{printed}");
+    assert!(lines[1].contains(r#"no descriptor named "another""#), "{printed}");
 
     let error = reexec::inherited_fd("text").unwrap_err(); // in an ordinary start
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
@@ -162,10 +156,7 @@ fn a_listener_can_be_passed() {
     let address = listener.local_addr().unwrap();
     let mut command = reexec::command("serveOne");
     let child = command.fd("listener", listener).spawn().unwrap();
-    assert_eq!(
-        read_all(TcpStream::connect(address).unwrap()),
-        "from the child"
-    );
+    assert_eq!(read_all(TcpStream::connect(address).unwrap()), "from the child");
     assert!(child.wait().unwrap().success());
     TcpStream::connect(address).unwrap_err(); // the child was the only one to listen
 }
@@ -234,14 +225,8 @@ fn a_child_has_its_passed_descriptors_and_its_lifeline() {
     command.fd("null", File::open("/dev/null").unwrap());
     command.fd("zero", File::open("/dev/zero").unwrap());
     let found = parse(&output(&mut command));
-    assert_eq!(
-        found.keys().copied().collect::<Vec<_>>(),
-        with_inherited(&[0, 1, 2, 4, 5, 6])
-    );
-    assert!(
-        found[&4].to_str().unwrap().starts_with("pipe:"),
-        "the lifeline"
-    );
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), with_inherited(&[0, 1, 2, 4, 5, 6]));
+    assert!(found[&4].to_str().unwrap().starts_with("pipe:"), "the lifeline");
     assert_eq!(found[&5].to_str(), Some("/dev/null"));
     assert_eq!(found[&6].to_str(), Some("/dev/zero"));
 }
@@ -249,10 +234,7 @@ fn a_child_has_its_passed_descriptors_and_its_lifeline() {
 fn a_child_that_outlives_its_parent_needs_no_lifeline() {
     let mut command = reexec::command("printDescriptors");
     let found = parse(&output(command.outlive_parent()));
-    assert_eq!(
-        found.keys().copied().collect::<Vec<_>>(),
-        with_inherited(&[0, 1, 2])
-    );
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), with_inherited(&[0, 1, 2]));
 }
 
 fn a_taken_descriptor_is_not_inherited_by_grandchildren() {
@@ -383,9 +365,7 @@ fn hungry_command() -> (reexec::Command, PipeReader, PipeWriter) {
     let (read, write) = io::pipe().unwrap();
     let (read_too, write_too) = io::pipe().unwrap();
     let mut command = reexec::command("childProcess");
-    command
-        .stdin(reexec::Stdio::piped())
-        .stdout(reexec::Stdio::piped());
+    command.stdin(reexec::Stdio::piped()).stdout(reexec::Stdio::piped());
     command.stderr(reexec::Stdio::null());
     command.fd("one", read_too).fd("two", write);
     (command, read, write_too)

@@ -171,9 +171,7 @@ fn a_child_that_does_not_reach_init_is_killed_at_the_deadline() {
 
 fn a_deadline_that_has_passed_already_is_an_error() {
     let mut command = full_command("childProcess");
-    command
-        .env(BEFORE_INIT, "sleep")
-        .ready_timeout(Duration::ZERO);
+    command.env(BEFORE_INIT, "sleep").ready_timeout(Duration::ZERO);
     let error = error_of(&mut command);
     assert_stage!(error, Stage::NotReady { .. });
 }
@@ -278,9 +276,7 @@ fn a_real_time_signal_comes_at_the_end_of_the_parent() {
 fn parent_of_a_child_with_a_signal_of_its_choice() {
     let signal = env::args().nth(3).unwrap();
     let mut command = reexec::command("waitForSignal");
-    command
-        .parent_death_signal(signal.parse().unwrap())
-        .arg(signal);
+    command.parent_death_signal(signal.parse().unwrap()).arg(signal);
     let child = command.stdin(Stdio::null()).spawn().unwrap();
     child.wait().unwrap();
 }
@@ -289,9 +285,7 @@ fn wait_for_signal() {
     let signal = env::args().nth(1).unwrap().parse().unwrap();
     reexec::chapter::count(signal).unwrap();
     println!("{}\nwaits", process::id());
-    wait_until("the signal has come", || {
-        reexec::chapter::counted(signal) > 0
-    });
+    wait_until("the signal has come", || reexec::chapter::counted(signal) > 0);
     println!("has come");
 }
 
@@ -657,10 +651,7 @@ fn a_leftover_would_be_noticed() {
 /// Does the same as a program that ignores the compiler's warning about `reexec::init();`.
 fn ignore_the_code_of_init() -> ExitCode {
     let _ = reexec::init();
-    match reexec::command("childProcess")
-        .stdin(Stdio::null())
-        .status()
-    {
+    match reexec::command("childProcess").stdin(Stdio::null()).status() {
         Ok(status) => println!("{status}"),
         Err(error) => println!("{error}"),
     }

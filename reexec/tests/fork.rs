@@ -24,9 +24,7 @@ use support::{
 
 fn main() -> ExitCode {
     reexec::register("childProcess", until_stdin_ends);
-    reexec::register("echo", || {
-        io::copy(&mut io::stdin(), &mut io::stdout()).map(drop)
-    });
+    reexec::register("echo", || io::copy(&mut io::stdin(), &mut io::stdout()).map(drop));
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -244,10 +242,7 @@ fn fork_after_blocking_and_ignoring() {
 fn a_copy_ignores_exactly_the_signals_of_its_options() {
     SigSet::from(Signal::SIGTERM).thread_block().unwrap();
     let mut options = ForkOptions::new();
-    options
-        .new_process_group()
-        .ignore_signal(libc::SIGTERM)
-        .ignore_signal(libc::SIGHUP);
+    options.new_process_group().ignore_signal(libc::SIGTERM).ignore_signal(libc::SIGHUP);
     match options.fork().unwrap() {
         Fork::Child => {
             let ignored = [Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGTERM];
@@ -393,11 +388,7 @@ fn fork_a_copy_that_holds_a_lifeline() {
     // Reads from a pipe that never ends as long as the child lives: it holds the other end, too.
     let (stdin, other_end) = io::pipe().unwrap();
     let mut command = reexec::command("childProcess");
-    let sibling = command
-        .stdin(stdin)
-        .fd("other end", other_end)
-        .spawn()
-        .unwrap();
+    let sibling = command.stdin(stdin).fd("other end", other_end).spawn().unwrap();
     println!("{}", sibling.id());
     let forked = fork().unwrap();
     if let Fork::Child = forked {

@@ -74,9 +74,7 @@ fn a_forged_name_does_not_make_a_child() {
 
 fn forged_variables_do_not_make_a_child() {
     let mut program = program("ordinary_start");
-    program
-        .env("REEXEC", "childProcess")
-        .env("_", "childProcess");
+    program.env("REEXEC", "childProcess").env("_", "childProcess");
     assert_eq!(stdout_of(&mut program), "an ordinary start\n");
 }
 
@@ -252,10 +250,7 @@ fn a_link_of_its_name_runs_a_multicall_entry() {
     let output = run_as("commandOfItsOwn", &["one", "two"]);
     assert_eq!(output.status.code(), Some(5));
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        printed.ends_with("commandOfItsOwn\", \"one\", \"two\"]\n"),
-        "{printed}"
-    );
+    assert!(printed.ends_with("commandOfItsOwn\", \"one\", \"two\"]\n"), "{printed}");
     // A command can run it, too.
     let child = reexec::command("commandOfItsOwn").output().unwrap();
     assert_eq!(child.stdout, b"[\"commandOfItsOwn\"]\n");

@@ -55,10 +55,7 @@ fn each_kind_of_import_is_found() {
         ("sys/wait", "usage"),     // crate::usage, from a folder
     ] {
         let found = &imports[file];
-        assert!(
-            found.contains(imported),
-            "{file} imports {imported}: {found:?}"
-        );
+        assert!(found.contains(imported), "{file} imports {imported}: {found:?}");
     }
 }
 
@@ -87,18 +84,12 @@ fn groups() -> Vec<BTreeSet<String>> {
         let name = line.trim_start_matches("pub ").strip_prefix("mod ")?;
         Some(name.trim_end_matches(';').to_owned())
     };
-    lib.split("\n\n")
-        .map(|group| group.lines().filter_map(module).collect())
-        .collect()
+    lib.split("\n\n").map(|group| group.lines().filter_map(module).collect()).collect()
 }
 
 fn imports() -> Imports {
     let mut sources = BTreeMap::new();
-    read_folder(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
-        "",
-        &mut sources,
-    );
+    read_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut sources);
     let crates = Crate::new(&sources);
     let imported = |(file, text): (&String, &String)| {
         let mut found = crates.imported_by(file, text);
@@ -133,10 +124,8 @@ struct Crate<'a> {
 
 impl<'a> Crate<'a> {
     fn new(sources: &'a BTreeMap<String, String>) -> Self {
-        let mut crates = Crate {
-            files: sources.keys().map(String::as_str).collect(),
-            exports: BTreeMap::new(),
-        };
+        let mut crates =
+            Crate { files: sources.keys().map(String::as_str).collect(), exports: BTreeMap::new() };
         for (file, text) in sources {
             for path in exports(text) {
                 let item = path.last().unwrap().clone();

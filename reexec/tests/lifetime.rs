@@ -314,9 +314,7 @@ fn pr_set_pdeathsig_would_end_it_with_the_thread() {
 
 /// Starts so many children that the kill comes while one of them starts.
 fn parent_of_many() {
-    let _children: Vec<_> = (0..20)
-        .map(|_| start(&mut reexec::command("childProcess")))
-        .collect();
+    let _children: Vec<_> = (0..20).map(|_| start(&mut reexec::command("childProcess"))).collect();
     until_stdin_ends();
 }
 
@@ -334,10 +332,7 @@ fn a_parent_killed_at_any_moment_leaves_nothing() {
             let status = reap(orphan);
             // It has armed its lifeline, or waits in `init` for the launch.
             let gave_up = exited(orphan, reexec::EXIT_SETUP_FAILED.into());
-            assert!(
-                status == terminated(orphan) || status == gave_up,
-                "{status:?}"
-            );
+            assert!(status == terminated(orphan) || status == gave_up, "{status:?}");
         }
         assert!(is_gone(first));
         assert_eq!(children(), []);
@@ -360,11 +355,8 @@ fn parent_and_child(strace: &Running, what: &str, state: impl Fn(u32) -> bool) -
     let mut found = None;
     wait_until(what, || {
         let parents = children_of(strace.id()).into_iter();
-        let mut pairs = parents.flat_map(|parent| {
-            children_of(parent)
-                .into_iter()
-                .map(move |child| (parent, child))
-        });
+        let mut pairs = parents
+            .flat_map(|parent| children_of(parent).into_iter().map(move |child| (parent, child)));
         found = pairs.find(|(_, child)| state(*child));
         found.is_some()
     });

@@ -201,11 +201,7 @@ fn without_proc_a_program_that_never_moved_runs_its_own_file() -> Result<(), Ski
     let scratch = Scratch::new();
     let absolute = scratch.copy_of_this_program();
     for path in [&absolute, Path::new("./copy")] {
-        for name in [
-            "spawn",
-            "spawn_after_a_change_of_directory",
-            "spawn_from_a_child",
-        ] {
+        for name in ["spawn", "spawn_after_a_change_of_directory", "spawn_from_a_child"] {
             let mut program = without_proc(Command::new(path).args(["as", name]))?;
             let said = stdout_of(program.current_dir(&scratch.0));
             assert_eq!(said, "hello\n", "{name} of {}", path.display());
@@ -270,9 +266,7 @@ fn without_proc_a_child_knows_its_file_before_its_first_instruction() -> Result<
     write_stranger(&stranger);
     fs::rename(stranger, &copy).unwrap();
     // Again and again: strace may deliver the stop after the first SIGCONT.
-    wait_until("the child has ended", || {
-        kill(child, Signal::SIGCONT).is_err()
-    });
+    wait_until("the child has ended", || kill(child, Signal::SIGCONT).is_err());
     assert_eq!(strace.line(), "NotFound");
     assert!(strace.wait().success());
     Ok(())
@@ -296,9 +290,7 @@ fn a_file_that_gets_another_inode_is_still_the_programs() -> Result<(), Skipped>
         mount -t overlay -o lowerdir=image,upperdir=own/upper,workdir=own/work,xino=off o own/root";
     let shell = |script: &str| {
         let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "sh", "-e", "-c", script])
-            .current_dir(&scratch.0);
+        command.args(["--mount", "sh", "-e", "-c", script]).current_dir(&scratch.0);
         command.env("PROGRAM", env::current_exe().unwrap());
         command
     };
@@ -447,11 +439,7 @@ fn look_at_image() {
     let image = fs::read_link(IMAGE).unwrap();
     let seals = fcntl(File::open(IMAGE).unwrap(), FcntlArg::F_GET_SEALS);
     let all = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
-    assert_eq!(
-        seals.unwrap() & all,
-        all,
-        "neither content nor size can be changed"
-    );
+    assert_eq!(seals.unwrap() & all, all, "neither content nor size can be changed");
     // Some kernels refuse the open, and others the write.
     let opened = OpenOptions::new().append(true).open(IMAGE);
     let written = opened.and_then(|mut file| file.write_all(b"the stranger"));
@@ -506,18 +494,12 @@ fn overwrite(program: &str) -> (bool, Vec<u8>) {
     program.close_stdin();
     let is_written = reap(child) == exited(child, 0);
     let mut beginning = vec![0; 4];
-    File::open(&copy)
-        .unwrap()
-        .read_exact(&mut beginning)
-        .unwrap();
+    File::open(&copy).unwrap().read_exact(&mut beginning).unwrap();
     (is_written, beginning)
 }
 
 fn a_sealed_child_cannot_overwrite_the_program() {
-    assert_eq!(
-        overwrite("leave_a_sealed_child"),
-        (false, b"\x7fELF".to_vec())
-    );
+    assert_eq!(overwrite("leave_a_sealed_child"), (false, b"\x7fELF".to_vec()));
     // Control: an ordinary child can, and the next start of the program would run that.
     assert_eq!(overwrite("leave_a_child"), (true, b"the ".to_vec()));
 }
@@ -545,14 +527,9 @@ fn spawn_by_another_path() {
 /// Returns the loader of this program, unless it is static.
 fn loader() -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let mut files = maps
-        .lines()
-        .filter_map(|line| Some(&line[line.find('/')?..]));
-    let loader = files.find(|file| {
-        file.rsplit('/')
-            .next()
-            .is_some_and(|name| name.starts_with("ld-"))
-    });
+    let mut files = maps.lines().filter_map(|line| Some(&line[line.find('/')?..]));
+    let loader =
+        files.find(|file| file.rsplit('/').next().is_some_and(|name| name.starts_with("ld-")));
     loader.map(PathBuf::from)
 }
 
@@ -562,10 +539,7 @@ fn a_program_started_by_its_loader_needs_executable() -> Result<(), Skipped> {
     };
     let own = env::current_exe().unwrap();
     let mut command = Command::new(loader);
-    command
-        .arg(&own)
-        .args(["as", "spawn_by_another_path"])
-        .arg(&own);
+    command.arg(&own).args(["as", "spawn_by_another_path"]).arg(&own);
     assert_eq!(stdout_of(&mut command), "no child\nhello\n");
     Ok(())
 }

@@ -85,9 +85,7 @@ fn children_that_end_at_the_same_time_are_reported_one_by_one() {
     assert_eq!(reaper.len(), usize::from(COUNT));
     drop(pipes);
     // No wait runs while they end, so their signals merge.
-    wait_until("all children are zombies", || {
-        children().into_iter().all(is_zombie)
-    });
+    wait_until("all children are zombies", || children().into_iter().all(is_zombie));
     let mut reported = Vec::new();
     while !reaper.is_empty() {
         for exit in reaper.wait(Some(LIMIT)).unwrap() {

@@ -126,9 +126,7 @@ fn result_of_ordinary_start(refused: &[&str], errno: i32) -> Exit {
     let start = || {
         let mut command = process::Command::new(env::current_exe().unwrap());
         command.env(PROBED, "").stdin(process::Stdio::null());
-        command
-            .stdout(process::Stdio::piped())
-            .stderr(process::Stdio::piped());
+        command.stdout(process::Stdio::piped()).stderr(process::Stdio::piped());
         command.spawn().unwrap()
     };
     let output = refusing(refused, errno, start).wait_with_output().unwrap();

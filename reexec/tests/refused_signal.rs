@@ -73,10 +73,7 @@ fn protected() -> Protected {
 /// Ends each in its way, although no signal of ours reaches it.
 fn signal_in_vain(children: Protected, errno: i32) {
     let child = children.killed;
-    assert_eq!(
-        child.signal(libc::SIGUSR1).unwrap_err().raw_os_error(),
-        Some(errno)
-    );
+    assert_eq!(child.signal(libc::SIGUSR1).unwrap_err().raw_os_error(), Some(errno));
     assert_eq!(child.kill().unwrap_err().raw_os_error(), Some(errno));
     let status = child.wait_timeout(LIMIT).unwrap().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGTERM), "of the lifeline");
@@ -100,9 +97,7 @@ fn signal_in_vain(children: Protected, errno: i32) {
         reaper.add(child, ()).unwrap();
     }
     drop(reaper);
-    wait_until("those in the reaper are reaped", || {
-        pids.iter().all(|pid| is_gone(*pid))
-    });
+    wait_until("those in the reaper are reaped", || pids.iter().all(|pid| is_gone(*pid)));
 
     let child = children.outliving;
     assert_eq!(child.kill().unwrap_err().raw_os_error(), Some(errno));
@@ -142,22 +137,15 @@ fn children_that_a_filter_protects_end_by_their_lifeline() {
         // A child that must end before there is a handle, and one whose start failed.
         for (also, errno_known) in [("pidfd_open of another", true), ("unshare", false)] {
             let refused = [SIGNALLING, &[also]].concat();
-            let error = refusing(&refused, errno, || {
-                reexec::command("noSuchEntry").spawn().unwrap_err()
-            });
-            assert_eq!(
-                error.raw_os_error(),
-                errno_known.then_some(errno),
-                "{error:?}"
-            );
+            let error =
+                refusing(&refused, errno, || reexec::command("noSuchEntry").spawn().unwrap_err());
+            assert_eq!(error.raw_os_error(), errno_known.then_some(errno), "{error:?}");
             before.is_restored_later("a spawn that failed");
         }
     }
     let ((one, its_gate), (other, others_gate)) = (deaf_child(), deaf_child());
     let errno = libc::EPERM;
-    refusing(SIGNALLING, errno, || {
-        give_up_deaf_children([one, other], errno)
-    });
+    refusing(SIGNALLING, errno, || give_up_deaf_children([one, other], errno));
     drop((its_gate, others_gate));
     before.is_restored_later("the late end of children that may not be signalled");
 }

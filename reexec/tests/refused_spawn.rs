@@ -154,10 +154,7 @@ fn kill_and_drop(refused: &str, errno: i32) {
     drop(start());
     let mut command = reexec::command("noSuchEntry");
     let error = command.env(PROBED, "").spawn().unwrap_err();
-    assert!(
-        matches!(error.stage(), Stage::UnknownEntry),
-        "{case}: {error:?}"
-    );
+    assert!(matches!(error.stage(), Stage::UnknownEntry), "{case}: {error:?}");
 }
 
 fn a_call_refused_before_the_first_spawn_fails_cleanly_if_at_all() -> Result<(), Skipped> {
@@ -233,12 +230,7 @@ fn a_child_that_cannot_report_prints_the_reason() -> Result<(), Skipped> {
         let mut command = reexec::command("childProcess");
         command.stderr(writer).spawn().unwrap_err()
     });
-    assert!(
-        error
-            .to_string()
-            .ends_with("printed the reason to its stderr"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("printed the reason to its stderr"), "{error}");
     let said = read_all(reader);
     assert!(
         said.starts_with("reexec: cannot report Ready to the parent: Operation not permitted"),
@@ -250,9 +242,7 @@ fn a_child_that_cannot_report_prints_the_reason() -> Result<(), Skipped> {
 fn a_child_that_may_not_set_its_name_runs() -> Result<(), Skipped> {
     needs_filters()?;
     let name = |refused: &[&str]| {
-        let child = refusing(refused, libc::EPERM, || {
-            piped("childProcess").spawn().unwrap()
-        });
+        let child = refusing(refused, libc::EPERM, || piped("childProcess").spawn().unwrap());
         let name = stat(child.id()).unwrap().comm;
         assert!(child.wait().unwrap().success());
         name

@@ -138,20 +138,8 @@ const ACTS: &[Act] = &[
             assert_eq!(exits[0].token, Some("owner"));
             Ok(())
         },
-        uses: &[
-            "prctl",
-            "signalfd4",
-            "epoll_create1",
-            "epoll_ctl",
-            "epoll_wait",
-        ],
-        needs: &[
-            "prctl",
-            "signalfd4",
-            "epoll_create1",
-            "epoll_ctl",
-            "epoll_wait",
-        ],
+        uses: &["prctl", "signalfd4", "epoll_create1", "epoll_ctl", "epoll_wait"],
+        needs: &["prctl", "signalfd4", "epoll_create1", "epoll_ctl", "epoll_wait"],
     },
     Act {
         name: "drop of a Reaper",
@@ -216,10 +204,7 @@ fn a_child_that_may_not_be_waited_for_is_not_lost() {
 
         let status = || piped("childProcess").status();
         let error = refusing(&["waitid", "wait4"], errno, status).unwrap_err();
-        assert!(
-            error.to_string().starts_with("childProcess has run, but "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("childProcess has run, but "), "{error}");
         let mut all = Reaper::<()>::for_all_children().unwrap();
         let wait = || all.wait(Some(Duration::ZERO)).map(drop);
         let error = refusing(&["waitid", "wait4"], errno, wait).unwrap_err();

@@ -107,10 +107,7 @@ fn limits() {
         (words.next().unwrap(), words.next().unwrap())
     };
     assert_eq!(limit("Max open files"), ("50".to_owned(), "60".to_owned()));
-    assert_eq!(
-        limit("Max core file size"),
-        ("0".to_owned(), "0".to_owned())
-    );
+    assert_eq!(limit("Max core file size"), ("0".to_owned(), "0".to_owned()));
 }
 
 fn a_nice_value() {
@@ -329,12 +326,7 @@ fn ids_that_were_not_really_set_are_an_error() -> Result<(), Skipped> {
 }
 
 fn set_ids_where_nothing_is_done() {
-    let calls = [
-        libc::SYS_setresuid,
-        libc::SYS_setresgid,
-        libc::SYS_setgroups,
-        libc::SYS_umask,
-    ];
+    let calls = [libc::SYS_setresuid, libc::SYS_setresgid, libc::SYS_setgroups, libc::SYS_umask];
     let filter = SeccompFilter::new(
         BTreeMap::from(calls.map(|call| (call, Vec::new()))),
         SeccompAction::Allow,
@@ -345,13 +337,7 @@ fn set_ids_where_nothing_is_done() {
     seccompiler::apply_filter(&filter).unwrap();
 
     // Control: a program that believes this keeps its ids.
-    let ids = || {
-        (
-            getresuid().unwrap(),
-            getresgid().unwrap(),
-            getgroups().unwrap(),
-        )
-    };
+    let ids = || (getresuid().unwrap(), getresgid().unwrap(), getgroups().unwrap());
     let before = ids();
     let (user, group) = (before.0.effective.as_raw(), before.1.effective.as_raw());
     let (other_user, other_group) = (Uid::from_raw(user + 1), Gid::from_raw(group + 1));
@@ -365,15 +351,9 @@ fn set_ids_where_nothing_is_done() {
     assert_eq!((&*step, errno), ("setting the umask to 077", libc::EPERM));
     // With our own groups. Otherwise root would fail at these, which it sets along with a user.
     let failure = failure_of(command().groups(&groups).uid(user + 1));
-    assert_eq!(
-        failure,
-        (format!("becoming user {}", user + 1), libc::EPERM)
-    );
+    assert_eq!(failure, (format!("becoming user {}", user + 1), libc::EPERM));
     let failure = failure_of(command().gid(group + 1));
-    assert_eq!(
-        failure,
-        (format!("becoming group {}", group + 1), libc::EPERM)
-    );
+    assert_eq!(failure, (format!("becoming group {}", group + 1), libc::EPERM));
     let failure = failure_of(command().groups(&[group + 1]));
     let step = format!("setting the supplementary groups to [{}]", group + 1);
     assert_eq!(failure, (step, libc::EPERM));
@@ -404,24 +384,14 @@ fn no_setting_makes_the_spawn_copy_page_tables() -> Result<(), Skipped> {
     let made = trace.lines().filter(|line| line.contains("SIGCHLD"));
     let made: Vec<_> = made.collect();
     assert_eq!(made.len(), 1, "{trace}");
-    assert!(
-        made[0].contains("CLONE_VM") && made[0].contains("CLONE_VFORK"),
-        "{trace}"
-    );
+    assert!(made[0].contains("CLONE_VM") && made[0].contains("CLONE_VFORK"), "{trace}");
     Ok(())
 }
 
 fn spawn_with_every_setting() {
     let mut command = command();
-    command
-        .stdin(Stdio::null())
-        .fd("pipe", io::pipe().unwrap().0);
-    command
-        .setsid()
-        .current_dir("/")
-        .umask(0o077)
-        .nice(1)
-        .no_new_privs();
+    command.stdin(Stdio::null()).fd("pipe", io::pipe().unwrap().0);
+    command.setsid().current_dir("/").umask(0o077).nice(1).no_new_privs();
     command.rlimit(Resource::CoreSize, 0, 0);
     if geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY).groups(&[]);

@@ -169,20 +169,13 @@ fn start_clean() {
     let open = descriptors();
     assert!(!open.contains_key(&number), "{open:?}");
     assert!(open.contains_key(&careful.as_raw_fd()), "{open:?}");
-    assert!(
-        Command::new("true").status().unwrap().success(),
-        "its status is not lost"
-    );
+    assert!(Command::new("true").status().unwrap().success(), "its status is not lost");
 }
 
 /// The threads may own descriptors.
 fn start_clean_fails_with_several_threads() {
-    let error = thread::scope(|scope| {
-        scope
-            .spawn(|| reexec::start_clean().unwrap_err())
-            .join()
-            .unwrap()
-    });
+    let error =
+        thread::scope(|scope| scope.spawn(|| reexec::start_clean().unwrap_err()).join().unwrap());
     assert_eq!(error.kind(), io::ErrorKind::Unsupported);
 }
 
@@ -255,9 +248,7 @@ fn count_real_time_signals() {
     chapter::count(libc::SIGRTMIN()).unwrap();
     signal::ignore(libc::SIGRTMAX()).unwrap();
     println!("ready");
-    wait_until("three have come", || {
-        chapter::counted(libc::SIGRTMIN()) == 3
-    });
+    wait_until("three have come", || chapter::counted(libc::SIGRTMIN()) == 3);
     assert_eq!(chapter::counted(libc::SIGRTMAX()), 0);
     println!("three");
     signal::reset(libc::SIGRTMIN()).unwrap();
@@ -399,9 +390,7 @@ fn with_no_child_stop_only_ends_are_reported() {
         });
         child.kill().unwrap();
         child.wait().unwrap();
-        wait_until("told of the end", || {
-            chapter::counted(libc::SIGCHLD) > before
-        });
+        wait_until("told of the end", || chapter::counted(libc::SIGCHLD) > before);
         assert_eq!(chapter::counted(libc::SIGCHLD) - before, told);
     }
 }
@@ -411,17 +400,8 @@ fn impossible_dispositions_are_refused() {
         assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EINVAL));
     };
     // 32 and 33 are libc's own; what comes after the last one is none.
-    for wrong in [
-        libc::SIGKILL,
-        libc::SIGSTOP,
-        0,
-        -1,
-        i32::MIN,
-        32,
-        33,
-        libc::SIGRTMAX() + 1,
-        4711,
-    ] {
+    for wrong in [libc::SIGKILL, libc::SIGSTOP, 0, -1, i32::MIN, 32, 33, libc::SIGRTMAX() + 1, 4711]
+    {
         refused(signal::ignore(wrong));
         refused(signal::reset(wrong));
         refused(chapter::count(wrong));

@@ -349,17 +349,10 @@ fn another_program_is_never_executed_in_another_root() -> Result<(), Skipped> {
     let script = "mkdir -p \"$0/proc\" \"$0${1%/*}\" && mount -t proc proc \"$0/proc\" \
         && cp \"$2\" \"$0$1\" && exec \"$1\" as spawn_in_another_root \"$0\"";
     let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "sh", "-c", script])
-        .arg(&root.0)
-        .arg(own)
-        .arg(STATIC_PROGRAM);
+    command.args(["--mount", "sh", "-c", script]).arg(&root.0).arg(own).arg(STATIC_PROGRAM);
     // Its loader is missing there. A static program needs none.
     let printed = stdout_of(&mut command);
-    assert!(
-        ["not found\n", "[\"printArguments\"]\n"].contains(&&*printed),
-        "{printed}"
-    );
+    assert!(["not found\n", "[\"printArguments\"]\n"].contains(&&*printed), "{printed}");
     Ok(())
 }
 
@@ -394,15 +387,9 @@ fn a_sealed_child_runs_a_copy_that_cannot_be_changed() {
         (target, seals.unwrap())
     };
     let (target, seals) = exe_of(true);
-    assert!(
-        target.to_str().unwrap().starts_with("/memfd:"),
-        "{target:?}"
-    );
+    assert!(target.to_str().unwrap().starts_with("/memfd:"), "{target:?}");
     let seals = SealFlag::from_bits_retain(seals.unwrap());
-    assert!(
-        seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL),
-        "{seals:?}"
-    );
+    assert!(seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL), "{seals:?}");
     let (target, seals) = exe_of(false);
     assert_eq!(target, env::current_exe().unwrap());
     seals.unwrap_err();
@@ -441,10 +428,7 @@ fn a_hundred_threads_spawn_beside_std() {
 fn spawn_unconfirmed_does_not_wait_for_the_child() {
     let mut command = reexec::command("returnCode");
     command.arg("3").env(SLOW_START, "1");
-    let child = command
-        .stdin(reexec::Stdio::piped())
-        .spawn_unconfirmed()
-        .unwrap();
+    let child = command.stdin(reexec::Stdio::piped()).spawn_unconfirmed().unwrap();
     // It has executed the program, but has not called `init`, which names it.
     assert_ne!(stat(child.id()).unwrap().comm, "returnCode");
     assert!(child.try_wait().unwrap().is_none());
@@ -469,29 +453,20 @@ fn spawn_unconfirmed_passes_arguments_and_descriptors() {
 
 fn spawn_unconfirmed_leaves_a_failure_to_the_childs_stderr() {
     let end_of = |command: &mut reexec::Command| {
-        let child = command
-            .stderr(reexec::Stdio::piped())
-            .spawn_unconfirmed()
-            .unwrap();
+        let child = command.stderr(reexec::Stdio::piped()).spawn_unconfirmed().unwrap();
         let said = read_all(child.take_stderr().unwrap());
         (child.wait().unwrap().code(), said)
     };
     let (code, said) = end_of(reexec::command("childProcess").current_dir("/no/such/directory"));
     assert_eq!(code, Some(reexec::EXIT_SETUP_FAILED.into()));
-    assert!(
-        said.starts_with("reexec: cannot start childProcess: "),
-        "{said}"
-    );
+    assert!(said.starts_with("reexec: cannot start childProcess: "), "{said}");
     assert_contains(&said, "/no/such/directory");
     assert_contains(&said, "No such file or directory");
     assert_eq!(said.lines().count(), 1, "{said}");
 
     let (code, said) = end_of(&mut reexec::command("noSuchEntry"));
     assert_eq!(code, Some(reexec::EXIT_UNKNOWN_ENTRY.into()));
-    assert!(
-        said.starts_with("reexec: cannot start noSuchEntry: "),
-        "{said}"
-    );
+    assert!(said.starts_with("reexec: cannot start noSuchEntry: "), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 

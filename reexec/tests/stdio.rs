@@ -168,9 +168,7 @@ fn a_socket_can_be_stdin_and_stdout() {
     let (connection, _) = listener.accept().unwrap();
 
     let mut command = reexec::command("cat");
-    command
-        .stdin(connection.try_clone().unwrap())
-        .stdout(connection);
+    command.stdin(connection.try_clone().unwrap()).stdout(connection);
     let child = command.spawn().unwrap();
     client.write_all(b"echo").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -186,9 +184,7 @@ fn pipes_connect_children_with_other_commands() {
     let first = first.spawn().unwrap();
 
     let mut second = process::Command::new("tr");
-    second
-        .args(["a-z", "A-Z"])
-        .stdin(first.take_stdout().unwrap());
+    second.args(["a-z", "A-Z"]).stdin(first.take_stdout().unwrap());
     let mut second = second.stdout(process::Stdio::piped()).spawn().unwrap();
 
     let mut third = reexec::command("cat");
@@ -289,11 +285,7 @@ fn held(entry: &str, grace: Duration) -> Held {
         File::options().write(true).open(path).unwrap()
     };
     let (stdout, stderr) = (open(1), open(2));
-    Held {
-        child,
-        stdout,
-        stderr,
-    }
+    Held { child, stdout, stderr }
 }
 
 /// The control is the silence below, which is no longer than the pauses here together.

@@ -76,10 +76,7 @@ fn process_creations(name: &str) -> Result<Vec<String>, Skipped> {
 fn assert_one_vfork(calls: &[String]) {
     assert_eq!(calls.len(), 1, "{calls:?}");
     let flags = ["CLONE_VM", "CLONE_VFORK"];
-    assert!(
-        flags.iter().all(|flag| calls[0].contains(flag)),
-        "{calls:?}"
-    );
+    assert!(flags.iter().all(|flag| calls[0].contains(flag)), "{calls:?}");
 }
 
 fn a_spawn_copies_no_page_tables() -> Result<(), Skipped> {
@@ -99,13 +96,8 @@ fn a_spawn_with_everything_set_copies_no_page_tables() -> Result<(), Skipped> {
 fn spawn_with_everything() {
     let mut command = reexec::command("childProcess");
     command.args(["one", "two"]);
-    command
-        .env_clear()
-        .env("PATH", "/nowhere")
-        .env_remove("HOME");
-    command
-        .stdin(reexec::Stdio::piped())
-        .stdout(reexec::Stdio::piped());
+    command.env_clear().env("PATH", "/nowhere").env_remove("HOME");
+    command.stdin(reexec::Stdio::piped()).stdout(reexec::Stdio::piped());
     command.stderr(reexec::Stdio::null());
     for name in ["a", "b", "c"] {
         command.fd(name, io::pipe().unwrap().0);

@@ -119,13 +119,7 @@ fn descriptors_of(pid: u32) -> BTreeMap<RawFd, Descriptor> {
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
         let flags = i32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
         let close_on_exec = flags & libc::O_CLOEXEC != 0;
-        Some((
-            number.parse().unwrap(),
-            Descriptor {
-                target,
-                close_on_exec,
-            },
-        ))
+        Some((number.parse().unwrap(), Descriptor { target, close_on_exec }))
     };
     numbers.filter_map(look).collect()
 }

@@ -46,10 +46,7 @@ fn main() -> ExitCode {
     support::run_in_programs(
         needs_filters,
         support::programs![waiting_without_a_pidfd_takes_no_processor_time],
-        support::programs![
-            refuse_pidfds_to_children_that_leave_a_copy,
-            signal_a_reused_number,
-        ],
+        support::programs![refuse_pidfds_to_children_that_leave_a_copy, signal_a_reused_number,],
         support::trials![
             the_end_of_a_child_is_noticed_while_its_copy_holds_the_pipe,
             a_stream_that_is_held_is_noticed_without_a_pidfd,
@@ -93,10 +90,7 @@ fn the_end_of_a_child_is_noticed_while_its_copy_holds_the_pipe() -> Result<(), S
     }
     assert_eq!(copies.len(), 2 * WAYS.len());
     for copy in &copies {
-        assert!(
-            !is_gone(*copy) && !is_zombie(*copy),
-            "all waits ended before this"
-        );
+        assert!(!is_gone(*copy) && !is_zombie(*copy), "all waits ended before this");
     }
     parent.close_stdin();
     assert!(parent.wait().success());
@@ -230,10 +224,7 @@ fn a_child_that_ends_early_is_noticed_without_a_pidfd() -> Result<(), Skipped> {
         command.env(LEAVES, "").stdin(stdin).stdout(writer);
         command.ready_timeout(LIMIT).spawn().unwrap_err()
     });
-    let Stage::BeforeInit {
-        status: Some(status),
-    } = error.stage()
-    else {
+    let Stage::BeforeInit { status: Some(status) } = error.stage() else {
         panic!("{error:?}");
     };
     assert_eq!(status.code(), Some(3));

@@ -16,9 +16,7 @@ use options::Options;
 use program_support::{exit_code, stdout};
 
 fn main() -> ExitCode {
-    reexec::register("childProcess", || {
-        exit_code("wait", child_process(&Options::parse()))
-    });
+    reexec::register("childProcess", || exit_code("wait", child_process(&Options::parse())));
     if let Some(code) = reexec::init() {
         return code; // the child, after child_process has run
     }

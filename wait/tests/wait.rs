@@ -19,12 +19,7 @@ fn wait(args: &[&str]) -> Command {
 
 #[test]
 fn it_prints_the_lines_of_the_chapter_and_leaves_nothing() {
-    let mut program = Program::start(&mut wait(&[
-        "--parent-sleep",
-        "0.2",
-        "--child-sleep",
-        "1.2",
-    ]));
+    let mut program = Program::start(&mut wait(&["--parent-sleep", "0.2", "--child-sleep", "1.2"]));
     let child = program.child();
     assert_eq!(
         program.stdout.rest(),
@@ -50,10 +45,7 @@ fn both_are_alive_while_the_parent_waits() {
         assert_sleeps(pid);
     }
     kill(child, Signal::SIGKILL).unwrap();
-    assert_eq!(
-        program.stdout.next(),
-        "failed to wait command: signal: 9 (SIGKILL)"
-    );
+    assert_eq!(program.stdout.next(), "failed to wait command: signal: 9 (SIGKILL)");
     assert_eq!(program.stdout.next(), "End parent process.");
     assert_eq!(program.exit_code(), 0);
     assert_eq!(state(child), None);
@@ -68,10 +60,7 @@ fn a_child_that_ends_first_is_a_zombie_until_the_parent_waits() {
     let mut first = [program.stdout.next(), program.stdout.next()];
     first.sort();
     assert_eq!(first, ["End child process.", "Parent start sleeping..."]);
-    assert_eq!(
-        program.stdout.rest(),
-        ["Parent end sleeping...", "End parent process."]
-    );
+    assert_eq!(program.stdout.rest(), ["Parent end sleeping...", "End parent process."]);
     assert_eq!(program.exit_code(), 0);
     assert_eq!(state(child), None);
 }
@@ -125,26 +114,15 @@ fn nobody_reads_the_output() {
 #[test]
 fn the_reader_goes_away_after_the_first_line() {
     let mut script = Command::new("sh");
-    script.args([
-        "-c",
-        "{ \"$0\" --parent-sleep 0.5; echo $? >&2; } | head -1",
-    ]);
+    script.args(["-c", "{ \"$0\" --parent-sleep 0.5; echo $? >&2; } | head -1"]);
     let output = Program::start(script.arg(env!("CARGO_BIN_EXE_wait"))).output();
     assert_eq!(output.stdout, ["Parent start sleeping..."]);
-    assert_eq!(
-        output.stderr,
-        [
-            "wait: cannot write to stdout: Broken pipe (os error 32)",
-            "1"
-        ]
-    );
+    assert_eq!(output.stderr, ["wait: cannot write to stdout: Broken pipe (os error 32)", "1"]);
 }
 
 #[test]
 fn usage() {
-    Program::start(&mut wait(&["--no-such-option"]))
-        .output()
-        .assert_usage("--no-such-option");
+    Program::start(&mut wait(&["--no-such-option"])).output().assert_usage("--no-such-option");
     for value in NOT_SECONDS {
         for option in ["--parent-sleep", "--child-sleep"] {
             Program::start(&mut wait(&[&format!("{option}={value}")]))

@@ -65,9 +65,7 @@ impl<'a> Evidence<'a> {
     /// The lines on stdout that begin like this, without the beginning.
     pub(crate) fn lines_with(self, beginning: &str) -> Vec<&'a str> {
         let lines = self.lines().into_iter();
-        lines
-            .filter_map(|line| line.strip_prefix(beginning))
-            .collect()
+        lines.filter_map(|line| line.strip_prefix(beginning)).collect()
     }
 
     /// The first of these.
@@ -79,17 +77,13 @@ impl<'a> Evidence<'a> {
     /// Checks that the first line that begins like this ends with `expected`.
     pub(crate) fn prints(self, beginning: &str, expected: &str) -> Check {
         let line = self.line(beginning)?;
-        check(line == expected, || {
-            format!("{beginning}{line}, instead of {expected}")
-        })
+        check(line == expected, || format!("{beginning}{line}, instead of {expected}"))
     }
 
     /// Checks that the lines, with the number of a process replaced by N, are these, in this order.
     pub(crate) fn prints_only(self, expected: &[&str]) -> Check {
         let lines: Vec<String> = self.lines().into_iter().map(without_pid).collect();
-        check(lines == expected, || {
-            format!("printed {lines:?}, not {expected:?}")
-        })
+        check(lines == expected, || format!("printed {lines:?}, not {expected:?}"))
     }
 
     /// What was read of a process in this place of /proc, each time; the error, if that failed.
@@ -101,12 +95,7 @@ impl<'a> Evidence<'a> {
         let of = self.process(who)?;
         let wanted = format!("/proc/{}/{place}", of.pid);
         let readings = self.0.iter().filter_map(|event| match &event.what {
-            What::Proc {
-                process,
-                path,
-                text,
-                error,
-            } if *process == of && *path == wanted => {
+            What::Proc { process, path, text, error } if *process == of && *path == wanted => {
                 Some(error.as_deref().map_or(Ok(text.as_str()), Err))
             }
             _ => None,
@@ -129,9 +118,7 @@ impl<'a> Evidence<'a> {
     /// Checks the first of these.
     pub(crate) fn reads(self, who: &str, place: &str, is_so: impl Fn(&str) -> bool) -> Check {
         let reading = self.reading(who, place)?;
-        check(is_so(reading), || {
-            format!("{place} of the {who} was {reading:?}")
-        })
+        check(is_so(reading), || format!("{place} of the {who} was {reading:?}"))
     }
 
     /// Checks that the worker, as parent or adopter, has waited for the process. Returns the status.
@@ -150,9 +137,7 @@ impl<'a> Evidence<'a> {
     /// Checks that the program, a child of the worker, has ended with exit status 0.
     pub(crate) fn succeeds(self, who: &str) -> Check {
         let status = self.reaped(who)?;
-        check(status == "exit status: 0", || {
-            format!("the {who} ended with {status}")
-        })
+        check(status == "exit status: 0", || format!("the {who} ended with {status}"))
     }
 
     /// Checks that the call that sent the signal succeeded.
@@ -173,9 +158,7 @@ impl<'a> Evidence<'a> {
     pub(crate) fn clients_saw(self, expected: usize, wanted: &str) -> Check {
         let saw = |event: &&Event| matches!(&event.what, What::Client { saw, .. } if saw == wanted);
         let count = self.0.iter().filter(saw).count();
-        check(count == expected, || {
-            format!("{count} of {expected} clients saw {wanted}")
-        })
+        check(count == expected, || format!("{count} of {expected} clients saw {wanted}"))
     }
 
     /// The snapshot with this title.
@@ -212,9 +195,7 @@ impl<'a> Evidence<'a> {
         });
         let (seconds, speed) = late.next_back().filter(|_| self.broke_down().is_none())?;
         let slower = ((speed * 8.0).floor() / 10.0).max(0.1);
-        Some(format!(
-            "too slow at this speed: a look took {seconds:.1} s; try --speed {slower}"
-        ))
+        Some(format!("too slow at this speed: a look took {seconds:.1} s; try --speed {slower}"))
     }
 
     /// Why this run proves nothing, if the worker failed, or ended too early.
@@ -272,12 +253,7 @@ impl<'a> Snapshot<'a> {
     pub(crate) fn row(self, who: &str) -> Result<Row, String> {
         let pid = self.evidence.process(who)?.pid;
         let row = self.rows()?.into_iter().find(|row| row.pid == pid);
-        row.ok_or_else(|| {
-            format!(
-                "ps did not list the {who}, process {pid}, when {}",
-                self.title
-            )
-        })
+        row.ok_or_else(|| format!("ps did not list the {who}, process {pid}, when {}", self.title))
     }
 
     /// Checks the row of a process; `what` is what it should be.
@@ -289,13 +265,7 @@ impl<'a> Snapshot<'a> {
     ) -> Result<Self, String> {
         let row = self.row(who)?;
         check(is_so(&row), || {
-            let Row {
-                pid,
-                ppid,
-                stat,
-                wchan,
-                rest,
-            } = row;
+            let Row { pid, ppid, stat, wchan, rest } = row;
             format!(
                 "the {who} was not {what} when {}: {pid} {ppid} {stat} {wchan} {rest}",
                 self.title
@@ -318,11 +288,7 @@ impl<'a> Snapshot<'a> {
 
     pub(crate) fn child_of(self, who: &str, parent: &str) -> Result<Self, String> {
         let ppid = self.evidence.process(parent)?.pid;
-        self.is(
-            who,
-            &format!("a child of the {parent}, process {ppid},"),
-            |row| row.ppid == ppid,
-        )
+        self.is(who, &format!("a child of the {parent}, process {ppid},"), |row| row.ppid == ppid)
     }
 
     pub(crate) fn live_child(self, who: &str, parent: &str) -> Result<Self, String> {
@@ -331,9 +297,7 @@ impl<'a> Snapshot<'a> {
 
     pub(crate) fn adopted(self, who: &str) -> Result<Self, String> {
         let ppid = self.evidence.adopter()?;
-        self.is(who, "adopted by the scenario's own process", |row| {
-            row.ppid == ppid
-        })
+        self.is(who, "adopted by the scenario's own process", |row| row.ppid == ppid)
     }
 
     /// Checks the function of the kernel that the process sleeps in. A kernel that hides it shows `-`.
@@ -344,9 +308,7 @@ impl<'a> Snapshot<'a> {
 
     /// Checks a part of the name or the arguments.
     pub(crate) fn shows(self, who: &str, part: &str) -> Result<Self, String> {
-        self.is(who, &format!("shown as {part}"), |row| {
-            row.rest.contains(part)
-        })
+        self.is(who, &format!("shown as {part}"), |row| row.rest.contains(part))
     }
 
     /// Checks that `ps` did not list the process.
@@ -354,10 +316,7 @@ impl<'a> Snapshot<'a> {
         let pid = self.evidence.process(who)?.pid;
         match self.rows()?.iter().find(|row| row.pid == pid) {
             None => Ok(self),
-            Some(row) => Err(format!(
-                "the {who} was still {} when {}",
-                row.stat, self.title
-            )),
+            Some(row) => Err(format!("the {who} was still {} when {}", row.stat, self.title)),
         }
     }
 
@@ -370,10 +329,7 @@ impl<'a> Snapshot<'a> {
     ) -> Result<Self, String> {
         let count = self.rows()?.iter().filter(|row| is_so(row)).count();
         check(count == expected, || {
-            format!(
-                "there were {count} {what}, not {expected}, when {}",
-                self.title
-            )
+            format!("there were {count} {what}, not {expected}, when {}", self.title)
         })?;
         Ok(self)
     }
@@ -391,10 +347,9 @@ impl<'a> Snapshot<'a> {
     /// Checks that no process was listed: the proof that all are gone, with exit code 1 of `ps`.
     pub(crate) fn nothing_listed(self) -> Check {
         let table = self.table()?;
-        check(
-            self.rows()?.is_empty() && table.exit_code == Some(1),
-            || format!("ps still listed something when {}", self.title),
-        )
+        check(self.rows()?.is_empty() && table.exit_code == Some(1), || {
+            format!("ps still listed something when {}", self.title)
+        })
     }
 }
 

@@ -65,20 +65,11 @@ impl Run {
                 first.ends_with(name.as_bytes())
             })
         };
-        self.marked
-            .processes()
-            .into_iter()
-            .filter(is_named)
-            .collect()
+        self.marked.processes().into_iter().filter(is_named).collect()
     }
 
     fn nothing_is_left(&self) {
-        wait_until_within(
-            LIMIT,
-            "no process is left",
-            || self.marked.processes(),
-            Vec::is_empty,
-        );
+        wait_until_within(LIMIT, "no process is left", || self.marked.processes(), Vec::is_empty);
     }
 }
 
@@ -97,12 +88,8 @@ fn a_server_is_measured() {
     assert_eq!(output.status.code(), Some(0), "{stderr}");
 
     let lines = String::from_utf8(output.stdout).unwrap();
-    let lines = lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap());
-    let rows: Vec<Value> = lines
-        .filter(|line: &Value| line["kind"] == "echo")
-        .collect();
+    let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap());
+    let rows: Vec<Value> = lines.filter(|line: &Value| line["kind"] == "echo").collect();
     let [row] = rows.as_slice() else {
         panic!("not one row: {rows:?}");
     };
@@ -118,26 +105,14 @@ fn a_server_is_measured() {
         "idle_connection_kib",
         "bytes_compared",
     ] {
-        assert!(
-            row[figure].as_f64().is_some_and(|value| value > 0.0),
-            "{figure}: {row}"
-        );
+        assert!(row[figure].as_f64().is_some_and(|value| value > 0.0), "{figure}: {row}");
     }
-    for count in [
-        "bytes_wrong",
-        "zombies",
-        "descriptors_left",
-        "processes_left",
-    ] {
+    for count in ["bytes_wrong", "zombies", "descriptors_left", "processes_left"] {
         assert_eq!(row[count], 0, "{count}: {row}");
     }
     assert_eq!(row["failures"], serde_json::json!([]));
 
-    for chart in [
-        "echo-connections.svg",
-        "echo-ping-pong.svg",
-        "echo-memory.svg",
-    ] {
+    for chart in ["echo-connections.svg", "echo-ping-pong.svg", "echo-memory.svg"] {
         let svg = fs::read_to_string(run.marked.folder.join(chart)).unwrap();
         assert!(svg.contains(">fork</text>"), "{svg}");
     }
@@ -151,15 +126,8 @@ fn an_interrupt_ends_everything() {
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let (status, stderr) = end(child);
     assert_eq!(status.code(), Some(130), "{stderr}");
-    assert!(
-        stderr.ends_with("xtask: interrupted; 0 processes left\n"),
-        "{stderr}"
-    );
-    assert!(
-        run.marked.processes().is_empty(),
-        "{:?}",
-        run.marked.processes()
-    );
+    assert!(stderr.ends_with("xtask: interrupted; 0 processes left\n"), "{stderr}");
+    assert!(run.marked.processes().is_empty(), "{:?}", run.marked.processes());
 }
 
 #[test]
@@ -179,13 +147,6 @@ fn a_killed_guard_leaves_nothing() {
     kill(Pid::from_raw(guard[0]), Signal::SIGKILL).unwrap();
     let (status, stderr) = end(child);
     assert_eq!(status.code(), Some(77), "{stderr}");
-    assert!(
-        stderr.contains("xtask: xtask-guard has ended: signal: 9"),
-        "{stderr}"
-    );
-    assert!(
-        run.marked.processes().is_empty(),
-        "{:?}",
-        run.marked.processes()
-    );
+    assert!(stderr.contains("xtask: xtask-guard has ended: signal: 9"), "{stderr}");
+    assert!(run.marked.processes().is_empty(), "{:?}", run.marked.processes());
 }

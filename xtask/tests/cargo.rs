@@ -84,14 +84,8 @@ fn programs_are_built_as_xtask_was_built() {
         let called = fs::read_to_string(cargo.join("called")).unwrap();
         let where_called = format!("in {}: build ", work.display());
         let to = format!(" --target some-target --profile release --target-dir {out}\n");
-        assert!(
-            called.starts_with(&where_called) && called.ends_with(&to),
-            "{called}"
-        );
-        assert_has(
-            &text(&output.stdout),
-            &[&format!("The report is {out}/demo-part/")],
-        );
+        assert!(called.starts_with(&where_called) && called.ends_with(&to), "{called}");
+        assert_has(&text(&output.stdout), &[&format!("The report is {out}/demo-part/")]);
     }
 }
 
@@ -110,9 +104,7 @@ fn a_path_that_is_not_utf_8_works_or_is_why_not() {
 
     // Neither cargo nor rustc can build there.
     let mut command = run.xtask(&["demo", "fork"]);
-    let output = command
-        .env("CARGO_TARGET_DIR", odd(b"target-\xff"))
-        .output();
+    let output = command.env("CARGO_TARGET_DIR", odd(b"target-\xff")).output();
     let parts = ["cargo metadata failed", "invalid UTF-8"];
     assert_one_sentence(&output.unwrap(), 77, &parts);
 }
@@ -124,16 +116,7 @@ fn the_commands_of_the_readme_compile_no_dependency_twice() {
     let mut commands = vec![
         // `cargo xtask`, and what `cargo xtask demo` builds
         (vec!["--package", "xtask"], false),
-        (
-            vec![
-                "--workspace",
-                "--exclude",
-                "xtask",
-                "--exclude",
-                "xtask-bench",
-            ],
-            true,
-        ),
+        (vec!["--workspace", "--exclude", "xtask", "--exclude", "xtask-bench"], true),
     ];
     let readme = read("README.md");
     let runs = readme.split("`cargo run -p ").skip(1);
@@ -155,13 +138,7 @@ fn the_commands_of_the_readme_compile_no_dependency_twice() {
     for (packages, for_examples) in &commands {
         let edges = if *for_examples { "all" } else { "normal,build" };
         let mut command = Command::new(CARGO);
-        command.args([
-            "tree",
-            "--locked",
-            "--prefix=none",
-            "--no-dedupe",
-            "--format={p}: {f}",
-        ]);
+        command.args(["tree", "--locked", "--prefix=none", "--no-dedupe", "--format={p}: {f}"]);
         let output = command
             .args(["--edges", edges])
             .args(packages)
@@ -172,18 +149,12 @@ fn the_commands_of_the_readme_compile_no_dependency_twice() {
         for line in text(&output.stdout).lines() {
             if let Some((package, of_package)) = line.split_once(": ") {
                 let of_package = format!("{:?}", of_package.trim());
-                features
-                    .entry(package.to_owned())
-                    .or_default()
-                    .insert(of_package);
+                features.entry(package.to_owned()).or_default().insert(of_package);
             }
         }
     }
     features.retain(|_, sets| sets.len() > 1);
-    assert!(
-        features.is_empty(),
-        "compiled once with each of these features: {features:#?}"
-    );
+    assert!(features.is_empty(), "compiled once with each of these features: {features:#?}");
 }
 
 #[test]

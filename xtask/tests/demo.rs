@@ -53,32 +53,15 @@ fn every_claim_holds_and_every_control_fails() {
     let run = Run::new();
     let output = run.output(&["demo", "all"]);
     let stdout = text(&output.stdout);
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{stdout}\n{}",
-        text(&output.stderr)
-    );
-    assert!(
-        !stdout.contains("NOT") && !stdout.contains('\x1b'),
-        "{stdout}"
-    );
+    assert_eq!(output.status.code(), Some(0), "{stdout}\n{}", text(&output.stderr));
+    assert!(!stdout.contains("NOT") && !stdout.contains('\x1b'), "{stdout}");
     let last = stdout.lines().last().unwrap();
     assert!(last.starts_with("All "), "{last}");
     assert_has(last, &[" 0 processes left. "]);
     run.assert_nothing_is_left();
-    for file in [
-        "events.ndjson",
-        "transcript.txt",
-        "verdicts.ndjson",
-        "control/events.ndjson",
-    ] {
+    for file in ["events.ndjson", "transcript.txt", "verdicts.ndjson", "control/events.ndjson"] {
         let path = run.report().join("zombie").join(file);
-        assert!(
-            fs::metadata(&path).is_ok_and(|file| file.len() > 0),
-            "{}",
-            path.display()
-        );
+        assert!(fs::metadata(&path).is_ok_and(|file| file.len() > 0), "{}", path.display());
     }
     let snapshot = fs::read_to_string(run.report().join("zombie/ps-1.txt")).unwrap();
     assert_has(&snapshot, &["<defunct>"]);
@@ -94,11 +77,7 @@ fn json_goes_to_stdout_and_text_to_stderr() {
     let of_kind = |kind| of_kind(&output.stdout, kind);
 
     assert_eq!(not_held(&output, "verdict"), Vec::<Value>::new());
-    assert!(
-        of_kind("control")
-            .iter()
-            .all(|control| control["held"] == false)
-    );
+    assert!(of_kind("control").iter().all(|control| control["held"] == false));
     let judged = [of_kind("verdict"), of_kind("skipped")].concat();
     let explained = text(&run.output(&["explain", "all"]).stdout);
     let ids = explained.lines().filter_map(|line| line.split(' ').next());
@@ -108,16 +87,9 @@ fn json_goes_to_stdout_and_text_to_stderr() {
     for verdict in of_kind("verdict") {
         let is_ruled =
             ["right", "imprecise", "wrong"].contains(&verdict["ruling"].as_str().unwrap_or(""));
-        assert_eq!(
-            is_ruled,
-            verdict["claim"].as_str().unwrap().starts_with('C'),
-            "{verdict}"
-        );
+        assert_eq!(is_ruled, verdict["claim"].as_str().unwrap().starts_with('C'), "{verdict}");
         let mut of_scenario = snapshots.iter().map(|snapshot| &snapshot["scenario"]);
-        assert!(
-            of_scenario.any(|it| *it == verdict["scenario"]),
-            "no snapshot for {verdict}"
-        );
+        assert!(of_scenario.any(|it| *it == verdict["scenario"]), "no snapshot for {verdict}");
     }
     for snapshot in snapshots {
         assert_has(snapshot["command"].as_str().unwrap(), &[" ps -o pid,ppid,"]);
@@ -132,12 +104,7 @@ fn a_parent_that_reaps_at_once_is_noticed() {
     // In the zombie program's place: a shell, which waits for its child at once.
     let script = r#"sh -c 'echo "Hi, I am a child Process."; echo "My pid is: $$"; echo "End child process."'
                     sleep 2; echo "End parent process.""#;
-    let output = sabotaged(
-        &run,
-        &["zombie", "wait"],
-        &[("zombie", script.to_owned())],
-        1,
-    );
+    let output = sabotaged(&run, &["zombie", "wait"], &[("zombie", script.to_owned())], 1);
     for verdict in of_kind(&output.stdout, "verdict") {
         assert_eq!(verdict["held"], verdict["scenario"] == "wait", "{verdict}");
     }
@@ -171,10 +138,7 @@ fn sabotage_turns_just_the_claims_of_its_scenarios() {
     let expected = ["C25", "C33", "C34", "C35", "C43"].map(str::to_owned);
     assert_eq!(turned, BTreeSet::from(expected), "{}", text(&output.stderr));
     let controls = of_kind(&output.stdout, "control");
-    assert_eq!(
-        controls.iter().find(|control| control["held"] == true),
-        None
-    );
+    assert_eq!(controls.iter().find(|control| control["held"] == true), None);
 }
 
 #[test]
@@ -198,12 +162,7 @@ fn a_control_whose_child_is_slow_to_die_fails() {
     let script = r#"count='i=0; while [ $i -lt 400000 ]; do i=$((i + 1)); done'
                     sh -c "trap '$count; exit' TERM; echo \"My pid is: \$\$\"; while :; do :; done" &
                     sleep 0.5; kill "$!""#;
-    let output = sabotaged(
-        &run,
-        &["orphan"],
-        &[("goroutine-wait", script.to_owned())],
-        0,
-    );
+    let output = sabotaged(&run, &["orphan"], &[("goroutine-wait", script.to_owned())], 0);
     assert_eq!(of_kind(&output.stdout, "control").len(), 2);
 }
 
@@ -230,19 +189,12 @@ fn a_scenario_that_is_not_possible_here_is_skipped_with_the_reason() {
     };
     assert_eq!(skipped["claim"], "C44");
     assert_eq!(skipped["because"], "pid-namespace: not allowed; ask root");
-    assert!(
-        of_kind("verdict")
-            .iter()
-            .all(|verdict| verdict["scenario"] == "fork")
-    );
+    assert!(of_kind("verdict").iter().all(|verdict| verdict["scenario"] == "fork"));
     assert!(of_kind("control").is_empty());
     let shown = text(&output.stderr);
     assert_has(
         &shown,
-        &[
-            "skipped  C44: pid-namespace: not allowed",
-            "All 3 claims held. 1 skipped. ",
-        ],
+        &["skipped  C44: pid-namespace: not allowed", "All 3 claims held. 1 skipped. "],
     );
     assert!(!shown.contains("never came true"), "{shown}");
 }
@@ -268,10 +220,7 @@ fn an_interrupt_ends_everything() {
         kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
         stderr.read_to_string(&mut shown).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(130), "{shown}");
-        assert!(
-            shown.ends_with("xtask: interrupted; 0 processes left\n"),
-            "{shown}"
-        );
+        assert!(shown.ends_with("xtask: interrupted; 0 processes left\n"), "{shown}");
         assert!(run.marked.processes().is_empty());
     }
 }
@@ -284,20 +233,12 @@ fn an_interrupt_on_a_terminal_ends_everything() {
     let report = quoted(run.report().to_str().unwrap());
     let command = format!("exec {} demo zombie --report {report}", quoted(XTASK));
     let mut terminal = run.marked.on_terminal(&command);
-    terminal
-        .env("TERM", "xterm")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    terminal.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut terminal = terminal.spawn().unwrap();
     let mut screen = BufReader::new(terminal.stdout.take().unwrap());
     let mut seen = Vec::new();
     while !text(&seen).contains("running zombie") {
-        assert_ne!(
-            screen.read_until(b'e', &mut seen).unwrap(),
-            0,
-            "{}",
-            text(&seen)
-        );
+        assert_ne!(screen.read_until(b'e', &mut seen).unwrap(), 0, "{}", text(&seen));
     }
     let xtask = run.marked.processes().into_iter().find(|pid| {
         let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -305,12 +246,7 @@ fn an_interrupt_on_a_terminal_ends_everything() {
     });
     kill(Pid::from_raw(xtask.unwrap()), Signal::SIGINT).unwrap();
     screen.read_to_end(&mut seen).unwrap();
-    assert_eq!(
-        terminal.wait().unwrap().code(),
-        Some(130),
-        "{}",
-        text(&seen)
-    );
+    assert_eq!(terminal.wait().unwrap().code(), Some(130), "{}", text(&seen));
     assert_has(&text(&seen), &["xtask: interrupted; 0 processes left"]);
     run.assert_nothing_is_left();
 }
@@ -353,9 +289,7 @@ fn a_killed_worker_costs_its_scenario_only() {
     assert!(why.len() == 1 && why[0]["scenario"] == "zombie", "{why:?}");
     let held = |name: &str| {
         let verdicts = fs::read(run.report().join(name).join("verdicts.ndjson")).unwrap();
-        of_kind(&verdicts, "verdict")
-            .iter()
-            .all(|verdict| verdict["held"] == true)
+        of_kind(&verdicts, "verdict").iter().all(|verdict| verdict["held"] == true)
     };
     assert!(!held("zombie") && held("wait"));
 }
@@ -383,11 +317,7 @@ fn wrong_usage_is_refused() {
     ] {
         let output = run.output(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
-        assert!(
-            text(&output.stderr).starts_with("error: "),
-            "{}",
-            text(&output.stderr)
-        );
+        assert!(text(&output.stderr).starts_with("error: "), "{}", text(&output.stderr));
     }
 }
 
@@ -395,23 +325,13 @@ fn wrong_usage_is_refused() {
 fn a_closed_stdout_ends_it_with_a_sentence() {
     programs();
     let run = Run::new();
-    let full = || {
-        fs::File::options()
-            .write(true)
-            .open("/dev/full")
-            .unwrap()
-            .into()
-    };
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap().into();
     let closed_pipe = || std::io::pipe().unwrap().1.into();
     for args in [&["demo", "fork", "zombie"][..], &["list"]] {
         let stdouts: [Stdio; 2] = [full(), closed_pipe()];
         for stdout in stdouts {
             let mut command = run.xtask(args);
-            let output = command
-                .stdout(stdout)
-                .stderr(Stdio::piped())
-                .output()
-                .unwrap();
+            let output = command.stdout(stdout).stderr(Stdio::piped()).output().unwrap();
             assert_one_sentence(&output, 74, &["cannot write"]);
             run.assert_nothing_is_left();
         }
@@ -434,11 +354,7 @@ fn colours_are_as_asked_for() {
     let coloured = |command: &mut Command| text(&command.output().unwrap().stdout).contains('\x1b');
     let never = &["demo", "fork", "--color", "never"];
     assert!(!coloured(&mut run.xtask(&["demo", "fork"])));
-    assert!(coloured(
-        &mut run.xtask(&["demo", "fork", "--color", "always"])
-    ));
-    assert!(coloured(
-        run.xtask(&["demo", "fork"]).env("CLICOLOR_FORCE", "1")
-    ));
+    assert!(coloured(&mut run.xtask(&["demo", "fork", "--color", "always"])));
+    assert!(coloured(run.xtask(&["demo", "fork"]).env("CLICOLOR_FORCE", "1")));
     assert!(!coloured(run.xtask(never).env("CLICOLOR_FORCE", "1")));
 }

@@ -26,12 +26,7 @@ const PROGRAMS: [(&str, &[&str]); 2] = [
             "main",
         ],
     ),
-    (
-        "bench/src",
-        &[
-            "output", "process", "programs", "load", "servers", "plot", "measure", "main",
-        ],
-    ),
+    ("bench/src", &["output", "process", "programs", "load", "servers", "plot", "measure", "main"]),
 ];
 
 /// A module's path, such as `view::text`, and the modules that its file imports.
@@ -122,9 +117,7 @@ fn read(root: &Path, folder: &Path, sources: &mut BTreeMap<String, String>) {
 /// The paths that begin with `crate::`, those in braces each for itself. Paths with `super::` would
 /// not be seen, and are used for tests only.
 fn paths(source: &str) -> impl Iterator<Item = String> {
-    let code = source
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"));
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code = code.collect::<Vec<_>>().join(" ");
     let mut paths = Vec::new();
     for rest in code.split("crate::").skip(1) {
@@ -140,10 +133,7 @@ fn paths(source: &str) -> impl Iterator<Item = String> {
         }
     }
     let no_super = !code.replace("use super::*", "").contains("super::");
-    assert!(
-        no_super,
-        "write crate:: instead of super::, so that layers are seen"
-    );
+    assert!(no_super, "write crate:: instead of super::, so that layers are seen");
     paths.into_iter()
 }
 
@@ -153,9 +143,5 @@ fn file_of(path: &str, modules: &[String]) -> Option<String> {
         let rest = path.strip_prefix(module.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     };
-    modules
-        .iter()
-        .filter(is_in)
-        .max_by_key(|it| it.len())
-        .cloned()
+    modules.iter().filter(is_in).max_by_key(|it| it.len()).cloned()
 }

@@ -20,11 +20,7 @@ fn xtask(args: &[&str]) -> Command {
 /// What it prints, if it succeeds.
 #[track_caller]
 fn printed(command: &mut Command) -> String {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().unwrap();
+    let Output { status, stdout, stderr } = command.output().unwrap();
     assert!(status.success(), "{status}: {}", text(&stderr));
     text(&stdout)
 }
@@ -56,19 +52,13 @@ fn a_claim_that_there_is_not_is_refused_with_those_that_there_are() {
     let output = xtask(&["explain", "C99"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let stderr = text(&output.stderr);
-    assert!(
-        stderr.contains("'C99'") && stderr.contains("C24, "),
-        "{stderr}"
-    );
+    assert!(stderr.contains("'C99'") && stderr.contains("C24, "), "{stderr}");
 }
 
 #[test]
 fn the_list_tells_of_durations_and_needs() {
     let list = printed(&mut xtask(&["list"]));
-    assert!(
-        list.contains("zombie  (30 s in the chapter, at least 3 s in the demo)\n"),
-        "{list}"
-    );
+    assert!(list.contains("zombie  (30 s in the chapter, at least 3 s in the demo)\n"), "{list}");
     let needs = |what| list.matches(what).count();
     assert_eq!(needs("needs: user and PID namespaces"), 2, "{list}");
     assert_eq!(needs("needs: strace"), 2, "{list}");
@@ -80,32 +70,21 @@ fn the_list_tells_of_durations_and_needs() {
 fn bash_completes_scenarios_and_claims() {
     let completed = |words: &[&str]| {
         let script = printed(&mut xtask(&["completions", "bash"]));
-        let [command, before, last] = words else {
-            panic!("three words")
-        };
+        let [command, before, last] = words else { panic!("three words") };
         let ask = format!(
             "{script}\nCOMP_WORDS=({command} {before} {last}); COMP_CWORD=2
              _xtask {command} {last} {before}; echo \"${{COMPREPLY[@]}}\""
         );
         printed(Command::new("bash").args(["-c", &ask]))
     };
-    assert_eq!(
-        completed(&["xtask", "demo", "zombie-"]),
-        "zombie-kill zombie-parent-kill\n"
-    );
+    assert_eq!(completed(&["xtask", "demo", "zombie-"]), "zombie-kill zombie-parent-kill\n");
     assert_eq!(completed(&["xtask", "explain", "C29"]), "C29\n");
 }
 
 #[test]
 fn the_doctor_finds_what_the_demo_takes() {
     let found = printed(&mut xtask(&["doctor"]));
-    for name in [
-        "Linux 5.4 or later: ",
-        "/proc",
-        "ps: ",
-        "cargo: ",
-        "rustc: ",
-    ] {
+    for name in ["Linux 5.4 or later: ", "/proc", "ps: ", "cargo: ", "rustc: "] {
         assert!(found.contains(&format!("found    {name}")), "{found}");
     }
     assert!(found.contains("missing  a terminal"), "{found}");
@@ -120,27 +99,15 @@ fn the_doctor_says_what_is_missing_and_how_to_get_it() {
     let shown = text(&output.stdout);
     assert!(shown.contains("missing  ps: ps cannot be run"), "{shown}");
     assert!(shown.contains("apt-get install procps\n"), "{shown}");
-    assert!(
-        shown.ends_with("The demo cannot run: missing ps.\n"),
-        "{shown}"
-    );
+    assert!(shown.ends_with("The demo cannot run: missing ps.\n"), "{shown}");
 }
 
 /// A folder in which a package manager seems to be stands before those of this machine.
 #[test]
 fn what_is_missing_is_got_as_the_distribution_gets_it() {
     for (manager, [ps, compiler]) in [
-        (
-            "apt-get",
-            [
-                "apt-get install procps\n",
-                "apt-get install gcc libc6-dev\n",
-            ],
-        ),
-        (
-            "dnf",
-            ["dnf install procps-ng\n", "dnf install gcc glibc-devel\n"],
-        ),
+        ("apt-get", ["apt-get install procps\n", "apt-get install gcc libc6-dev\n"]),
+        ("dnf", ["dnf install procps-ng\n", "dnf install gcc glibc-devel\n"]),
         ("apk", ["apk add procps\n", "apk add gcc musl-dev\n"]),
         ("pacman", ["pacman -S procps-ng\n", "pacman -S gcc\n"]),
     ] {

@@ -39,12 +39,7 @@ struct Terminal {
 impl Terminal {
     fn with(args: &[&str]) -> Self {
         let marked = Marked::new();
-        let size = Winsize {
-            ws_row: 40,
-            ws_col: 120,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
         fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
@@ -56,12 +51,7 @@ impl Terminal {
         if args[0] == "demo" {
             command.arg("--report").arg(&*marked.folder);
         }
-        let xtask = command
-            .stdin(end())
-            .stdout(end())
-            .stderr(end())
-            .spawn()
-            .unwrap();
+        let xtask = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         Self {
             marked,
             master: pty.master.into(),
@@ -117,11 +107,7 @@ impl Terminal {
         self.look();
         assert_eq!(tcgetattr(&self.slave).unwrap(), self.mode);
         let cursor = |order| self.screen.rfind(order);
-        assert!(
-            cursor("\x1b[?25l") <= cursor("\x1b[?25h"),
-            "{}",
-            self.screen
-        );
+        assert!(cursor("\x1b[?25l") <= cursor("\x1b[?25h"), "{}", self.screen);
         self.marked.assert_nothing_is_left();
         status
     }
@@ -199,11 +185,7 @@ fn a_pause_that_is_longer_than_a_sleep_makes_no_verdict() {
     terminal.types("\x04"); // the end of input: it pauses no more
     assert!(terminal.until_ended().success(), "{}", terminal.screen);
     for part in ["skipped \x1b[0m C29: paused for ", "try it without --pause"] {
-        assert!(
-            terminal.screen.contains(part),
-            "{part:?} is not in {}",
-            terminal.screen
-        );
+        assert!(terminal.screen.contains(part), "{part:?} is not in {}", terminal.screen);
     }
 }
 
@@ -255,10 +237,7 @@ fn each_state_that_is_shown_is_asked_for() {
         terminal.types("s\n");
         name = terminal.until_shown(ASKS);
     }
-    assert!(
-        !name.contains("zombie of"),
-        "its role is the answer: {name}"
-    );
+    assert!(!name.contains("zombie of"), "its role is the answer: {name}");
     terminal.types("z\n");
     terminal.until_shown(" (zombie of");
     terminal.types("q\n");
@@ -273,10 +252,7 @@ fn what_proc_says_does_not_answer_a_question() {
     }
     let mut terminal = Terminal::with(&["demo", "resources", "--predict"]);
     let shown = terminal.until_shown(ASKS);
-    assert!(
-        shown.contains("Press Enter") && !shown.contains("/proc/"),
-        "{shown}"
-    );
+    assert!(shown.contains("Press Enter") && !shown.contains("/proc/"), "{shown}");
     terminal.types("q\n");
     assert_eq!(terminal.until_ended().code(), Some(130));
 }
@@ -361,10 +337,8 @@ fn without_a_terminal_a_run_is_lines() {
     assert!(!shown.contains('\x1b') && !shown.contains("└─"), "{shown}");
     let (_, child) = shown.split_once("My pid is: ").unwrap();
     let child = child.lines().next().unwrap();
-    let of_child: Vec<&str> = shown
-        .lines()
-        .filter(|line| line.contains(&format!("  {child} ")))
-        .collect();
+    let of_child: Vec<&str> =
+        shown.lines().filter(|line| line.contains(&format!("  {child} "))).collect();
     for part in [": started by ", "zombie (Z)", ": adopted by ", ": gone"] {
         let is_told = of_child.iter().any(|line| line.contains(part));
         assert!(is_told, "{part:?} is not in {of_child:#?}");
@@ -377,11 +351,6 @@ fn ctrl_c_while_one_watches_leaves_nothing() {
     let mut terminal = Terminal::with(&["watch", "zombie", "--real-time"]);
     terminal.until_shown("zombie (Z)");
     terminal.types("\x03");
-    assert_eq!(
-        terminal.until_ended().code(),
-        Some(130),
-        "{}",
-        terminal.screen
-    );
+    assert_eq!(terminal.until_ended().code(), Some(130), "{}", terminal.screen);
     assert!(terminal.screen.contains("interrupted; 0 processes left"));
 }

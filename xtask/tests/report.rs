@@ -49,15 +49,10 @@ fn report() -> Folder {
         assert!(output.status.success(), "{}", text(&output.stdout));
         let mut files = Vec::new();
         read_all(&folder, Path::new(""), &mut files);
-        for (_, content) in files
-            .iter_mut()
-            .filter(|(path, _)| path.ends_with("events.ndjson"))
-        {
+        for (_, content) in files.iter_mut().filter(|(path, _)| path.ends_with("events.ndjson")) {
             // What a busy machine has been late for is an excuse for a claim that does not hold.
             let in_time = |line: &&[u8]| !text(line).contains(r#""kind":"late""#);
-            let lines = content
-                .split_inclusive(|byte| *byte == b'\n')
-                .filter(in_time);
+            let lines = content.split_inclusive(|byte| *byte == b'\n').filter(in_time);
             *content = lines.collect::<Vec<_>>().concat();
         }
         files
@@ -259,9 +254,7 @@ fn verdicts_are_printed_though_the_report_has_no_place() {
     let place = full.join("report");
     let programs = programs();
     let mut command = Command::new(XTASK);
-    command
-        .args(["demo", "zombie", "wait", "--programs"])
-        .arg(programs);
+    command.args(["demo", "zombie", "wait", "--programs"]).arg(programs);
     command.arg("--report").arg(&place).stdin(Stdio::null());
     if nix::unistd::geteuid().is_root() {
         // Root may write everywhere, but not as nobody; where nobody may not run the programs,
@@ -354,15 +347,7 @@ fn a_run_that_is_broken_off_leaves_the_earlier_report() {
     };
     let before = all();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args([
-        "demo",
-        "sigchld",
-        "zombie",
-        "--speed",
-        "2",
-        "--report",
-        report.path(),
-    ]);
+    command.args(["demo", "sigchld", "zombie", "--speed", "2", "--report", report.path()]);
     let (mut child, mut stderr, _) = start_demo(command.stdin(Stdio::null()));
     let mut line = String::new();
     while !line.starts_with("sigchld/control: ") || !line.ends_with(": over\n") {
@@ -435,10 +420,7 @@ fn an_event_of_a_process_says_which_it_was() {
     let mut files = Vec::new();
     read_all(&report, Path::new(""), &mut files);
     let mut kinds = BTreeSet::new();
-    for (path, content) in files
-        .iter()
-        .filter(|(path, _)| path.ends_with("events.ndjson"))
-    {
+    for (path, content) in files.iter().filter(|(path, _)| path.ends_with("events.ndjson")) {
         for line in text(content).lines() {
             let event: Value = serde_json::from_str(line).unwrap();
             let has = |names: &[&str]| {
@@ -501,20 +483,14 @@ fn the_page_says_what_a_zombie_is_and_what_removes_it() {
         .map(|row| row.split_once(">C").unwrap().1.split_once('<').unwrap().0)
         .map(|number| number.parse().unwrap())
         .collect();
-    assert!(
-        claims.len() >= SCENARIOS.len() && claims.is_sorted(),
-        "{claims:?}"
-    );
+    assert!(claims.len() >= SCENARIOS.len() && claims.is_sorted(), "{claims:?}");
 }
 
 #[test]
 fn a_signal_passes_a_bar_that_it_does_not_reach() {
     let report = report();
     let timeline = fs::read_to_string(report.join("zombie-kill/timeline.svg")).unwrap();
-    let line = timeline
-        .split_once("class=\"arrow signal\" d=\"")
-        .unwrap()
-        .1;
+    let line = timeline.split_once("class=\"arrow signal\" d=\"").unwrap().1;
     let line = line.split_once('"').unwrap().0;
     assert_eq!(line.matches('M').count(), 2, "no gap at the parent: {line}");
 }
@@ -537,13 +513,8 @@ fn the_page_cannot_be_misread() {
     }
     let section = page.split_once("id=\"orphan-C30\"").unwrap().1;
     let place = |what: &str| section.find(what).unwrap();
-    let in_order = [
-        "will not become a zombie.",
-        "wrong",
-        "Instead: ",
-        "held",
-        "until its adopter waits",
-    ];
+    let in_order =
+        ["will not become a zombie.", "wrong", "Instead: ", "held", "until its adopter waits"];
     assert!(in_order.map(place).is_sorted(), "{section}");
 }
 
@@ -576,15 +547,8 @@ fn open(url: &str) -> Option<(String, String)> {
         let output = Command::new(browser)
             .args(["--headless", "--no-sandbox", "--disable-gpu"])
             .args(["--no-first-run", "--disable-sync", "--hide-scrollbars"])
-            .args([
-                "--disable-background-networking",
-                "--disable-component-update",
-            ])
-            .args([
-                "--virtual-time-budget=3000",
-                "--enable-logging=stderr",
-                "--dump-dom",
-            ])
+            .args(["--disable-background-networking", "--disable-component-update"])
+            .args(["--virtual-time-budget=3000", "--enable-logging=stderr", "--dump-dom"])
             .arg(format!("--user-data-dir={}", home.path()))
             .arg(url)
             .stdin(Stdio::null())
@@ -667,11 +631,7 @@ fn the_page_opens_and_is_whole() {
     );
     for file in found["files"].as_array().unwrap() {
         let path = report.join(file.as_str().unwrap());
-        assert!(
-            fs::metadata(&path).is_ok_and(|file| file.len() > 0),
-            "{}",
-            path.display()
-        );
+        assert!(fs::metadata(&path).is_ok_and(|file| file.len() > 0), "{}", path.display());
     }
 }
 
@@ -691,9 +651,7 @@ fn look(report: &Folder, page: &str) -> Value {
 fn fs_count(report: &Folder, name: &str) -> usize {
     let mut files = Vec::new();
     read_all(report, Path::new(""), &mut files);
-    let names = files
-        .iter()
-        .filter_map(|(path, _)| path.file_name()?.to_str());
+    let names = files.iter().filter_map(|(path, _)| path.file_name()?.to_str());
     names.filter(|file| file.starts_with(name)).count()
 }
 
@@ -702,9 +660,8 @@ fn each_timeline_is_an_image() {
     let report = report();
     let mut files = Vec::new();
     read_all(&report, Path::new(""), &mut files);
-    let timelines = files
-        .iter()
-        .filter(|(path, _)| path.extension().is_some_and(|end| end == "svg"));
+    let timelines =
+        files.iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "svg"));
     let mut page = String::new();
     for (path, _) in timelines {
         page += &format!("<img src=\"{}\">\n", path.display());
@@ -715,9 +672,6 @@ fn each_timeline_is_an_image() {
     let index = report.join("timelines.html");
     fs::write(&index, page).unwrap();
     if let Some((dom, _)) = open(&format!("file://{}", index.display())) {
-        assert!(
-            dom.contains(&format!("<p id=\"found\">{count}</p>")),
-            "{count}: {dom}"
-        );
+        assert!(dom.contains(&format!("<p id=\"found\">{count}</p>")), "{count}: {dom}");
     }
 }

@@ -253,10 +253,7 @@ fn the_doctor_knows_that_a_demo_of_programs_needs_no_cargo() {
     let output = doctor.env("PATH", &folder).output().unwrap();
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{shown}");
-    assert_has(
-        &shown,
-        &["missing  cargo: ", "\nThe demo can run with --programs.\n"],
-    );
+    assert_has(&shown, &["missing  cargo: ", "\nThe demo can run with --programs.\n"]);
 }
 
 /// Checks that these claims are skipped, for this reason, and that `doctor` gives the same one.
@@ -270,10 +267,7 @@ fn assert_skipped(around: &[&str], scenario: &str, why: &str) {
     let demo = output(&run.demo(&[scenario]));
     let shown = text(&demo.stdout);
     assert_eq!(demo.status.code(), Some(0), "{around:?}: {shown}");
-    assert_has(
-        &shown,
-        &["\nskipped  C", why, "\n1 skipped. 0 processes left. "],
-    );
+    assert_has(&shown, &["\nskipped  C", why, "\n1 skipped. 0 processes left. "]);
     // In lines of another length.
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let shown = words(&text(&output(&xtask(&["doctor"])).stdout));
@@ -292,32 +286,12 @@ fn what_root_may_not_do_is_skipped_with_its_reason() {
     let other_users = "missing processes of another user: ";
     let namespaces = "missing user and PID namespaces: ";
     for (around, scenario, missing) in [
-        (
-            &["unshare", "--net"][..],
-            "shutdown",
-            "missing the loopback network: ",
-        ),
+        (&["unshare", "--net"][..], "shutdown", "missing the loopback network: "),
         (&["unshare", "-U", "-r"], "resources", other_users),
-        (
-            &["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid"],
-            "resources",
-            other_users,
-        ),
-        (
-            &["setpriv", "--bounding-set=-setgid", "--inh-caps=-setgid"],
-            "resources",
-            other_users,
-        ),
-        (
-            &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
-            "pid-reuse",
-            namespaces,
-        ),
-        (
-            &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
-            "resources",
-            other_users,
-        ),
+        (&["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid"], "resources", other_users),
+        (&["setpriv", "--bounding-set=-setgid", "--inh-caps=-setgid"], "resources", other_users),
+        (&["setpriv", "--bounding-set=-all", "--inh-caps=-all"], "pid-reuse", namespaces),
+        (&["setpriv", "--bounding-set=-all", "--inh-caps=-all"], "resources", other_users),
     ] {
         match geteuid().is_root() && works(around) {
             true => assert_skipped(around, scenario, missing.trim_start_matches("missing ")),
@@ -467,12 +441,9 @@ fn a_reader_that_goes_away_ends_it_with_a_sentence() {
 #[test]
 fn closed_streams_disturb_nothing() {
     let run = Run::new();
-    for (closed, is_lost) in [
-        ("<&-", false),
-        (">&-", true),
-        ("2>&-", false),
-        ("<&- >&- 2>&-", true),
-    ] {
+    for (closed, is_lost) in
+        [("<&-", false), (">&-", true), ("2>&-", false), ("<&- >&- 2>&-", true)]
+    {
         let script = format!(r#"exec "$@" {closed}"#);
         let mut command = run.shell(&script, &run.demo(&SCENARIOS));
         let output = command.output().unwrap();
@@ -524,10 +495,8 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
     assert_skipped(&output, "No such file or directory");
     let script = r#"mount -t tmpfs -o "$1" none "$TMPDIR" && shift && "$@" && rmdir "$TMPDIR"/* 2>&1;
                     test "$(ls "$TMPDIR")" = """#;
-    for (option, why) in [
-        ("size=16k", "No space left on device"),
-        ("noexec", "Permission denied"),
-    ] {
+    for (option, why) in [("size=16k", "No space left on device"), ("noexec", "Permission denied")]
+    {
         let words = [vec![option.to_owned()], demo.clone()].concat();
         if let Some(mut command) = run.shell_in(&["--mount"], script, &words) {
             assert_skipped(&command.output().unwrap(), why);
@@ -745,12 +714,7 @@ fn where_sigchld_is_ignored_it_works() {
     let run = Run::new();
     let script = r#"exec env --ignore-signal=CHLD "$@""#; // a shell's trap does not reach so far
     assert_all_held(&run.shell(script, &run.demo(&SCENARIOS)).output().unwrap());
-    let shown = text(
-        &run.shell(script, &xtask(&["doctor"]))
-            .output()
-            .unwrap()
-            .stdout,
-    );
+    let shown = text(&run.shell(script, &xtask(&["doctor"])).output().unwrap().stdout);
     for what in ["ps: ", "a process started and waited for"] {
         assert_has(&shown, &[&format!("found    {what}")]);
     }

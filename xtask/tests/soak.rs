@@ -38,11 +38,7 @@ fn soak(args: &[&str]) -> (Option<i32>, Value) {
 #[test]
 fn a_model_holds() {
     let (code, row) = soak(&["fork", "--seconds", "2"]);
-    assert_eq!(
-        (code, &row["faults"]),
-        (Some(0), &Value::Array(vec![])),
-        "{row}"
-    );
+    assert_eq!((code, &row["faults"]), (Some(0), &Value::Array(vec![])), "{row}");
     assert!(row["complete"].as_u64().unwrap() > 0, "{row}");
     assert_eq!(row["silent_losses"], 0, "{row}");
 }
@@ -61,17 +57,8 @@ fn a_server_that_loses_bytes_fails() {
 fn a_server_that_grows_fails() {
     let (code, row) = soak(&["--control=growth", "--seconds", "1"]);
     assert_eq!(code, Some(1), "{row}");
-    assert!(
-        row["memory_last_kib"].as_u64() > row["memory_first_kib"].as_u64(),
-        "{row}"
-    );
-    assert_fails_only_for(
-        &row,
-        &[
-            " descriptors, at the first ",
-            " KiB of memory, at the first ",
-        ],
-    );
+    assert!(row["memory_last_kib"].as_u64() > row["memory_first_kib"].as_u64(), "{row}");
+    assert_fails_only_for(&row, &[" descriptors, at the first ", " KiB of memory, at the first "]);
 }
 
 /// And another.
@@ -91,10 +78,7 @@ fn assert_fails_only_for(row: &Value, reasons: &[&str]) {
     let is_known = |fault: &Value| reasons.iter().any(|reason| is_for(fault, reason));
     assert!(faults.iter().all(is_known), "for another reason: {row}");
     for reason in reasons {
-        assert!(
-            faults.iter().any(|fault| is_for(fault, reason)),
-            "{reason}: {row}"
-        );
+        assert!(faults.iter().any(|fault| is_for(fault, reason)), "{reason}: {row}");
     }
 }
 
@@ -105,15 +89,8 @@ fn every_session_ends_in_one_way() {
     let errors = row["errors"].as_object().unwrap().values();
     let errors: u64 = errors.map(|count| count.as_u64().unwrap()).sum();
     let ends = ["complete", "given_up", "silent_losses", "wrong"].map(number);
-    assert_eq!(
-        number("sessions"),
-        errors + ends.iter().sum::<u64>(),
-        "{row}"
-    );
-    assert!(
-        number("given_up") > 0 && number("bytes_compared") > 0,
-        "{row}"
-    );
+    assert_eq!(number("sessions"), errors + ends.iter().sum::<u64>(), "{row}");
+    assert!(number("given_up") > 0 && number("bytes_compared") > 0, "{row}");
 }
 
 #[test]
@@ -134,9 +111,6 @@ fn an_interrupt_ends_everything() {
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{stderr}");
-    assert!(
-        stderr.ends_with("xtask: interrupted; 0 processes left\n"),
-        "{stderr}"
-    );
+    assert!(stderr.ends_with("xtask: interrupted; 0 processes left\n"), "{stderr}");
     assert!(marked.processes().is_empty(), "{:?}", marked.processes());
 }

@@ -43,9 +43,7 @@ fn adopter(options: &Options) -> io::Result<()> {
     prctl::set_child_subreaper(true)?; // adopts our orphaned descendants
     let sigchld = SigSet::from(Signal::SIGCHLD);
     sigchld.thread_block()?; // pending until we wait for it below
-    reexec::command("parent")
-        .status()
-        .map_err(io::Error::other)?; // the whole sentence, not only the error number
+    reexec::command("parent").status().map_err(io::Error::other)?; // the whole sentence, not only the error number
     match options.every {
         None => {
             while wait_for_all()? {
@@ -76,10 +74,7 @@ fn wait_for_all() -> io::Result<bool> {
 
 /// Starts a child and ends. The child's grandparent adopts it.
 fn parent() -> io::Result<()> {
-    let orphan = reexec::command("orphan")
-        .outlive_parent()
-        .spawn()
-        .map_err(io::Error::other)?;
+    let orphan = reexec::command("orphan").outlive_parent().spawn().map_err(io::Error::other)?;
     writeln!(stdout(), "Orphan of {}: {}", parent_id(), orphan.id())?;
     mem::forget(orphan); // dropped, the handle would kill it
     Ok(())

@@ -32,9 +32,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    reexec::register("childProcess", || {
-        exit_code("orphan", child_process(&Options::parse()))
-    });
+    reexec::register("childProcess", || exit_code("orphan", child_process(&Options::parse())));
     if let Some(code) = reexec::init() {
         return code;
     }

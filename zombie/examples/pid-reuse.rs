@@ -29,10 +29,7 @@ fn main() -> ExitCode {
     if let Err(error) = enter_namespace() {
         return not_possible("no PID namespace can be made", &error);
     }
-    match reexec::command("init")
-        .args(env::args_os().skip(1))
-        .status()
-    {
+    match reexec::command("init").args(env::args_os().skip(1)).status() {
         Ok(status) => match status.code() {
             Some(code) => ExitCode::from(code as u8),
             None => {

@@ -71,10 +71,7 @@ fn those_that_are_waited_for_do_not() {
         return;
     }
     assert_eq!(waited.code, 0, "{waited:?}");
-    assert!(
-        !waited.stdout.iter().any(|line| line.starts_with("Refused")),
-        "{waited:?}"
-    );
+    assert!(!waited.stdout.iter().any(|line| line.starts_with("Refused")), "{waited:?}");
 }
 
 #[test]
@@ -99,10 +96,7 @@ fn statuses_are_kept_until_they_are_read() {
 fn both_kinds_of_adopters_wait_in_the_end() {
     for args in [&[][..], &["--every", "0.2"]] {
         let output = output("init-waits", args);
-        assert_eq!(
-            output.stdout.last().map(String::as_str),
-            Some("No child is left.")
-        );
+        assert_eq!(output.stdout.last().map(String::as_str), Some("No child is left."));
         assert_eq!(output.code, 0, "{output:?}");
     }
 }

@@ -34,11 +34,7 @@ fn zombie_prints_the_lines_of_the_chapter() {
     assert_ne!(child, parent);
     assert_eq!(
         output.stdout,
-        [
-            "Hi, I am a child Process.",
-            "End child process.",
-            "End parent process."
-        ]
+        ["Hi, I am a child Process.", "End child process.", "End parent process."]
     );
     assert_eq!(output.stderr, [""; 0]);
     assert_eq!(output.code, 0);
@@ -168,12 +164,8 @@ fn a_start_that_is_refused_is_explained() {
 
 #[test]
 fn usage() {
-    Program::start(&mut zombie(&["--no-such-option"]))
-        .output()
-        .assert_usage("--no-such-option");
-    Program::start(&mut orphan(&["--no-such-option"]))
-        .output()
-        .assert_usage("--no-such-option");
+    Program::start(&mut zombie(&["--no-such-option"])).output().assert_usage("--no-such-option");
+    Program::start(&mut orphan(&["--no-such-option"])).output().assert_usage("--no-such-option");
     for value in NOT_SECONDS {
         for option in ["--parent-sleep", "--child-sleep"] {
             Program::start(&mut orphan(&[&format!("{option}={value}")]))
@@ -183,8 +175,6 @@ fn usage() {
         Program::start(&mut zombie(&[&format!("--parent-sleep={value}")]))
             .output()
             .assert_usage("--parent-sleep");
-        Program::start(&mut zombie(&["--parent-sleep", value]))
-            .output()
-            .assert_usage("");
+        Program::start(&mut zombie(&["--parent-sleep", value])).output().assert_usage("");
     }
 }

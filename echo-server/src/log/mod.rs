@@ -59,10 +59,7 @@ static IS_CUT: AtomicBool = AtomicBool::new(false);
 /// Makes sure that no line blocks. Must be called before there are threads, and before the sandbox, in
 /// which nothing can be opened. Forked workers inherit the result.
 pub(crate) fn open() {
-    LOG.get_or_init(|| Log {
-        stderr: Stream::stderr(),
-        is_stamped: !is_journal(),
-    });
+    LOG.get_or_init(|| Log { stderr: Stream::stderr(), is_stamped: !is_journal() });
     // The default hook writes to stderr in its own way, and waits if that is full.
     panic::set_hook(Box::new(|panic| log_always(format_args!("{panic}"))));
 }
@@ -119,11 +116,7 @@ pub(crate) fn has_lost() -> bool {
 /// Logs how many lines were lost, if there is room for that.
 pub(crate) fn report_lost() {
     // Taken, so that two threads do not report the same lines.
-    let lost = if has_lost() {
-        LOST.swap(0, Ordering::Relaxed)
-    } else {
-        0
-    };
+    let lost = if has_lost() { LOST.swap(0, Ordering::Relaxed) } else { 0 };
     if lost == 0 {
         return;
     }

@@ -67,11 +67,7 @@ impl<S: AsFd + IsTerminal> Stream<S> {
             _ if is_terminal => Way::Look,
             _ => Way::Write,
         };
-        Self {
-            stream,
-            way,
-            is_terminal,
-        }
+        Self { stream, way, is_terminal }
     }
 
     /// Writes at most [`ATOMIC`] bytes, in one call. A terminal, or a socket, may take a part.

@@ -208,10 +208,7 @@ impl Dispatch for AcceptLoop {
 
     fn leave(self: Box<Self>) {
         let listener = self.listener.iter().map(AsRawFd::as_raw_fd);
-        let waiting = self
-            .waiting
-            .iter()
-            .map(|(connection, _)| connection.as_raw_fd());
+        let waiting = self.waiting.iter().map(|(connection, _)| connection.as_raw_fd());
         // We close them by number and never drop them: taking them out would write to our memory.
         for fd in listener.chain(waiting) {
             let _ = close(fd);

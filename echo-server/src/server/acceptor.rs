@@ -179,8 +179,7 @@ impl Acceptor {
         if is_open && !self.is_watching {
             // With EPOLLEXCLUSIVE, a client wakes up one of the idle workers, and not all of them.
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE;
-            self.epoll
-                .add(listener.as_fd(), EpollEvent::new(flags, LISTENER))?;
+            self.epoll.add(listener.as_fd(), EpollEvent::new(flags, LISTENER))?;
         } else if !is_open && self.is_watching {
             self.epoll.delete(listener.as_fd())?;
         }

@@ -168,29 +168,21 @@ fn what_it_is(announced: &mut ListenFd) -> Option<&'static str> {
 
 /// Listens on `PORT`, `:PORT` or `HOST:PORT`. `backlog` 0 is the longest queue that there can be.
 pub(crate) fn open(address: &str, backlog: u16) -> io::Result<Listener> {
-    open_any(address, backlog)
-        .map(|socket| Listener {
-            socket,
-            is_ours: true,
-        })
-        .map_err(|error| {
-            let advice = match error.kind() {
-                io::ErrorKind::AddrInUse => "; another program listens there, choose another port",
-                io::ErrorKind::PermissionDenied => {
-                    "; ports below 1024 need the right to use them, choose a higher one"
-                }
-                io::ErrorKind::AddrNotAvailable => "; no interface of this machine has the address",
-                io::ErrorKind::InvalidInput => {
-                    "; ADDRESS is PORT, HOST:PORT (IPv6 in brackets) or :PORT"
-                }
-                // Nothing about the address.
-                _ => "",
-            };
-            io::Error::new(
-                error.kind(),
-                format!("cannot listen on {address}: {error}{advice}"),
-            )
-        })
+    open_any(address, backlog).map(|socket| Listener { socket, is_ours: true }).map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another program listens there, choose another port",
+            io::ErrorKind::PermissionDenied => {
+                "; ports below 1024 need the right to use them, choose a higher one"
+            }
+            io::ErrorKind::AddrNotAvailable => "; no interface of this machine has the address",
+            io::ErrorKind::InvalidInput => {
+                "; ADDRESS is PORT, HOST:PORT (IPv6 in brackets) or :PORT"
+            }
+            // Nothing about the address.
+            _ => "",
+        };
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{advice}"))
+    })
 }
 
 fn open_any(address: &str, backlog: u16) -> io::Result<TcpListener> {
@@ -225,19 +217,12 @@ fn parse_port(text: &str) -> io::Result<u16> {
     // Rust itself reads "+80" as 80.
     let port = text.parse().ok().filter(|_| !text.starts_with('+'));
     port.ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{text:?} is not a port number"),
-        )
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{text:?} is not a port number"))
     })
 }
 
 fn open_one(address: SocketAddr, backlog: u16) -> Result<TcpListener, Errno> {
-    let family = if address.is_ipv6() {
-        AddressFamily::Inet6
-    } else {
-        AddressFamily::Inet
-    };
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(family, SockType::Stream, flags, None)?;
     // Otherwise a server could not be restarted as long as connections of its predecessor are in
@@ -279,7 +264,5 @@ fn is_about_client(error: &io::Error) -> bool {
         EPROTO,
         ETIMEDOUT,
     ];
-    error
-        .raw_os_error()
-        .is_some_and(|number| OF_THE_CONNECTION.contains(&Errno::from_raw(number)))
+    error.raw_os_error().is_some_and(|number| OF_THE_CONNECTION.contains(&Errno::from_raw(number)))
 }

@@ -57,11 +57,7 @@ impl Pool {
             serve,
             fork: signals::worker_fork_options(),
             places: Vec::new(),
-            size: if has_one_worker {
-                1
-            } else {
-                options.workers.get()
-            },
+            size: if has_one_worker { 1 } else { options.workers.get() },
             can_grow: !has_one_worker,
             limit: options.max_children(),
             board: Some(Scoreboard::new().map_err(cannot("make the scoreboard, in memory"))?),
@@ -108,9 +104,7 @@ impl Pool {
 
     fn taken_places(&self) -> impl DoubleEndedIterator<Item = usize> {
         let places = self.places.iter().enumerate();
-        places
-            .filter(|(_, place)| matches!(place, Place::Taken(_)))
-            .map(|(row, _)| row)
+        places.filter(|(_, place)| matches!(place, Place::Taken(_))).map(|(row, _)| row)
     }
 
     /// Tells the workers beyond the size to leave. Each finishes its session.
@@ -244,11 +238,7 @@ impl Dispatch for Pool {
         let scores = (0..self.places.len()).filter_map(|row| Some(board?.read(row)));
         let mut counts = Counts {
             active: 0,
-            limit: if self.can_grow {
-                Some(self.size)
-            } else {
-                self.limit
-            },
+            limit: if self.can_grow { Some(self.size) } else { self.limit },
             accepted: self.accepted,
             refused: self.refused,
         };

@@ -17,12 +17,7 @@ pub(crate) struct ScoreKeeper {
 
 impl ScoreKeeper {
     pub(crate) fn new(board: Scoreboard, row: usize, max_per_source: Option<usize>) -> Self {
-        Self {
-            board,
-            row,
-            score: Score::default(),
-            sources: Sources::new(max_per_source),
-        }
+        Self { board, row, score: Score::default(), sources: Sources::new(max_per_source) }
     }
 
     /// Counts a client that was accepted. Returns whether it may be served; otherwise the caller

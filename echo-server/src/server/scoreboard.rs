@@ -70,9 +70,7 @@ impl Scoreboard {
         self.0.read_exact_at(&mut bytes, 0)?;
         let (rows, _) = bytes.as_chunks::<ROW>();
         let others = rows.iter().enumerate().filter(|(row, _)| *row != own);
-        Ok(others
-            .filter(|(_, row)| decode(row).source == Some(source))
-            .count())
+        Ok(others.filter(|(_, row)| decode(row).source == Some(source)).count())
     }
 
     /// Locks the board, and waits as long as another process has it locked. The kernel unlocks it when
@@ -106,9 +104,7 @@ fn decode(row: &[u8; ROW]) -> Score {
     let (numbers, source) = row.split_at(24);
     let (numbers, _) = numbers.as_chunks::<8>();
     let number = |index: usize| u64::from_le_bytes(numbers[index]);
-    let source = source
-        .try_into()
-        .map_or(Ipv6Addr::UNSPECIFIED, |octets: [u8; 16]| octets.into());
+    let source = source.try_into().map_or(Ipv6Addr::UNSPECIFIED, |octets: [u8; 16]| octets.into());
     Score {
         accepted: number(0),
         refused: number(1),

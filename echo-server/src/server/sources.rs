@@ -13,10 +13,7 @@ pub(crate) struct Sources {
 
 impl Sources {
     pub(crate) fn new(max: Option<usize>) -> Self {
-        Self {
-            max,
-            counts: HashMap::new(),
-        }
+        Self { max, counts: HashMap::new() }
     }
 
     pub(crate) fn is_limited(&self) -> bool {

@@ -95,11 +95,7 @@ impl Supervisor {
         signals.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         // Process 1 of a container inherits the orphans of all others, and nobody else reaps them.
-        let workers = if process::id() == 1 {
-            Reaper::for_all_children()?
-        } else {
-            Reaper::new()?
-        };
+        let workers = if process::id() == 1 { Reaper::for_all_children()? } else { Reaper::new()? };
         Ok(Self {
             model: options.model,
             dispatch,
@@ -152,9 +148,7 @@ impl Supervisor {
             if is_ending || self.is_too_late() {
                 return Ok(self.cut_off_the_rest());
             }
-            let job = self
-                .dispatch
-                .start_workers(&mut self.workers, ready.client)?;
+            let job = self.dispatch.start_workers(&mut self.workers, ready.client)?;
             if let Some(job) = job {
                 self.leave();
                 return Ok(Role::Worker(job));
@@ -165,15 +159,7 @@ impl Supervisor {
     /// Closes, in a forked process, its copies of our descriptors. Their memory is not freed: freeing
     /// writes to it, and the kernel would have to copy each page that is written to.
     fn leave(self) {
-        let Self {
-            dispatch,
-            workers,
-            signals,
-            program,
-            successor,
-            predecessor,
-            ..
-        } = self;
+        let Self { dispatch, workers, signals, program, successor, predecessor, .. } = self;
         drop((workers, signals, successor, predecessor));
         dispatch.leave();
         mem::forget(program);
@@ -256,9 +242,9 @@ impl Supervisor {
                 // It never counts as a second TERM: when a terminal goes, the kernel and the shell each
                 // send one.
                 Ok(Signal::SIGHUP) if self.hangup == Hangup::Stops => self.stop(),
-                Ok(Signal::SIGHUP) => log(format_args!(
-                    "HUP ignored: there is nothing to reload; USR2 upgrades"
-                )),
+                Ok(Signal::SIGHUP) => {
+                    log(format_args!("HUP ignored: there is nothing to reload; USR2 upgrades"))
+                }
                 Ok(Signal::SIGUSR1) => self.print_status(),
                 Ok(Signal::SIGTTIN) => self.dispatch.resize(1),
                 Ok(Signal::SIGTTOU) => self.dispatch.resize(-1),
@@ -295,21 +281,15 @@ impl Supervisor {
         let left = self.unfinished();
         log(format_args!("{why}; {} left to finish", sessions(left)));
         if self.predecessor.is_some() {
-            log(format_args!(
-                "waiting for the server before this one to finish its sessions"
-            ));
+            log(format_args!("waiting for the server before this one to finish its sessions"));
         }
-        self.deadline = self
-            .drain_timeout
-            .and_then(|time| Instant::now().checked_add(time));
+        self.deadline = self.drain_timeout.and_then(|time| Instant::now().checked_add(time));
     }
 
     /// Begins an upgrade. Returns `Some` in the new process, which starts the next server.
     fn begin_upgrade(&mut self) -> Option<Handover> {
         let Some(listener) = self.dispatch.listener() else {
-            log(format_args!(
-                "cannot upgrade: the listener is closed already"
-            ));
+            log(format_args!("cannot upgrade: the listener is closed already"));
             return None;
         };
         if self.successor.is_some() {
@@ -317,9 +297,7 @@ impl Supervisor {
             return None;
         }
         if process::id() == 1 {
-            log(format_args!(
-                "process 1 cannot be replaced by another; restart the container"
-            ));
+            log(format_args!("process 1 cannot be replaced by another; restart the container"));
             return None;
         }
         // We look now and not at the start: our parent can end, and another process adopt us.
@@ -369,9 +347,7 @@ impl Supervisor {
                 if let Some(successor) = self.successor.take() {
                     successor.give_up();
                 }
-                log_always(format_args!(
-                    "the upgrade has failed: {reason}; still serving"
-                ));
+                log_always(format_args!("the upgrade has failed: {reason}; still serving"));
             }
             News::Ended => {
                 log_always(format_args!("the server that has taken over has ended"));
@@ -382,9 +358,7 @@ impl Supervisor {
 
     fn print_status(&self) {
         let counts = self.dispatch.counts(&self.workers);
-        let limit = counts
-            .limit
-            .map_or("none".to_owned(), |limit| limit.to_string());
+        let limit = counts.limit.map_or("none".to_owned(), |limit| limit.to_string());
         log_always(format_args!(
             "status: {}, {} active, limit {limit}, {} accepted, {} refused, {} reaped, {} killed by signal",
             self.model, counts.active, counts.accepted, counts.refused, self.reaped, self.killed
@@ -394,19 +368,14 @@ impl Supervisor {
     /// Ends every session that is left: the workers are killed and reaped when we are dropped. A new
     /// server that has not taken over is killed here, or it would find us gone, and serve.
     fn cut_off_the_rest(&mut self) -> Role {
-        if let Some(successor) = self
-            .successor
-            .take_if(|successor| !successor.has_taken_over())
-        {
+        if let Some(successor) = self.successor.take_if(|successor| !successor.has_taken_over()) {
             successor.give_up();
         }
         let left = self.unfinished();
         if left > 0 {
             log(format_args!("{} cut off", sessions(left)));
         }
-        Role::Supervisor {
-            drained: left == 0 && !self.cut_off,
-        }
+        Role::Supervisor { drained: left == 0 && !self.cut_off }
     }
 
     /// How many clients are served, or have been accepted and wait for a worker.
@@ -427,17 +396,12 @@ impl Supervisor {
     }
 
     fn is_too_late(&self) -> bool {
-        self.deadline
-            .is_some_and(|deadline| deadline <= Instant::now())
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 }
 
 fn sessions(count: u64) -> String {
-    if count == 1 {
-        "1 session".to_owned()
-    } else {
-        format!("{count} sessions")
-    }
+    if count == 1 { "1 session".to_owned() } else { format!("{count} sessions") }
 }
 
 /// Waits until one of these is readable, or for the deadline. Returns which are, in the order given.

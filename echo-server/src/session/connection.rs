@@ -29,9 +29,6 @@ pub(crate) fn prepare(connection: &TcpStream) -> io::Result<()> {
 /// Sets both fields of SO_LINGER: an accepted connection inherits them from the listener, and we may
 /// have got that from somebody else.
 pub(crate) fn set_reset_on_close(connection: &TcpStream, is_on: bool) -> io::Result<()> {
-    let linger = libc::linger {
-        l_onoff: is_on.into(),
-        l_linger: 0,
-    };
+    let linger = libc::linger { l_onoff: is_on.into(), l_linger: 0 };
     Ok(setsockopt(connection, sockopt::Linger, &linger)?)
 }

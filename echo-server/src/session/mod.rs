@@ -98,11 +98,7 @@ pub(crate) struct Name(Option<SocketAddr>);
 
 impl Name {
     pub(crate) fn of(connection: &TcpStream) -> Self {
-        Self(
-            log::is_about_sessions()
-                .then(|| connection.peer_addr().ok())
-                .flatten(),
-        )
+        Self(log::is_about_sessions().then(|| connection.peer_addr().ok()).flatten())
     }
 
     pub(crate) fn log(&self, end: End) {
@@ -172,11 +168,7 @@ impl Session {
 
     /// What the next step waits for: bytes to read, or room to write.
     pub(crate) fn poll_fd(&self) -> PollFd<'_> {
-        let flags = if self.has_unsent() {
-            PollFlags::POLLOUT
-        } else {
-            PollFlags::POLLIN
-        };
+        let flags = if self.has_unsent() { PollFlags::POLLOUT } else { PollFlags::POLLIN };
         PollFd::new(self.connection.as_fd(), flags)
     }
 
@@ -187,11 +179,7 @@ impl Session {
 
     /// When the session ends, unless we read or send a byte before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let time = if self.has_unsent() {
-            self.timeouts.write
-        } else {
-            self.timeouts.idle
-        };
+        let time = if self.has_unsent() { self.timeouts.write } else { self.timeouts.idle };
         let of_progress = time.and_then(|time| self.last_progress.checked_add(time));
         of_progress.into_iter().chain(self.expires).min()
     }

@@ -30,9 +30,7 @@ pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -
     let mut is_closed = false;
     while !is_closed || !server.clients.is_empty() || server.acceptor.has_waiting() {
         let max = options.max_children();
-        server
-            .acceptor
-            .set_room(max.is_none_or(|max| server.clients.len() < max));
+        server.acceptor.set_room(max.is_none_or(|max| server.clients.len() < max));
         let look = server.looks.peek().map(|Reverse((time, _))| *time);
         match server.acceptor.next(look)? {
             Event::Client(connection, source) => server.begin(connection, source)?,
@@ -103,15 +101,9 @@ impl Multiplex {
         // The loop waits for room to write, or else for bytes to read.
         let is_writing = client.session.has_unsent();
         if is_writing != was_writing {
-            let flags = if is_writing {
-                EpollFlags::EPOLLOUT
-            } else {
-                EpollFlags::EPOLLIN
-            };
+            let flags = if is_writing { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
             let mut event = EpollEvent::new(flags, key);
-            self.acceptor
-                .epoll()
-                .modify(client.session.connection(), &mut event)?;
+            self.acceptor.epoll().modify(client.session.connection(), &mut event)?;
         }
         Ok(())
     }

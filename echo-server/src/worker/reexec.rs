@@ -108,11 +108,7 @@ impl Terms {
             Some(Some(time).filter(|time| !time.is_zero()))
         };
         Some(Self {
-            timeouts: Timeouts {
-                idle: seconds()?,
-                write: seconds()?,
-                session: seconds()?,
-            },
+            timeouts: Timeouts { idle: seconds()?, write: seconds()?, session: seconds()? },
             level: Level::from_u8(args.next()?.parse().ok()?)?,
             mode: Mode::from_str(&args.next()?, false).ok()?,
             may_miss: args.next()?.parse().ok()?,

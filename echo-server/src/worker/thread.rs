@@ -77,11 +77,7 @@ impl Ends {
     fn new() -> io::Result<Self> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let (end, ended) = channel();
-        Ok(Self {
-            bell: Arc::new(bell),
-            end,
-            ended,
-        })
+        Ok(Self { bell: Arc::new(bell), end, ended })
     }
 }
 

@@ -28,19 +28,13 @@ fn every_byte_comes_back(model: Model) {
 models!(however_the_bytes_are_split);
 fn however_the_bytes_are_split(model: Model) {
     let server = model.start(&[]);
-    let config = Config {
-        cases: 24,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
     let lengths = vec(0..40_000_usize, 0..12);
     TestRunner::new(config)
         .run(&lengths, |lengths| {
             let sent = random_bytes(lengths.iter().sum());
             let mut rest = &sent[..];
-            let pieces = lengths
-                .iter()
-                .map(|length| rest.split_off(..*length).unwrap());
+            let pieces = lengths.iter().map(|length| rest.split_off(..*length).unwrap());
             let received = server.connect().session_of(pieces).unwrap();
             assert!(received == sent);
             Ok(())

@@ -54,10 +54,7 @@ impl TempFile {
         let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let path = folder.path().join("file");
         fs::write(&path, content).unwrap();
-        Self {
-            path,
-            _folder: folder,
-        }
+        Self { path, _folder: folder }
     }
 }
 
@@ -227,11 +224,7 @@ fn a_line_with_q_may_come_in_pieces() {
 #[test]
 fn whatever_is_sent_comes_back() {
     let server = Server::start(&[]);
-    let config = Config {
-        cases: 16,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases: 16, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&vec(any::<u8>(), 0..2_000), |sent| {
             let file = TempFile::new(&sent);
@@ -252,19 +245,10 @@ fn the_server_sees_the_end_of_the_stream_and_may_answer_then() {
 #[test]
 fn a_peer_that_is_no_echo_server() {
     let cases: [(Alter, &str); 4] = [
-        (
-            |all| all[1..].to_vec(),
-            "5 bytes came back: then the server ended",
-        ),
+        (|all| all[1..].to_vec(), "5 bytes came back: then the server ended"),
         (|_| Vec::new(), "0 bytes came back: then the server ended"),
-        (
-            |all| all.to_ascii_uppercase(),
-            "6 bytes came back: but not the same ones",
-        ),
-        (
-            |all| [all, vec![0]].concat(),
-            "7 bytes came back: more than was sent",
-        ),
+        (|all| all.to_ascii_uppercase(), "6 bytes came back: but not the same ones"),
+        (|all| [all, vec![0]].concat(), "7 bytes came back: more than was sent"),
     ];
     let file = TempFile::new(b"hello\n");
     for (alter, reason) in cases {
@@ -334,10 +318,7 @@ fn the_connection_is_reset() {
 }
 
 fn reset_on_close(connection: &TcpStream) {
-    let at_once = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
+    let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
     setsockopt(connection, sockopt::Linger, &at_once).unwrap();
 }
 
@@ -359,12 +340,7 @@ fn one_process_stalls_when_all_buffers_are_full() {
     let file = TempFile::new(&random_bytes(MUCH));
     let script = "exec \"$0\" --one-process --stall-timeout 0.3 \"$1\" <\"$2\"";
     let (output, received) = bytes(&mut shell(script, server.address, &file.path));
-    let parts = [
-        "stalled after ",
-        " bytes: ",
-        "300ms",
-        "leave out --one-process",
-    ];
+    let parts = ["stalled after ", " bytes: ", "300ms", "leave out --one-process"];
     assert_fails(&output, 1, &parts);
     assert!(received.is_empty());
     let words: Vec<&str> = output.stderr[0].split(' ').collect();
@@ -416,14 +392,7 @@ fn usage() {
         output(&["--one-process", &timeout]).assert_usage("--stall-timeout");
     }
     let help = output(&["--help"]).stdout.join(" ");
-    for code in [
-        "0 every byte",
-        "1 something else",
-        "2 wrong usage",
-        "69 cannot",
-        "74",
-        "70 any",
-    ] {
+    for code in ["0 every byte", "1 something else", "2 wrong usage", "69 cannot", "74", "70 any"] {
         assert!(help.contains(code), "{code}: {help}");
     }
 }
@@ -544,11 +513,7 @@ fn stdout_that_cannot_be_written() {
 
     let script = "exec \"$0\" \"$1\" <\"$2\" 1</dev/null";
     let output = Program::start(&mut shell(script, server.address, &file.path)).output();
-    assert_fails(
-        &output,
-        74,
-        &["cannot write to stdout: Bad file descriptor"],
-    );
+    assert_fails(&output, 74, &["cannot write to stdout: Bad file descriptor"]);
     server.assert_no_worker_is_left();
 }
 
@@ -618,9 +583,7 @@ impl Terminal {
         };
         wait_until("on the screen", look, |unseen| unseen.len() >= text.len());
         let rest = self.unseen.strip_prefix(text);
-        self.unseen = rest
-            .unwrap_or_else(|| panic!("{text:?}, not {:?}", self.unseen))
-            .to_owned();
+        self.unseen = rest.unwrap_or_else(|| panic!("{text:?}, not {:?}", self.unseen)).to_owned();
     }
 }
 

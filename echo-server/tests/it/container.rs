@@ -41,10 +41,7 @@ fn nsenter(init: Pid) -> Command {
 
 pub(crate) fn containers_work() -> bool {
     let mut probe = unshare();
-    probe
-        .arg("true")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    probe.arg("true").stdout(Stdio::null()).stderr(Stdio::null());
     let work = Program::try_start(&mut probe).is_ok_and(|probe| probe.exit_code() == 0);
     if !work {
         println!("skipped: needs unshare(1), and the right to make namespaces");
@@ -128,10 +125,7 @@ fn a_parent_outside_would_lose_it() {
         let (mut server, pid) = start(&[]);
         kill(pid, Signal::SIGUSR2).unwrap();
         let line = server.program.stderr.next_with("no upgrade: ");
-        assert!(
-            line.contains("our parent is outside this container"),
-            "{line}"
-        );
+        assert!(line.contains("our parent is outside this container"), "{line}");
         server.assert_serves();
 
         let (mut server, pid) = start(&["--upgrade-anyway"]);
@@ -157,11 +151,7 @@ fn process_1_would_lose_it() {
         };
         let child = |server: &Server| {
             let init = server.program.child();
-            wait_until(
-                "the server",
-                || processes(|it| it.parent == init),
-                |all| all.len() == 1,
-            )[0]
+            wait_until("the server", || processes(|it| it.parent == init), |all| all.len() == 1)[0]
         };
         let mut server = Server::run(&mut start(&[]));
         kill(child(&server), Signal::SIGUSR2).unwrap();
@@ -188,10 +178,7 @@ fn proc_is_not_its_own() {
         return;
     }
     for (script, sandbox) in [
-        (
-            "exec unshare --pid --fork --kill-child \"$0\" \"$@\"",
-            "try",
-        ),
+        ("exec unshare --pid --fork --kill-child \"$0\" \"$@\"", "try"),
         ("mount -t tmpfs none /proc && exec \"$0\" \"$@\"", "try"),
         ("mount -t tmpfs none /proc && exec \"$0\" \"$@\"", "require"),
     ] {
@@ -213,10 +200,7 @@ fn orphans_of_others_are_reaped() {
         let mut session = served(&container.server);
         let script = format!("for i in $(seq {ORPHANS}); do sleep 1000 & done");
         let mut shell = nsenter(container.init);
-        shell
-            .args(["sh", "-c", &script])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        shell.args(["sh", "-c", &script]).stdout(Stdio::null()).stderr(Stdio::null());
         // Kept, or they would be killed with its process group.
         let shell = Program::try_start(&mut shell).unwrap();
         assert_eq!(shell.exit_code(), 0);
@@ -240,10 +224,7 @@ fn orphans_of_others_are_reaped() {
             true => container.server.program.stderr.next(),
             false => line,
         };
-        assert!(
-            line.ends_with("1 accepted, 0 refused, 0 reaped, 0 killed by signal"),
-            "{line}"
-        );
+        assert!(line.ends_with("1 accepted, 0 refused, 0 reaped, 0 killed by signal"), "{line}");
         session.assert_echo(b"not disturbed");
         drop(session);
         container.signal(Signal::SIGTERM);

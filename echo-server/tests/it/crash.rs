@@ -16,11 +16,7 @@ use test_support::{Program, wait_until};
 #[cfg(target_arch = "x86_64")]
 const FAULTS: &[(&str, &[u8], Signal)] = &[
     // xor eax, eax; mov eax, [rax]
-    (
-        "no memory there",
-        &[0x31, 0xc0, 0x8b, 0x00],
-        Signal::SIGSEGV,
-    ),
+    ("no memory there", &[0x31, 0xc0, 0x8b, 0x00], Signal::SIGSEGV),
     // movabs rbp, 1 << 63; mov eax, [rbp]
     (
         "no address of a stack",
@@ -28,19 +24,11 @@ const FAULTS: &[(&str, &[u8], Signal)] = &[
         Signal::SIGBUS,
     ),
     // This instruction calls itself, and never returns.
-    (
-        "stack overflow",
-        &[0xe8, 0xfb, 0xff, 0xff, 0xff],
-        Signal::SIGSEGV,
-    ),
+    ("stack overflow", &[0xe8, 0xfb, 0xff, 0xff, 0xff], Signal::SIGSEGV),
     // ud2
     ("no instruction", &[0x0f, 0x0b], Signal::SIGILL),
     // xor ecx, ecx; div ecx
-    (
-        "division by zero",
-        &[0x31, 0xc9, 0xf7, 0xf1],
-        Signal::SIGFPE,
-    ),
+    ("division by zero", &[0x31, 0xc9, 0xf7, 0xf1], Signal::SIGFPE),
     // int3
     ("breakpoint", &[0xcc], Signal::SIGTRAP),
     // hlt, by which abort(3) ends if it may not send SIGABRT
@@ -82,9 +70,7 @@ fn assert_is_reset(client: &mut Client, why: &str) {
 
 /// Writes `code` to the places where the threads of this process go on when they have waited.
 fn replace_next_instructions(worker: Pid, code: &[u8]) -> io::Result<()> {
-    let memory = File::options()
-        .write(true)
-        .open(format!("/proc/{worker}/mem"))?;
+    let memory = File::options().write(true).open(format!("/proc/{worker}/mem"))?;
     for task in fs::read_dir(format!("/proc/{worker}/task"))? {
         let path = task?.path().join("syscall");
         fs::read_to_string(&path)?;

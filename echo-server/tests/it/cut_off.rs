@@ -41,12 +41,8 @@ impl Cause {
 }
 
 /// Those that come as soon as we want.
-const CAUSES: [Cause; 4] = [
-    Cause::DrainTimeout,
-    Cause::Quit,
-    Cause::WorkerKilled,
-    Cause::SupervisorKilled,
-];
+const CAUSES: [Cause; 4] =
+    [Cause::DrainTimeout, Cause::Quit, Cause::WorkerKilled, Cause::SupervisorKilled];
 
 models!(a_session_that_is_cut_off_ends_in_an_error);
 fn a_session_that_is_cut_off_ends_in_an_error(model: Model) {

@@ -70,17 +70,9 @@ fn sessions_may_finish_after_ctrl_c(model: Model) {
     let server = model.start(&[]);
     let (mut client, _) = server.connect_and_see_worker();
     // With its first step, a worker leaves the server's group. Of a pool, some may just be starting.
-    wait_until(
-        "only the server in its group",
-        || server.program.rest_of_group(),
-        Vec::is_empty,
-    );
+    wait_until("only the server in its group", || server.program.rest_of_group(), Vec::is_empty);
     killpg(server.program.pid(), Signal::SIGINT).unwrap();
-    wait_until(
-        "refused",
-        || TcpStream::connect(server.address).is_err(),
-        |refused| *refused,
-    );
+    wait_until("refused", || TcpStream::connect(server.address).is_err(), |refused| *refused);
     client.assert_echo(b"not disturbed");
     drop(client);
     assert_eq!(server.program.exit_code(), 0);
@@ -168,17 +160,10 @@ fn the_exit_code_does_not_depend_on_what_is_seen_first(model: Model) {
     }
 }
 
-models!(
-    a_session_that_has_finished_is_not_cut_off_whatever_is_seen_first,
-    fork,
-    reexec
-);
+models!(a_session_that_has_finished_is_not_cut_off_whatever_is_seen_first, fork, reexec);
 fn a_session_that_has_finished_is_not_cut_off_whatever_is_seen_first(model: Model) {
-    let ways_to_end: [&[Signal]; 3] = [
-        &[Signal::SIGTERM],
-        &[Signal::SIGQUIT],
-        &[Signal::SIGTERM, Signal::SIGINT],
-    ];
+    let ways_to_end: [&[Signal]; 3] =
+        [&[Signal::SIGTERM], &[Signal::SIGQUIT], &[Signal::SIGTERM, Signal::SIGINT]];
     for signals in ways_to_end {
         let (server, client, worker) = at_once(model, |_, _| {});
         assert!(client.session(b"the end").unwrap() == b"the end");
@@ -210,10 +195,7 @@ fn an_idle_worker_killed_while_draining_is_no_session(model: Model) {
     server.assert_is_at_rest(model);
     stop(worker);
     server.program.signal(Signal::SIGTERM);
-    server
-        .program
-        .stderr
-        .next_with("no new clients; 0 sessions");
+    server.program.stderr.next_with("no new clients; 0 sessions");
     kill(worker, Signal::SIGKILL).unwrap();
     assert_eq!(server.program.exit_code(), 0);
 }
@@ -251,17 +233,10 @@ fn when_the_server_is_killed_nothing_remains(model: Model) {
         let killed = WaitStatus::Signaled(worker, Signal::SIGKILL, false);
         let finished = WaitStatus::Exited(worker, 0);
         let end = reap(worker);
-        assert!(
-            end == killed || model.has_pool() && end == finished,
-            "{end:?}"
-        );
+        assert!(end == killed || model.has_pool() && end == finished, "{end:?}");
     }
     // A pool may have grown since.
-    wait_until(
-        "refused",
-        || TcpStream::connect(server.address).is_err(),
-        |refused| *refused,
-    );
+    wait_until("refused", || TcpStream::connect(server.address).is_err(), |refused| *refused);
     assert!(start.elapsed() < Duration::from_secs(2));
     for client in &mut clients {
         client.assert_is_cut_off();

@@ -116,13 +116,7 @@ fn a_worker_that_has_ended_before_it_is_booked(model: Model) {
     server.assert_is_at_rest(model);
 }
 
-models!(
-    ctrl_c_while_a_worker_is_being_made,
-    fork,
-    prefork,
-    thread,
-    multiplex
-);
+models!(ctrl_c_while_a_worker_is_being_made, fork, prefork, thread, multiplex);
 /// It is still in the server's group then: strace holds it back there.
 fn ctrl_c_while_a_worker_is_being_made(model: Model) {
     if !strace_works() {
@@ -131,11 +125,7 @@ fn ctrl_c_while_a_worker_is_being_made(model: Model) {
     let server = start(model, "setpgid:delay_enter=300000");
     let mut client = server.connect();
     // strace is in the group, too, and there before any worker.
-    wait_until(
-        "a worker",
-        || server.workers(),
-        |workers| !workers.is_empty(),
-    );
+    wait_until("a worker", || server.workers(), |workers| !workers.is_empty());
     killpg(server.program.pid(), Signal::SIGINT).unwrap();
     if model.has_pool() {
         // Nobody has taken the client, and nobody will.
@@ -211,9 +201,12 @@ fn a_start_that_fails_says_at_which_step() {
     ] {
         let (traced, _) = calls.split_once(':').unwrap();
         let mut command = Command::new("strace");
-        command
-            .args(["-fqq", "-o", "/dev/null", "-e", &format!("trace={traced}")])
-            .args(["-e", &format!("inject={calls}"), program, option]);
+        command.args(["-fqq", "-o", "/dev/null", "-e", &format!("trace={traced}")]).args([
+            "-e",
+            &format!("inject={calls}"),
+            program,
+            option,
+        ]);
         if program == BINARY {
             command.arg("127.0.0.1:0");
         }
@@ -250,16 +243,7 @@ fn start(model: Model, what: &str) -> Server {
     let trace = format!("trace={calls}");
     let inject = format!("inject={what}");
     // It becomes the server's grandchild (-D), and the server is ours.
-    let strace = [
-        "strace",
-        "-Dfqq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &trace,
-        "-e",
-        &inject,
-    ];
+    let strace = ["strace", "-Dfqq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
     // The sandbox would be tried out in a process that counts as well.
     model.start_by(&strace, &["--workers", "1", "--sandbox", "off"])
 }

@@ -30,13 +30,7 @@ struct Detached {
 /// Whatever is ignored where the tests run.
 const ORDINARY: [&str; 2] = ["env", "--default-signal=HUP"];
 /// The same from a shell, which goes on when the server has ended.
-const FROM_A_SHELL: [&str; 5] = [
-    "env",
-    "--default-signal=HUP",
-    "sh",
-    "-c",
-    "\"$0\" \"$@\"; cat",
-];
+const FROM_A_SHELL: [&str; 5] = ["env", "--default-signal=HUP", "sh", "-c", "\"$0\" \"$@\"; cat"];
 const NOHUP: [&str; 1] = ["nohup"];
 
 /// Ends those who wait for it, also when the test fails.
@@ -121,11 +115,7 @@ fn without_a_terminal_it_is_a_line_in_the_log(model: Model) {
     assert_eq!(server.server.program.exit_code(), 0);
 }
 
-models!(
-    without_a_terminal_it_may_come_during_the_start,
-    fork,
-    reexec
-);
+models!(without_a_terminal_it_may_come_during_the_start, fork, reexec);
 /// These models have no children before the first client, but the process that tries out the sandbox.
 fn without_a_terminal_it_may_come_during_the_start(model: Model) {
     let launcher = [&["setsid", "--wait"], &ORDINARY[..]].concat();
@@ -157,10 +147,7 @@ fn the_end_of_the_terminal_lets_sessions_finish(model: Model) {
     let mut client = server.served();
     drop(terminal);
     let line = server.server.event();
-    assert_eq!(
-        line,
-        "echo-server: no new clients; 1 session left to finish"
-    );
+    assert_eq!(line, "echo-server: no new clients; 1 session left to finish");
     TcpStream::connect(server.server.address).unwrap_err();
     // Another one, as of the shell, does not cut anybody off. Nor does a TERM after that.
     for signal in [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGHUP] {
@@ -238,11 +225,7 @@ fn after_an_upgrade_the_end_of_the_terminal_still_lets_sessions_finish(model: Mo
     let next = server.upgrade();
     let mut client = server.served();
     drop(terminal);
-    server
-        .server
-        .program
-        .stderr
-        .next_with("no new clients; 1 session");
+    server.server.program.stderr.next_with("no new clients; 1 session");
     client.assert_echo(b"still served");
     drop(client);
     let pid = next.id();

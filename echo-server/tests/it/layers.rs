@@ -9,10 +9,7 @@ fn a_module_imports_only_from_those_above_it() {
     let mut files = Vec::new();
     list(&src, &["crate"], "lib.rs", &mut files);
     let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();
-    assert!(
-        names.contains(&"crate::server::pool"),
-        "few modules: {names:?}"
-    );
+    assert!(names.contains(&"crate::server::pool"), "few modules: {names:?}");
     let mut wrong = Vec::new();
     for (place, (name, text)) in files.iter().enumerate() {
         for path in imports(name, text) {

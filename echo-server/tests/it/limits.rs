@@ -26,13 +26,8 @@ pub(crate) const fn host(number: u8) -> Ipv4Addr {
 /// A client with this address. Whether it is served: it gets back its byte, or is disconnected.
 pub(crate) fn client_of(source: Ipv4Addr, server: &Server) -> (TcpStream, bool) {
     let to = SocketAddrV4::new(host(1), server.address.port());
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .unwrap();
+    let socket =
+        socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     let address = |address| SockaddrStorage::from(SocketAddr::V4(address));
     bind(socket.as_raw_fd(), &address(SocketAddrV4::new(source, 0))).unwrap();
     match connect(socket.as_raw_fd(), &address(to)) {
@@ -119,10 +114,7 @@ fn a_source_is_the_same_under_ipv6() {
         let (_first, is_served_first) = client_of(host(2), &server);
         let (_second, is_served_second) = client_of(host(2), &server);
         let (_other, is_served_other) = client_of(host(3), &server);
-        assert_eq!(
-            [is_served_first, is_served_second, is_served_other],
-            [true, false, true]
-        );
+        assert_eq!([is_served_first, is_served_second, is_served_other], [true, false, true]);
         let loopback = ([0, 0, 0, 0, 0, 0, 0, 1], server.address.port());
         match Client::connect(loopback.into()) {
             Ok(mut client) => client.assert_echo(b"another source"),

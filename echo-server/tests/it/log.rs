@@ -61,11 +61,7 @@ impl Channel {
     fn fill(&self) {
         let path = format!("/proc/self/fd/{}", self.servers.as_raw_fd());
         let mut options = OpenOptions::new();
-        let mut own = options
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .unwrap();
+        let mut own = options.write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap();
         while own.write(&[b'\n'; 512]).is_ok() {}
         while own.write(b"\n").is_ok() {}
     }
@@ -120,10 +116,7 @@ fn told(text: &str) -> usize {
             .strip_suffix(" lines were lost: stderr had no room")
             .or_else(|| event.strip_suffix(" line was lost: stderr had no room"));
         let others = ["sandbox: ", "no new clients"];
-        assert!(
-            lost.is_some() || others.iter().any(|start| event.starts_with(start)),
-            "{line:?}"
-        );
+        assert!(lost.is_some() || others.iter().any(|start| event.starts_with(start)), "{line:?}");
         lost.map_or(0, |number| number.parse().unwrap())
     };
     text.lines().map(|line| of(line.trim_end())).sum()
@@ -143,9 +136,7 @@ fn assert_loses_lines_only(
     (0..sessions).for_each(|_| server.assert_serves());
     // On a busy machine, clients are served and nobody has tried to log that yet.
     let states = || server.workers().into_iter().flat_map(threads).collect();
-    wait_until("workers at rest", states, |all: &Vec<_>| {
-        !all.contains(&Some('R'))
-    });
+    wait_until("workers at rest", states, |all: &Vec<_>| !all.contains(&Some('R')));
     flow(&channel, FlowArg::TCOON);
     wait_until(
         "the number of lost lines",
@@ -207,13 +198,8 @@ fn a_terminal_that_is_stopped(model: Model) {
 }
 
 /// Without /proc, the pipe cannot be opened again.
-const WITHOUT_PROC: [&str; 5] = [
-    "unshare",
-    "--mount",
-    "sh",
-    "-c",
-    "mount -t tmpfs none /proc && exec \"$0\" \"$@\"",
-];
+const WITHOUT_PROC: [&str; 5] =
+    ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$0\" \"$@\""];
 
 fn can_hide_proc() -> bool {
     let [unshare, rest @ ..] = WITHOUT_PROC;
@@ -291,13 +277,7 @@ fn a_first_line_for_which_there_is_no_room(model: Model) {
     let line = program.stderr.next_with("stdout");
     let start = format!("echo-server: listening on {address} ({}, pid ", model.0);
     assert!(line.starts_with(&start), "{line}");
-    assert!(
-        Client::connect(address)
-            .unwrap()
-            .session(b"served")
-            .unwrap()
-            == b"served"
-    );
+    assert!(Client::connect(address).unwrap().session(b"served").unwrap() == b"served");
     program.signal(Signal::SIGTERM);
     assert_eq!(program.exit_code(), 0);
     stdout.assert_flags_are_the_same();
@@ -338,9 +318,7 @@ fn lines_of_many_workers_are_not_mixed(model: Model) {
     assert_eq!(flood(server.address, 60, 8), [""; 0]);
     server.program.signal(Signal::SIGTERM);
     let lines = server.program.stderr.rest();
-    let ends = lines
-        .iter()
-        .filter(|line| line.ends_with(" has ended its stream"));
+    let ends = lines.iter().filter(|line| line.ends_with(" has ended its stream"));
     assert_eq!(ends.count(), 60, "{lines:?}");
 }
 
@@ -422,10 +400,7 @@ fn a_line_that_has_gone_out_in_part() {
         |text| text.ends_with('\n') && text.lines().any(is_cut) && text.contains(" lost: "),
     );
     for line in text.lines() {
-        assert!(
-            is_stamped(line) && line.matches("echo-server: ").count() == 1,
-            "{line}"
-        );
+        assert!(is_stamped(line) && line.matches("echo-server: ").count() == 1, "{line}");
     }
 }
 

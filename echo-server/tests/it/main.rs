@@ -2,11 +2,7 @@
 //! every model is written down once, and is a test of each: `cargo test -- ::reexec` runs one's.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test ends at the first surprise"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the first surprise")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 /// Makes of a function that is given a [`Model`](server::Model) a test for each of these models, or

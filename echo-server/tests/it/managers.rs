@@ -62,11 +62,7 @@ impl Systemd {
         let (program, cgroups) = Self::start_program(service)?;
         let server = Server::of(program);
         let init = server.program.child();
-        Some(Self {
-            server,
-            init,
-            _cgroups: cgroups,
-        })
+        Some(Self { server, init, _cgroups: cgroups })
     }
 
     fn start_program(service: &str) -> Option<(Program, Cgroups)> {
@@ -78,9 +74,7 @@ impl Systemd {
         }
         let cgroups = Cgroups::new();
         let mut command = Command::new("sh");
-        command
-            .args(["-c", ENTER, "sh", &cgroups.names(), BECOME_SYSTEMD, "sh"])
-            .arg(service);
+        command.args(["-c", ENTER, "sh", &cgroups.names(), BECOME_SYSTEMD, "sh"]).arg(service);
         Some((Program::start(&mut command), cgroups))
     }
 
@@ -133,9 +127,7 @@ impl Systemd {
 #[track_caller]
 fn systemctl(init: Pid, words: &str) -> String {
     let mut inside = Command::new("nsenter");
-    inside
-        .args(["--target", &init.to_string(), "--all", "systemctl"])
-        .args(words.split(' '));
+    inside.args(["--target", &init.to_string(), "--all", "systemctl"]).args(words.split(' '));
     let output = Program::start(&mut inside).output();
     assert_eq!(output.code, 0, "systemctl {words}: {output:?}");
     output.stdout.join("\n")
@@ -156,10 +148,7 @@ fn systemd_works() -> bool {
         (systemd, "/lib/systemd/systemd (Debian's package systemd)"),
         (kmsg, "/dev/kmsg"),
         (Cgroups::work(), "cgroups that can be written to"),
-        (
-            is_root() && Program::start(&mut probe).exit_code() == 0,
-            "the right to make namespaces",
-        ),
+        (is_root() && Program::start(&mut probe).exit_code() == 0, "the right to make namespaces"),
     ];
     let missing = parts.into_iter().find(|(there, _)| !there);
     if let Some((_, what)) = missing {
@@ -174,11 +163,7 @@ struct Cgroups(Vec<PathBuf>);
 impl Cgroups {
     fn roots() -> Vec<PathBuf> {
         let hybrid = ["systemd", "unified"].map(|name| PathBuf::from("/sys/fs/cgroup").join(name));
-        if hybrid[0].is_dir() {
-            hybrid.into()
-        } else {
-            vec!["/sys/fs/cgroup".into()]
-        }
+        if hybrid[0].is_dir() { hybrid.into() } else { vec!["/sys/fs/cgroup".into()] }
     }
 
     /// Whether there are cgroups where we expect them, and we may make some.
@@ -205,11 +190,7 @@ impl Cgroups {
     }
 
     fn names(&self) -> String {
-        let names: Vec<_> = self
-            .0
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
+        let names: Vec<_> = self.0.iter().map(|path| path.display().to_string()).collect();
         names.join(" ")
     }
 }
@@ -282,11 +263,7 @@ fn follows_every_upgrade(model: Model, kill_mode: &str) {
     for _ in 0..3 {
         let pid = systemd.upgrade();
         assert_ne!(pid, before);
-        wait_until(
-            "the new main process",
-            || systemd.show("MainPID"),
-            |main| *main == pid,
-        );
+        wait_until("the new main process", || systemd.show("MainPID"), |main| *main == pid);
         sessions.push(systemd.served());
         before = pid;
     }
@@ -300,29 +277,17 @@ fn follows_every_upgrade(model: Model, kill_mode: &str) {
     let stderr = &mut systemd.server.program.stderr;
     stderr.next_with("no new clients; 1 session left");
     stderr.next_with("waiting for the server before this one");
-    assert_eq!(
-        systemd.connect().map(drop).unwrap_err().kind(),
-        io::ErrorKind::ConnectionRefused
-    );
+    assert_eq!(systemd.connect().map(drop).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     // The newest first: its server, which is the main process, waits for the others.
     for mut session in sessions.into_iter().rev() {
         session.assert_echo(b"may finish");
         assert_eq!(systemd.show("ActiveState"), "deactivating");
         assert!(session.session(b"the end").unwrap() == b"the end");
     }
-    wait_until(
-        "the end",
-        || systemd.show("ActiveState"),
-        |it| it != "deactivating",
-    );
+    wait_until("the end", || systemd.show("ActiveState"), |it| it != "deactivating");
     let outcome = ["ActiveState", "Result", "ExecMainStatus", "NRestarts"];
     let outcome = outcome.map(|property| systemd.show(property));
-    assert_eq!(
-        outcome,
-        ["inactive", "success", "0", "0"],
-        "{}",
-        systemd.log()
-    );
+    assert_eq!(outcome, ["inactive", "success", "0", "0"], "{}", systemd.log());
     assert!(!systemd.log().contains(ALIEN), "{}", systemd.log());
 }
 
@@ -414,9 +379,7 @@ fn under(name: &str, directory: &Directory, options: &str) -> Command {
 /// Refuses under this manager, with a reason, and obeys if it has to; then `fault` shows.
 fn an_upgrade_is_refused_under(name: &str, fault: &Fault) {
     let installed = Program::try_start(
-        Command::new("sh")
-            .args(["-c", "command -v \"$0\"", name])
-            .stdout(Stdio::null()),
+        Command::new("sh").args(["-c", "command -v \"$0\"", name]).stdout(Stdio::null()),
     );
     if !containers_work() || installed.unwrap().exit_code() != 0 {
         println!("skipped: needs namespaces and {name}");
@@ -427,10 +390,7 @@ fn an_upgrade_is_refused_under(name: &str, fault: &Fault) {
     kill(inside(&server), Signal::SIGUSR2).unwrap();
     let line = server.program.stderr.next_with("no upgrade: ");
     assert!(line.contains(&format!(" ({name})")), "{line}");
-    assert!(
-        line.ends_with("--upgrade-anyway overrides this; still serving"),
-        "{line}"
-    );
+    assert!(line.ends_with("--upgrade-anyway overrides this; still serving"), "{line}");
     server.assert_serves();
     drop(server);
 

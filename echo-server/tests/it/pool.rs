@@ -50,12 +50,7 @@ fn a_large_pool_does_not_keep_the_supervisor_from_its_signals() {
     assert_eq!(server.program.exit_code(), 0);
 }
 
-models!(
-    workers_that_have_served_are_replaced_at_once,
-    prefork,
-    thread,
-    multiplex
-);
+models!(workers_that_have_served_are_replaced_at_once, prefork, thread, multiplex);
 /// The twin of the one above.
 fn workers_that_have_served_are_replaced_at_once(model: Model) {
     let mut server = model.start(&["--workers", "1"]);
@@ -110,10 +105,7 @@ fn a_worker_that_says_anything_of_itself_does_no_harm(model: Model) {
     server.assert_serves();
 }
 
-models!(
-    a_worker_that_leaves_takes_the_client_that_woke_it_up,
-    prefork
-);
+models!(a_worker_that_leaves_takes_the_client_that_woke_it_up, prefork);
 /// 1. A client comes. Of two idle workers, the kernel wakes up the one that has waited for longer.
 /// 2. Before it runs, as its processor is busy, it is ordered to leave.
 ///
@@ -160,9 +152,7 @@ fn a_worker_in_a_session_lets_go_of_the_listener(model: Model) {
         let mut listeners = servers.filter(|link| link.starts_with("socket:"));
         let is_held = |link: &String, pid| descriptors(pid).contains(link);
         let listener = listeners.find(|link| workers.iter().any(|pid| is_held(link, *pid)));
-        listener.map_or(0, |link| {
-            workers.iter().filter(|pid| is_held(&link, **pid)).count()
-        })
+        listener.map_or(0, |link| workers.iter().filter(|pid| is_held(&link, **pid)).count())
     };
     assert_eq!(shared(), 2);
     server.program.signal(Signal::SIGTTOU);
@@ -187,11 +177,7 @@ fn a_port_is_free_when_nobody_accepts_there(model: Model) {
     kill(successor.id(), Signal::SIGKILL).unwrap();
     wait_until(
         "refused",
-        || {
-            TcpStream::connect(server.address)
-                .err()
-                .map(|error| error.kind())
-        },
+        || TcpStream::connect(server.address).err().map(|error| error.kind()),
         |error| *error == Some(ErrorKind::ConnectionRefused),
     );
     session.assert_echo(b"not disturbed");

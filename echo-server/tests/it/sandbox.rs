@@ -46,10 +46,7 @@ fn without_the_sandbox_it_can_do_everything() {
     in_every_model(|model| {
         let output = attempts(model, "off");
         assert_eq!(output.code, 0, "{output:?}");
-        assert_eq!(
-            output.stdout,
-            ATTEMPTS.map(|attempt| format!("{attempt}: done"))
-        );
+        assert_eq!(output.stdout, ATTEMPTS.map(|attempt| format!("{attempt}: done")));
     });
 }
 
@@ -73,10 +70,7 @@ fn expected_line(worker: Pid) -> String {
     let fields = of_status.into_iter().chain(of_limits);
     let fields = fields.map(|(file, name)| format!("{name} {}", field(worker, file, name)));
     let fields: Vec<_> = fields.collect();
-    format!(
-        "echo-server: sandbox: a worker has {}, according to /proc/",
-        fields.join(", ")
-    )
+    format!("echo-server: sandbox: a worker has {}, according to /proc/", fields.join(", "))
 }
 
 #[test]
@@ -208,10 +202,7 @@ fn a_worker_is_somebody_without_a_name() {
         client.assert_echo(b"and it serves");
 
         for (user, reason) in [
-            (
-                "65532",
-                "cannot look up the group of user 65532; give it, too: 65532:GID",
-            ),
+            ("65532", "cannot look up the group of user 65532; give it, too: 65532:GID"),
             ("nobody", "there is no user nobody"),
         ] {
             let output = Program::start(&mut without_passwd(&words(user))).output();
@@ -244,10 +235,7 @@ fn with_rights(rights: &str, model: &str, options: &[&str]) -> Option<Command> {
         command
     };
     let mut probe = setpriv();
-    probe
-        .arg("--help")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    probe.arg("--help").stdout(Stdio::null()).stderr(Stdio::null());
     if !is_root() || !Program::try_start(&mut probe).is_ok_and(|probe| probe.exit_code() == 0) {
         println!("skipped: needs root, and setpriv(1)");
         return None;
@@ -275,10 +263,7 @@ fn other_users_are_for_root_with_all_rights_that_this_takes() {
             let start = "echo-server: cannot run workers as user nobody: this process lacks";
             assert_eq!(output.code, 69, "{output:?}");
             assert_eq!(output.stderr.len(), 1, "{output:?}");
-            assert!(
-                output.stderr[0].starts_with(&format!("{start} {missing}; ")),
-                "{output:?}"
-            );
+            assert!(output.stderr[0].starts_with(&format!("{start} {missing}; ")), "{output:?}");
             assert_eq!(output.stdout, [""; 0]);
         }
     });
@@ -379,10 +364,7 @@ fn a_layer_that_nobody_insists_on() {
         };
         let mut server = Server::of(program);
         let line = server.program.stderr.next_with("sandbox: without");
-        assert!(
-            line.starts_with("echo-server: sandbox: without landlock: "),
-            "{line}"
-        );
+        assert!(line.starts_with("echo-server: sandbox: without landlock: "), "{line}");
         server.assert_serves();
     });
 }
@@ -412,10 +394,9 @@ fn a_probe_that_is_killed_has_not_tried() {
 #[test]
 fn a_layer_that_fails_later_is_not_done_without() {
     in_every_model(|model| {
-        for (call, error, layer) in [
-            ("landlock_create_ruleset", "ENFILE", "landlock"),
-            ("seccomp", "ENOMEM", "seccomp"),
-        ] {
+        for (call, error, layer) in
+            [("landlock_create_ruleset", "ENFILE", "landlock"), ("seccomp", "ENOMEM", "seccomp")]
+        {
             let mut server = start(model, &["--workers", "1", "--sandbox", "try"]);
             server.assert_serves();
             let Some(strace) = attach(&server, call, error) else {
@@ -460,9 +441,8 @@ fn attach(server: &Server, call: &str, error: &str) -> Option<Program> {
         .args(["-p", &server.to_string()]);
     let strace = Program::start(&mut command);
     let look = || (status(server, "TracerPid"), state(strace.pid()));
-    let (tracer, _) = wait_until("strace", look, |(tracer, strace)| {
-        tracer != "0" || *strace == Some('Z')
-    });
+    let (tracer, _) =
+        wait_until("strace", look, |(tracer, strace)| tracer != "0" || *strace == Some('Z'));
     if tracer == "0" {
         println!("skipped: strace may not attach: {:?}", strace.output());
         return None;

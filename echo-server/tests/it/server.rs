@@ -59,20 +59,12 @@ impl Model {
 
     /// The option that says how many clients are served at once.
     pub(crate) fn limit(self) -> &'static str {
-        if self.0 == "prefork" {
-            "--workers"
-        } else {
-            "--max-children"
-        }
+        if self.0 == "prefork" { "--workers" } else { "--max-children" }
     }
 
     /// Who accepts the next client, if these workers do it in a pool.
     pub(crate) fn acceptors(self, server: &Server, workers: Vec<Pid>) -> Vec<Pid> {
-        if self.has_pool() {
-            workers
-        } else {
-            vec![server.program.pid()]
-        }
+        if self.has_pool() { workers } else { vec![server.program.pid()] }
     }
 }
 
@@ -324,10 +316,7 @@ impl Client {
 
     /// The worker gets an error, and not the end of the stream.
     pub(crate) fn reset(self) {
-        let at_once = libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
-        };
+        let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
         setsockopt(&self.0.as_fd(), sockopt::Linger, &at_once).unwrap();
     }
 
@@ -375,9 +364,8 @@ pub(crate) fn flood(address: SocketAddr, count: usize, parallel: usize) -> Vec<S
     };
     let sessions = || std::iter::from_fn(numbers).filter_map(failure);
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..parallel)
-            .map(|_| scope.spawn(|| sessions().collect::<Vec<_>>()))
-            .collect();
+        let threads: Vec<_> =
+            (0..parallel).map(|_| scope.spawn(|| sessions().collect::<Vec<_>>())).collect();
         let failures = threads.into_iter().map(|thread| thread.join().unwrap());
         failures.flatten().collect()
     })
@@ -430,9 +418,7 @@ pub(crate) fn signals(pid: Pid, set: &str) -> Vec<Signal> {
     let line = status.lines().find_map(|line| line.strip_prefix(set));
     let mask = line.unwrap().trim_start_matches(':').trim();
     let mask = u64::from_str_radix(mask, 16).unwrap();
-    Signal::iterator()
-        .filter(|signal| mask & (1 << (*signal as i32 - 1)) != 0)
-        .collect()
+    Signal::iterator().filter(|signal| mask & (1 << (*signal as i32 - 1)) != 0).collect()
 }
 
 pub(crate) fn is_root() -> bool {

@@ -86,10 +86,7 @@ models!(a_listener_that_lingers_is_served_as_any_other);
 fn a_listener_that_lingers_is_served_as_any_other(model: Model) {
     for time in [0, 60] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let linger = libc::linger {
-            l_onoff: 1,
-            l_linger: time,
-        };
+        let linger = libc::linger { l_onoff: 1, l_linger: time };
         setsockopt(&listener, sockopt::Linger, &linger).unwrap();
         let server = Server::of(hand_over(listener.try_clone().unwrap(), 1, model.0));
         let sent = random_bytes(64 << 10);
@@ -217,11 +214,7 @@ impl Manager {
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
-        Self {
-            socket,
-            path,
-            _folder: folder,
-        }
+        Self { socket, path, _folder: folder }
     }
 
     #[track_caller]

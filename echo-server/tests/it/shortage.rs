@@ -30,10 +30,7 @@ fn no_descriptor_to_accept_with(model: Model) {
         client.stream().write_all(b"patience").unwrap();
     }
     let line = server.event();
-    assert!(
-        line.starts_with("echo-server: cannot accept: Too many open files"),
-        "{line}"
-    );
+    assert!(line.starts_with("echo-server: cannot accept: Too many open files"), "{line}");
     assert_rest(&[pid]);
     first.assert_echo(b"not disturbed");
     second.assert_echo(b"not disturbed");
@@ -51,10 +48,7 @@ fn a_limit_below_what_is_open_disturbs_nobody(model: Model) {
     let mut clients = server.connect_many(6);
     drop(clients.pop());
     let acceptors = model.acceptors(&server, server.workers());
-    let limits: Vec<_> = acceptors
-        .iter()
-        .map(|pid| limit_of_descriptors(*pid))
-        .collect();
+    let limits: Vec<_> = acceptors.iter().map(|pid| limit_of_descriptors(*pid)).collect();
     for pid in &acceptors {
         set_limit_of_descriptors(*pid, "4");
     }
@@ -204,15 +198,8 @@ fn open_descriptors(pid: Pid) -> impl Iterator<Item = usize> {
 
 fn limit_of_descriptors(pid: Pid) -> String {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let limit = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    limit
-        .unwrap()
-        .split_ascii_whitespace()
-        .next()
-        .unwrap()
-        .to_owned()
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    limit.unwrap().split_ascii_whitespace().next().unwrap().to_owned()
 }
 
 /// The soft limit of a running process.

@@ -67,11 +67,7 @@ fn assert_status(server: &mut Server, expected: &str) {
 /// Waits until no session is left.
 #[track_caller]
 fn assert_idle(server: &mut Server) {
-    wait_until(
-        "idle",
-        || status_line(server),
-        |line| line.contains(" 0 active,"),
-    );
+    wait_until("idle", || status_line(server), |line| line.contains(" 0 active,"));
 }
 
 /// Waits until there are so many workers, more or fewer.
@@ -91,10 +87,7 @@ fn the_status_line_tells_what_has_happened() {
             _ => "none",
         };
         let nothing = "0 accepted, 0 refused, 0 reaped, 0 killed by signal";
-        assert_status(
-            &mut server,
-            &format!("{model}, 0 active, limit {limit}, {nothing}"),
-        );
+        assert_status(&mut server, &format!("{model}, 0 active, limit {limit}, {nothing}"));
 
         // One is served by a worker that is killed, and so are the others in the pool;
         let mut client = served(&server);
@@ -132,10 +125,7 @@ fn the_status_line_tells_what_has_happened() {
 fn a_quiet_server_tells_its_status() {
     let mut server = start("fork", &["--max-children", "0", "--quiet"]);
     let nothing = "0 accepted, 0 refused, 0 reaped, 0 killed by signal";
-    assert_status(
-        &mut server,
-        &format!("fork, 0 active, limit none, {nothing}"),
-    );
+    assert_status(&mut server, &format!("fork, 0 active, limit none, {nothing}"));
 }
 
 #[test]
@@ -219,12 +209,8 @@ fn quit_ends_it_at_once() {
 /// Whatever comes meanwhile, to the server or to a worker: no byte is lost, and none comes twice.
 #[test]
 fn ten_mebibytes_in_a_storm_of_signals() {
-    const TO_ALL: [Signal; 4] = [
-        Signal::SIGWINCH,
-        Signal::SIGCHLD,
-        Signal::SIGCONT,
-        Signal::SIGURG,
-    ];
+    const TO_ALL: [Signal; 4] =
+        [Signal::SIGWINCH, Signal::SIGCHLD, Signal::SIGCONT, Signal::SIGURG];
     const TO_THE_SERVER: [Signal; 3] = [Signal::SIGUSR1, Signal::SIGTTIN, Signal::SIGTTOU];
     in_every_model(|model| {
         let server = start(model, &["--workers", "2"]);

@@ -73,11 +73,7 @@ fn the_forms_of_an_address() {
         server.assert_serves();
     }
     let everywhere = Server::run(&mut server(&[":0"]));
-    assert!(
-        everywhere.address.ip().is_unspecified(),
-        "{}",
-        everywhere.address
-    );
+    assert!(everywhere.address.ip().is_unspecified(), "{}", everywhere.address);
     let port = everywhere.address.port();
     let client = Client::connect(([127, 0, 0, 1], port).into()).unwrap();
     assert!(client.session(b"hello").unwrap() == b"hello");
@@ -170,12 +166,7 @@ fn usage() {
     for value in NOT_SECONDS.into_iter().chain(["1e-10", "+5", " 5"]) {
         output(&["0", &format!("--drain-timeout={value}")]).assert_usage("--drain-timeout");
     }
-    for option in [
-        "--workers",
-        "--max-children",
-        "--max-per-source",
-        "--backlog",
-    ] {
+    for option in ["--workers", "--max-children", "--max-per-source", "--backlog"] {
         for value in ["-1", "abc", "", "1.5", "99999999999999999999", "+5", " 5"] {
             output(&["0", &format!("{option}={value}")]).assert_usage(option);
         }
@@ -188,10 +179,7 @@ fn usage() {
 
 models!(nobody_can_read_the_first_line);
 fn nobody_can_read_the_first_line(model: Model) {
-    for (stdout, error) in [
-        (closed_pipe(), "Broken pipe"),
-        (full_device(), "No space left"),
-    ] {
+    for (stdout, error) in [(closed_pipe(), "Broken pipe"), (full_device(), "No space left")] {
         let reason = format!("echo-server: cannot write to stdout: {error}");
         let program = Program::start_to(stdout, &mut model.command(&[], &[]));
         assert_refuses(&program.output(), 70, &reason);

@@ -77,10 +77,7 @@ impl Successor {
     pub(crate) fn of(server: &mut Server) -> Self {
         let line = server.program.stdout.next();
         let (start, pid) = line.rsplit_once("pid ").unwrap();
-        assert!(
-            start.contains(&format!("listening on {} (", server.address)),
-            "{line}"
-        );
+        assert!(start.contains(&format!("listening on {} (", server.address)), "{line}");
         let pid = number(pid.trim_end_matches(')'), "");
         let line = server.program.stderr.next_with("has taken over");
         assert!(line.contains(&format!(" {pid} ")), "{line}");
@@ -188,9 +185,7 @@ fn a_symbolic_link_leads_to_the_next_version() {
             let places = [Path::new("/nonexistent"), versions.0.path()].map(Path::to_owned);
             let places = places.into_iter().chain(env::split_paths(&path));
             let mut command = Command::new("current");
-            command
-                .arg("0")
-                .env("PATH", env::join_paths(places).unwrap());
+            command.arg("0").env("PATH", env::join_paths(places).unwrap());
             Server::run(&mut command)
         } else {
             versions.start("current", "fork", &[])
@@ -309,11 +304,8 @@ fn upgrade_to_one_that_hangs(server: &mut Server) -> (Pid, Pid) {
     let (_, pid) = line.rsplit_once(' ').unwrap();
     let hanging = number(pid, "");
     let guardian = stat(hanging).unwrap().parent;
-    let named = |guardian: &Option<Stat>| {
-        guardian
-            .as_ref()
-            .is_some_and(|it| it.name == "echo-upgrade")
-    };
+    let named =
+        |guardian: &Option<Stat>| guardian.as_ref().is_some_and(|it| it.name == "echo-upgrade");
     let guardian_stat = wait_until("the guardian's name", || stat(guardian), named).unwrap();
     assert_eq!(guardian_stat.parent, server.program.pid());
     (guardian, hanging)
@@ -397,10 +389,7 @@ fn a_new_version_that_hangs_can_be_killed() {
 
     kill(hanging, Signal::SIGTERM).unwrap();
     let line = server.program.stderr.next_with("still serving");
-    assert!(
-        line.contains("it has ended: signal: 15 (SIGTERM)"),
-        "{line}"
-    );
+    assert!(line.contains("it has ended: signal: 15 (SIGTERM)"), "{line}");
     assert_eq!([state(hanging), state(guardian)], [None; 2]);
     versions.install_server("server");
     server.program.signal(Signal::SIGUSR2);
@@ -574,10 +563,7 @@ fn the_new_one_ends_if_nobody_tells_it_to_take_over() {
         assert_sleeps(new);
         server.program.signal(Signal::SIGKILL);
         let line = server.program.stderr.next_with("cannot take the place");
-        assert!(
-            line.ends_with("it has ended, or has given us up; it may still serve"),
-            "{line}"
-        );
+        assert!(line.ends_with("it has ended, or has given us up; it may still serve"), "{line}");
         assert_eq!(reap(new), WaitStatus::Exited(new, 70));
     });
 }
@@ -610,10 +596,7 @@ fn the_new_one_ends_after_the_old_one(model: Model) {
     server.program.signal(Signal::SIGUSR2);
     let successor = Successor::of(&mut server);
     kill(successor.0, Signal::SIGTERM).unwrap();
-    server
-        .program
-        .stderr
-        .next_with("waiting for the server before this one");
+    server.program.stderr.next_with("waiting for the server before this one");
     assert_refused(&server);
     session.assert_echo(b"not disturbed");
     assert_rest(&[successor.0]);
@@ -739,14 +722,8 @@ fn an_ordinary_start_in_a_misleading_environment() {
         vec![predecessor("own")],
         vec![predecessor(&format!("own:{parent}:1:1"))],
         vec![("LISTEN_FDS", "1".to_owned())],
-        vec![
-            ("LISTEN_FDS", "1".to_owned()),
-            ("LISTEN_PID", parent.clone()),
-        ],
-        vec![
-            ("LISTEN_FDS", "x".to_owned()),
-            ("LISTEN_PID", "x".to_owned()),
-        ],
+        vec![("LISTEN_FDS", "1".to_owned()), ("LISTEN_PID", parent.clone())],
+        vec![("LISTEN_FDS", "x".to_owned()), ("LISTEN_PID", "x".to_owned())],
         vec![
             predecessor("own"),
             ("LISTEN_FDS", "1".to_owned()),
@@ -782,10 +759,7 @@ fn a_variable_that_was_meant_for_another_process() {
     ] {
         let script = format!("ECHO_SERVER_PREDECESSOR=own:{proof} exec \"$0\" 0");
         let mut command = Command::new("sh");
-        command
-            .args(["-c", &script, BINARY])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(["-c", &script, BINARY]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let stdin = stdin.as_fd().try_clone_to_owned().unwrap();
         let server = Server::of(Program::try_start_from(stdin, &mut command).unwrap());
         server.assert_serves();

@@ -99,11 +99,7 @@ fn a_client_that_resets_leaves_no_trace(model: Model) {
     assert_eq!(lines.len(), 1, "a reset is no event: {lines:?}");
 }
 
-models!(
-    a_worker_has_stdio_and_its_connection_and_nothing_else,
-    fork,
-    reexec
-);
+models!(a_worker_has_stdio_and_its_connection_and_nothing_else, fork, reexec);
 fn a_worker_has_stdio_and_its_connection_and_nothing_else(model: Model) {
     let server = model.start(&[]);
     let (_first, _) = server.connect_and_see_worker();
@@ -112,27 +108,17 @@ fn a_worker_has_stdio_and_its_connection_and_nothing_else(model: Model) {
     assert_sleeps(server.program.pid());
     let servers = descriptors(server.program.pid());
     // Not the listener: that one the server has, too.
-    let (shared, own): (Vec<_>, Vec<_>) = own_descriptors(worker)
-        .into_iter()
-        .partition(|link| servers.contains(link));
+    let (shared, own): (Vec<_>, Vec<_>) =
+        own_descriptors(worker).into_iter().partition(|link| servers.contains(link));
     assert_eq!(own.len(), 1, "{own:?}");
     assert!(own[0].starts_with("socket:"), "{own:?}");
     // The lifeline, of which the server has the other end.
     let kinds: Vec<_> = shared.iter().map(|link| kind(link)).collect();
-    let expected = if model.0 == "reexec" {
-        vec!["pipe"]
-    } else {
-        vec![]
-    };
+    let expected = if model.0 == "reexec" { vec!["pipe"] } else { vec![] };
     assert_eq!(kinds, expected, "{shared:?}");
 }
 
-models!(
-    a_worker_has_what_it_takes_clients_with_and_nothing_else,
-    prefork,
-    thread,
-    multiplex
-);
+models!(a_worker_has_what_it_takes_clients_with_and_nothing_else, prefork, thread, multiplex);
 fn a_worker_has_what_it_takes_clients_with_and_nothing_else(model: Model) {
     let server = model.start(&[]);
     drop(server.connect_many(16));
@@ -247,12 +233,7 @@ fn no_signal_is_too_early_for_a_worker(model: Model) {
     assert_eq!(failed, [""; 0]);
 }
 
-models!(
-    a_worker_that_is_killed_costs_only_its_client,
-    fork,
-    reexec,
-    prefork
-);
+models!(a_worker_that_is_killed_costs_only_its_client, fork, reexec, prefork);
 fn a_worker_that_is_killed_costs_only_its_client(model: Model) {
     let mut server = model.start(&[]);
     let (mut other, _) = server.connect_and_see_worker();
@@ -264,11 +245,7 @@ fn a_worker_that_is_killed_costs_only_its_client(model: Model) {
     server.assert_is_at_rest(model);
 }
 
-models!(
-    a_worker_that_is_killed_costs_all_clients_but_not_the_next,
-    thread,
-    multiplex
-);
+models!(a_worker_that_is_killed_costs_all_clients_but_not_the_next, thread, multiplex);
 fn a_worker_that_is_killed_costs_all_clients_but_not_the_next(model: Model) {
     let mut server = model.start(&[]);
     for signal in [Signal::SIGKILL, Signal::SIGALRM] {
@@ -291,12 +268,7 @@ fn assert_kills_one(server: &mut Server, signal: Signal) {
     server.assert_serves();
 }
 
-models!(
-    a_worker_that_is_stopped_holds_up_only_its_client,
-    fork,
-    reexec,
-    prefork
-);
+models!(a_worker_that_is_stopped_holds_up_only_its_client, fork, reexec, prefork);
 fn a_worker_that_is_stopped_holds_up_only_its_client(model: Model) {
     let server = model.start(&[]);
     let (mut other, _) = server.connect_and_see_worker();
@@ -310,11 +282,7 @@ fn a_worker_that_is_stopped_holds_up_only_its_client(model: Model) {
     client.assert_reads(b"patience");
 }
 
-models!(
-    a_worker_that_is_stopped_goes_on_where_it_was,
-    thread,
-    multiplex
-);
+models!(a_worker_that_is_stopped_goes_on_where_it_was, thread, multiplex);
 fn a_worker_that_is_stopped_goes_on_where_it_was(model: Model) {
     let server = model.start(&[]);
     let (mut client, worker) = server.connect_and_see_worker();

@@ -49,25 +49,14 @@ pub(crate) fn socket_type(fd: RawFd) -> io::Result<c_int> {
     // SAFETY: both pointers are valid for writes of the sizes they say.
     check_return(unsafe {
         let kind_out = (&raw mut kind).cast();
-        libc::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_TYPE,
-            kind_out,
-            &raw mut length,
-        )
-        .into()
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, kind_out, &raw mut length).into()
     })?;
     Ok(kind)
 }
 
 /// Whether the descriptor with this number is readable or at its end; `false` if none has it.
 pub(crate) fn is_readable(fd: RawFd) -> io::Result<bool> {
-    let mut polled = libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
+    let mut polled = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // SAFETY: a pointer to one structure, and the number one.
     let ready =
         retry_on_interrupt(|| check_return(unsafe { libc::poll(&raw mut polled, 1, 0) }.into()))?;
@@ -113,10 +102,7 @@ pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
         // A number that is not open needs no flag.
         let set_flag = |fd| drop(set_flag(fd));
         match open_descriptors() {
-            Ok(open) => open
-                .into_iter()
-                .filter(|fd| *fd >= first)
-                .for_each(set_flag),
+            Ok(open) => open.into_iter().filter(|fd| *fd >= first).for_each(set_flag),
             Err(_) => (first..=highest_number()?).for_each(set_flag),
         }
         Ok(())

@@ -33,10 +33,7 @@ pub(crate) fn is_one_of(error: &io::Error, numbers: &[c_int]) -> bool {
 ///
 /// A later call will fail in the same way, unlike after `EMFILE` or `ENOMEM`.
 pub(crate) fn is_refused(error: &io::Error) -> bool {
-    is_one_of(
-        error,
-        &[libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL],
-    )
+    is_one_of(error, &[libc::ENOSYS, libc::EPERM, libc::EACCES, libc::EINVAL])
 }
 
 /// Repeats the call as long as a signal handler interrupts it.

@@ -23,13 +23,7 @@ pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> io::Result<(
     let info = ptr::null::<siginfo_t>();
     // SAFETY: a null `info` means "as kill(2) would fill it in".
     check_return(unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_fd().as_raw_fd(),
-            signal,
-            info,
-            0,
-        )
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal, info, 0)
     })
     .map(drop)
 }

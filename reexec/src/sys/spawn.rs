@@ -72,9 +72,7 @@ fn find_failed_step(
             || actions.open_nothing().is_ok() && ends_with_enoent(actions, attributes)
     };
     let makes_process = || {
-        let nothing = FileActions::new()
-            .ok()
-            .zip(self::attributes(None, &[]).ok());
+        let nothing = FileActions::new().ok().zip(self::attributes(None, &[]).ok());
         nothing.is_some_and(|(mut none, plain)| get_through(&mut none, &plain))
     };
     if is(&error, libc::EAGAIN) || !makes_process() {

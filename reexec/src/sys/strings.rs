@@ -42,9 +42,6 @@ impl CStrings {
 
 impl From<&CStr> for CStrings {
     fn from(string: &CStr) -> Self {
-        Self {
-            bytes: string.to_bytes_with_nul().to_vec(),
-            starts: vec![0],
-        }
+        Self { bytes: string.to_bytes_with_nul().to_vec(), starts: vec![0] }
     }
 }

@@ -94,14 +94,7 @@ fn waitid(kind: libc::idtype_t, id: c_int, flags: c_int) -> io::Result<Option<En
         // call leaves it so when no child has ended.
         let (info, usage) = unsafe {
             let (info_out, usage_out) = (info.as_mut_ptr(), usage.as_mut_ptr());
-            check_return(libc::syscall(
-                libc::SYS_waitid,
-                kind,
-                id,
-                info_out,
-                flags,
-                usage_out,
-            ))?;
+            check_return(libc::syscall(libc::SYS_waitid, kind, id, info_out, flags, usage_out))?;
             (info.assume_init(), usage.assume_init())
         };
         // SAFETY: after waitid(2) these fields of the union are the ones in use.

@@ -34,13 +34,8 @@ pub(crate) fn end_if_probed() -> Option<ExitCode> {
 }
 
 /// The errors with which filters refuse a call.
-pub(crate) const ERRORS: [i32; 5] = [
-    libc::EPERM,
-    libc::ENOSYS,
-    libc::ENOMEM,
-    libc::EMFILE,
-    libc::EAGAIN,
-];
+pub(crate) const ERRORS: [i32; 5] =
+    [libc::EPERM, libc::ENOSYS, libc::ENOMEM, libc::EMFILE, libc::EAGAIN];
 
 type Rules = Vec<(i64, Vec<SeccompRule>)>;
 
@@ -116,12 +111,7 @@ fn rules(name: &str) -> Rules {
         "stat" => [
             all(&[libc::SYS_statx]),
             // Except for a descriptor: the child's loader needs that.
-            only(
-                libc::SYS_newfstatat,
-                3,
-                SeccompCmpOp::MaskedEq(libc::AT_EMPTY_PATH as u64),
-                0,
-            ),
+            only(libc::SYS_newfstatat, 3, SeccompCmpOp::MaskedEq(libc::AT_EMPTY_PATH as u64), 0),
         ]
         .concat(),
         "unshare" => all(&[libc::SYS_unshare]),
@@ -138,10 +128,7 @@ fn rules(name: &str) -> Rules {
 /// Refuses only calls with such a parameter.
 fn only(call: i64, parameter: u8, is: SeccompCmpOp, value: u64) -> Rules {
     let condition = SeccompCondition::new(parameter, SeccompCmpArgLen::Dword, is, value);
-    vec![(
-        call,
-        vec![SeccompRule::new(vec![condition.unwrap()]).unwrap()],
-    )]
+    vec![(call, vec![SeccompRule::new(vec![condition.unwrap()]).unwrap()])]
 }
 
 fn filter(refused: &[&str], errno: i32) -> BpfProgram {

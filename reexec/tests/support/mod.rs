@@ -1,11 +1,6 @@
 //! Helpers of the tests: a `main` that leaves no process behind, programs that are started from
 //! outside, and queries of processes through /proc.
-#![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    reason = "each test file uses its part"
-)]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its part")]
 
 pub(crate) mod filters;
 
@@ -177,10 +172,7 @@ pub(crate) fn closes_undeclared() -> bool {
     }
     let said = stdout_of(Command::new("getconf").arg("GNU_LIBC_VERSION")); // such as "glibc 2.36"
     let version = said.trim().trim_start_matches("glibc ");
-    let version: Vec<u32> = version
-        .split('.')
-        .map(|part| part.parse().unwrap())
-        .collect();
+    let version: Vec<u32> = version.split('.').map(|part| part.parse().unwrap()).collect();
     version >= vec![2, 34]
 }
 
@@ -215,9 +207,7 @@ pub(crate) fn interrupted(inject: &[&str], name: &str) -> Result<Vec<String>, Sk
 /// Makes a command of this entry with pipes as stdin and stdout.
 pub(crate) fn piped(entry: &str) -> reexec::Command {
     let mut command = reexec::command(entry);
-    command
-        .stdin(reexec::Stdio::piped())
-        .stdout(reexec::Stdio::piped());
+    command.stdin(reexec::Stdio::piped()).stdout(reexec::Stdio::piped());
     command
 }
 
@@ -402,9 +392,7 @@ pub(crate) fn status_line(process: impl Display, name: &str) -> String {
 /// Returns the signals in one of the sets of /proc/PROCESS/status, such as `SigBlk`.
 pub(crate) fn signals(process: impl Display, set: &str) -> Vec<Signal> {
     let bits = u64::from_str_radix(&status_line(process, set), 16).unwrap();
-    Signal::iterator()
-        .filter(|signal| bits >> (*signal as i32 - 1) & 1 == 1)
-        .collect()
+    Signal::iterator().filter(|signal| bits >> (*signal as i32 - 1) & 1 == 1).collect()
 }
 
 /// Makes a command that starts this test's executable for one of its programs.

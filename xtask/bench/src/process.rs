@@ -25,11 +25,7 @@ impl Census {
     pub(crate) fn of(stats: &[Stat]) -> Self {
         let zombies = stats.iter().filter(|stat| stat.state == 'Z').count();
         let descriptors = stats.iter().map(|stat| descriptors(stat.pid));
-        Self {
-            processes: stats.len() - zombies,
-            zombies,
-            descriptors: descriptors.sum(),
-        }
+        Self { processes: stats.len() - zombies, zombies, descriptors: descriptors.sum() }
     }
 }
 

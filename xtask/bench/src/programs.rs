@@ -20,11 +20,7 @@ pub(crate) struct Missing {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Missing {
-            what,
-            why,
-            how_to_get_it,
-        } = self;
+        let Missing { what, why, how_to_get_it } = self;
         write!(f, "missing: {what}: {why}\n  to get it: {how_to_get_it}")
     }
 }
@@ -73,32 +69,21 @@ pub(crate) fn cargo_build(
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
     command
-        .args([
-            "build",
-            "--release",
-            "--message-format=json-render-diagnostics",
-        ])
+        .args(["build", "--release", "--message-format=json-render-diagnostics"])
         .args(["--package", package, kind, name])
-        .args([
-            "--manifest-path",
-            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
-        ])
+        .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
     if linking == Linking::Static {
         // In a folder of its own, and for an explicit target: the flag is not for build scripts.
         command
-            .args([
-                "--target",
-                &format!("{}-unknown-linux-gnu", env::consts::ARCH),
-            ])
+            .args(["--target", &format!("{}-unknown-linux-gnu", env::consts::ARCH)])
             .arg("--target-dir")
             .arg(folder.join("static"))
             .env("RUSTFLAGS", "-C target-feature=+crt-static");
     }
-    let output = command
-        .output()
-        .map_err(|error| format!("{} cannot be run: {error}", cargo.display()))?;
+    let output =
+        command.output().map_err(|error| format!("{} cannot be run: {error}", cargo.display()))?;
     if !output.status.success() {
         return Err(format!("cargo build failed with {}", output.status));
     }

@@ -40,10 +40,9 @@ pub(crate) fn run() -> ExitCode {
     let left = cmd::clear_up(); // if the guard was killed, what it had started is ours now
     let (code, sentence) = match status {
         Err(error) => (EXIT_MISSING, format!("cannot run xtask-bench: {error}")),
-        Ok(_) if interrupted.load(Ordering::SeqCst) => (
-            EXIT_INTERRUPTED,
-            format!("interrupted; {left} processes left"),
-        ),
+        Ok(_) if interrupted.load(Ordering::SeqCst) => {
+            (EXIT_INTERRUPTED, format!("interrupted; {left} processes left"))
+        }
         Ok(status) => match exit_code(status) {
             Some(0) if left > 0 => return ExitCode::from(EXIT_FAILED),
             Some(code) => return ExitCode::from(code), // which has been explained there

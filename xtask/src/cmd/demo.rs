@@ -258,13 +258,7 @@ struct Summary {
 impl Summary {
     /// Without `times`, as they would include the time in which somebody looked, or answered.
     fn text(&self, good: bool, times: bool, place: &str) -> String {
-        let Counts {
-            held,
-            not_held,
-            skipped,
-            controls_failed,
-            controls_not_failed,
-        } = self.counts;
+        let Counts { held, not_held, skipped, controls_failed, controls_not_failed } = self.counts;
         let mut out = match not_held {
             0 if held == 0 => "\n".to_owned(),
             0 if held == 1 => "\nThe claim held. ".to_owned(),
@@ -282,10 +276,7 @@ impl Summary {
         let _ = write!(out, "{} processes left. ", self.processes_left);
         if times {
             let (seconds, chapter) = (self.seconds, self.seconds_in_chapter);
-            let _ = write!(
-                out,
-                "{seconds:.1} s; with the chapter's times, {chapter:.0} s. "
-            );
+            let _ = write!(out, "{seconds:.1} s; with the chapter's times, {chapter:.0} s. ");
         }
         out.push_str(place);
         styled(if good { GOOD } else { BAD }, out.trim_end()) + "\n"

@@ -63,35 +63,19 @@ const OTHERS: &[(&str, &[Need])] = &[
     ),
     (
         "the test of the report's page",
-        &[Need::new(
-            "Chromium",
-            chromium,
-            Remedy::Install("chromium", ""),
-        )],
+        &[Need::new("Chromium", chromium, Remedy::Install("chromium", ""))],
     ),
     (
         "the test of a ps that is another",
-        &[Need::new(
-            "busybox",
-            || in_path("busybox"),
-            Remedy::Install("busybox", ""),
-        )],
+        &[Need::new("busybox", || in_path("busybox"), Remedy::Install("busybox", ""))],
     ),
     (
         "bench: rivals in C",
-        &[Need::new(
-            "cc",
-            || version("cc", "--version"),
-            Remedy::Install("gcc libc6-dev", ""),
-        )],
+        &[Need::new("cc", || version("cc", "--version"), Remedy::Install("gcc libc6-dev", ""))],
     ),
     (
         "bench: rivals in Go",
-        &[Need::new(
-            "go",
-            || version("go", "version"),
-            Remedy::Install("golang-go", ""),
-        )],
+        &[Need::new("go", || version("go", "version"), Remedy::Install("golang-go", ""))],
     ),
     (
         "bench echo: a rival",
@@ -153,10 +137,7 @@ pub(crate) fn run() -> Result<bool, Failure> {
     let (style, conclusion) = match (&blockers[..], can_build) {
         ([], true) => (GOOD, "The demo can run.".to_owned()),
         ([], false) => (MARK, "The demo can run with --programs.".to_owned()),
-        _ => (
-            BAD,
-            format!("The demo cannot run: missing {}.", blockers.join(", ")),
-        ),
+        _ => (BAD, format!("The demo cannot run: missing {}.", blockers.join(", "))),
     };
     out += &wrapped(&styled(style, conclusion), "\n", "", width);
     output::print(&out)?;
@@ -192,11 +173,7 @@ fn linux() -> Finding {
     let release = release.trim().to_owned();
     let mut numbers = release.split(['.', '-']).map_while(|it| it.parse().ok());
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version >= (5, 4) {
-        Ok(release)
-    } else {
-        Err(Missing(release))
-    }
+    if version >= (5, 4) { Ok(release) } else { Err(Missing(release)) }
 }
 
 fn proc() -> Finding {

@@ -7,9 +7,7 @@ use crate::view::output::{self, BOLD, styled, wrapped};
 
 pub(crate) fn run() -> Result<bool, Failure> {
     let width = output::width();
-    let texts: Vec<_> = scenarios::all()
-        .map(|scenario| text(scenario, width))
-        .collect();
+    let texts: Vec<_> = scenarios::all().map(|scenario| text(scenario, width)).collect();
     output::print(&texts.concat()).map(|()| true)
 }
 

@@ -33,19 +33,13 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn clock(&self) -> Clock {
-        Clock {
-            speed: if self.real_time { 1.0 } else { self.speed },
-        }
+        Clock { speed: if self.real_time { 1.0 } else { self.speed } }
     }
 }
 
 fn speed(text: &str) -> Result<f64, String> {
     let speed: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    if (0.1..=20.0).contains(&speed) {
-        Ok(speed)
-    } else {
-        Err("not between 0.1 and 20".to_owned())
-    }
+    if (0.1..=20.0).contains(&speed) { Ok(speed) } else { Err("not between 0.1 and 20".to_owned()) }
 }
 
 /// The exit code of a command: 0 for true, `if_false` for false, or that of the failure, which is

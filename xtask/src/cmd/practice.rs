@@ -258,11 +258,7 @@ impl<'a> Practice<'a> {
 
 /// The processes to ask about: one in each state that the snapshot shows, and then the first.
 fn to_ask(snapshot: &Snapshot) -> Vec<i32> {
-    let states: Vec<_> = snapshot
-        .pids
-        .iter()
-        .map(|&pid| state(snapshot, pid))
-        .collect();
+    let states: Vec<_> = snapshot.pids.iter().map(|&pid| state(snapshot, pid)).collect();
     let is_first_of_state = |at: &usize| !states[..*at].contains(&states[*at]);
     let (firsts, others): (Vec<_>, Vec<_>) = (0..states.len()).partition(is_first_of_state);
     let mut asked = [firsts, others].concat();
@@ -279,10 +275,8 @@ fn how_to_look(snapshot: &Snapshot) -> String {
         let mut pids = snapshot.pids.iter().copied();
         pids.find(|&pid| state(snapshot, pid) == Some(wanted))
     };
-    let mut commands = vec![(
-        "the same, for yourself",
-        format!("ps -o pid,ppid,stat,comm -p {list}"),
-    )];
+    let mut commands =
+        vec![("the same, for yourself", format!("ps -o pid,ppid,stat,comm -p {list}"))];
     if let Some(zombie) = first(State::Zombie) {
         commands.push((
             "SIGKILL changes nothing: it is dead",

@@ -51,16 +51,8 @@ mod tests {
     fn the_times_of_a_line_are_scaled_and_nothing_else() {
         let words =
             Clock { speed: 4.0 }.words("sh -c 'echo 5 a; sleep 5s; :' --sleep 10s --alarm 2s+ 0s");
-        let expected = [
-            "sh",
-            "-c",
-            "echo 5 a; sleep 1.25; :",
-            "--sleep",
-            "2.5",
-            "--alarm",
-            "1",
-            "0",
-        ];
+        let expected =
+            ["sh", "-c", "echo 5 a; sleep 1.25; :", "--sleep", "2.5", "--alarm", "1", "0"];
         assert_eq!(words, expected);
     }
 }

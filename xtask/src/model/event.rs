@@ -21,12 +21,7 @@ pub(crate) struct Event {
 
 impl Event {
     pub(crate) fn new(scenario: &str, t: f64, what: What) -> Self {
-        Self {
-            scenario: scenario.to_owned(),
-            t,
-            source: what.source(),
-            what,
-        }
+        Self { scenario: scenario.to_owned(), t, source: what.source(), what }
     }
 }
 

@@ -94,10 +94,7 @@ fn parse(raw: String) -> Option<Stat> {
     let has_code = field(26)? != "0";
     let stack = if has_code { field(28)? } else { "0" };
     Some(Stat {
-        process: Process {
-            pid: pid.parse().ok()?,
-            start_time: field(22)?.parse().ok()?,
-        },
+        process: Process { pid: pid.parse().ok()?, start_time: field(22)?.parse().ok()? },
         name: name.to_owned(),
         state: field(3)?.chars().next()?,
         ppid: field(4)?.parse().ok()?,

@@ -83,11 +83,7 @@ impl fmt::Display for Remedy {
 
 impl Need {
     pub(crate) const fn new(name: &'static str, check: fn() -> Finding, remedy: Remedy) -> Self {
-        Self {
-            name,
-            check,
-            remedy,
-        }
+        Self { name, check, remedy }
     }
 }
 
@@ -108,11 +104,8 @@ pub(crate) const OTHER_USERS: &Need = &Need::new(
     ),
 );
 
-pub(crate) const LOOPBACK: &Need = &Need::new(
-    "the loopback network",
-    loopback,
-    Remedy::Do("ip link set lo up"),
-);
+pub(crate) const LOOPBACK: &Need =
+    &Need::new("the loopback network", loopback, Remedy::Do("ip link set lo up"));
 
 pub(crate) const STRACE: &Need = &Need::new(
     "strace",
@@ -169,9 +162,7 @@ fn namespaces() -> Finding {
 /// namespace.
 fn other_users() -> Finding {
     match geteuid().is_root() {
-        true => OTHER_IDS
-            .into_iter()
-            .try_fold(String::new(), |_, id| start(Some(id))),
+        true => OTHER_IDS.into_iter().try_fold(String::new(), |_, id| start(Some(id))),
         false => namespaces(),
     }
 }
@@ -235,15 +226,13 @@ pub(crate) fn version(program: &str, arg: &str) -> Finding {
 
 /// What it prints, if it succeeds; or a few words on why not.
 fn run_quietly(program: &str, args: &[&str]) -> Finding {
-    let output = Command::new(program)
-        .args(args)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Missing(format!("{program} is not in PATH")),
-            _ => lack(error.raw_os_error(), error.to_string()),
-        })?;
+    let output =
+        Command::new(program).args(args).env("LC_ALL", "C").stdin(Stdio::null()).output().map_err(
+            |error| match error.kind() {
+                io::ErrorKind::NotFound => Missing(format!("{program} is not in PATH")),
+                _ => lack(error.raw_os_error(), error.to_string()),
+            },
+        )?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

@@ -91,9 +91,7 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
 /// Whether the process is there, and its number is not another's by now. One that cannot be read is
 /// there.
 pub(crate) fn exists(process: Process) -> bool {
-    look(process.pid).map_or(true, |stat| {
-        stat.is_some_and(|stat| stat.process == process)
-    })
+    look(process.pid).map_or(true, |stat| stat.is_some_and(|stat| stat.process == process))
 }
 
 /// Reads /proc/PID/stat of a process, if it is a child of the other one, or a child of a child, and so on.
@@ -136,11 +134,8 @@ pub(crate) fn read(path: &str, beginnings: &[&str]) -> io::Result<String> {
     }
     // Arguments and variables are separated by NUL.
     let text = String::from_utf8_lossy(&fs::read(path)?).replace('\0', "\n");
-    let wanted = text.lines().filter(|line| {
-        beginnings
-            .iter()
-            .any(|beginning| line.starts_with(beginning))
-    });
+    let wanted =
+        text.lines().filter(|line| beginnings.iter().any(|beginning| line.starts_with(beginning)));
     Ok(wanted.collect::<Vec<_>>().join("\n"))
 }
 
@@ -160,10 +155,9 @@ pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
     for task in tasks {
         let list = task.and_then(|task| fs::read_to_string(task.path().join("children")));
         match list {
-            Ok(list) => children.extend(
-                list.split_ascii_whitespace()
-                    .filter_map(|n| n.parse::<i32>().ok()),
-            ),
+            Ok(list) => {
+                children.extend(list.split_ascii_whitespace().filter_map(|n| n.parse::<i32>().ok()))
+            }
             // The kernel lacks these files, or the thread has just ended.
             Err(_) => return children_by_search(pid),
         }
@@ -210,11 +204,7 @@ mod tests {
     fn we_are_among_our_parents_children() {
         let me = stat(own_pid()).unwrap();
         assert!(children(me.ppid).unwrap().contains(&me.process.pid));
-        assert!(
-            children_by_search(me.ppid)
-                .unwrap()
-                .contains(&me.process.pid)
-        );
+        assert!(children_by_search(me.ppid).unwrap().contains(&me.process.pid));
     }
 
     #[test]

@@ -48,10 +48,7 @@ pub(crate) fn snapshot(title: &str, pids: Vec<i32>) -> io::Result<Snapshot> {
     if !is_complete(&snapshot) {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().next().unwrap_or("no table was printed");
-        let why = format!(
-            "`{}` ended with {}: {said}",
-            snapshot.command, output.status
-        );
+        let why = format!("`{}` ended with {}: {said}", snapshot.command, output.status);
         return Err(io::Error::other(why));
     }
     Ok(snapshot)

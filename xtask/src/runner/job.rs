@@ -88,21 +88,10 @@ fn worker(scenario: &Scenario, run: Run) -> io::Result<Worker> {
     let limit = Duration::from_secs_f64(scenario.seconds / clock.speed * 2.0)
         + Duration::from_secs(20) * run.slowness;
     let name = run_name(&run.scenario, run.control);
-    Worker::new(
-        &name,
-        run.programs,
-        command,
-        (clock, run.slowness),
-        limit,
-        run.pauses,
-    )
+    Worker::new(&name, run.programs, command, (clock, run.slowness), limit, run.pauses)
 }
 
 /// The name that the events of a run carry.
 pub(crate) fn run_name(scenario: &str, control: bool) -> String {
-    if control {
-        format!("{scenario}/control")
-    } else {
-        scenario.to_owned()
-    }
+    if control { format!("{scenario}/control") } else { scenario.to_owned() }
 }

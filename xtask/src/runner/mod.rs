@@ -104,13 +104,7 @@ impl Runner {
             let _ = interrupts.send(Message::Interrupt);
         })?;
         nix::sys::prctl::set_child_subreaper(true)?;
-        Ok(Self {
-            clock,
-            side_by_side,
-            programs: BTreeMap::new(),
-            sender,
-            messages,
-        })
+        Ok(Self { clock, side_by_side, programs: BTreeMap::new(), sender, messages })
     }
 
     fn build(&mut self, folder: Option<&Path>) -> Result<(), Failure> {
@@ -337,11 +331,7 @@ impl Runner {
         for run in runs {
             run.process = None;
         }
-        if interrupted || self.is_interrupted() {
-            Failure::Interrupted
-        } else {
-            failure
-        }
+        if interrupted || self.is_interrupted() { Failure::Interrupted } else { failure }
     }
 }
 
@@ -391,20 +381,14 @@ fn runs_of(scenarios: &[&'static Scenario], clock: Clock) -> Vec<Run> {
 
 /// The result of the scenario, if it and its control are over.
 fn result_of(scenario: &'static Scenario, runs: &mut [Run]) -> Option<ScenarioResult> {
-    let mut of_scenario = runs
-        .iter_mut()
-        .filter(|run| run.scenario.name == scenario.name);
+    let mut of_scenario = runs.iter_mut().filter(|run| run.scenario.name == scenario.name);
     let (own, control) = (of_scenario.next()?, of_scenario.next());
     if !own.over || control.as_ref().is_some_and(|run| !run.over) {
         return None;
     }
     let events = std::mem::take(&mut own.events);
     let control_events = control.map(|run| std::mem::take(&mut run.events));
-    Some(ScenarioResult::new(
-        scenario,
-        events,
-        control_events.unwrap_or_default(),
-    ))
+    Some(ScenarioResult::new(scenario, events, control_events.unwrap_or_default()))
 }
 
 fn progress(runs: &[Run]) -> RunEvent<'static> {

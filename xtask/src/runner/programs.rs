@@ -45,9 +45,7 @@ fn in_folder(folder: &Path) -> BTreeMap<String, OsString> {
         let places = [folder.join(name), folder.join("examples").join(name)];
         places.into_iter().find(|path| path.is_file())
     };
-    names()
-        .filter_map(|name| Some((name.to_owned(), find(name)?.into())))
-        .collect()
+    names().filter_map(|name| Some((name.to_owned(), find(name)?.into()))).collect()
 }
 
 /// The part of cargo's messages that we need.

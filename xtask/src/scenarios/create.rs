@@ -74,9 +74,7 @@ const FORK_WITH_THREADS: Scenario = Scenario {
         w.snapshot(ENDED)
     },
     shows: &[(C4, |e| {
-        e.at(COPIED)
-            .child_of("copy", "parent")?
-            .is("copy", "there", |row| !row.is_zombie())?;
+        e.at(COPIED).child_of("copy", "parent")?.is("copy", "there", |row| !row.is_zombie())?;
         let command = e.reading("parent", "cmdline")?;
         e.reads("copy", "cmdline", |its| its == command)?;
         let has = |threads| move |status: &str| status.lines().any(|line| line == threads);
@@ -105,9 +103,7 @@ const SYSTEM_CALLS: Scenario = Scenario {
         let borrows = |call: &str| call.contains("clone") && call.contains("CLONE_VM|CLONE_VFORK");
         for way in ["command", "reexec"] {
             let calls = calls(e, way);
-            check(calls.iter().any(|call| borrows(call)), || {
-                format!("{way}: {calls:?}")
-            })?;
+            check(calls.iter().any(|call| borrows(call)), || format!("{way}: {calls:?}"))?;
         }
         let forked = calls(e, "user");
         let clones = forked.iter().any(|call| call.contains("clone"));

@@ -12,15 +12,8 @@ use crate::scenarios::ledger::{C7, C8, C9, C10, C11, C12, C13, C15, C16, C17};
 use crate::scenarios::{DEFAULT, Scenario};
 use crate::worker::Worker;
 
-pub(super) const ALL: &[Scenario] = &[
-    REUSE,
-    PATH_AND_ARGS,
-    INHERITED,
-    GRANDCHILD,
-    STATUS,
-    THREE_WAYS,
-    SEPARATE,
-];
+pub(super) const ALL: &[Scenario] =
+    &[REUSE, PATH_AND_ARGS, INHERITED, GRANDCHILD, STATUS, THREE_WAYS, SEPARATE];
 
 const LIVE: &str = "the children live";
 const ENDED: &str = "all have ended";
@@ -38,9 +31,7 @@ const REUSE: Scenario = Scenario {
         w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[(C7, |e| {
-        e.at(LIVE)
-            .live_child("child 1", "parent")?
-            .live_child("child 2", "parent")?;
+        e.at(LIVE).live_child("child 1", "parent")?.live_child("child 2", "parent")?;
         e.at(ENDED).nothing_listed()
     })],
     without: "started once",
@@ -52,13 +43,9 @@ const REUSE: Scenario = Scenario {
 fn printed_children(w: &mut Worker) -> Result<Vec<Process>, Failure> {
     w.line("Press Enter")?;
     let pids = w.lines("Child: ");
-    let pids = pids
-        .iter()
-        .filter_map(|line| line.split(": ").nth(1)?.parse().ok());
+    let pids = pids.iter().filter_map(|line| line.split(": ").nth(1)?.parse().ok());
     let numbered = (1..).zip(pids);
-    Ok(numbered
-        .map(|(number, pid)| w.found(pid, &format!("child {number}")))
-        .collect())
+    Ok(numbered.map(|(number, pid)| w.found(pid, &format!("child {number}"))).collect())
 }
 
 const PATH_AND_ARGS: Scenario = Scenario {
@@ -184,10 +171,7 @@ const GRANDCHILD: Scenario = Scenario {
         w.snapshot_when_gone(grandchild, ENDED)
     },
     shows: &[(C12, |e| {
-        e.at(BLOCKED)
-            .alive("parent")?
-            .alive("grandchild")?
-            .adopted("grandchild")?;
+        e.at(BLOCKED).alive("parent")?.alive("grandchild")?.adopted("grandchild")?;
         e.reads("grandchild", "fd/1", |stdout| stdout.starts_with("pipe:"))?;
         e.prints_only(&[
             "Grandchild: N",
@@ -233,18 +217,9 @@ const STATUS: Scenario = Scenario {
 
 /// The commands that are run one after the other, and the snapshots of them.
 const WAYS: [(&str, &str); 3] = [
-    (
-        "command whose output goes nowhere",
-        "it runs, its output goes nowhere",
-    ),
-    (
-        "command with one pipe",
-        "it runs, both of its streams go into one pipe",
-    ),
-    (
-        "command with two pipes",
-        "it runs, each of its streams goes into a pipe",
-    ),
+    ("command whose output goes nowhere", "it runs, its output goes nowhere"),
+    ("command with one pipe", "it runs, both of its streams go into one pipe"),
+    ("command with two pipes", "it runs, each of its streams goes into a pipe"),
 ];
 
 const THREE_WAYS: Scenario = Scenario {
@@ -294,14 +269,10 @@ const SEPARATE: Scenario = Scenario {
         let err = lines.iter().position(|line| *line == "err:").unwrap_or(0);
         let (out, err) = lines.split_at(err);
         let complains = err.iter().any(|line| line.contains("/etc/host*"));
-        check(out == ["out:", ""] && complains, || {
-            format!("stdout {out:?}, stderr {err:?}")
-        })?;
+        check(out == ["out:", ""] && complains, || format!("stdout {out:?}, stderr {err:?}"))?;
         e.at(ENDED).nothing_listed()?;
         let said = e.lines_of(Stream::Stderr);
-        let failed = said
-            .iter()
-            .any(|line| line.ends_with("failed with exit status: 2"));
+        let failed = said.iter().any(|line| line.ends_with("failed with exit status: 2"));
         check(failed, || format!("{said:?}"))
     })],
     without: "with a shell",

@@ -346,12 +346,7 @@ mod tests {
             assert_eq!(series == "C", claim.chapter.is_some(), "{}", claim.id);
             let number: u32 = number.parse().unwrap();
             let before = last.insert(series, number).unwrap_or(0);
-            assert_eq!(
-                number,
-                before + 1,
-                "{} comes after {series}{before}",
-                claim.id
-            );
+            assert_eq!(number, before + 1, "{} comes after {series}{before}", claim.id);
             assert!(!claim.code.is_empty(), "{} has no code to read", claim.id);
         }
     }

@@ -102,9 +102,7 @@ impl Scenario {
             true => self.control_max_speed,
             false => self.max_speed,
         };
-        Clock {
-            speed: clock.speed.min(max_speed),
-        }
+        Clock { speed: clock.speed.min(max_speed) }
     }
 
     pub(crate) fn claims(&self) -> impl Iterator<Item = &'static Claim> {
@@ -118,8 +116,7 @@ impl Scenario {
     /// The claims that must fail in its control.
     pub(crate) fn must_fail(&self) -> impl Iterator<Item = &'static Claim> {
         let keeps = |claim: &Claim| self.control_keeps.iter().any(|it| it.id == claim.id);
-        self.claims()
-            .filter(move |claim| self.has_control() && !keeps(claim))
+        self.claims().filter(move |claim| self.has_control() && !keeps(claim))
     }
 }
 
@@ -137,10 +134,7 @@ mod tests {
             for text in [scenario.about, scenario.by_hand, scenario.command] {
                 assert!(!text.is_empty(), "{name} lacks about, by_hand or command");
             }
-            assert!(
-                !scenario.shows.is_empty(),
-                "{name} shows no claim of ledger.rs"
-            );
+            assert!(!scenario.shows.is_empty(), "{name} shows no claim of ledger.rs");
         }
     }
 
@@ -152,11 +146,7 @@ mod tests {
         }
         for scenario in all().filter(|scenario| scenario.has_control()) {
             let count = scenario.must_fail().count();
-            assert!(
-                count > 0,
-                "the control of {} is about no claim",
-                scenario.name
-            );
+            assert!(count > 0, "the control of {} is about no claim", scenario.name);
         }
     }
 }

@@ -28,23 +28,13 @@ const FORK: Scenario = Scenario {
         (C20, |e| {
             let inits = e.lines_with("init start, os.Args = ");
             let expected = ["[fork]", "[childProcess]"];
-            check(inits == expected, || {
-                format!("the arguments were {inits:?}")
-            })
+            check(inits == expected, || format!("the arguments were {inits:?}"))
         }),
         (C22, |e| {
-            let order = [
-                "init start",
-                "main start",
-                "init start",
-                "childProcess",
-                "main exit",
-            ];
+            let order = ["init start", "main start", "init start", "childProcess", "main exit"];
             lines_begin(e, &order)?;
             let count = e.lines().len();
-            check(count == order.len(), || {
-                format!("{count} lines were printed")
-            })?;
+            check(count == order.len(), || format!("{count} lines were printed"))?;
             e.at(GONE).nothing_listed()
         }),
     ],
@@ -56,9 +46,7 @@ fn lines_begin(e: Evidence<'_>, beginnings: &[&str]) -> Check {
     let lines = e.lines();
     let mut pairs = lines.iter().zip(beginnings);
     let is_so = pairs.all(|(line, start)| line.starts_with(start));
-    check(is_so && lines.len() >= beginnings.len(), || {
-        format!("the lines were {lines:?}")
-    })
+    check(is_so && lines.len() >= beginnings.len(), || format!("the lines were {lines:?}"))
 }
 
 /// Looks at the child that prints its number and then waits, and lets it go on.
@@ -91,9 +79,7 @@ const FAILING_CHILD: Scenario = Scenario {
             check(expected.contains(&as_command), || as_command.to_owned())?;
             let exe = e.reading("parent", "exe")?;
             e.reads("child", "exe", |its| its == exe)?;
-            e.reads("child", "cmdline", |args| {
-                args.lines().next() == Some("childProcess")
-            })
+            e.reads("child", "cmdline", |args| args.lines().next() == Some("childProcess"))
         }),
         (C21, |e| {
             e.prints("Re-executed: ", "exit status: 1")?;
@@ -117,8 +103,7 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         // Before that, the child is still on its way to becoming the command, or its loader has the
         // libraries open.
         w.until("the child is cat, and reads", |w| {
-            w.stat(child)
-                .is_some_and(|stat| stat.name == "cat" && stat.is_asleep())
+            w.stat(child).is_some_and(|stat| stat.name == "cat" && stat.is_asleep())
         })?;
         w.read(parent, "fd", &[]);
         w.read(child, "fd", &[]);
@@ -128,9 +113,7 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[(C14, |e| {
-        e.reads("parent", "fd", |numbers| {
-            numbers.split(' ').any(|it| it == "7")
-        })?;
+        e.reads("parent", "fd", |numbers| numbers.split(' ').any(|it| it == "7"))?;
         e.reads("child", "fd", |numbers| numbers == "0 1 2 3")?;
         e.reads("child", "fd/3", |file| file == "/etc/passwd")?;
         e.at(ENDED).nothing_listed()

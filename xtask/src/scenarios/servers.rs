@@ -84,9 +84,7 @@ fn serve_five(w: &mut Worker) -> Result<(), Failure> {
 fn a_process_for_each(e: Evidence<'_>) -> Check {
     e.clients_saw(5, ANSWERED)?;
     e.at(CONNECTED).live_children(5, "server")?;
-    e.at(CLOSED)
-        .alive("server")?
-        .count(1, "processes", |_| true)?;
+    e.at(CLOSED).alive("server")?.count(1, "processes", |_| true)?;
     e.at(ENDED).nothing_listed()
 }
 
@@ -123,18 +121,14 @@ const PREFORK: Scenario = Scenario {
     act: |w| {
         let server = w.start()?;
         let mut clients = connect(w, MANY)?;
-        w.until("as many clients as workers are served", |_| {
-            answered(&mut clients) >= 4
-        })?;
+        w.until("as many clients as workers are served", |_| answered(&mut clients) >= 4)?;
         // A client that can be answered without waiting for a turn is, by then.
         w.give_time(TIME_FOR_MORE, |_| answered(&mut clients) == MANY)?;
         w.children(server, "worker")?;
         w.snapshot(FIRST_SERVED)?;
         // Each that has been answered leaves, and makes room for the next.
         while !clients.is_empty() {
-            w.until("the next client is answered", |_| {
-                answered(&mut clients) > 0
-            })?;
+            w.until("the next client is answered", |_| answered(&mut clients) > 0)?;
             for client in clients.extract_if(.., Client::is_answered) {
                 w.client(client.number, SERVED);
             }
@@ -200,9 +194,7 @@ fn feed_half(w: &mut Worker, client: Process) -> Result<(), Failure> {
         let _ = io::copy(&mut io::repeat(0).take(MUCH / 2), &mut stdin);
         stdin
     })?;
-    w.until("the client has taken its input, or ended", |_| {
-        feeding.is_finished()
-    })?;
+    w.until("the client has taken its input, or ended", |_| feeding.is_finished())?;
     let stdin = feeding.join().map_err(|_| no_stdin())?;
     w.put_stdin(client, stdin);
     Ok(())
@@ -222,11 +214,7 @@ impl Client {
         stream.write_all(line.as_bytes())?;
         stream.set_nonblocking(true)?; // the worker has other things to look at, too
         let missing = line.into_bytes();
-        Ok(Self {
-            number,
-            stream,
-            missing,
-        })
+        Ok(Self { number, stream, missing })
     }
 
     /// Whether all of its bytes have come back, and no others.

@@ -11,14 +11,8 @@ use crate::probe::procfs;
 use crate::scenarios::ledger::{C32, C33, C34, C37, C43, C48};
 use crate::scenarios::{DEFAULT, Scenario};
 
-pub(super) const ALL: &[Scenario] = &[
-    SIGNAL,
-    HANDLER_LIMITS,
-    SIGCHLD,
-    REMOVE_ZOMBIE,
-    IGNORE_SIGCHLD,
-    LATE_HANDLER,
-];
+pub(super) const ALL: &[Scenario] =
+    &[SIGNAL, HANDLER_LIMITS, SIGCHLD, REMOVE_ZOMBIE, IGNORE_SIGCHLD, LATE_HANDLER];
 
 /// Plenty for a process to notice something, where it does.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -50,9 +44,7 @@ const SIGNAL: Scenario = Scenario {
         })?;
         let count = |line| e.lines().iter().filter(|it| **it == line).count();
         let handled = (count("CTRL+C pressed"), count("Time out!"));
-        check(handled == (1, 2), || {
-            format!("Ctrl-C and alarms came {handled:?} times")
-        })?;
+        check(handled == (1, 2), || format!("Ctrl-C and alarms came {handled:?} times"))?;
         e.at(ENDED).nothing_listed()
     })],
     without: "by thread::sleep, a second each",
@@ -97,16 +89,12 @@ const SIGCHLD: Scenario = Scenario {
         let parent = w.start()?;
         let child = w.child()?;
         w.signal(child, Signal::SIGSTOP);
-        w.until("the child is stopped", |w| {
-            w.state(child) == Some(State::Stopped)
-        })?;
+        w.until("the child is stopped", |w| w.state(child) == Some(State::Stopped))?;
         // Or the next signal would merge with this one.
         w.give_time(A_MOMENT, |w| w.lines("SIGCHLD: ").len() == 1)?;
         w.snapshot(STOPPED)?;
         w.signal(child, Signal::SIGCONT);
-        w.until("the child goes on", |w| {
-            w.state(child) != Some(State::Stopped)
-        })?;
+        w.until("the child goes on", |w| w.state(child) != Some(State::Stopped))?;
         w.give_time(A_MOMENT, |w| w.lines("SIGCHLD: ").len() == 2)?;
         w.signal(child, Signal::SIGKILL);
         w.snapshot_when_gone(parent, KILLED)
@@ -116,9 +104,7 @@ const SIGCHLD: Scenario = Scenario {
         let child = e.process("child")?.pid;
         let signals = e.lines_with(&format!("SIGCHLD: process {child} "));
         let expected = ["was stopped", "goes on", "was ended by a signal"];
-        check(signals == expected, || {
-            format!("the parent learned {signals:?}")
-        })?;
+        check(signals == expected, || format!("the parent learned {signals:?}"))?;
         let by_default = [
             "By default nothing happened when a child ended.",
             "Its status was kept: exit status: 0",
@@ -187,18 +173,11 @@ const IGNORE_SIGCHLD: Scenario = Scenario {
         w.snapshot_when_gone(parent, ALL_GONE)
     },
     shows: &[(C34, |e| {
-        e.at(IGNORED)
-            .gone("child that ended since")?
-            .zombie("zombie from before")?;
-        e.at(BLOCKED)
-            .alive("parent")?
-            .alive("child that lives on")?
-            .gone("zombie from before")?;
+        e.at(IGNORED).gone("child that ended since")?.zombie("zombie from before")?;
+        e.at(BLOCKED).alive("parent")?.alive("child that lives on")?.gone("zombie from before")?;
         let waits = e.lines_with("wait: ");
         let first = format!("Exited(Pid({}), 0)", e.process("zombie from before")?.pid);
-        check(waits == [&first, "there is no child"], || {
-            format!("wait returned {waits:?}")
-        })?;
+        check(waits == [&first, "there is no child"], || format!("wait returned {waits:?}"))?;
         let executed = e.line("SigIgn:")?;
         check(ignores_sigchld(executed), || {
             format!("the program that was executed ignores {executed}, not SIGCHLD")
@@ -248,9 +227,7 @@ const LATE_HANDLER: Scenario = Scenario {
         }
         w.give_time(A_MOMENT, |w| w.is_gone(zombies[0]))?;
         // And for the others, which never go.
-        w.give_time(A_MOMENT / 4, |w| {
-            zombies.iter().all(|zombie| w.is_gone(*zombie))
-        })?;
+        w.give_time(A_MOMENT / 4, |w| zombies.iter().all(|zombie| w.is_gone(*zombie)))?;
         w.snapshot(AFTER)
     },
     shows: &[(C37, |e| {
@@ -258,9 +235,7 @@ const LATE_HANDLER: Scenario = Scenario {
         e.at(AFTER).gone(LATE)?;
         for role in [OF_DEFAULT, OF_IGNORER] {
             let parent = e.at(BEFORE).row(role)?.ppid;
-            e.at(AFTER)
-                .zombie(role)?
-                .is(role, "with its parent", |row| row.ppid == parent)?;
+            e.at(AFTER).zombie(role)?.is(role, "with its parent", |row| row.ppid == parent)?;
         }
         e.signal_accepted("parent")
     })],

@@ -71,8 +71,6 @@ fn child_has_a_copy(e: Evidence<'_>) -> Check {
 fn client_sees(e: Evidence<'_>, expected: &[&str]) -> Check {
     let lines = e.lines().into_iter();
     let lines = lines.skip_while(|line| *line != CHILD_ENDED);
-    let lines: Vec<&str> = lines
-        .take_while(|line| *line != "End parent process.")
-        .collect();
+    let lines: Vec<&str> = lines.take_while(|line| *line != "End parent process.").collect();
     check(lines == expected, || format!("{lines:?}"))
 }

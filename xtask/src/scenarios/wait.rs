@@ -36,10 +36,7 @@ const WAIT: Scenario = Scenario {
         w.snapshot_when_gone(parent, ENDED)
     },
     shows: &[(C40, |e| {
-        e.at(BLOCKED)
-            .alive("child")?
-            .alive("parent")?
-            .sleeps_in("parent", "wait")?;
+        e.at(BLOCKED).alive("child")?.alive("parent")?.sleeps_in("parent", "wait")?;
         e.prints_only(&[
             "Parent start sleeping...",
             "Parent end sleeping...",
@@ -100,10 +97,7 @@ const GOROUTINE_WAIT: Scenario = Scenario {
     seconds: 65.0,
     act: |w| {
         let parents = [w.start()?, w.start_program(NO_WAIT)?];
-        let children = [
-            w.child_of(parents[0], WAITED_FOR)?,
-            w.child_of(parents[1], FORGOTTEN)?,
-        ];
+        let children = [w.child_of(parents[0], WAITED_FOR)?, w.child_of(parents[1], FORGOTTEN)?];
         w.until_lines(2, "Parent end sleeping...")?;
         time_for_a_thread(w, parents[0])?;
         w.snapshot(CHILDREN_SLEEP)?;
@@ -124,9 +118,7 @@ const GOROUTINE_WAIT: Scenario = Scenario {
         e.at(CHILDREN_ENDED)
             .gone(WAITED_FOR)?
             .zombie(FORGOTTEN)?
-            .count(2, "live parents", |row| {
-                row.is_alive() && of.contains(&row.pid)
-            })
+            .count(2, "live parents", |row| row.is_alive() && of.contains(&row.pid))
             .map(drop)
     })],
     without: "without the waiting thread in both",
@@ -136,9 +128,7 @@ const GOROUTINE_WAIT: Scenario = Scenario {
 
 /// A parent that waits in a thread has started it by then.
 fn time_for_a_thread(w: &mut Worker, parent: Process) -> Result<(), Failure> {
-    w.give_time(Duration::from_millis(500), |w| {
-        w.stat(parent).is_some_and(|stat| stat.threads > 1)
-    })
+    w.give_time(Duration::from_millis(500), |w| w.stat(parent).is_some_and(|stat| stat.threads > 1))
 }
 
 const THREE_GO_ON: &str = "three parents go on, their children live";
@@ -170,16 +160,10 @@ const THREE_WAYS: Scenario = Scenario {
     },
     shows: &[(C41, |e| {
         three_parents_and_their_children(e)?;
-        e.at(THREE_ENDED)
-            .gone(OF_THREAD)?
-            .gone(OF_ASKER)?
-            .gone(OF_POLLER)?
-            .alive("parent")?;
+        e.at(THREE_ENDED).gone(OF_THREAD)?.gone(OF_ASKER)?.gone(OF_POLLER)?.alive("parent")?;
         let statuses = e.lines_with("Child ended with ");
         let expected = ["exit status: 24"; 2];
-        check(statuses == expected, || {
-            format!("the two others got the statuses {statuses:?}")
-        })
+        check(statuses == expected, || format!("the two others got the statuses {statuses:?}"))
     })],
     without: "without the waiting thread",
     control: "goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s --no-wait",
@@ -193,9 +177,7 @@ fn three_parents_and_their_children(e: Evidence<'_>) -> Check {
         let parent = rows.iter().find(|row| row.pid == ppid);
         let parent = parent.ok_or_else(|| format!("ps did not list the parent of the {child}"))?;
         let is_so = parent.is_alive() && parent.stat.contains('l') == has_threads;
-        check(is_so, || {
-            format!("the parent of the {child} was {}", parent.stat)
-        })?;
+        check(is_so, || format!("the parent of the {child} was {}", parent.stat))?;
     }
     Ok(())
 }

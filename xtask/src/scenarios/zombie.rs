@@ -13,16 +13,8 @@ use crate::scenarios::ledger::{C24, C25, C26, C27, C28, C29, C30, C31, C35, C36,
 use crate::scenarios::{DEFAULT, Scenario};
 use crate::worker::Worker;
 
-pub(super) const ALL: &[Scenario] = &[
-    ZOMBIE,
-    RESOURCES,
-    CAUSES_OF_END,
-    KILL,
-    KILL_PARENT,
-    ORPHAN,
-    INIT_WAITS,
-    PID_REUSE,
-];
+pub(super) const ALL: &[Scenario] =
+    &[ZOMBIE, RESOURCES, CAUSES_OF_END, KILL, KILL_PARENT, ORPHAN, INIT_WAITS, PID_REUSE];
 
 /// A child that ends at once, and a parent that waits for it at once.
 const WAITS_AT_ONCE: &str = "goroutine-wait --parent-sleep 0s --child-sleep 0s --parent-work 5s";
@@ -47,17 +39,9 @@ const ZOMBIE: Scenario = Scenario {
     },
     shows: &[
         (C24, |e| e.at(DEAD).zombie("child").map(drop)),
-        (C36, |e| {
-            e.at(DEAD)
-                .zombie("child")?
-                .shows("child", "<defunct>")
-                .map(drop)
-        }),
+        (C36, |e| e.at(DEAD).zombie("child")?.shows("child", "<defunct>").map(drop)),
         (C39, |e| {
-            e.at(DEAD)
-                .alive("parent")?
-                .zombie("child")?
-                .child_of("child", "parent")?;
+            e.at(DEAD).alive("parent")?.zombie("child")?.child_of("child", "parent")?;
             e.at(GONE).nothing_listed()?;
             e.reaped("child").map(drop)
         }),
@@ -311,9 +295,7 @@ const INIT_WAITS: Scenario = Scenario {
         w.snapshot_when_gone(second, SWEPT)
     },
     shows: &[(C31, |e| {
-        e.at(ORPHANS)
-            .live_child("orphan 1", "parent")?
-            .live_child("orphan 2", "sweeper")?;
+        e.at(ORPHANS).live_child("orphan 1", "parent")?.live_child("orphan 2", "sweeper")?;
         e.at(ORPHANS_ENDED)
             .gone("orphan 1")?
             .zombie("orphan 2")?
@@ -332,13 +314,10 @@ fn until_sweepers_look_again(w: &mut Worker, adopters: &[Process]) -> Result<(),
     let looks =
         |w: &Worker, adopter: &Process| w.lines(&format!("Looked by: {}", adopter.pid)).len();
     let so_far: Vec<usize> = adopters.iter().map(|adopter| looks(w, adopter)).collect();
-    w.until(
-        "the adopters that look from time to time have looked",
-        |w| {
-            let mut both = adopters.iter().zip(&so_far);
-            both.all(|(adopter, so_far)| *so_far == 0 || looks(w, adopter) > *so_far)
-        },
-    )
+    w.until("the adopters that look from time to time have looked", |w| {
+        let mut both = adopters.iter().zip(&so_far);
+        both.all(|(adopter, so_far)| *so_far == 0 || looks(w, adopter) > *so_far)
+    })
 }
 
 const TAKEN: &str = "the number of the zombie is taken";

@@ -162,10 +162,7 @@ mod tests {
     fn what_a_late_look_has_missed_is_skipped_with_the_speed_to_try() {
         let scenario = scenarios::find("zombie").unwrap();
         let end = What::End { left: 0 };
-        let late = What::Late {
-            seconds: 1.25,
-            speed: 2.5,
-        };
+        let late = What::Late { seconds: 1.25, speed: 2.5 };
         let events = run(&[late.clone(), end.clone()]);
         assert!(was_too_slow(scenario, false, &events));
         for verdict in of_scenario(scenario, &events) {
@@ -179,11 +176,7 @@ mod tests {
 
         let in_time = run(&[end]);
         assert!(!was_too_slow(scenario, false, &in_time));
-        assert!(
-            of_scenario(scenario, &in_time)
-                .iter()
-                .all(|it| !it.is_good())
-        );
+        assert!(of_scenario(scenario, &in_time).iter().all(|it| !it.is_good()));
 
         // A run that broke down has a better reason.
         let why = "ps does not come to an end".to_owned();

@@ -25,13 +25,7 @@ impl ScenarioResult {
         let mut verdicts = verdict::of_scenario(scenario, &events);
         verdicts.extend(verdict::of_control(scenario, &control_events));
         let seconds = events.last().map_or(0.0, |event| event.t);
-        Self {
-            scenario,
-            events,
-            control_events,
-            verdicts,
-            seconds,
-        }
+        Self { scenario, events, control_events, verdicts, seconds }
     }
 
     /// False also if a run could not go on: it then shows less than it should, whatever it has shown
@@ -79,9 +73,7 @@ impl Counts {
     pub(crate) fn of(results: &[ScenarioResult]) -> Self {
         let count = |kind: Kind, good: bool| {
             let verdicts = results.iter().flat_map(|result| &result.verdicts);
-            verdicts
-                .filter(|it| it.kind == kind && it.is_good() == good)
-                .count()
+            verdicts.filter(|it| it.kind == kind && it.is_good() == good).count()
         };
         Self {
             held: count(Kind::Verdict, true),

@@ -74,10 +74,7 @@ pub(crate) fn redraw(folder: &Path, results: &[ScenarioResult], all: bool) -> io
 }
 
 fn draw_run(folder: &Path, title: &str, events: &[Event]) -> io::Result<()> {
-    fs::write(
-        folder.join(text::TRANSCRIPT),
-        text::plain_transcript(events),
-    )?;
+    fs::write(folder.join(text::TRANSCRIPT), text::plain_transcript(events))?;
     let timeline = timeline::file(&Story::new(events), &printable(title));
     fs::write(folder.join(timeline::FILE), timeline)?;
     for snapshot in snapshot::all(events) {

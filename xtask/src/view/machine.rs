@@ -48,12 +48,7 @@ impl Machine {
     }
 
     pub(super) fn text(&self) -> String {
-        let Self {
-            kernel,
-            architecture,
-            ps,
-            date,
-        } = self;
+        let Self { kernel, architecture, ps, date } = self;
         printable(&format!("Linux {kernel} ({architecture}); {ps}; {date}."))
     }
 }

@@ -29,9 +29,8 @@ pub(crate) const MARK: Style = AnsiColor::Yellow.on_default();
 /// that shows colours, whatever TERM says.
 pub(crate) fn respect_dumb_terminals() {
     let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
-    let is_asked_for = ["CLICOLOR", "CLICOLOR_FORCE"]
-        .iter()
-        .any(|name| env::var_os(name).is_some());
+    let is_asked_for =
+        ["CLICOLOR", "CLICOLOR_FORCE"].iter().any(|name| env::var_os(name).is_some());
     if is_dumb && !is_asked_for {
         ColorChoice::Never.write_global();
     }
@@ -109,17 +108,13 @@ impl Output {
     pub(crate) fn columns(&self) -> usize {
         const TIMES: usize = 9;
         let terminal = terminal_size::terminal_size_of(io::stdout());
-        terminal.map_or(usize::MAX, |(width, _)| {
-            usize::from(width.0).saturating_sub(TIMES)
-        })
+        terminal.map_or(usize::MAX, |(width, _)| usize::from(width.0).saturating_sub(TIMES))
     }
 
     /// The columns and lines that a status may have.
     pub(crate) fn status_size(&self) -> (usize, usize) {
         let terminal = terminal_size::terminal_size_of(io::stderr());
-        terminal.map_or((80, 24), |(width, height)| {
-            (width.0.into(), height.0.into())
-        })
+        terminal.map_or((80, 24), |(width, height)| (width.0.into(), height.0.into()))
     }
 
     /// Prints a line where there is no status.
@@ -167,11 +162,7 @@ impl Live {
         // We move it; a thread of its own would be started before signals are blocked.
         let bar = ProgressBar::new_spinner().with_style(style);
         // Hidden where it cannot be drawn over again: elsewhere than on a terminal, or on a dumb one.
-        if bar.is_hidden() {
-            Live::Lines
-        } else {
-            Live::Bar(bar)
-        }
+        if bar.is_hidden() { Live::Lines } else { Live::Bar(bar) }
     }
 }
 

@@ -24,10 +24,7 @@ const FEW_LINES: usize = 12;
 
 /// `machine` is where the scenarios ran, if that is known.
 pub(super) fn page(results: &[ScenarioResult], machine: Option<&Machine>) -> String {
-    let dark = format!(
-        "@media screen and (prefers-color-scheme:dark){{{}}}",
-        timeline::DARK_STYLE
-    );
+    let dark = format!("@media screen and (prefers-color-scheme:dark){{{}}}", timeline::DARK_STYLE);
     let styles = [STYLE, timeline::STYLE, &dark].concat();
     let page = html! {
         (DOCTYPE)
@@ -128,13 +125,8 @@ fn minute(results: &[ScenarioResult]) -> Markup {
 }
 
 fn summary(results: &[ScenarioResult]) -> Markup {
-    let Counts {
-        held,
-        not_held,
-        skipped,
-        controls_failed,
-        controls_not_failed,
-    } = Counts::of(results);
+    let Counts { held, not_held, skipped, controls_failed, controls_not_failed } =
+        Counts::of(results);
     html! {
         section id="summary" {
             h2 { "What came out" }

@@ -48,12 +48,7 @@ impl Snapshot<'_> {
 
     /// As it was printed.
     pub(super) fn text(&self) -> String {
-        let event::Snapshot {
-            title,
-            command,
-            text,
-            ..
-        } = self.printed;
+        let event::Snapshot { title, command, text, .. } = self.printed;
         format!("# {title}\n$ {command}\n{text}")
     }
 

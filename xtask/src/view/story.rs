@@ -161,11 +161,7 @@ impl Story {
                     self.end(t, lane, "wait", Some(WORKER));
                 }
             }
-            What::Signal {
-                process,
-                signal,
-                error,
-            } => {
+            What::Signal { process, signal, error } => {
                 let refused = if error.is_some() { " refused" } else { "" };
                 let step = self.step(t, &format!("{}{refused}", printable(signal)));
                 if let Some(lane) = self.present(process.pid) {
@@ -268,10 +264,7 @@ impl Story {
         let lane = &self.lanes[lane];
         let known = [&lane.name, &self.lanes[lane.born_of].name];
         let is_whole = |known: &&&String| name.len() == NAME && known.starts_with(&name);
-        known
-            .iter()
-            .find(is_whole)
-            .map_or(name, |whole| (**whole).clone())
+        known.iter().find(is_whole).map_or(name, |whole| (**whole).clone())
     }
 
     /// Whether to show that this process has become another program.
@@ -324,11 +317,7 @@ impl Story {
     fn end(&mut self, t: f64, lane: usize, word: &str, by: Option<usize>) {
         // If it was a zombie, it was that between two looks.
         let unseen = !self.lanes[lane].is_zombie() && !matches!(word, "cleared up" | "gone");
-        let words = if unseen {
-            format!("exit, {word}")
-        } else {
-            word.to_owned()
-        };
+        let words = if unseen { format!("exit, {word}") } else { word.to_owned() };
         let step = self.step(t, &words);
         if unseen && word != NO_WAIT {
             self.arrow(step, Kind::Exit, lane, self.lanes[lane].parent);
@@ -552,10 +541,7 @@ mod tests {
     #[test]
     fn one_that_was_gone_before_it_was_seen_has_a_lane_if_it_is_known_whose_it_was() {
         let number = CHILD.pid + 1;
-        let found = || What::Found {
-            process: Process::new(number, 0),
-            role: "short".to_owned(),
-        };
+        let found = || What::Found { process: Process::new(number, 0), role: "short".to_owned() };
         let line = What::Line {
             program: PARENT,
             stream: Stream::Stdout,
@@ -595,10 +581,7 @@ mod tests {
         if let What::State { raw } = &mut seen {
             raw.name = cut.to_owned();
         }
-        let start = What::Start {
-            process,
-            command: command.to_owned(),
-        };
+        let start = What::Start { process, command: command.to_owned() };
         let whats = [What::Worker { process: ADOPTER }, start, seen];
         let story = Story::new(&whats.map(|what| Event::new("", 0.0, what)));
         assert!(story.labels(1)[0].ends_with(" runs “one-close-too-few”"));
@@ -611,9 +594,6 @@ mod tests {
         assert_eq!(words(&story(gone(), 0))[3], "exit, wait");
         let spared = story(gone(), ignores_sigchld);
         assert_eq!(words(&spared)[3..], ["ignores SIGCHLD", "exit, no wait"]);
-        assert!(
-            spared.steps[4].arrows.is_empty(),
-            "its parent gets no signal"
-        );
+        assert!(spared.steps[4].arrows.is_empty(), "its parent gets no signal");
     }
 }

@@ -123,11 +123,7 @@ pub(crate) fn line(what: &What) -> Option<String> {
 fn ps_line(row: &str, columns: usize) -> String {
     let is_zombie = ps::rows(row).first().is_some_and(ps::Row::is_zombie);
     let shown: String = row.chars().take(columns).collect();
-    if is_zombie {
-        styled(MARK, shown)
-    } else {
-        shown
-    }
+    if is_zombie { styled(MARK, shown) } else { shown }
 }
 
 fn verdict_line(verdict: &Verdict) -> String {
@@ -159,10 +155,7 @@ fn control_lines(result: &ScenarioResult) -> String {
     for verdict in result.verdicts_of(true) {
         let (good, claim) = (verdict.is_good(), verdict.claim);
         let because = verdict.because.as_deref().unwrap_or(NOTHING_PROVED);
-        match lines
-            .iter_mut()
-            .find(|line| (line.0, line.1) == (good, because))
-        {
+        match lines.iter_mut().find(|line| (line.0, line.1) == (good, because)) {
             Some(line) => line.2.push(claim),
             None => lines.push((good, because, vec![claim])),
         }
@@ -200,17 +193,11 @@ pub(crate) fn table(results: &[ScenarioResult]) -> String {
         let verdict = styled(style, format_args!("{verdict:8}"));
         let (name, claims, seconds) = (result.scenario.name, claims.join(" "), result.seconds);
         let chapter = result.scenario.seconds;
-        let _ = writeln!(
-            out,
-            "{name:width$}  {claims:16}  {verdict}  {seconds:7.1}  {chapter:7.0}"
-        );
+        let _ =
+            writeln!(out, "{name:width$}  {claims:16}  {verdict}  {seconds:7.1}  {chapter:7.0}");
         // Else a reader of the table could believe that what the chapter says has held.
         for claim in result.scenario.claims().filter(|claim| claim.is_wrong()) {
-            let _ = writeln!(
-                out,
-                "  {}, where the chapter is wrong: {}",
-                claim.id, claim.here
-            );
+            let _ = writeln!(out, "  {}, where the chapter is wrong: {}", claim.id, claim.here);
         }
     }
     out
@@ -219,13 +206,10 @@ pub(crate) fn table(results: &[ScenarioResult]) -> String {
 /// The command of the control, as it was started.
 pub(super) fn control_command(result: &ScenarioResult) -> &str {
     let program = result.scenario.control.split(' ').next();
-    let mut commands = result
-        .control_events
-        .iter()
-        .filter_map(|event| match &event.what {
-            What::Start { command, .. } => Some(command.as_str()),
-            _ => None,
-        });
+    let mut commands = result.control_events.iter().filter_map(|event| match &event.what {
+        What::Start { command, .. } => Some(command.as_str()),
+        _ => None,
+    });
     let command = commands.find(|command| command.split(' ').next() == program);
     command.unwrap_or("not started")
 }

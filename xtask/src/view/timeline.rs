@@ -104,11 +104,7 @@ pub(super) fn file(story: &Story, title: &str) -> String {
 /// Draws it for the page, which has the style and the pattern.
 pub(super) fn inline(story: &Story, title: &str, width: f64) -> Markup {
     let timeline = Timeline::new(story, width);
-    let class = if width == WIDE {
-        "tl wide"
-    } else {
-        "tl narrow"
-    };
+    let class = if width == WIDE { "tl wide" } else { "tl narrow" };
     html! {
         svg class=(class) viewBox=(format!("0 0 {width} {}", timeline.height)) role="img" aria-label=(title) {
             (timeline.draw())
@@ -130,20 +126,10 @@ struct Timeline<'a> {
 impl<'a> Timeline<'a> {
     fn new(story: &'a Story, width: f64) -> Self {
         let order = story.order();
-        let words = story
-            .steps
-            .iter()
-            .map(|step| label_of(step).chars().count());
+        let words = story.steps.iter().map(|step| label_of(step).chars().count());
         let top = 2.0 * NUMBERS + 14.0 + (RISE * words.max().unwrap_or(0) as f64).ceil();
         let height = top + LANE * order.len() as f64 + BOTTOM;
-        Self {
-            story,
-            order,
-            x: places(story, width),
-            width,
-            top,
-            height,
-        }
+        Self { story, order, x: places(story, width), width, top, height }
     }
 
     fn draw(&self) -> Markup {
@@ -287,20 +273,12 @@ impl<'a> Timeline<'a> {
     fn line(&self, arrow: Arrow, x: f64) -> Markup {
         let (from, to) = (self.y(arrow.from), self.y(arrow.to));
         let inset = thinner(arrow.from);
-        let start = if from < to {
-            from + BAR - inset
-        } else {
-            from + inset
-        };
+        let start = if from < to { from + BAR - inset } else { from + inset };
         let (_, base) = self.head_of(arrow);
         let mut line = format!("M{x} {base}");
         for lane in self.crossed(arrow, x) {
             let (above, below) = (self.y(lane) - GAP, self.y(lane) + BAR + GAP);
-            let (near, far) = if from < to {
-                (below, above)
-            } else {
-                (above, below)
-            };
+            let (near, far) = if from < to { (below, above) } else { (above, below) };
             line += &format!("V{near}M{x} {far}");
         }
         line += &format!("V{start}");
@@ -349,10 +327,7 @@ impl<'a> Timeline<'a> {
         let mut labels: Vec<(f64, String)> = Vec::new();
         for (step, x) in self.story.steps.iter().zip(&self.x) {
             let label = seconds(step.t);
-            if labels
-                .last()
-                .is_none_or(|last| x - last.0 > 48.0 && label != last.1)
-            {
+            if labels.last().is_none_or(|last| x - last.0 > 48.0 && label != last.1) {
                 labels.push((*x, label));
             }
         }
@@ -404,9 +379,7 @@ fn round(length: f64) -> f64 {
 
 /// The longest of these words that fits, in the middle.
 fn word(words: &[&str], width: f64, middle: f64, y: f64, class: &str) -> Markup {
-    let fitting = words
-        .iter()
-        .find(|word| word.chars().count() as f64 * LETTER + 6.0 < width);
+    let fitting = words.iter().find(|word| word.chars().count() as f64 * LETTER + 6.0 < width);
     html! {
         @if let Some(word) = fitting {
             text class=(class) x=(round(middle)) y=(y + 12.2) text-anchor="middle" { (word) }
@@ -443,9 +416,7 @@ const SIGNS: [&str; 13] = [
 ];
 
 fn signs() -> impl ExactSizeIterator<Item = (PreEscaped<&'static str>, &'static str)> {
-    let parts = SIGNS
-        .iter()
-        .map(|sign| sign.split_once('|').unwrap_or_default());
+    let parts = SIGNS.iter().map(|sign| sign.split_once('|').unwrap_or_default());
     parts.map(|(sign, meaning)| (PreEscaped(sign), meaning))
 }
 

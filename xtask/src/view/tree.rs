@@ -126,10 +126,7 @@ impl Tree {
             };
             // The state first, so that it is seen also where there are few columns.
             let (state, rest) = (word(stat.state()), self.name_and_role(pid));
-            lines.push((
-                stat.is_zombie(),
-                format!("{before}{branch}{pid} {state}{rest}"),
-            ));
+            lines.push((stat.is_zombie(), format!("{before}{branch}{pid} {state}{rest}")));
             self.draw_children(pid, &format!("{before}{below}"), lines);
         }
     }
@@ -177,10 +174,7 @@ mod tests {
         assert_eq!(line, "  1.000  10 \"zombie\": started by 7");
         taken(&mut tree, state(11, 'S', 10));
         taken(&mut tree, state(12, 'S', 7));
-        let found = What::Found {
-            process: process(11),
-            role: "child".to_owned(),
-        };
+        let found = What::Found { process: process(11), role: "child".to_owned() };
         taken(&mut tree, found);
         let line = taken(&mut tree, state(11, 'Z', 10)).unwrap();
         assert_eq!(line, "  1.000  11 \"zombie\" (child): zombie (Z)");
@@ -194,9 +188,7 @@ mod tests {
         );
         assert_eq!(plain((8, 4)), "7 xtask-\n├─ 10 li\n… and 2 ");
 
-        let gone = What::Gone {
-            process: process(10),
-        };
+        let gone = What::Gone { process: process(10) };
         taken(&mut tree, gone);
         let line = taken(&mut tree, state(11, 'Z', 7)).unwrap();
         assert_eq!(line, "  1.000  11 \"zombie\" (child): adopted by 7");

@@ -120,9 +120,7 @@ impl Worker {
     /// Gives the children that a process has a role each, with their numbers in it.
     pub(crate) fn children(&mut self, parent: Process, role: &str) -> io::Result<Vec<Process>> {
         let pids = (1..).zip(procfs::children(parent.pid)?);
-        Ok(pids
-            .map(|(number, pid)| self.found(pid, &format!("{role} {number}")))
-            .collect())
+        Ok(pids.map(|(number, pid)| self.found(pid, &format!("{role} {number}"))).collect())
     }
 
     fn add(&mut self, process: Process) {
@@ -153,19 +151,16 @@ impl Worker {
     }
 
     pub(crate) fn client(&mut self, number: usize, saw: &str) {
-        self.log.record(What::Client {
-            number,
-            saw: saw.to_owned(),
-        });
+        self.log.record(What::Client { number, saw: saw.to_owned() });
     }
 
     /// Records why the run ended, if that was too early; ends every process that is left of it; and
     /// records how many are left then: none, unless one cannot be ended.
     pub(crate) fn end(mut self, result: Result<(), Failure>) {
         match &result {
-            Err(Failure::Missed(condition)) if !self.skipped => self.log.record(What::Missed {
-                condition: condition.clone(),
-            }),
+            Err(Failure::Missed(condition)) if !self.skipped => {
+                self.log.record(What::Missed { condition: condition.clone() })
+            }
             Err(Failure::Missing(why)) => self.log.record(What::Skipped { why: why.clone() }),
             Err(Failure::Failed(why)) => self.log.record(What::Failed { why: why.clone() }),
             _ => {}

@@ -78,12 +78,7 @@ impl Worker {
             None => Err(Errno::ESRCH.into()),
         };
         let error = read.as_ref().err().map(ToString::to_string);
-        self.log.record(What::Proc {
-            process,
-            path,
-            text: read.unwrap_or_default(),
-            error,
-        });
+        self.log.record(What::Proc { process, path, text: read.unwrap_or_default(), error });
     }
 
     /// Sends a signal to a process of this run.
@@ -91,17 +86,13 @@ impl Worker {
         // No descendant of ours can be replaced by a stranger here: either we reap it, or it is a
         // zombie that the scenario is about, whose parent does not reap it.
         let error = match procfs::look(process.pid) {
-            Ok(Some(stat)) if stat.process == process => kill(Pid::from_raw(process.pid), signal)
-                .err()
-                .map(|error| error.to_string()),
+            Ok(Some(stat)) if stat.process == process => {
+                kill(Pid::from_raw(process.pid), signal).err().map(|error| error.to_string())
+            }
             Ok(_) => Some(Errno::ESRCH.to_string()),
             Err(error) => Some(error.to_string()), // it may be another by now
         };
-        self.log.record(What::Signal {
-            process,
-            signal: signal.to_string(),
-            error,
-        });
+        self.log.record(What::Signal { process, signal: signal.to_string(), error });
     }
 }
 

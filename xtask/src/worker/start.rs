@@ -134,11 +134,7 @@ impl Worker {
             while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
                 let text = String::from_utf8_lossy(&line);
                 let text = text.trim_end_matches('\n').to_owned();
-                log.record(What::Line {
-                    program,
-                    stream,
-                    text,
-                });
+                log.record(What::Line { program, stream, text });
                 line.clear();
             }
         })?);

@@ -41,8 +41,7 @@ impl Worker {
         limit: Duration,
         is_true: impl FnMut(&mut Worker) -> bool,
     ) -> Result<(), Failure> {
-        self.watch(Instant::now() + limit * self.patience, is_true)
-            .map(drop)
+        self.watch(Instant::now() + limit * self.patience, is_true).map(drop)
     }
 
     /// Looks until `is_true`, the deadline, or until nothing can change any more: every process has
@@ -180,18 +179,14 @@ impl Worker {
     /// Waits until this process has ended, and somebody has still to wait for it.
     pub(crate) fn until_zombie(&mut self, process: Process) -> Result<(), Failure> {
         let condition = format!("process {} is a zombie", process.pid);
-        self.until(&condition, |worker| {
-            worker.state(process) == Some(State::Zombie)
-        })
+        self.until(&condition, |worker| worker.state(process) == Some(State::Zombie))
     }
 
     /// Waits until this process sleeps, or has ended: it has then done what it was to do. On a
     /// busy processor that may take a while.
     pub(crate) fn until_settled(&mut self, process: Process) -> Result<(), Failure> {
         let condition = format!("process {} sleeps, or has ended", process.pid);
-        self.until(&condition, |worker| {
-            worker.is_asleep(process) || worker.has_ended(process)
-        })
+        self.until(&condition, |worker| worker.is_asleep(process) || worker.has_ended(process))
     }
 
     /// Waits for a line on stdout that begins like this.

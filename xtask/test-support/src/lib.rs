@@ -2,11 +2,7 @@
 //! they end, and what /proc shows meanwhile. Whatever a test has started ends with the test.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test ends at the first surprise"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the first surprise")]
 
 use std::env;
 use std::fmt::Debug;
@@ -33,13 +29,8 @@ pub const NOT_SECONDS: [&str; 6] = ["-1", "abc", "", "1e99", "nan", "inf"];
 
 /// Variables that may be set where the tests run, and would make a program colour what it prints,
 /// or talk to a service manager.
-const UNWANTED_VARIABLES: [&str; 5] = [
-    "CLICOLOR_FORCE",
-    "NOTIFY_SOCKET",
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-    "LISTEN_PID",
-];
+const UNWANTED_VARIABLES: [&str; 5] =
+    ["CLICOLOR_FORCE", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
 
 /// Looks again and again until what it sees is good, and returns that. Fails after [`LIMIT`].
 #[track_caller]
@@ -61,10 +52,7 @@ pub fn wait_until_within<T: Debug>(
         if good(&seen) {
             return seen;
         }
-        assert!(
-            start.elapsed() < limit,
-            "{what}: not within {limit:?}; last seen: {seen:?}"
-        );
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}; last seen: {seen:?}");
         thread::sleep(Duration::from_millis(3));
     }
 }
@@ -76,10 +64,7 @@ pub fn example(name: &str, args: &[&str]) -> Command {
     let test = env::current_exe().unwrap();
     // Cargo has no variable for the place of an example.
     let example = test.with_file_name(format!("../examples/{name}"));
-    assert!(
-        example.exists(),
-        "{name} is not built; first: cargo build --workspace --examples"
-    );
+    assert!(example.exists(), "{name} is not built; first: cargo build --workspace --examples");
     let mut command = Command::new(example);
     command.args(args);
     command
@@ -196,11 +181,7 @@ impl Program {
         let stdout = self.stdout.rest();
         let stderr = self.stderr.rest();
         let code = self.exit_code();
-        Output {
-            code,
-            stdout,
-            stderr,
-        }
+        Output { code, stdout, stderr }
     }
 }
 
@@ -274,10 +255,7 @@ impl Lines {
     }
 
     /// Waits for the next line. There must be one.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "not to be iterated: each line is asserted"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "not to be iterated: each line is asserted")]
     #[track_caller]
     pub fn next(&mut self) -> String {
         self.try_next().expect("another line before the end")

@@ -125,10 +125,7 @@ impl Marked {
 pub(crate) fn until(condition: &str, limit: Duration, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !is_true() {
-        assert!(
-            Instant::now() < deadline,
-            "not within {limit:?}: {condition}"
-        );
+        assert!(Instant::now() < deadline, "not within {limit:?}: {condition}");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -254,12 +251,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 /// The values of this kind in NDJSON.
 pub(crate) fn of_kind(ndjson: &[u8], kind: &str) -> Vec<Value> {
     let ndjson = text(ndjson);
-    let values = ndjson
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap());
-    values
-        .filter(|value: &Value| value["kind"] == kind)
-        .collect()
+    let values = ndjson.lines().map(|line| serde_json::from_str(line).unwrap());
+    values.filter(|value: &Value| value["kind"] == kind).collect()
 }
 
 /// That `whole` has all of these parts.

@@ -32,9 +32,7 @@ pub(crate) fn poll_readable<const N: usize>(
     timeout: PollTimeout,
 ) -> io::Result<[bool; N]> {
     let present = fds.into_iter().flatten();
-    let mut polled: Vec<_> = present
-        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-        .collect();
+    let mut polled: Vec<_> = present.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     match poll(&mut polled, timeout) {
         Ok(_) => {}
         Err(Errno::EINTR) => return Ok([false; N]),

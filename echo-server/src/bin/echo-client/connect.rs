@@ -24,10 +24,9 @@ pub(crate) fn to(address: &str) -> Result<TcpStream, Failure> {
     TcpStream::connect(&address).map_err(|error| {
         let (code, advice) = match error.kind() {
             io::ErrorKind::InvalidInput => (exit::USAGE, FORMS),
-            io::ErrorKind::ConnectionRefused => (
-                exit::UNAVAILABLE,
-                "no server listens there, start one: cargo run -p echo-server",
-            ),
+            io::ErrorKind::ConnectionRefused => {
+                (exit::UNAVAILABLE, "no server listens there, start one: cargo run -p echo-server")
+            }
             _ => (exit::UNAVAILABLE, "check the address"),
         };
         let message = format!("cannot connect to {address}: {error}; {advice}");

@@ -16,17 +16,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: u8, message: String) -> Self {
-        Self {
-            code,
-            message: Some(message),
-        }
+        Self { code, message: Some(message) }
     }
 
     pub(crate) fn silent(code: u8) -> Self {
-        Self {
-            code,
-            message: None,
-        }
+        Self { code, message: None }
     }
 
     /// The bytes that came back are not the ones that were sent.

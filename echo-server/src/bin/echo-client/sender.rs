@@ -29,11 +29,7 @@ enum Reports {
 
 impl Sender {
     pub(crate) fn new(child: Child, reports: PipeReader) -> Self {
-        Self {
-            child,
-            reports: Reports::Open(reports),
-            sent: Tally::ZERO,
-        }
+        Self { child, reports: Reports::Open(reports), sent: Tally::ZERO }
     }
 
     pub(crate) fn is_sending(&self) -> bool {

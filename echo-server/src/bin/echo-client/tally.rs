@@ -17,10 +17,7 @@ impl Tally {
     /// The length of [`Tally::to_bytes`].
     pub(crate) const LENGTH: usize = 16;
 
-    pub(crate) const ZERO: Self = Self {
-        count: 0,
-        checksum: 0xcbf2_9ce4_8422_2325,
-    };
+    pub(crate) const ZERO: Self = Self { count: 0, checksum: 0xcbf2_9ce4_8422_2325 };
 
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.count += bytes.len() as u64;
@@ -36,10 +33,7 @@ impl Tally {
 
     pub(crate) fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
         let both = u128::from_ne_bytes(bytes);
-        Self {
-            count: (both >> 64) as u64,
-            checksum: both as u64,
-        }
+        Self { count: (both >> 64) as u64, checksum: both as u64 }
     }
 }
 

@@ -15,11 +15,8 @@ use crate::log::cannot;
 
 /// What root needs to become another user, and to end a process of another user: without the last,
 /// workers would go on after the end of the server.
-const RIGHTS: [Capability; 3] = [
-    Capability::CAP_SETUID,
-    Capability::CAP_SETGID,
-    Capability::CAP_KILL,
-];
+const RIGHTS: [Capability; 3] =
+    [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_KILL];
 
 /// A user and its group.
 #[derive(Clone, Copy)]
@@ -72,10 +69,7 @@ impl Identity {
                 ))
             })
         };
-        Ok(Self {
-            uid: Uid::from_raw(number(uid)?),
-            gid: Gid::from_raw(number(gid)?),
-        })
+        Ok(Self { uid: Uid::from_raw(number(uid)?), gid: Gid::from_raw(number(gid)?) })
     }
 
     /// By its name or, if nobody has that name, by its number.
@@ -102,8 +96,7 @@ impl Identity {
     /// Makes this process one of the user's, for good. `supervisor` is the process whose end must end
     /// this one.
     pub(super) fn adopt(self, supervisor: u32) -> io::Result<()> {
-        self.change()
-            .map_err(|error| cannot(&format!("become user {}", self.uid))(error))?;
+        self.change().map_err(|error| cannot(&format!("become user {}", self.uid))(error))?;
         // If the supervisor ended before that, the signal will never come.
         if getppid().as_raw().unsigned_abs() != supervisor {
             raise(Signal::SIGKILL)?;
@@ -117,16 +110,8 @@ impl Identity {
         setgid(gid)?;
         setuid(uid)?;
         // A call may succeed without the change, for example if a filter answers instead of the kernel.
-        let user = ResUid {
-            real: uid,
-            effective: uid,
-            saved: uid,
-        };
-        let group = ResGid {
-            real: gid,
-            effective: gid,
-            saved: gid,
-        };
+        let user = ResUid { real: uid, effective: uid, saved: uid };
+        let group = ResGid { real: gid, effective: gid, saved: gid };
         if getresuid()? != user || getresgid()? != group || !getgroups()?.is_empty() {
             return Err(io::Error::other(
                 "the calls succeeded, but the user or group is not the right one",

@@ -26,9 +26,9 @@ pub(super) fn restrict() -> io::Result<()> {
         // Every file system has a root.
         Ok(_) => match File::open("/") {
             Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(()),
-            Err(error) => Err(io::Error::other(format!(
-                "applied, but cannot be tried by opening /: {error}"
-            ))),
+            Err(error) => {
+                Err(io::Error::other(format!("applied, but cannot be tried by opening /: {error}")))
+            }
             Ok(_) => Err(io::Error::other("applied, but a file can still be opened")),
         },
         Err(error) => Err(io::Error::other(error)),

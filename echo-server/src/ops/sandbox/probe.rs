@@ -74,8 +74,7 @@ fn line(text: &str) -> String {
 /// In the parent: reads the report, and what `/proc` shows. Dropping `hold` ends the probe.
 fn look(probe: &Child, mut said: File, hold: OwnedFd) -> io::Result<Findings> {
     let mut report = String::new();
-    said.read_to_string(&mut report)
-        .map_err(cannot("read what has come of the sandbox"))?;
+    said.read_to_string(&mut report).map_err(cannot("read what has come of the sandbox"))?;
     let Some(report) = report.strip_suffix(END) else {
         drop(hold);
         return Err(not_tried(&probe.wait()?.to_string()));
@@ -112,12 +111,8 @@ fn seen(id: u32) -> io::Result<String> {
     let limits = fs::read_to_string(format!("/proc/{id}/limits"))?;
     let first = |text: &str, name: &str| {
         let value = text.lines().find_map(|line| line.strip_prefix(name));
-        let word = value.and_then(|value| {
-            value
-                .trim_start_matches(':')
-                .split_ascii_whitespace()
-                .next()
-        });
+        let word =
+            value.and_then(|value| value.trim_start_matches(':').split_ascii_whitespace().next());
         format!("{name} {}", word.unwrap_or("?"))
     };
     let of_status = ["Uid", "CapEff", "NoNewPrivs", "Seccomp"].map(|name| first(&status, name));

@@ -84,9 +84,7 @@ pub(super) fn compile(model: Model) -> io::Result<BpfProgram> {
         .try_into()
     });
     compiled.map_err(|error| {
-        io::Error::other(format!(
-            "cannot compile the filter of system calls: {error}"
-        ))
+        io::Error::other(format!("cannot compile the filter of system calls: {error}"))
     })
 }
 

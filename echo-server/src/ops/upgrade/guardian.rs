@@ -45,8 +45,7 @@ impl Handover {
             prctl::set_pdeathsig(Signal::SIGCONT).map_err(cannot("outlive the server"))?;
             // Orphans that the new server leaves become our children, and not those of process 1.
             prctl::set_child_subreaper(true).map_err(cannot("adopt orphans"))?;
-            ends.thread_block()
-                .map_err(cannot("hold back a signal (SIGCHLD)"))?;
+            ends.thread_block().map_err(cannot("hold back a signal (SIGCHLD)"))?;
             let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
             let ends = SignalFd::with_flags(&ends, flags).map_err(cannot("watch the server"))?;
             let fork = reexec::fork().map_err(cannot("make a process"))?;

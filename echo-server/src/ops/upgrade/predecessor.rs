@@ -25,9 +25,7 @@ pub(crate) fn predecessor() -> Option<Predecessor> {
     let value = env::var(PREDECESSOR).ok()?;
     let (owner, given) = value.split_once(':')?;
     let proof = proof(process::id(), io::stdin().as_fd()).ok()?;
-    (given == proof).then(|| Predecessor {
-        made_the_listener: owner == OWN,
-    })
+    (given == proof).then(|| Predecessor { made_the_listener: owner == OWN })
 }
 
 impl Predecessor {

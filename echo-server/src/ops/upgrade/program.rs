@@ -24,10 +24,7 @@ impl Program {
     pub(crate) fn this() -> io::Result<Self> {
         let mut args = env::args_os();
         let name = args.next().unwrap_or_default();
-        Ok(Self {
-            path: find(&name)?,
-            args: args.collect(),
-        })
+        Ok(Self { path: find(&name)?, args: args.collect() })
     }
 }
 

@@ -67,9 +67,7 @@ impl Successor {
         let (ours, stdin) = UnixStream::pair().map_err(cannot("make a socket pair"))?;
         ours.set_nonblocking(true)?;
         let (sender, reports) = report_channel()?;
-        let copy = listener
-            .try_clone_to_owned()
-            .map_err(cannot("copy the listener"))?;
+        let copy = listener.try_clone_to_owned().map_err(cannot("copy the listener"))?;
         let identity = SocketIdentity::of(copy.as_fd()).map_err(cannot("identify the listener"))?;
         match reexec::fork().map_err(cannot("make a process"))? {
             Fork::Child => Ok(Ok(Handover {
@@ -92,10 +90,7 @@ impl Successor {
 
     /// Where news may come from.
     pub(crate) fn watched(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [
-            self.guardian.as_ref().map(|it| it.reports.as_fd()),
-            self.stream.as_ref().map(AsFd::as_fd),
-        ]
+        [self.guardian.as_ref().map(|it| it.reports.as_fd()), self.stream.as_ref().map(AsFd::as_fd)]
     }
 
     /// When there is news even if none has come.
@@ -104,8 +99,7 @@ impl Successor {
     }
 
     pub(crate) fn is_due(&self) -> bool {
-        self.deadline()
-            .is_some_and(|deadline| deadline <= Instant::now())
+        self.deadline().is_some_and(|deadline| deadline <= Instant::now())
     }
 
     pub(crate) fn has_taken_over(&self) -> bool {

@@ -70,16 +70,10 @@ impl Kind {
         };
         match self {
             Kind::Short | Kind::Crowd => plan,
-            Kind::Bulk => Plan {
-                goal: stream_length(rng),
-                ..plan
-            },
+            Kind::Bulk => Plan { goal: stream_length(rng), ..plan },
             Kind::SlowReader => Plan {
                 goal: rng.u64(LONGEST_STREAM / 4..LONGEST_STREAM),
-                read: Pace {
-                    chunk: 16 * 1024,
-                    every: Duration::from_millis(rng.u64(2..10)),
-                },
+                read: Pace { chunk: 16 * 1024, every: Duration::from_millis(rng.u64(2..10)) },
                 has_small_buffer: true,
                 ..plan
             },
@@ -87,24 +81,14 @@ impl Kind {
                 let chunk = rng.usize(1..200);
                 Plan {
                     goal: chunk as u64 * rng.u64(10..60),
-                    write: Pace {
-                        chunk,
-                        every: Duration::from_millis(rng.u64(5..30)),
-                    },
+                    write: Pace { chunk, every: Duration::from_millis(rng.u64(5..30)) },
                     ..plan
                 }
             }
-            Kind::Idle => Plan {
-                stays: Duration::from_millis(rng.u64(300..2_000)),
-                ..plan
-            },
+            Kind::Idle => Plan { stays: Duration::from_millis(rng.u64(300..2_000)), ..plan },
             Kind::Vanishing => {
                 let goal = stream_length(rng).max(1);
-                Plan {
-                    goal,
-                    vanishes_after: Some(rng.u64(0..goal)),
-                    ..plan
-                }
+                Plan { goal, vanishes_after: Some(rng.u64(0..goal)), ..plan }
             }
         }
     }
@@ -188,15 +172,9 @@ pub(crate) struct Clients {
 impl Clients {
     pub(crate) fn new(server: SocketAddrV4, seed: u64) -> io::Result<Self> {
         let now = Instant::now();
-        let client = |kind| Client {
-            kind,
-            session: None,
-            due: now,
-            interest: EpollFlags::empty(),
-        };
-        let clients = CLIENTS
-            .iter()
-            .flat_map(|&(kind, count)| (0..count).map(move |_| client(kind)));
+        let client = |kind| Client { kind, session: None, due: now, interest: EpollFlags::empty() };
+        let clients =
+            CLIENTS.iter().flat_map(|&(kind, count)| (0..count).map(move |_| client(kind)));
         Ok(Self {
             server: server.into(),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
@@ -224,11 +202,7 @@ impl Clients {
             match &self.clients[index].session {
                 None if may_begin && self.clients[index].due <= now => self.begin(index, now),
                 Some(session) if session.is_stuck(now) => {
-                    self.end(
-                        index,
-                        now,
-                        Ending::Broken(Trouble::Stuck, "no progress".into()),
-                    );
+                    self.end(index, now, Ending::Broken(Trouble::Stuck, "no progress".into()));
                 }
                 _ => {}
             }
@@ -302,16 +276,11 @@ impl Clients {
 
     /// At most a tick.
     fn until_something_is_due(&self, now: Instant, may_begin: bool) -> u8 {
-        let due = self
-            .clients
-            .iter()
-            .filter_map(|client| match &client.session {
-                Some(session) => session.next_due(now),
-                None => may_begin.then_some(client.due),
-            });
-        let wait = due
-            .min()
-            .map_or(TICK, |due| due.saturating_duration_since(now));
+        let due = self.clients.iter().filter_map(|client| match &client.session {
+            Some(session) => session.next_due(now),
+            None => may_begin.then_some(client.due),
+        });
+        let wait = due.min().map_or(TICK, |due| due.saturating_duration_since(now));
         // Rounded up: otherwise the last millisecond would be spent in a busy loop.
         (wait.min(TICK).as_micros().div_ceil(1_000)) as u8
     }
@@ -341,11 +310,7 @@ impl Clients {
             Ending::WrongBytes => self.tally.wrong.push(sentence("not what was sent")),
             Ending::Broken(trouble, what) => {
                 self.tally.errors.count(trouble);
-                self.broken.push(Broken {
-                    began,
-                    ended: now,
-                    sentence: sentence(&what),
-                });
+                self.broken.push(Broken { began, ended: now, sentence: sentence(&what) });
                 client.due = client.due.max(now + AFTER_AN_ERROR);
             }
         }
@@ -369,9 +334,7 @@ impl Errors {
     pub(crate) fn by_kind(&self) -> String {
         let kinds = self.kinds();
         let there = kinds.iter().filter(|(_, count)| *count > 0);
-        let there: Vec<_> = there
-            .map(|(kind, count)| format!("{count} {kind}"))
-            .collect();
+        let there: Vec<_> = there.map(|(kind, count)| format!("{count} {kind}")).collect();
         there.join(", ")
     }
 

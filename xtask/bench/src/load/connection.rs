@@ -57,13 +57,7 @@ impl Connection {
             Ok(()) | Err(Errno::EINPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(Self {
-            stream: socket.into(),
-            number,
-            sent: 0,
-            received: 0,
-            half_closed: false,
-        })
+        Ok(Self { stream: socket.into(), number, sent: 0, received: 0, half_closed: false })
     }
 
     /// Sends at most `limit` bytes, and a chunk. Returns how many: none if the socket is full, or still
@@ -94,11 +88,7 @@ impl Connection {
         self.received += length as u64;
         let mut wrong = self.received.saturating_sub(self.sent); // more than was sent
         if came != sent {
-            wrong += came
-                .iter()
-                .zip(sent)
-                .filter(|(came, sent)| came != sent)
-                .count() as u64;
+            wrong += came.iter().zip(sent).filter(|(came, sent)| came != sent).count() as u64;
         }
         let count = length as u64;
         Ok(Received::Bytes { count, wrong })
@@ -113,21 +103,9 @@ impl Connection {
 
 impl fmt::Display for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            number,
-            sent,
-            received,
-            ..
-        } = self;
-        let half_closed = if self.half_closed {
-            ", half-closed"
-        } else {
-            ""
-        };
-        write!(
-            f,
-            "connection {number}, {sent} bytes sent{half_closed}, {received} back"
-        )
+        let Self { number, sent, received, .. } = self;
+        let half_closed = if self.half_closed { ", half-closed" } else { "" };
+        write!(f, "connection {number}, {sent} bytes sent{half_closed}, {received} back")
     }
 }
 

@@ -192,9 +192,7 @@ impl Load {
     }
 
     fn open_some(&mut self, count: usize, goal: u64, ends: bool) -> Result<Vec<Client>, String> {
-        (0..count)
-            .map(|index| self.open(index, goal, ends))
-            .collect()
+        (0..count).map(|index| self.open(index, goal, ends)).collect()
     }
 
     /// Connects, and sends what goes out at once. `index` is what [`Load::ready`] will call it.
@@ -202,19 +200,10 @@ impl Load {
         let began = Instant::now();
         let number = self.made;
         let connection = Connection::open(&self.server, number).map_err(|error| {
-            format!(
-                "cannot connect to {}, connection {number}: {error}",
-                self.server
-            )
+            format!("cannot connect to {}, connection {number}: {error}", self.server)
         })?;
         self.made += 1;
-        let mut client = Client {
-            connection,
-            goal,
-            ends,
-            interest: EpollFlags::empty(),
-            began,
-        };
+        let mut client = Client { connection, goal, ends, interest: EpollFlags::empty(), began };
         self.send(&mut client)?;
         client.interest = client.wanted();
         let event = EpollEvent::new(client.interest, index as u64);
@@ -228,10 +217,7 @@ impl Load {
     fn ready(&self) -> Result<impl Iterator<Item = usize> + use<>, String> {
         let mut events = [EpollEvent::empty(); 64];
         let count = loop {
-            match self
-                .epoll
-                .wait(&mut events, EpollTimeout::from(ANSWERS_WITHIN))
-            {
+            match self.epoll.wait(&mut events, EpollTimeout::from(ANSWERS_WITHIN)) {
                 Ok(0) => return Err(format!("no answer within {} s", ANSWERS_WITHIN / 1000)),
                 Ok(count) => break count,
                 Err(Errno::EINTR) => {}
@@ -336,9 +322,7 @@ fn rate(times: Vec<Duration>, length: Duration) -> Rate {
     times.sort_unstable();
     let at = |part: f64| {
         let index = (times.len() as f64 * part) as usize;
-        times
-            .get(index)
-            .map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+        times.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
     };
     Rate {
         per_second: times.len() as f64 / length.as_secs_f64(),

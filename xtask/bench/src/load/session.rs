@@ -35,10 +35,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) const FAST: Self = Self {
-        chunk: CHUNK,
-        every: Duration::ZERO,
-    };
+    pub(crate) const FAST: Self = Self { chunk: CHUNK, every: Duration::ZERO };
 }
 
 /// How a session ended: exactly one of these.
@@ -120,10 +117,7 @@ impl Session {
         let mut flags = EpollFlags::empty();
         // A connection that is not there yet becomes writable when it is, or has failed.
         flags.set(EpollFlags::EPOLLOUT, !self.is_connected || self.acts(now));
-        flags.set(
-            EpollFlags::EPOLLIN,
-            self.is_connected && self.next_read <= now,
-        );
+        flags.set(EpollFlags::EPOLLIN, self.is_connected && self.next_read <= now);
         flags
     }
 
@@ -141,11 +135,7 @@ impl Session {
 
     /// Returns when the client stops pausing.
     pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
-        let times = [
-            Some(self.next_read),
-            Some(self.next_write),
-            self.half_closes,
-        ];
+        let times = [Some(self.next_read), Some(self.next_write), self.half_closes];
         times.into_iter().flatten().filter(|time| *time > now).min()
     }
 
@@ -185,9 +175,7 @@ impl Session {
         }
         let vanishes_after = self.plan.vanishes_after;
         if vanishes_after.is_some_and(|limit| self.connection.sent > limit) {
-            return Err(Ending::Vanished {
-                by_reset: self.connection.number.is_multiple_of(2),
-            });
+            return Err(Ending::Vanished { by_reset: self.connection.number.is_multiple_of(2) });
         }
         if self.left_to_send() == 0 && !self.connection.half_closed {
             let time = *self.half_closes.get_or_insert(now + self.plan.stays);
@@ -247,10 +235,7 @@ impl Session {
     /// Closes the connection, by a reset if that is the way to vanish.
     pub(crate) fn close(self, ending: &Ending) {
         if let Ending::Vanished { by_reset: true } = ending {
-            let linger = libc::linger {
-                l_onoff: 1,
-                l_linger: 0,
-            };
+            let linger = libc::linger { l_onoff: 1, l_linger: 0 };
             // If it fails, the client vanishes by a plain close.
             let _ = setsockopt(&self.connection.stream, sockopt::Linger, &linger);
         }

@@ -39,11 +39,8 @@ pub(crate) fn run(options: &BenchEcho) -> Result<(), Failure> {
 
 /// Finds or builds the programs. Ours must be there; rivals may be missing.
 fn find_servers(options: &BenchEcho, folder: &Path) -> Result<Results, Failure> {
-    let mut results = Results {
-        machine: Machine::here(),
-        missing: Vec::new(),
-        servers: Vec::new(),
-    };
+    let mut results =
+        Results { machine: Machine::here(), missing: Vec::new(), servers: Vec::new() };
     for server in Name::value_variants() {
         if !options.servers.is_empty() && !options.servers.contains(server) {
             continue;
@@ -81,19 +78,11 @@ fn measure_all(servers: &mut [Measured], options: &BenchEcho, folder: &Path) {
     let count = servers.len();
     let turn = 3.0 * options.seconds + TURN_SECONDS;
     let seconds = turn * (options.rounds * count) as f64;
-    say(&format!(
-        "{count} servers, {} rounds: this takes about {seconds:.0} s",
-        options.rounds
-    ));
+    say(&format!("{count} servers, {} rounds: this takes about {seconds:.0} s", options.rounds));
     for round in 0..options.rounds {
         for index in 0..count {
             let measured = &mut servers[(round + index) % count];
-            say(&format!(
-                "round {} of {}: {}",
-                round + 1,
-                options.rounds,
-                measured.row.name
-            ));
+            say(&format!("round {} of {}: {}", round + 1, options.rounds, measured.row.name));
             let turn = Turn {
                 row: &measured.row,
                 program: &measured.program,
@@ -176,9 +165,7 @@ impl Turn<'_> {
             })?,
             Some([few, many]) => (
                 self.with_server(Some(few), figures, |server, _, _| server.memory_kib())?,
-                self.with_server(Some(many), figures, |server, load, _| {
-                    while_idle(server, load)
-                })?,
+                self.with_server(Some(many), figures, |server, load, _| while_idle(server, load))?,
             ),
         };
         Ok((with as f64 - without as f64) / IDLE as f64)
@@ -193,9 +180,7 @@ impl Turn<'_> {
     ) -> Result<T, String> {
         let server = Server::start(self.row, self.program, args, self.log)?;
         let mut load = Load::new(server.address)?;
-        let result = load
-            .session()
-            .and_then(|()| measure(&server, &mut load, figures));
+        let result = load.session().and_then(|()| measure(&server, &mut load, figures));
         figures.bytes_compared += load.compared;
         figures.bytes_wrong += load.wrong;
         result

@@ -106,11 +106,7 @@ impl Figures {
         measure: &'static str,
         act: impl FnOnce(&mut Self) -> Result<(), String>,
     ) {
-        if self
-            .failures
-            .iter()
-            .any(|failure| failure.measure == measure)
-        {
+        if self.failures.iter().any(|failure| failure.measure == measure) {
             return;
         }
         if let Err(why) = act(self) {
@@ -315,13 +311,9 @@ impl Results {
                 say(&format!("a chart is in {}", path.display()));
                 Ok(())
             };
-        draw(
-            "echo-connections.svg",
-            "new connections per second",
-            "",
-            false,
-            |figures| &figures.connections_per_s,
-        )?;
+        draw("echo-connections.svg", "new connections per second", "", false, |figures| {
+            &figures.connections_per_s
+        })?;
         draw(
             "echo-ping-pong.svg",
             "messages per second, there and back, on 16 connections",

@@ -18,9 +18,7 @@ impl Machine {
     pub(crate) fn here() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let cpu = read("/proc/cpuinfo");
-        let model = cpu
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Self {
             processor: model.map_or("unknown".to_owned(), |(_, model)| model.to_owned()),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
@@ -31,12 +29,7 @@ impl Machine {
 
     /// The first line of a table.
     pub(crate) fn line(&self) -> String {
-        let Machine {
-            processor,
-            processors,
-            memory_mib,
-            kernel,
-        } = self;
+        let Machine { processor, processors, memory_mib, kernel } = self;
         format!("{processor}, {processors} processors, {memory_mib} MiB, Linux {kernel}\n")
     }
 }

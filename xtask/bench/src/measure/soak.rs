@@ -111,11 +111,7 @@ fn subjects(options: &Soak, folder: &Path) -> Result<Vec<Subject>, String> {
 /// Soaks one server.
 fn soak(subject: &Subject, folder: &Path, seconds: f64, seed: u64) -> SoakResult {
     say(&format!("{}:", subject.name));
-    let mut result = SoakResult {
-        server: subject.name.clone(),
-        seed,
-        ..SoakResult::default()
-    };
+    let mut result = SoakResult { server: subject.name.clone(), seed, ..SoakResult::default() };
     let began = Instant::now();
     match Run::start(subject, folder, seed) {
         Ok(mut run) => {
@@ -232,8 +228,7 @@ impl Run {
         };
         let broken = std::mem::take(&mut self.clients.broken);
         let left = unexplained(broken, &kills, self.serves);
-        self.unexplained
-            .extend(left.into_iter().map(|broken| broken.sentence));
+        self.unexplained.extend(left.into_iter().map(|broken| broken.sentence));
     }
 
     /// Waits until the server is what it was at the first rest, and notes what it is.
@@ -258,10 +253,7 @@ impl Run {
                 break now;
             }
         };
-        let rest = Rest {
-            census,
-            memory_kib: memory_kib(&tree(self.servers.current.pid))?,
-        };
+        let rest = Rest { census, memory_kib: memory_kib(&tree(self.servers.current.pid))? };
         let (first, _) = *self.rests.get_or_insert((rest, rest));
         self.rests = Some((first, rest));
         self.faults.extend(rest.growth_since(first));
@@ -308,9 +300,7 @@ impl Run {
         }
         result.faults.extend(some("silent loss", tally.losses));
         result.faults.extend(some("wrong bytes", tally.wrong));
-        result
-            .faults
-            .extend(some("no kill explains", self.unexplained));
+        result.faults.extend(some("no kill explains", self.unexplained));
         result.faults.extend(self.faults);
         result.faults.extend(self.servers.faults);
     }
@@ -319,9 +309,7 @@ impl Run {
 /// Returns the first of these sentences.
 fn some(what: &str, sentences: Vec<String>) -> Vec<String> {
     let first = sentences.into_iter().take(SENTENCES);
-    first
-        .map(|sentence| format!("{what}: {sentence}"))
-        .collect()
+    first.map(|sentence| format!("{what}: {sentence}")).collect()
 }
 
 impl Rest {
@@ -330,11 +318,7 @@ impl Rest {
         let mut faults = Vec::new();
         for (what, now, then) in [
             ("processes", self.census.processes, first.census.processes),
-            (
-                "descriptors",
-                self.census.descriptors,
-                first.census.descriptors,
-            ),
+            ("descriptors", self.census.descriptors, first.census.descriptors),
         ] {
             if now != then {
                 faults.push(format!("at a rest: {now} {what}, at the first {then}"));
@@ -342,9 +326,7 @@ impl Rest {
         }
         let (now, then) = (self.memory_kib, first.memory_kib);
         if now > memory_bound(then) {
-            faults.push(format!(
-                "at a rest: {now} KiB of memory, at the first {then}"
-            ));
+            faults.push(format!("at a rest: {now} KiB of memory, at the first {then}"));
         }
         faults
     }

@@ -61,12 +61,10 @@ impl SoakResult {
             self.faults.push(sentence);
         }
         if self.left_over > 0 {
-            self.faults
-                .push(format!("{} processes were left", self.left_over));
+            self.faults.push(format!("{} processes were left", self.left_over));
         }
         if self.complete == 0 {
-            self.faults
-                .push("not a single session was complete".to_owned());
+            self.faults.push("not a single session was complete".to_owned());
         }
         self.held = self.faults.is_empty();
     }

@@ -101,21 +101,13 @@ pub(crate) fn run(options: &BenchSpawn) -> Result<(), Failure> {
     let mut measured = Vec::new();
     for &size in &sizes {
         for program in &programs {
-            say(&format!(
-                "{} MiB, {}, {}",
-                size, program.ways[0].name, program.linking
-            ));
+            say(&format!("{} MiB, {}, {}", size, program.ways[0].name, program.linking));
             measured.extend(measure(&programs[0], program, size).map_err(|error| {
                 Failure::missing(format!("{} failed: {error}", program.path.display()))
             })?);
         }
     }
-    let results = Results {
-        machine: Machine::here(),
-        missing,
-        sizes,
-        measured,
-    };
+    let results = Results { machine: Machine::here(), missing, sizes, measured };
     let svg = options.svg.clone();
     let svg = svg.unwrap_or_else(|| folder.join("spawn.svg"));
     write_file(&svg, &results.plot())?;
@@ -130,15 +122,10 @@ pub(crate) fn run(options: &BenchSpawn) -> Result<(), Failure> {
 fn sizes() -> Vec<usize> {
     const FOR_OTHERS: usize = 1024;
     let largest = meminfo_mib("MemAvailable:").saturating_sub(FOR_OTHERS) / 2;
-    let mut sizes: Vec<usize> = SIZES
-        .iter()
-        .map(|size| (*size).min(largest).max(1))
-        .collect();
+    let mut sizes: Vec<usize> = SIZES.iter().map(|size| (*size).min(largest).max(1)).collect();
     sizes.dedup();
     if sizes != SIZES {
-        say(&format!(
-            "memory is short: parents hold {sizes:?} MiB instead of {SIZES:?}"
-        ));
+        say(&format!("memory is short: parents hold {sizes:?} MiB instead of {SIZES:?}"));
     }
     sizes
 }
@@ -160,28 +147,14 @@ fn programs(folder: &Path) -> Result<(Vec<Program>, Vec<Missing>), Failure> {
     let mut programs = vec![ours];
     let mut missing = Vec::new();
     for (what, built, linking, ways, how_to_get_it) in [
-        (
-            "Rust, static",
-            rust(Linking::Static),
-            "static",
-            RUST,
-            GET_RUST,
-        ),
+        ("Rust, static", rust(Linking::Static), "static", RUST, GET_RUST),
         ("C", c("spawn-c-dynamic", &[]), "dynamic", C, GET_C),
         ("C", c("spawn-c-static", &["-static"]), "static", C, GET_C),
         ("Go", go, "static", GO, GET_GO),
     ] {
         match built {
-            Ok(path) => programs.push(Program {
-                path,
-                linking,
-                ways,
-            }),
-            Err(why) => missing.push(Missing {
-                what,
-                why,
-                how_to_get_it,
-            }),
+            Ok(path) => programs.push(Program { path, linking, ways }),
+            Err(why) => missing.push(Missing { what, why, how_to_get_it }),
         }
     }
     Ok((programs, missing))
@@ -195,11 +168,7 @@ fn measure(reference: &Program, program: &Program, size: usize) -> io::Result<Ve
     let mut ratios = vec![Vec::new(); program.ways.len()];
     for _ in 0..TURNS {
         for (index, way) in program.ways.iter().enumerate() {
-            let count = if way.forks {
-                CHILDREN_BY_FORK
-            } else {
-                CHILDREN
-            };
+            let count = if way.forks { CHILDREN_BY_FORK } else { CHILDREN };
             let before = standard.spawn(REFERENCE, CHILDREN)?;
             let turn = parent.spawn(way.key, count)?;
             ratios[index].push(median(&turn) / median(&before));
@@ -235,11 +204,7 @@ impl Parent {
         let requests = process.stdin.take();
         let answers = process.stdout.take().map(BufReader::new);
         let answers = answers.ok_or_else(|| io::Error::other("it has no stdout"))?;
-        Ok(Self {
-            process,
-            requests,
-            answers,
-        })
+        Ok(Self { process, requests, answers })
     }
 
     /// The nanoseconds that each child took.
@@ -249,10 +214,8 @@ impl Parent {
         }
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
-        let times: Vec<f64> = answer
-            .split_whitespace()
-            .filter_map(|time| time.parse().ok())
-            .collect();
+        let times: Vec<f64> =
+            answer.split_whitespace().filter_map(|time| time.parse().ok()).collect();
         if times.len() == count {
             Ok(times)
         } else {
@@ -288,10 +251,7 @@ impl Results {
     }
 
     fn of(&self, row: (&str, &str)) -> Vec<&Measured> {
-        self.measured
-            .iter()
-            .filter(|measured| (measured.way, measured.linking) == row)
-            .collect()
+        self.measured.iter().filter(|measured| (measured.way, measured.linking) == row).collect()
     }
 
     fn table(&self) -> String {
@@ -319,30 +279,16 @@ impl Results {
 
     /// Draws the dynamic ones, and Go: static linking moves a line up or down, and changes nothing else.
     fn plot(&self) -> String {
-        let rows = self
-            .rows()
-            .into_iter()
-            .filter(|row| row.1 == "dynamic" || row.0.starts_with("Go"));
+        let rows =
+            self.rows().into_iter().filter(|row| row.1 == "dynamic" || row.0.starts_with("Go"));
         let lines: Vec<Line> = rows
             .map(|row| Line {
                 name: row.0,
                 is_ours: row.0.starts_with("reexec"),
-                values: self
-                    .of(row)
-                    .iter()
-                    .map(|measured| measured.median_us)
-                    .collect(),
+                values: self.of(row).iter().map(|measured| measured.median_us).collect(),
             })
             .collect();
-        let sizes: Vec<String> = self
-            .sizes
-            .iter()
-            .map(|size| format!("{size} MiB"))
-            .collect();
-        lines::draw(
-            "Starting a child and reaping it, by the memory of the parent",
-            &sizes,
-            &lines,
-        )
+        let sizes: Vec<String> = self.sizes.iter().map(|size| format!("{size} MiB")).collect();
+        lines::draw("Starting a child and reaping it, by the memory of the parent", &sizes, &lines)
     }
 }

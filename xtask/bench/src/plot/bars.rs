@@ -74,11 +74,7 @@ mod tests {
 
     #[test]
     fn the_best_is_on_top() {
-        let bar = |name: &str, value| Bar {
-            name: name.to_owned(),
-            is_ours: false,
-            value,
-        };
+        let bar = |name: &str, value| Bar { name: name.to_owned(), is_ours: false, value };
         let bars = [bar("small", 1.0), bar("large", 2.0)];
         let first = |svg: String| svg.find("small") < svg.find("large");
         assert!(!first(draw("t", "u", false, &bars)));

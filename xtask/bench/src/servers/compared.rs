@@ -56,21 +56,14 @@ pub(crate) const OURS: Source = Source::Ours(Linking::Dynamic);
 
 impl Row {
     pub(crate) fn of(server: Name) -> Self {
-        let row = |name, source, args| Self {
-            name,
-            source,
-            args,
-            workers: None,
-        };
+        let row = |name, source, args| Self { name, source, args, workers: None };
         match server {
             Name::Fork => row("fork", OURS, "--model fork --sandbox off"),
             Name::ForkSandboxed => row("fork, sandboxed", OURS, "--model fork"),
             Name::Reexec => row("reexec", OURS, "--model reexec --sandbox off"),
-            Name::ReexecStatic => row(
-                "reexec, static",
-                Source::Ours(Linking::Static),
-                "--model reexec --sandbox off",
-            ),
+            Name::ReexecStatic => {
+                row("reexec, static", Source::Ours(Linking::Static), "--model reexec --sandbox off")
+            }
             Name::Prefork => Self {
                 workers: Some(["--workers 1", "--workers 1000"]),
                 ..row("prefork", OURS, "--model prefork --sandbox off")
@@ -126,10 +119,9 @@ impl Row {
     pub(crate) fn program(&self, folder: &Path) -> Result<PathBuf, Missing> {
         let compiled = |file: &str| folder.join(file.replace('.', "-"));
         let (found, how_to_get_it) = match self.source {
-            Source::Ours(linking) => (
-                cargo_build("echo-server", "--bin", "echo-server", linking, folder),
-                GET_RUST,
-            ),
+            Source::Ours(linking) => {
+                (cargo_build("echo-server", "--bin", "echo-server", linking, folder), GET_RUST)
+            }
             Source::C(file) => {
                 let program = compiled(file);
                 (compile_c(file, &program, &[]).map(|()| program), GET_C)
@@ -140,11 +132,7 @@ impl Row {
             }
             Source::Installed(name, how_to_get_it) => (installed(name), how_to_get_it),
         };
-        found.map_err(|why| Missing {
-            what: self.name,
-            why,
-            how_to_get_it,
-        })
+        found.map_err(|why| Missing { what: self.name, why, how_to_get_it })
     }
 }
 
@@ -192,11 +180,7 @@ impl Server {
         port: Option<u16>,
         log: &Path,
     ) -> Result<Self, String> {
-        let stdout = if port.is_some() {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        };
+        let stdout = if port.is_some() { Stdio::null() } else { Stdio::piped() };
         let mut process = start(program, args, stdout, log)?;
         let stdout = process.stdout.take().map(BufReader::new);
         let mut server = Self {

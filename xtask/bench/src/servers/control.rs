@@ -29,11 +29,7 @@ pub(crate) fn serve(fault: Fault) -> io::Result<()> {
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
-    writeln!(
-        io::stdout(),
-        "listening on {address} (control, pid {})",
-        std::process::id()
-    )?;
+    writeln!(io::stdout(), "listening on {address} (control, pid {})", std::process::id())?;
     thread::Builder::new().spawn(move || {
         let mut kept = Vec::new();
         let mut first = None;

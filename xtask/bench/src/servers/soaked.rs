@@ -52,11 +52,7 @@ pub(crate) struct Server {
 
 impl Server {
     fn new(pid: Pid) -> Self {
-        Self {
-            pid,
-            worker_killed: None,
-            upgrade_began: None,
-        }
+        Self { pid, worker_killed: None, upgrade_began: None }
     }
 
     /// Whether a session was cut off because we killed its worker.
@@ -141,9 +137,7 @@ impl Servers {
             }
             servers.reap()?;
             if now.elapsed() > STARTS_WITHIN {
-                return Err(format!(
-                    "the server does not listen after {STARTS_WITHIN:?}"
-                ));
+                return Err(format!("the server does not listen after {STARTS_WITHIN:?}"));
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -159,9 +153,7 @@ impl Servers {
         // Before we reap: a server may end right after its successor has printed its line.
         if let Some((address, pid)) = self.announcement()? {
             if address != self.address || pid == self.current.pid {
-                return Err(format!(
-                    "process {pid} listens on {address} all of a sudden"
-                ));
+                return Err(format!("process {pid} listens on {address} all of a sudden"));
             }
             let old = std::mem::replace(&mut self.current, Server::new(pid));
             if old.upgrade_began.is_none() {
@@ -224,8 +216,7 @@ impl Servers {
             };
             if !is_right {
                 let how = describe(status);
-                self.faults
-                    .push(format!("a server that was replaced {how}"));
+                self.faults.push(format!("a server that was replaced {how}"));
             }
         }
     }
@@ -236,8 +227,7 @@ impl Servers {
         // Our own children are reaped by us.
         dead.retain(|stat| stat.state == 'Z' && stat.parent != Pid::this());
         let is_same = |zombie: &Zombie, stat: &Stat| zombie.id == (stat.pid, stat.start);
-        self.zombies
-            .retain(|zombie| dead.iter().any(|stat| is_same(zombie, stat)));
+        self.zombies.retain(|zombie| dead.iter().any(|stat| is_same(zombie, stat)));
         for stat in &dead {
             match self.zombies.iter_mut().find(|it| is_same(it, stat)) {
                 None => self.zombies.push(Zombie {
@@ -256,14 +246,10 @@ impl Servers {
 
     fn check_deadlines(&mut self) -> Result<(), String> {
         let is_late = |server: &Server, limit| {
-            server
-                .upgrade_began
-                .is_some_and(|began| began.elapsed() > limit)
+            server.upgrade_began.is_some_and(|began| began.elapsed() > limit)
         };
         if is_late(&self.current, UPGRADES_WITHIN) {
-            return Err(format!(
-                "USR2 did not lead to a new server within {UPGRADES_WITHIN:?}"
-            ));
+            return Err(format!("USR2 did not lead to a new server within {UPGRADES_WITHIN:?}"));
         }
         match self.old.iter().find(|old| is_late(old, DRAINS_WITHIN)) {
             Some(old) => Err(format!(
