@@ -1,4 +1,4 @@
-//! The exit codes of the server and its client. Their `--help` and the README list the same ones.
+//! The exit codes of the server and its client. Their `--help` and OPERATING.md list the same ones.
 
 /// Server: some sessions were cut off.
 pub const CUT_OFF: u8 = 1;
