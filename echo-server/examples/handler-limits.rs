@@ -35,14 +35,14 @@ fn main() -> ExitCode {
 }
 
 fn merge() -> io::Result<()> {
-    reexec::chapter::count(libc::SIGUSR1)?;
+    reexec::workspace::count(libc::SIGUSR1)?;
     let sigusr1 = SigSet::from(Signal::SIGUSR1);
     sigusr1.thread_block()?; // as the kernel does while the handler runs
     for _ in 0..10 {
         raise(Signal::SIGUSR1)?;
     }
     sigusr1.thread_unblock()?;
-    let noted = reexec::chapter::counted(libc::SIGUSR1);
+    let noted = reexec::workspace::counted(libc::SIGUSR1);
     writeln!(stdout(), "Sent: 10, noted: {noted}")
 }
 
@@ -56,16 +56,16 @@ fn merge() -> io::Result<()> {
 /// wait in step 3 at once, because we wait for the signalfd, too.
 fn look_and_wait(options: &Options) -> io::Result<()> {
     let sigusr2 = SigSet::from(Signal::SIGUSR2);
-    reexec::chapter::count(libc::SIGUSR2)?;
+    reexec::workspace::count(libc::SIGUSR2)?;
     if options.signalfd {
         sigusr2.thread_block()?;
     }
     let arrivals = SignalFd::with_flags(&sigusr2, SfdFlags::SFD_CLOEXEC)?;
-    if reexec::chapter::counted(libc::SIGUSR2) == 0 {
+    if reexec::workspace::counted(libc::SIGUSR2) == 0 {
         raise(Signal::SIGUSR2)?;
         writeln!(stdout(), "The signal has come. Now we wait.")?;
         if !wait_until_readable(&arrivals, Some(options.wait))? {
-            let noted = reexec::chapter::counted(libc::SIGUSR2);
+            let noted = reexec::workspace::counted(libc::SIGUSR2);
             return writeln!(stdout(), "The wait is over. Noted meanwhile: {noted}");
         }
     }

@@ -48,7 +48,7 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     start("shortLived", "Ended before, pid")?;
     match options {
         Options { default: true, .. } => {}
-        Options { no_child_wait: true, .. } => reexec::chapter::set_no_child_wait()?,
+        Options { no_child_wait: true, .. } => reexec::workspace::set_no_child_wait()?,
         _ => reexec::signal::ignore(libc::SIGCHLD)?,
     }
     start("shortLived", "Ended since, pid")?;

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn parent(options: &Options) -> io::Result<()> {
-    reexec::chapter::count(libc::SIGCHLD)?; // all that a handler may do
+    reexec::workspace::count(libc::SIGCHLD)?; // all that a handler may do
     let sigchld = SigSet::from(Signal::SIGCHLD);
     sigchld.thread_block()?; // as the kernel does while the handler runs
     for _ in 0..options.children {
@@ -55,7 +55,7 @@ fn parent(options: &Options) -> io::Result<()> {
     thread::sleep(options.sleep);
 
     sigchld.thread_unblock()?; // the handler has run when this returns
-    let signals = reexec::chapter::counted(libc::SIGCHLD);
+    let signals = reexec::workspace::counted(libc::SIGCHLD);
     writeln!(stdout(), "Signals that came: {signals}")?;
     let most = if options.once { signals } else { usize::MAX };
     writeln!(stdout(), "Removed: {}", remove_zombies(most)?)?;

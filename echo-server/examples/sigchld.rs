@@ -61,7 +61,7 @@ fn told(options: &Options) -> io::Result<()> {
     sigchld.thread_block()?; // before we start the child, or its first signal could be lost
     let arrivals = SignalFd::with_flags(&sigchld, SfdFlags::SFD_CLOEXEC)?;
     if options.no_child_stop {
-        reexec::chapter::set_no_child_stop()?;
+        reexec::workspace::set_no_child_stop()?;
     }
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1))

@@ -37,8 +37,8 @@ fn main() -> ExitCode {
 }
 
 fn three_sleeps(options: &Options) -> io::Result<()> {
-    reexec::chapter::count(libc::SIGALRM)?;
-    reexec::chapter::count(libc::SIGINT)?;
+    reexec::workspace::count(libc::SIGALRM)?;
+    reexec::workspace::count(libc::SIGINT)?;
     alarm::set(options.alarm);
     let (mut alarms, mut interrupts) = (0, 0);
     for _ in 0..3 {
@@ -65,6 +65,6 @@ fn three_sleeps(options: &Options) -> io::Result<()> {
 /// often: signals merge.
 fn update(known: &mut usize, signal: i32) -> bool {
     let before = *known;
-    *known = reexec::chapter::counted(signal);
+    *known = reexec::workspace::counted(signal);
     *known > before
 }

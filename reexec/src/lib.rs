@@ -43,9 +43,11 @@ mod spawn;
 mod validate;
 
 // Signals of this process itself.
-#[doc(hidden)]
-pub mod chapter;
 pub mod signal;
+
+// For the other crates of this workspace.
+#[doc(hidden)]
+pub mod workspace;
 
 pub use child::Child;
 pub use command::{Command, command};

@@ -77,6 +77,7 @@ fn main() -> ExitCode {
             terminate_does_not_close_the_lifeline,
             the_usage_of_a_child_is_known_when_it_is_reaped,
             the_pidfd_becomes_readable_while_the_child_is_a_zombie,
+            a_pidfd_can_be_opened_for_a_number_until_the_process_is_reaped,
             other_children_are_left_alone,
             a_status_that_other_code_took_is_reported_as_lost,
             a_dropped_handle_kills_and_reaps,
@@ -333,8 +334,8 @@ fn the_usage_of_a_child_is_known_when_it_is_reaped() {
 
 // The pidfd.
 
-fn is_readable(child: &Child, timeout: PollTimeout) -> bool {
-    let mut fds = [PollFd::new(child.as_fd(), PollFlags::POLLIN)];
+fn is_readable(pidfd: &impl AsFd, timeout: PollTimeout) -> bool {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, timeout).unwrap() == 1
 }
 
@@ -347,6 +348,19 @@ fn the_pidfd_becomes_readable_while_the_child_is_a_zombie() {
     assert_eq!(state(&child), 'Z');
     assert_eq!(child.try_wait().unwrap().unwrap().code(), Some(7));
     assert!(is_gone(child.id()));
+}
+
+fn a_pidfd_can_be_opened_for_a_number_until_the_process_is_reaped() {
+    let (child, stdin) = child();
+    let open = || reexec::workspace::open_pidfd(child.id() as i32);
+    let pidfd = open().unwrap();
+    assert!(!is_readable(&pidfd, PollTimeout::ZERO));
+    drop(stdin);
+    assert!(is_readable(&pidfd, PollTimeout::NONE));
+    assert_eq!(state(&child), 'Z');
+    assert!(is_readable(&open().unwrap(), PollTimeout::ZERO), "opened for a zombie");
+    child.wait().unwrap();
+    assert_eq!(open().unwrap_err().raw_os_error(), Some(libc::ESRCH));
 }
 
 // Other waits in the same process.

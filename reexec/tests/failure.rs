@@ -283,9 +283,9 @@ fn parent_of_a_child_with_a_signal_of_its_choice() {
 
 fn wait_for_signal() {
     let signal = env::args().nth(1).unwrap().parse().unwrap();
-    reexec::chapter::count(signal).unwrap();
+    reexec::workspace::count(signal).unwrap();
     println!("{}\nwaits", process::id());
-    wait_until("the signal has come", || reexec::chapter::counted(signal) > 0);
+    wait_until("the signal has come", || reexec::workspace::counted(signal) > 0);
     println!("has come");
 }
 

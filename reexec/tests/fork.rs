@@ -286,7 +286,7 @@ fn a_signal_to_the_parents_group_does_not_reach_a_copy() -> Result<(), Skipped> 
 
 fn fork_out_of_a_group() {
     setsid().unwrap(); // so that strace is in another group
-    reexec::chapter::count(libc::SIGTERM).unwrap();
+    reexec::workspace::count(libc::SIGTERM).unwrap();
     println!("ready");
     match ForkOptions::new().new_process_group().fork().unwrap() {
         Fork::Child => reexec::exit_now(7),

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use reexec::{chapter, signal};
+use reexec::{signal, workspace};
 use support::{
     Skipped, assert_contains, children, descriptors, is_gone, is_zombie, program, run_under_fire,
     signals, stdout_of, under, until_stdin_ends, wait_until,
@@ -153,7 +153,7 @@ fn start_clean() {
     let careless = File::from(nix::unistd::dup(io::stdin()).unwrap()); // without close-on-exec
     let careful = File::open("/dev/null").unwrap();
     assert!(signals("self", "SigIgn").contains(&Signal::SIGCHLD));
-    reexec::chapter::count(libc::SIGUSR2).unwrap();
+    reexec::workspace::count(libc::SIGUSR2).unwrap();
 
     // As if the process had started with all this.
     let number = careless.into_raw_fd();
@@ -204,25 +204,25 @@ fn lose_statuses() {
 
 fn counted_signals_merge() {
     let send = || kill(Pid::this(), Signal::SIGUSR1).unwrap();
-    chapter::count(libc::SIGUSR1).unwrap();
+    workspace::count(libc::SIGUSR1).unwrap();
     assert!(signals("self", "SigCgt").contains(&Signal::SIGUSR1));
     (0..3).for_each(|_| send()); // to a process with one thread: each has come when kill returns
-    assert_eq!(chapter::counted(libc::SIGUSR1), 3);
+    assert_eq!(workspace::counted(libc::SIGUSR1), 3);
 
     let held_back = SigSet::from(Signal::SIGUSR1);
     held_back.thread_block().unwrap();
     (0..10).for_each(|_| send());
-    assert_eq!(chapter::counted(libc::SIGUSR1), 3);
+    assert_eq!(workspace::counted(libc::SIGUSR1), 3);
     held_back.thread_unblock().unwrap();
-    assert_eq!(chapter::counted(libc::SIGUSR1), 4, "the ten have merged");
+    assert_eq!(workspace::counted(libc::SIGUSR1), 4, "the ten have merged");
 
     signal::ignore(libc::SIGUSR1).unwrap();
     send();
-    assert_eq!(chapter::counted(libc::SIGUSR1), 4);
+    assert_eq!(workspace::counted(libc::SIGUSR1), 4);
     signal::reset(libc::SIGUSR1).unwrap();
     assert!(!signals("self", "SigIgn").contains(&Signal::SIGUSR1));
     assert!(!signals("self", "SigCgt").contains(&Signal::SIGUSR1));
-    assert_eq!(chapter::counted(libc::SIGUSR2), 0);
+    assert_eq!(workspace::counted(libc::SIGUSR2), 0);
 }
 
 /// The control is a child that does not count them: the first one ends it.
@@ -245,11 +245,11 @@ fn counted_real_time_signals_do_not_merge() {
 }
 
 fn count_real_time_signals() {
-    chapter::count(libc::SIGRTMIN()).unwrap();
+    workspace::count(libc::SIGRTMIN()).unwrap();
     signal::ignore(libc::SIGRTMAX()).unwrap();
     println!("ready");
-    wait_until("three have come", || chapter::counted(libc::SIGRTMIN()) == 3);
-    assert_eq!(chapter::counted(libc::SIGRTMAX()), 0);
+    wait_until("three have come", || workspace::counted(libc::SIGRTMIN()) == 3);
+    assert_eq!(workspace::counted(libc::SIGRTMAX()), 0);
     println!("three");
     signal::reset(libc::SIGRTMIN()).unwrap();
     signal::reset(libc::SIGRTMAX()).unwrap();
@@ -257,7 +257,7 @@ fn count_real_time_signals() {
 
 fn an_executed_program_inherits_ignored_signals_and_a_child_does_not() {
     signal::ignore(libc::SIGUSR1).unwrap();
-    chapter::count(libc::SIGUSR2).unwrap();
+    workspace::count(libc::SIGUSR2).unwrap();
 
     let child = child();
     assert!(!signals(child.id(), "SigIgn").contains(&Signal::SIGUSR1));
@@ -357,7 +357,7 @@ fn with_no_child_wait_there_is_no_zombie() {
     let zombie = end(standard_child());
     wait_until("a zombie", || is_zombie(zombie));
 
-    chapter::set_no_child_wait().unwrap();
+    workspace::set_no_child_wait().unwrap();
     let child = end(standard_child());
     wait_until("nothing is left of it", || is_gone(child));
     assert!(is_zombie(zombie), "it was one before");
@@ -372,26 +372,26 @@ fn with_no_child_wait_there_is_no_zombie() {
 }
 
 fn with_no_child_stop_only_ends_are_reported() {
-    chapter::count(libc::SIGCHLD).unwrap();
+    workspace::count(libc::SIGCHLD).unwrap();
     for (only_ends, told) in [(false, 3), (true, 1)] {
         if only_ends {
-            chapter::set_no_child_stop().unwrap();
+            workspace::set_no_child_stop().unwrap();
         }
-        let before = chapter::counted(libc::SIGCHLD);
+        let before = workspace::counted(libc::SIGCHLD);
         let child = child();
         let is = |wanted| support::stat(child.id()).is_some_and(|stat| stat.state == wanted);
         child.signal(libc::SIGSTOP).unwrap();
         wait_until("stopped", || {
-            is('T') && (only_ends || chapter::counted(libc::SIGCHLD) > before)
+            is('T') && (only_ends || workspace::counted(libc::SIGCHLD) > before)
         });
         child.signal(libc::SIGCONT).unwrap();
         wait_until("continued", || {
-            is('S') && (only_ends || chapter::counted(libc::SIGCHLD) > before + 1)
+            is('S') && (only_ends || workspace::counted(libc::SIGCHLD) > before + 1)
         });
         child.kill().unwrap();
         child.wait().unwrap();
-        wait_until("told of the end", || chapter::counted(libc::SIGCHLD) > before);
-        assert_eq!(chapter::counted(libc::SIGCHLD) - before, told);
+        wait_until("told of the end", || workspace::counted(libc::SIGCHLD) > before);
+        assert_eq!(workspace::counted(libc::SIGCHLD) - before, told);
     }
 }
 
@@ -404,11 +404,11 @@ fn impossible_dispositions_are_refused() {
     {
         refused(signal::ignore(wrong));
         refused(signal::reset(wrong));
-        refused(chapter::count(wrong));
+        refused(workspace::count(wrong));
     }
     for wrong in [0, -1, 32, 33, libc::SIGRTMAX() + 1] {
         refused(signal::is_ignored(wrong).map(drop));
     }
-    refused(chapter::count(libc::SIGSEGV));
-    assert_eq!(chapter::counted(4711), 0);
+    refused(workspace::count(libc::SIGSEGV));
+    assert_eq!(workspace::counted(4711), 0);
 }

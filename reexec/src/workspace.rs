@@ -1,10 +1,11 @@
-//! A signal handler and two flags of `SIGCHLD`, for the example programs of this workspace.
+//! Safe wrappers for the other crates of this workspace; not public API.
 //!
-//! **Not part of the public API.** The programs show what handlers can and cannot do. They forbid
-//! unsafe code, and to install a handler is unsafe, so it is done here. A cargo feature would be no
-//! better: this crate would be compiled once with it and once without.
+//! Those crates forbid unsafe code, so the system calls that they need and that neither std nor nix
+//! offers are made here. A cargo feature would be no better: this crate would be compiled once with it
+//! and once without.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use crate::sys::{self, Disposition};
 
@@ -51,4 +52,17 @@ pub fn set_no_child_stop() -> io::Result<()> {
 /// None are known.
 pub fn set_no_child_wait() -> io::Result<()> {
     sys::add_flag(libc::SIGCHLD, libc::SA_NOCLDWAIT)
+}
+
+/// Opens a pidfd for `pid`, which need not be a child. It is readable once the process has ended.
+///
+/// Another process may have got the number just before; only the caller can know which one it wants.
+///
+/// # Errors
+///
+/// Fails with `ESRCH` if there is no such process, not even a zombie; `EINVAL` if `pid` is not the
+/// number of a process; `ENOSYS` before Linux 5.3; `EPERM` or another error of a filter that refuses
+/// pidfd_open(2); and `EMFILE` or `ENFILE` without room for another descriptor.
+pub fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
+    sys::pidfd_open(pid)
 }
