@@ -15,14 +15,36 @@ pub(crate) struct Event {
     /// Seconds since the run began.
     pub(crate) t: f64,
     pub(crate) source: Source,
+    /// Only of what the worker did not do itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) noticed: Option<Noticed>,
     #[serde(flatten)]
     pub(crate) what: What,
 }
 
 impl Event {
     pub(crate) fn new(scenario: &str, t: f64, what: What) -> Self {
-        Self { scenario: scenario.to_owned(), t, source: what.source(), what }
+        Self { scenario: scenario.to_owned(), t, source: what.source(), noticed: None, what }
     }
+}
+
+/// How the worker noticed something, and how long before that it can have happened.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Noticed {
+    pub(crate) by: By,
+    /// It happened at most these seconds before the event's time: the look before did not show it.
+    pub(crate) within: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum By {
+    /// The pidfd of a process became readable: the process has ended.
+    Pidfd,
+    /// It was in the pipe that a program writes to.
+    Pipe,
+    /// /proc differed from the last time.
+    Sample,
 }
 
 /// Where an event comes from.

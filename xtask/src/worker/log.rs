@@ -1,71 +1,46 @@
 //! Writes the events of a run to stdout, and keeps what conditions ask for.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::model::event::{Event, Stream, What};
+use crate::model::event::{By, Event, Noticed, Stream, What};
 
-/// The log of one run, shared with the threads that read the programs' output.
+/// The log of one run.
 pub(super) struct Log {
     run: String,
     began: Instant,
-    lines: Mutex<Vec<String>>,
-    /// Set when nobody wants this run any more.
-    stopped: AtomicBool,
-    /// How many orders to go on there were.
-    resumes: AtomicUsize,
+    /// The lines that programs have written to stdout.
+    pub(super) lines: Vec<String>,
+    /// Whether nobody reads our stdout any more.
+    pub(super) is_broken: bool,
 }
 
 impl Log {
     pub(super) fn new(run: &str) -> Self {
-        Self {
-            run: run.to_owned(),
-            began: Instant::now(),
-            lines: Mutex::default(),
-            stopped: AtomicBool::new(false),
-            resumes: AtomicUsize::new(0),
-        }
+        Self { run: run.to_owned(), began: Instant::now(), lines: Vec::new(), is_broken: false }
     }
 
-    pub(super) fn record(&self, what: What) {
-        // Locked until the line is out, so that the times on our stdout never go backwards.
-        let mut lines = self.lines();
+    /// Records what the worker itself does.
+    pub(super) fn record(&mut self, what: What) {
+        self.write(what, None);
+    }
+
+    /// Records what the worker has noticed now, and not yet at `since`.
+    pub(super) fn record_noticed(&mut self, what: What, by: By, since: Instant) {
+        self.write(what, Some((by, since)));
+    }
+
+    fn write(&mut self, what: What, noticed: Option<(By, Instant)>) {
         // Whole microseconds, which are read again as the same number.
-        let t = (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e6;
-        if let What::Line { stream, text, .. } = &what
-            && *stream == Stream::Stdout
-        {
-            lines.push(text.clone());
+        let seconds = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e6;
+        if let What::Line { stream: Stream::Stdout, text, .. } = &what {
+            self.lines.push(text.clone());
         }
-        let written = serde_json::to_string(&Event::new(&self.run, t, what))
+        let mut event = Event::new(&self.run, seconds(self.began.elapsed()), what);
+        event.noticed = noticed.map(|(by, since)| Noticed { by, within: seconds(since.elapsed()) });
+        let written = serde_json::to_string(&event)
             .map_err(io::Error::other)
             .and_then(|line| writeln!(io::stdout(), "{line}"));
-        if written.is_err() {
-            self.stopped.store(true, Ordering::SeqCst);
-        }
-    }
-
-    /// The lines that programs have written to stdout.
-    pub(super) fn lines(&self) -> MutexGuard<'_, Vec<String>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn resumes(&self) -> usize {
-        self.resumes.load(Ordering::SeqCst)
-    }
-
-    /// Reads our stdin: a line means "go on", the end means "stop". The end comes also when xtask is
-    /// killed.
-    pub(super) fn take_orders(&self) {
-        for _ in io::stdin().lines().map_while(Result::ok) {
-            self.resumes.fetch_add(1, Ordering::SeqCst);
-        }
-        self.stopped.store(true, Ordering::SeqCst);
+        self.is_broken |= written.is_err();
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod cleanup;
 mod freeze;
 mod log;
+mod pipe;
 mod snapshot;
 mod start;
 pub(crate) mod thread;
@@ -16,25 +17,29 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ChildStdin;
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::model::clock::Clock;
-use crate::model::event::What;
+use crate::model::event::{Stream, What};
 use crate::model::failure::Failure;
 use crate::model::process::{Process, Stat};
 use crate::probe::procfs;
 use crate::worker::log::Log;
-use crate::worker::thread::start_thread;
+use crate::worker::pipe::Pipe;
+use crate::worker::wait::Known;
 
 /// As short as a sleep of the chapter is, apart from none.
 const SHORT_SLEEP: Duration = Duration::from_secs(3);
 
 pub(crate) struct Worker {
-    log: Arc<Log>,
+    log: Log,
+    /// Our stdin: a line means "go on", the end means "stop". The end comes also when xtask is killed.
+    orders: Pipe,
+    /// How many orders to go on there were.
+    resumes: usize,
     /// Where each program is.
     programs: BTreeMap<String, OsString>,
     /// The command line of the scenario, or of its control.
@@ -48,10 +53,12 @@ pub(crate) struct Worker {
     processes: Vec<Process>,
     /// The stdin of programs that were started with one.
     stdins: BTreeMap<i32, ChildStdin>,
-    /// One for each stream of each program; they end with the last process that can write to it.
-    readers: Vec<JoinHandle<()>>,
-    /// What has been recorded of our descendants, by pid.
-    seen: BTreeMap<i32, Stat>,
+    /// The stdout and stderr of each program, which its children inherit.
+    pipes: Vec<(Process, Stream, Pipe)>,
+    /// Our descendants, by pid.
+    seen: BTreeMap<i32, Known>,
+    /// When the last look at them began.
+    looked: Instant,
     /// When a condition that has not come true is given up.
     deadline: Instant,
     /// Whether the worker waits for its children. An adopter that does not is part of some scenarios.
@@ -77,13 +84,13 @@ impl Worker {
         pauses: bool,
     ) -> io::Result<Self> {
         nix::sys::prctl::set_child_subreaper(true)?;
-        let log = Arc::new(Log::new(run));
-        let log_of_orders = Arc::clone(&log);
-        start_thread(move || log_of_orders.take_orders())?;
+        let mut log = Log::new(run);
         let process = identify(procfs::own_pid(), procfs::look(procfs::own_pid())?);
         log.record(What::Worker { process });
         Ok(Self {
             log,
+            orders: Pipe::new(io::stdin().as_fd().try_clone_to_owned()?)?,
+            resumes: 0,
             programs,
             command,
             clock,
@@ -91,8 +98,9 @@ impl Worker {
             latest: None,
             processes: Vec::new(),
             stdins: BTreeMap::new(),
-            readers: Vec::new(),
+            pipes: Vec::new(),
             seen: BTreeMap::new(),
+            looked: Instant::now(),
             deadline: Instant::now() + limit,
             reaping: true,
             skipped: false,
@@ -170,12 +178,6 @@ impl Worker {
         if let (Err(error), false) = (observed, matches!(result, Err(Failure::Failed(_)))) {
             let why = error.to_string();
             self.log.record(What::Failed { why });
-        }
-        for reader in self.readers.drain(..) {
-            // A process that is left may keep the other end open for as long as it lives.
-            if left == 0 || reader.is_finished() {
-                let _ = reader.join();
-            }
         }
         if let Some(folder) = &self.folder {
             let _ = fs::remove_dir_all(folder);

@@ -1,7 +1,6 @@
 //! Takes snapshots of processes, reads what /proc says of one, and sends signals.
 
 use std::io;
-use std::thread;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -14,7 +13,6 @@ use crate::model::process::Process;
 use crate::probe::{procfs, ps};
 use crate::worker::Worker;
 use crate::worker::freeze::Freeze;
-use crate::worker::wait::TICK;
 
 impl Worker {
     /// Takes a snapshot of the processes of this run. A run that pauses does so here.
@@ -57,9 +55,9 @@ impl Worker {
         let pauses = *pauses;
         let began = Instant::now();
         let freeze = Freeze::begin(&procfs::descendants(procfs::own_pid())?);
-        while self.log.resumes() < pauses {
+        while self.resumes < pauses {
             self.tick()?; // somebody may kill one of them meanwhile, from another terminal
-            thread::sleep(TICK);
+            self.wait_for_news();
         }
         freeze.end();
         let paused = began.elapsed();

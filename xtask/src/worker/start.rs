@@ -1,19 +1,18 @@
-//! Starts programs, and records what they write.
+//! Starts programs.
 
 use std::env;
 use std::fs::{self, DirBuilder};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
-use std::sync::Arc;
 
 use crate::model::event::{Stream, What};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::procfs;
-use crate::worker::thread::start_thread;
+use crate::worker::pipe::Pipe;
 use crate::worker::{Worker, identify};
 
 impl Worker {
@@ -110,35 +109,15 @@ impl Worker {
         let command = shell_words(&words);
         self.log.record(What::Start { process, command });
         if let Some(stdout) = child.stdout.take() {
-            self.record_lines(process, stdout, Stream::Stdout)?;
+            self.pipes.push((process, Stream::Stdout, Pipe::new(stdout.into())?));
         }
         if let Some(stderr) = child.stderr.take() {
-            self.record_lines(process, stderr, Stream::Stderr)?;
+            self.pipes.push((process, Stream::Stderr, Pipe::new(stderr.into())?));
         }
         if let Some(stdin) = child.stdin.take() {
             self.stdins.insert(pid, stdin);
         }
         Ok(process)
-    }
-
-    fn record_lines(
-        &mut self,
-        program: Process,
-        source: impl Read + Send + 'static,
-        stream: Stream,
-    ) -> io::Result<()> {
-        let log = Arc::clone(&self.log);
-        self.readers.push(start_thread(move || {
-            let mut lines = BufReader::new(source);
-            let mut line = Vec::new();
-            while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
-                let text = String::from_utf8_lossy(&line);
-                let text = text.trim_end_matches('\n').to_owned();
-                log.record(What::Line { program, stream, text });
-                line.clear();
-            }
-        })?);
-        Ok(())
     }
 }
 

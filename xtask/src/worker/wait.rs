@@ -1,26 +1,51 @@
-//! Waits for conditions, and records what changes in /proc meanwhile.
+//! Waits for conditions, and records what changes meanwhile.
 
 use std::io;
-use std::thread::{self, JoinHandle};
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-use crate::model::event::{SKIPPED, What};
+use crate::model::event::{By, SKIPPED, What};
 use crate::model::failure::Failure;
 use crate::model::process::{Process, Stat, State};
 use crate::probe::procfs;
 use crate::worker::Worker;
+use crate::worker::pipe::Pipe;
 
-/// Between two looks at /proc.
-pub(super) const TICK: Duration = Duration::from_millis(10);
+/// The longest time between two looks at /proc, in milliseconds.
+const TICK: u8 = 10;
+
+/// After the first piece of news, so that one look serves for all that comes at once.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// Plenty for a parent that waits. One that does not has its zombie for seconds.
 const TIME_TO_REAP: Duration = Duration::from_millis(500);
 
 /// How long nothing may be left that could change before a condition is given up.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
+
+/// A descendant of ours.
+pub(super) struct Known {
+    /// As it was last recorded.
+    stat: Stat,
+    /// `None` if the kernel gives us none: then only /proc shows that it has ended.
+    pidfd: Option<OwnedFd>,
+}
+
+/// What a look at /proc shows of a process, in the order in which it is recorded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// It is new, or it has stopped, goes on, or has another name, program or disposition of SIGCHLD.
+    Life,
+    End,
+    /// It has another parent, as the one before has ended. It may have ended itself, too.
+    Adoption,
+}
 
 impl Worker {
     /// Waits until `condition` is true. The run cannot go on without it.
@@ -63,20 +88,21 @@ impl Worker {
                 return Ok(true);
             }
             let now = Instant::now();
-            let idle = self.seen.values().all(Stat::is_zombie)
-                && self.readers.iter().all(JoinHandle::is_finished);
+            let idle = self.seen.values().all(|known| known.stat.is_zombie())
+                && self.pipes.iter().all(|(_, _, pipe)| pipe.is_closed());
             let idle_since = *idle_since.insert(idle_since.filter(|_| idle).unwrap_or(now));
             if now >= deadline || now - idle_since > IDLE_LIMIT || self.skipped {
                 return Ok(false);
             }
-            thread::sleep(TICK);
+            self.wait_for_news();
             self.record_if_late(last);
             last = now;
         }
     }
 
     pub(super) fn tick(&mut self) -> Result<(), Failure> {
-        if self.log.is_stopped() {
+        self.resumes += self.orders.read().len();
+        if self.orders.is_closed() || self.log.is_broken {
             return Err(Failure::Interrupted);
         }
         self.observe()?;
@@ -86,45 +112,112 @@ impl Worker {
         Ok(())
     }
 
-    /// Records what has changed in /proc since the last time.
+    /// Waits for a tick; less if a program writes something, a process ends, or an order comes.
+    pub(super) fn wait_for_news(&self) {
+        let alive = self.seen.values().filter(|known| !known.stat.is_zombie());
+        let pidfds = alive.filter_map(|known| known.pidfd.as_ref()).map(AsFd::as_fd);
+        let pipes = self.pipes.iter().map(|(_, _, pipe)| pipe);
+        let pipes = pipes.chain([&self.orders]).filter_map(Pipe::fd);
+        let fds = pidfds.chain(pipes).map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        // If it fails, the next look comes earlier.
+        let _ = poll(&mut fds.collect::<Vec<_>>(), PollTimeout::from(TICK));
+        thread::sleep(MOMENT);
+    }
+
+    /// Records what has changed since the last time, each cause before its effects:
+    ///
+    /// 1. We look at /proc. 2. We read the lines. A process that had ended by 1 wrote its lines before 2,
+    ///    so these lines are recorded before its end. 3. If there are lines, we look again: who wrote
+    ///    them was born before 2, so births and executed programs are recorded before the lines. 4. A
+    ///    process that ends after 1 is left to the next time, as it may have written more after 2.
     pub(super) fn observe(&mut self) -> io::Result<()> {
         if let Some(error) = self.unreadable.take() {
             return Err(error);
         }
-        // First: a child that is gone was gone before its parent ended, and not after.
-        let mut gone = Vec::new();
-        for (pid, known) in &self.seen {
-            let now = procfs::look(*pid)?;
-            if now.is_none_or(|now| now.process != known.process) {
-                gone.push(*pid); // also if its number is another's by now
-            }
+        let since = mem::replace(&mut self.looked, Instant::now());
+        let look = look()?;
+        let gone = self.gone()?;
+        let mut lines = Vec::new();
+        for (program, stream, pipe) in &mut self.pipes {
+            let (program, stream) = (*program, *stream);
+            let texts = pipe.read().into_iter();
+            lines.extend(texts.map(|text| What::Line { program, stream, text }));
         }
-        for stat in gone.iter().filter_map(|pid| self.seen.remove(pid)) {
-            let process = stat.process;
-            self.log.record(What::Gone { process });
+        self.record_states(look.iter().rev(), Change::Life, since);
+        if !lines.is_empty() {
+            self.record_states(self::look()?.iter().rev(), Change::Life, since);
         }
-        for pid in procfs::descendants(procfs::own_pid())? {
-            let Some(stat) = procfs::look(pid)? else {
-                continue;
-            };
-            let known = self.seen.get(&stat.process.pid);
-            if known.is_none_or(|known| has_changed(known, &stat)) {
-                self.log.record(What::State { raw: stat.clone() });
-                self.seen.insert(stat.process.pid, stat);
-            }
+        for line in lines {
+            self.log.record_noticed(line, By::Pipe, since);
         }
+        for process in gone {
+            self.record_gone(process, since);
+        }
+        self.record_states(look.iter(), Change::End, since);
+        self.record_states(look.iter(), Change::Adoption, since);
         Ok(())
+    }
+
+    /// The processes that are not there any more, also if their numbers are others' by now.
+    fn gone(&self) -> io::Result<Vec<Process>> {
+        let mut gone = Vec::new();
+        for process in self.seen.values().map(|known| known.stat.process) {
+            if procfs::look(process.pid)?.is_none_or(|now| now.process != process) {
+                gone.push(process);
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Records the changes of this kind that a look shows.
+    fn record_states<'a>(
+        &mut self,
+        look: impl Iterator<Item = &'a Stat>,
+        wanted: Change,
+        since: Instant,
+    ) {
+        for stat in look {
+            let known = self.seen.get(&stat.process.pid);
+            if change(known, stat) == Some(wanted) {
+                self.record_state(stat, since);
+            }
+        }
+    }
+
+    fn record_state(&mut self, stat: &Stat, since: Instant) {
+        let process = stat.process;
+        let before = self.seen.get(&process.pid).map(|known| known.stat.process);
+        if let Some(other) = before.filter(|before| *before != process) {
+            self.record_gone(other, since); // it had the same number
+        }
+        let known = self.seen.remove(&process.pid);
+        let pidfd = known.map_or_else(|| open_pidfd(process), |known| known.pidfd);
+        let by = match &pidfd {
+            Some(pidfd) if stat.is_zombie() && is_readable(pidfd) => By::Pidfd,
+            _ => By::Sample,
+        };
+        self.log.record_noticed(What::State { raw: stat.clone() }, by, since);
+        self.seen.insert(process.pid, Known { stat: stat.clone(), pidfd });
+    }
+
+    fn record_gone(&mut self, process: Process, since: Instant) {
+        let known = self.seen.get(&process.pid);
+        if known.is_some_and(|known| known.stat.process == process) {
+            self.seen.remove(&process.pid);
+            self.log.record_noticed(What::Gone { process }, By::Sample, since);
+        }
     }
 
     /// Waits for every child that has ended: the programs, and adopted ones. Not before /proc has shown
     /// it as a zombie, or one that has just been adopted would be gone without a record.
     fn reap(&mut self) {
         let own = procfs::own_pid();
-        let ended = |stat: &&Stat| stat.is_zombie() && stat.ppid == own;
-        let ended = self.seen.values().filter(ended);
-        for process in ended.map(|stat| stat.process) {
-            let pid = Pid::from_raw(process.pid);
-            let status = match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+        let ended = |known: &&Known| known.stat.is_zombie() && known.stat.ppid == own;
+        for Known { stat: Stat { process, .. }, pidfd } in self.seen.values().filter(ended) {
+            let process = *process;
+            let number = Id::Pid(Pid::from_raw(process.pid));
+            let child = pidfd.as_ref().map_or(number, |pidfd| Id::PIDFd(pidfd.as_fd()));
+            let status = match waitid(child, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
                 Ok(WaitStatus::Exited(_, code)) => format!("exit status: {code}"),
                 Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal: {signal}"),
                 _ => continue,
@@ -205,8 +298,7 @@ impl Worker {
 
     /// The lines on stdout so far that begin like this.
     pub(crate) fn lines(&self, beginning: &str) -> Vec<String> {
-        let lines = self.log.lines();
-        let wanted = lines.iter().filter(|line| line.starts_with(beginning));
+        let wanted = self.log.lines.iter().filter(|line| line.starts_with(beginning));
         wanted.cloned().collect()
     }
 
@@ -245,13 +337,37 @@ impl Worker {
     }
 }
 
-/// Whether there is something to record. Falling asleep or waking up is not; stopping, ending, a new
-/// parent, name or program, and that it ignores SIGCHLD from now on, are.
-fn has_changed(known: &Stat, now: &Stat) -> bool {
-    known.process != now.process
-        || known.state() != now.state()
-        || known.ppid != now.ppid
+/// Our descendants, each before its parent. So where one has been adopted, its parent is found ended.
+fn look() -> io::Result<Vec<Stat>> {
+    let pids = procfs::descendants(procfs::own_pid())?.into_iter().rev();
+    pids.filter_map(|pid| procfs::look(pid).transpose()).collect()
+}
+
+/// What has changed since the process was recorded. That it fell asleep or woke up is not recorded.
+fn change(known: Option<&Known>, now: &Stat) -> Option<Change> {
+    let known = known.map(|known| &known.stat);
+    let Some(known) = known.filter(|known| known.process == now.process) else {
+        return Some(Change::Life);
+    };
+    if known.ppid != now.ppid {
+        return Some(Change::Adoption);
+    }
+    if now.is_zombie() && !known.is_zombie() {
+        return Some(Change::End);
+    }
+    let is_other = known.state() != now.state()
         || known.name != now.name
         || known.stack != now.stack
-        || known.ignores_sigchld != now.ignores_sigchld
+        || known.ignores_sigchld != now.ignores_sigchld;
+    is_other.then_some(Change::Life)
+}
+
+fn open_pidfd(process: Process) -> Option<OwnedFd> {
+    let pidfd = reexec::workspace::open_pidfd(process.pid).ok()?;
+    // If the process is still there, its number was not another's when we opened the pidfd.
+    procfs::exists(process).then_some(pidfd)
+}
+
+fn is_readable(pidfd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(1)
 }
