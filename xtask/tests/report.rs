@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, BufRead, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -433,7 +433,8 @@ fn an_event_of_a_process_says_which_it_was() {
             match kind {
                 "snapshot" => has(&["title", "command", "text"]),
                 "client" | "missed" | "failed" | "end" => {}
-                "state" => has(&["raw"]),
+                "state" => has(&["raw", "noticed"]),
+                "line" | "gone" => has(&["pid", "start_time", "noticed"]),
                 "late" => has(&["seconds", "speed"]),
                 _ => has(&["pid", "start_time"]),
             }
@@ -449,6 +450,71 @@ fn an_event_of_a_process_says_which_it_was() {
     for kind in expected {
         assert!(kinds.contains(kind), "no event is of the kind {kind}");
     }
+}
+
+/// What a recording says of a process so far.
+struct Recorded {
+    state: char,
+    parent: u64,
+}
+
+#[test]
+fn a_cause_is_recorded_before_its_effects() {
+    let report = report();
+    let mut files = Vec::new();
+    read_all(&report, Path::new(""), &mut files);
+    let (mut noticed_by, mut births, mut adoptions) = (BTreeSet::new(), 0, 0);
+    for (_, content) in files.iter().filter(|(path, _)| path.ends_with("events.ndjson")) {
+        let mut known: BTreeMap<u64, Recorded> = BTreeMap::new();
+        let mut writers = BTreeSet::new();
+        let mut earlier = 0.0;
+        for line in text(content).lines() {
+            let event: Value = serde_json::from_str(line).unwrap();
+            let t = event["t"].as_f64().unwrap();
+            assert!(t >= earlier, "{line}");
+            earlier = t;
+            if let Some(within) = event["noticed"]["within"].as_f64() {
+                assert!((0.0..=t).contains(&within), "{line}");
+                noticed_by.insert(event["noticed"]["by"].as_str().unwrap().to_owned());
+            }
+            let pid = event["pid"].as_u64().unwrap_or_default();
+            match event["kind"].as_str().unwrap() {
+                "worker" | "start" => {
+                    known.insert(pid, Recorded { state: 'R', parent: 0 });
+                }
+                "state" => {
+                    let raw = event["raw"].as_str().unwrap();
+                    let pid = raw.split(' ').next().unwrap().parse().unwrap();
+                    let mut rest = raw.rsplit_once(") ").unwrap().1.split(' ');
+                    let state = rest.next().unwrap().chars().next().unwrap();
+                    let parent = rest.next().unwrap().parse().unwrap();
+                    assert!(known.contains_key(&parent), "its parent is not born: {line}");
+                    match known.insert(pid, Recorded { state, parent }) {
+                        None => {
+                            assert!(!writers.contains(&pid), "its line came first: {line}");
+                            births += 1;
+                        }
+                        Some(before) if ![0, parent].contains(&before.parent) => {
+                            let state = known[&before.parent].state;
+                            assert!("ZX".contains(state), "its parent lives: {line}");
+                            adoptions += 1;
+                        }
+                        Some(_) => {}
+                    }
+                }
+                "line" => {
+                    assert!(known.contains_key(&pid), "its program is not started: {line}");
+                    let number = event["text"].as_str().unwrap().strip_prefix("My pid is: ");
+                    writers.extend(number.map(|number| number.parse::<u64>().unwrap()));
+                }
+                "reaped" => assert_eq!(known[&pid].state, 'Z', "not ended before: {line}"),
+                "gone" => known.get_mut(&pid).unwrap().state = 'X',
+                _ => {}
+            }
+        }
+    }
+    assert!(births > 10 && adoptions > 1, "{births} births, {adoptions} adoptions");
+    assert_eq!(noticed_by, ["pidfd", "pipe", "sample"].map(str::to_owned).into());
 }
 
 /// A reader who has never seen the page looks for this.

@@ -304,8 +304,8 @@ impl Story {
         }
     }
 
-    /// Whether this process ignores SIGCHLD, so that nobody has to wait for its children. A look at /proc
-    /// finds that a child is gone before it comes to the parent, so the same look counts.
+    /// Whether this process ignores SIGCHLD, so that nobody has to wait for its children. The worker may
+    /// find that a child is gone before it looks at the parent, so the same look counts.
     fn ignores_by(&self, t: f64, lane: usize) -> bool {
         let Lane { process, last, .. } = &self.lanes[lane];
         let now = last.as_ref().is_some_and(|last| last.ignores_sigchld);

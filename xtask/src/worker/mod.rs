@@ -69,8 +69,8 @@ pub(crate) struct Worker {
     unreadable: Option<io::Error>,
     /// For the programs' files, if there are any; removed at the end.
     folder: Option<PathBuf>,
-    /// At how many snapshots it has paused, if it pauses at all.
-    pauses: Option<usize>,
+    /// Whether it pauses at snapshots.
+    pauses: bool,
 }
 
 impl Worker {
@@ -106,7 +106,7 @@ impl Worker {
             skipped: false,
             unreadable: None,
             folder: None,
-            pauses: pauses.then_some(0),
+            pauses,
         })
     }
 

@@ -49,8 +49,8 @@ impl Pipe {
             None => self.begun.len(),
         };
         let ended: Vec<u8> = self.begun.drain(..length).collect();
-        let lines = ended.split_inclusive(|byte| *byte == b'\n').map(String::from_utf8_lossy);
-        lines.map(|line| line.trim_end_matches('\n').to_owned()).collect()
+        let lines = String::from_utf8_lossy(&ended);
+        lines.split_terminator('\n').map(str::to_owned).collect()
     }
 }
 

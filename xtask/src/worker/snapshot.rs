@@ -17,7 +17,7 @@ use crate::worker::freeze::Freeze;
 impl Worker {
     /// Takes a snapshot of the processes of this run. A run that pauses does so here.
     pub(crate) fn snapshot(&mut self, title: &str) -> Result<(), Failure> {
-        self.take(title, self.pauses.is_some())?;
+        self.take(title, self.pauses)?;
         self.pause()
     }
 
@@ -48,14 +48,13 @@ impl Worker {
 
     /// Keeps the live processes stopped until the order to go on.
     fn pause(&mut self) -> Result<(), Failure> {
-        let Some(pauses) = &mut self.pauses else {
+        if !self.pauses {
             return Ok(());
-        };
-        *pauses += 1;
-        let pauses = *pauses;
+        }
+        let orders_before = self.resumes;
         let began = Instant::now();
         let freeze = Freeze::begin(&procfs::descendants(procfs::own_pid())?);
-        while self.resumes < pauses {
+        while self.resumes == orders_before {
             self.tick()?; // somebody may kill one of them meanwhile, from another terminal
             self.wait_for_news();
         }

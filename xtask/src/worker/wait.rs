@@ -127,68 +127,52 @@ impl Worker {
     /// Records what has changed since the last time, each cause before its effects:
     ///
     /// 1. We look at /proc. 2. We read the lines. A process that had ended by 1 wrote its lines before 2,
-    ///    so these lines are recorded before its end. 3. If there are lines, we look again: who wrote
-    ///    them was born before 2, so births and executed programs are recorded before the lines. 4. A
-    ///    process that ends after 1 is left to the next time, as it may have written more after 2.
+    ///    so the lines are recorded before its end. 3. If there are lines, we look again: the process that
+    ///    wrote them was born before 2, so births and executed programs are recorded before the lines.
+    ///    4. The end of a process that ends after 1 is recorded the next time: more lines may come first.
     pub(super) fn observe(&mut self) -> io::Result<()> {
         if let Some(error) = self.unreadable.take() {
             return Err(error);
         }
-        let since = mem::replace(&mut self.looked, Instant::now());
+        self.log.since = mem::replace(&mut self.looked, Instant::now());
         let look = look()?;
-        let gone = self.gone()?;
+        let known = self.seen.values().map(|known| known.stat.process);
+        let gone: Vec<_> = known.filter(|process| !procfs::exists(*process)).collect();
         let mut lines = Vec::new();
         for (program, stream, pipe) in &mut self.pipes {
             let (program, stream) = (*program, *stream);
             let texts = pipe.read().into_iter();
             lines.extend(texts.map(|text| What::Line { program, stream, text }));
         }
-        self.record_states(look.iter().rev(), Change::Life, since);
+        self.record_states(look.iter().rev(), Change::Life);
         if !lines.is_empty() {
-            self.record_states(self::look()?.iter().rev(), Change::Life, since);
+            self.record_states(self::look()?.iter().rev(), Change::Life);
         }
         for line in lines {
-            self.log.record_noticed(line, By::Pipe, since);
+            self.log.record_noticed(line, By::Pipe);
         }
         for process in gone {
-            self.record_gone(process, since);
+            self.record_gone(process);
         }
-        self.record_states(look.iter(), Change::End, since);
-        self.record_states(look.iter(), Change::Adoption, since);
+        self.record_states(look.iter(), Change::End);
+        self.record_states(look.iter(), Change::Adoption);
         Ok(())
     }
 
-    /// The processes that are not there any more, also if their numbers are others' by now.
-    fn gone(&self) -> io::Result<Vec<Process>> {
-        let mut gone = Vec::new();
-        for process in self.seen.values().map(|known| known.stat.process) {
-            if procfs::look(process.pid)?.is_none_or(|now| now.process != process) {
-                gone.push(process);
-            }
-        }
-        Ok(gone)
-    }
-
     /// Records the changes of this kind that a look shows.
-    fn record_states<'a>(
-        &mut self,
-        look: impl Iterator<Item = &'a Stat>,
-        wanted: Change,
-        since: Instant,
-    ) {
+    fn record_states<'a>(&mut self, look: impl Iterator<Item = &'a Stat>, wanted: Change) {
         for stat in look {
-            let known = self.seen.get(&stat.process.pid);
-            if change(known, stat) == Some(wanted) {
-                self.record_state(stat, since);
+            if change(self.seen.get(&stat.process.pid), stat) == Some(wanted) {
+                self.record_state(stat);
             }
         }
     }
 
-    fn record_state(&mut self, stat: &Stat, since: Instant) {
+    fn record_state(&mut self, stat: &Stat) {
         let process = stat.process;
         let before = self.seen.get(&process.pid).map(|known| known.stat.process);
         if let Some(other) = before.filter(|before| *before != process) {
-            self.record_gone(other, since); // it had the same number
+            self.record_gone(other); // it had the same number
         }
         let known = self.seen.remove(&process.pid);
         let pidfd = known.map_or_else(|| open_pidfd(process), |known| known.pidfd);
@@ -196,15 +180,15 @@ impl Worker {
             Some(pidfd) if stat.is_zombie() && is_readable(pidfd) => By::Pidfd,
             _ => By::Sample,
         };
-        self.log.record_noticed(What::State { raw: stat.clone() }, by, since);
+        self.log.record_noticed(What::State { raw: stat.clone() }, by);
         self.seen.insert(process.pid, Known { stat: stat.clone(), pidfd });
     }
 
-    fn record_gone(&mut self, process: Process, since: Instant) {
+    fn record_gone(&mut self, process: Process) {
         let known = self.seen.get(&process.pid);
         if known.is_some_and(|known| known.stat.process == process) {
             self.seen.remove(&process.pid);
-            self.log.record_noticed(What::Gone { process }, By::Sample, since);
+            self.log.record_noticed(What::Gone { process }, By::Sample);
         }
     }
 
@@ -337,7 +321,8 @@ impl Worker {
     }
 }
 
-/// Our descendants, each before its parent. So where one has been adopted, its parent is found ended.
+/// Our descendants, each read before its parent: if one has been adopted, its parent is found to have
+/// ended.
 fn look() -> io::Result<Vec<Stat>> {
     let pids = procfs::descendants(procfs::own_pid())?.into_iter().rev();
     pids.filter_map(|pid| procfs::look(pid).transpose()).collect()
