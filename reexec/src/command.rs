@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::setting::Setting;
+use crate::child_setting::Setting;
 use crate::{Resource, Stdio};
 
 /// The default of [`Command::ready_timeout`].

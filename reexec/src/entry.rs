@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::control::Control;
 use crate::message::{Launch, Report};
-use crate::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, program, setup};
+use crate::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, child_setup, program};
 
 type Entry = Box<dyn FnOnce() -> ExitCode + Send>;
 
@@ -201,7 +201,7 @@ fn print_error(message: fmt::Arguments<'_>) {
 fn set_up(launch: &Launch) -> Result<Entry, Report> {
     DEPTH.store(launch.depth, Ordering::SeqCst);
     program::record_identity(launch.identity);
-    setup::apply(launch)?;
+    child_setup::apply(launch)?;
     take_entry(|known| known.name == launch.entry).ok_or(Report::UnknownEntry)
 }
 

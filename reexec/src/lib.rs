@@ -15,17 +15,17 @@ mod threads;
 mod usage;
 
 // What parent and child agree on.
+mod child_setting;
 mod control;
 mod fd_map;
 mod inherited;
 mod lifeline;
 mod message;
 mod program;
-mod setting;
 
 // The child: from main to its entry.
+mod child_setup;
 mod entry;
-mod setup;
 
 // The parent: a child that runs.
 mod background;
@@ -38,7 +38,7 @@ mod stdio;
 // The parent: starting a child.
 mod command;
 mod fork;
-mod prepare;
+mod prepare_spawn;
 mod spawn;
 mod validate;
 
@@ -50,6 +50,7 @@ pub mod signal;
 pub mod workspace;
 
 pub use child::Child;
+pub use child_setting::Resource;
 pub use command::{Command, command};
 pub use entry::{init, register, register_multicall};
 pub use error::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, Stage};
@@ -58,6 +59,5 @@ pub use inherited::{inherited_fd, start_clean};
 pub use output::{OutputCause, OutputError};
 pub use program::self_exe;
 pub use reaper::{Exit, Reaper};
-pub use setting::Resource;
 pub use stdio::Stdio;
 pub use usage::Usage;

@@ -5,10 +5,10 @@ use std::io;
 use std::os::fd::RawFd;
 
 use crate::Stage;
+use crate::child_setting::Setting;
 use crate::codec::{Input, put_i32, put_string, put_u32, put_u64};
 use crate::lifeline::ChildEnd;
 use crate::program::{FileId, Identity};
-use crate::setting::Setting;
 
 /// Tells the child's `init` what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use std::process::{ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use crate::background::{self, END_GRACE};
+use crate::child_setting::Setting;
 use crate::control::Control;
 use crate::poll::{earliest, has_passed, wait_readable};
-use crate::prepare::{Prepared, step};
-use crate::setting::Setting;
+use crate::prepare_spawn::{Prepared, step};
 use crate::stdio::StdioDefault;
 use crate::sys::{SpawnError, SpawnSpec};
 use crate::{Child, Command, Error, OutputError, Stage, sys, validate};

@@ -1,7 +1,7 @@
 //! Checks a command before anything is started, and gives the reason if no child can be started.
 
+use crate::child_setting::Setting;
 use crate::error::shortened;
-use crate::setting::Setting;
 use crate::{Command, Stage, entry, sys};
 
 /// Far above any sensible nesting, far below the number of processes that a user may have.

@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::server::backoff::Backoff;
 use crate::server::dispatch::{Counts, Dispatch, Ended, Job, Slot, Watch, Workers};
 use crate::server::listener::{Accepted, Listener};
-use crate::server::sources::{Sources, log_refusal};
+use crate::server::per_source_limit::{PerSourceLimit, log_refusal};
 
 /// Starts a worker for a client. Returns its handle, or `Fork::Child` in a forked worker.
 pub(crate) type Starter = Box<dyn Fn(&TcpStream) -> Result<Fork, Box<dyn Error>>>;
@@ -29,7 +29,7 @@ pub(crate) struct AcceptLoop {
     /// the other clients wait in the kernel's queue.
     waiting: Option<(TcpStream, IpAddr)>,
     max_children: Option<usize>,
-    sources: Sources,
+    per_source: PerSourceLimit,
     backoff: Backoff,
     accepted: u64,
     refused: u64,
@@ -49,7 +49,7 @@ impl AcceptLoop {
             starter,
             waiting: None,
             max_children: options.max_children(),
-            sources: Sources::new(options.max_per_source()),
+            per_source: PerSourceLimit::new(options.max_per_source()),
             backoff: Backoff::default(),
             accepted: 0,
             refused: 0,
@@ -70,7 +70,7 @@ impl AcceptLoop {
         match listener.accept() {
             Accepted::Client(connection, source) => {
                 self.accepted += 1;
-                if !self.sources.is_full(source, 0) {
+                if !self.per_source.is_full(source, 0) {
                     return Next::Client(connection, source);
                 }
                 self.refused += 1;
@@ -113,7 +113,7 @@ impl AcceptLoop {
     fn add(&mut self, workers: &mut Workers, worker: Child, source: IpAddr) {
         match workers.add(worker, Slot::Client(source)) {
             Ok(()) => {
-                self.sources.add(source);
+                self.per_source.add(source);
                 if self.backoff.leave() {
                     log(format_args!("accepting again"));
                 }
@@ -173,7 +173,7 @@ impl Dispatch for AcceptLoop {
     fn on_exit(&mut self, ended: &Ended) -> bool {
         self.backoff.try_now();
         if let Slot::Client(source) = ended.slot {
-            self.sources.remove(source);
+            self.per_source.remove(source);
         }
         if let Some(problem) = &ended.problem {
             log(format_args!("worker {} failed: {problem}", ended.id));

@@ -4,13 +4,13 @@ mod backoff;
 
 pub(crate) mod listener;
 
-mod sources;
+mod per_source_limit;
 
 pub(crate) mod acceptor;
 
 mod scoreboard;
 
-pub(crate) mod score_keeper;
+pub(crate) mod pool_admission;
 
 pub(crate) mod dispatch;
 

@@ -12,14 +12,14 @@ use crate::log::log_always;
 use crate::options::Options;
 use crate::server::acceptor::{Acceptor, Event};
 use crate::server::dispatch::PoolWorker;
-use crate::server::score_keeper::ScoreKeeper;
+use crate::server::pool_admission::Admission;
 use crate::session::{BUFFER, End, Name, Session, Timeouts};
 
 /// Accepts clients and serves all of them, until the supervisor tells this worker to stop and the last
 /// session has ended.
 pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -> io::Result<()> {
     let mut server = Multiplex {
-        score: ScoreKeeper::new(worker.board, worker.row, options.max_per_source()),
+        admission: Admission::new(worker.board, worker.row, options.max_per_source()),
         acceptor: Acceptor::new(worker.listener, worker.stop_pipe, true)?,
         clients: HashMap::new(),
         next_key: 0,
@@ -43,7 +43,7 @@ pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -
 }
 
 struct Multiplex {
-    score: ScoreKeeper,
+    admission: Admission,
     acceptor: Acceptor,
     /// The key is a number of our own: that of a descriptor may belong to another client by the time we
     /// look at an event.
@@ -65,13 +65,13 @@ struct Client {
 
 impl Multiplex {
     fn begin(&mut self, connection: TcpStream, source: IpAddr) -> io::Result<()> {
-        if !self.score.admit(source)? {
+        if !self.admission.admit(source)? {
             return Ok(());
         }
         let key = self.next_key;
         let readable = EpollEvent::new(EpollFlags::EPOLLIN, key);
         if let Err(error) = self.acceptor.epoll().add(&connection, readable) {
-            self.score.requeue(source)?;
+            self.admission.requeue(source)?;
             let problem = format!("cannot watch another client: {error}");
             self.acceptor.requeue(connection, source, &problem);
             return Ok(());
@@ -130,7 +130,7 @@ impl Multiplex {
     fn end(&mut self, key: u64, end: End) -> io::Result<()> {
         if let Some(client) = self.clients.remove(&key) {
             client.name.log(end);
-            self.score.release(client.source)?;
+            self.admission.release(client.source)?;
             // A descriptor is free again. It may be what was missing.
             self.acceptor.try_now();
         }

@@ -9,21 +9,21 @@ use crate::options::Options;
 use crate::poll::poll_until;
 use crate::server::acceptor::{Acceptor, Event};
 use crate::server::dispatch::PoolWorker;
-use crate::server::score_keeper::ScoreKeeper;
+use crate::server::pool_admission::Admission;
 use crate::session::{self, Session, Timeouts};
 
 /// Accepts and serves one client after another, until the supervisor tells this worker to stop.
 pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -> io::Result<()> {
-    let mut score = ScoreKeeper::new(worker.board, worker.row, options.max_per_source());
+    let mut admission = Admission::new(worker.board, worker.row, options.max_per_source());
     let mut acceptor = Acceptor::new(worker.listener, worker.stop_pipe, false)?;
     loop {
         match acceptor.next(None)? {
             Event::Client(connection, source) => {
                 acceptor.resume();
-                if score.admit(source)? {
+                if admission.admit(source)? {
                     let wait = |session: &Session| wait(session, &mut acceptor);
                     session::serve_in_process(connection, timeouts, wait)?;
-                    score.release(source)?;
+                    admission.release(source)?;
                 }
                 if acceptor.is_closed() {
                     return Ok(());

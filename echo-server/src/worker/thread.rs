@@ -15,7 +15,7 @@ use crate::log::log_always;
 use crate::options::Options;
 use crate::server::acceptor::{Acceptor, Event};
 use crate::server::dispatch::PoolWorker;
-use crate::server::score_keeper::ScoreKeeper;
+use crate::server::pool_admission::Admission;
 use crate::session::{self, BUFFER, Session, Timeouts};
 
 /// The key of the bell in the acceptor.
@@ -24,7 +24,7 @@ const ENDS: u64 = 0;
 /// Accepts clients and starts a thread for each, until the supervisor tells this worker to stop and the
 /// last thread has ended.
 pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -> io::Result<()> {
-    let mut score = ScoreKeeper::new(worker.board, worker.row, options.max_per_source());
+    let mut admission = Admission::new(worker.board, worker.row, options.max_per_source());
     let mut acceptor = Acceptor::new(worker.listener, worker.stop_pipe, false)?;
     let ends = Ends::new()?;
     let readable = EpollEvent::new(EpollFlags::EPOLLIN, ENDS);
@@ -36,7 +36,7 @@ pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -
         acceptor.set_room(options.max_children().is_none_or(|max| active < max));
         match acceptor.next(None)? {
             Event::Client(connection, source) => {
-                if !score.admit(source)? {
+                if !admission.admit(source)? {
                     continue;
                 }
                 match start(connection, source, timeouts, &ends) {
@@ -45,7 +45,7 @@ pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -
                         active += 1;
                     }
                     Err((connection, error)) => {
-                        score.requeue(source)?;
+                        admission.requeue(source)?;
                         let problem = format!("cannot start a thread: {error}");
                         acceptor.requeue(connection, source, &problem);
                     }
@@ -55,7 +55,7 @@ pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -
                 ends.bell.read()?;
                 for source in ends.ended.try_iter() {
                     active -= 1;
-                    score.release(source)?;
+                    admission.release(source)?;
                 }
                 acceptor.try_now();
             }

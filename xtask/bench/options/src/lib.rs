@@ -141,6 +141,8 @@ pub enum Fault {
     Zombie,
 }
 
+// Not the `Model` of echo-server: `cargo xtask` would have to compile the server before it can print a
+// line. A test below keeps the two equal.
 /// The models of the echo server.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs, reason = "a doc comment would change --help")]
@@ -176,5 +178,19 @@ fn soak_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (1.0..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err("not between 1 and 86,400".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names<T: ValueEnum>() -> Vec<String> {
+        T::value_variants().iter().cloned().map(name).collect()
+    }
+
+    #[test]
+    fn soak_has_every_model_of_the_server() {
+        assert_eq!(names::<Model>(), names::<echo_server::Model>());
     }
 }

@@ -7,7 +7,7 @@ mod machine;
 pub(crate) mod soak;
 mod soak_result;
 pub(crate) mod spawn;
-mod unexplained;
+mod unexplained_errors;
 
 use std::fmt::Display;
 

@@ -14,7 +14,7 @@ use crate::load::clients::Clients;
 use crate::measure::chaos::Chaos;
 use crate::measure::ndjson;
 use crate::measure::soak_result::{SoakResult, heading};
-use crate::measure::unexplained::{Serves, unexplained};
+use crate::measure::unexplained_errors::{Serves, unexplained_errors};
 use crate::output::{Failure, create_folder, print, say};
 use crate::process::{Census, descendants, kill_and_reap_all, memory_kib, tree};
 use crate::programs::{Linking, cargo_build, target_folder};
@@ -227,7 +227,7 @@ impl Run {
             None => Vec::new(),
         };
         let broken = std::mem::take(&mut self.clients.broken);
-        let left = unexplained(broken, &kills, self.serves);
+        let left = unexplained_errors(broken, &kills, self.serves);
         self.unexplained.extend(left.into_iter().map(|broken| broken.sentence));
     }
 

@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::unistd::Uid;
 
+use crate::child_setting::Setting;
 use crate::control::{CONTROL_FD, Control, LAUNCH_MAX};
 use crate::error::shortened;
 use crate::fd_map::FdMap;
@@ -15,7 +16,6 @@ use crate::handle::PendingHandle;
 use crate::lifeline::Lifeline;
 use crate::message::Launch;
 use crate::program::Identity;
-use crate::setting::Setting;
 use crate::stdio::{Pipes, StdioDefault, add_stream};
 use crate::sys::{CStrings, ContainsNul};
 use crate::validate::{contains_nul, invalid};

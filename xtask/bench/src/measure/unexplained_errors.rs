@@ -19,7 +19,11 @@ pub(crate) enum Serves {
 /// A worker that serves one client explains one error. An error may have several kills to choose
 /// from, so we go by time and give each kill the error whose session ended first: the others may
 /// still be explained by a later kill. This way as many errors as possible are explained.
-pub(crate) fn unexplained(broken: Vec<Broken>, kills: &[Instant], serves: Serves) -> Vec<Broken> {
+pub(crate) fn unexplained_errors(
+    broken: Vec<Broken>,
+    kills: &[Instant],
+    serves: Serves,
+) -> Vec<Broken> {
     let is_explained =
         |broken: &Broken, kill: Instant| broken.began <= kill + DIES_WITHIN && kill <= broken.ended;
     let mut left = broken;
@@ -50,7 +54,7 @@ mod tests {
             sentence: format!("{began}-{ended}"),
         });
         let kills: Vec<_> = kills.iter().map(at).collect();
-        let left = unexplained(broken.collect(), &kills, serves);
+        let left = unexplained_errors(broken.collect(), &kills, serves);
         left.into_iter().map(|broken| broken.sentence).collect()
     }
 

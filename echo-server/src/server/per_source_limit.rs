@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use crate::log::log_session;
 
 /// How many clients of each address are being served. Without a limit, nothing is counted.
-pub(crate) struct Sources {
+pub(crate) struct PerSourceLimit {
     max: Option<usize>,
     counts: HashMap<IpAddr, usize>,
 }
 
-impl Sources {
+impl PerSourceLimit {
     pub(crate) fn new(max: Option<usize>) -> Self {
         Self { max, counts: HashMap::new() }
     }
