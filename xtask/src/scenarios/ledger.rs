@@ -72,35 +72,37 @@ macro_rules! ledger {
 
 ledger! {
     C1 Right
-        "A server that serves all of its clients at once satisfies them better on average, as \
-         most of the time goes into the network and not into computing."
+        "A server that serves all of its clients at once satisfies them better on average, as most \
+         of the time goes into the network and not into computing."
         => "a process for each client serves all of them at once, and none is left afterwards"
-        ["echo-server/examples/echo-mpserv.rs: serve", "echo-server/src/server/accept_loop.rs: start"]
+        ["echo-server/examples/echo-mpserv.rs: serve",
+         "echo-server/src/server/accept_loop.rs: start"]
     C2 Imprecise
-        "There are three models of such servers: many processes, multiplexing, and as many \
-         threads as clients."
+        "There are three models of such servers: many processes, multiplexing, and as many threads \
+         as clients."
         => "there are more than the three models: a pool of 4 processes serves 20 clients, each in \
          its turn"
         ["echo-server/src/worker/prefork.rs: serve", "echo-server/src/run.rs: choose_dispatch"]
     C3 Right
         "The language hides processes and threads, and offers no plain fork."
-        => "in Go, by its documentation, there is none; here there is one: two processes go on from \
-         it, and with a second thread it is refused"
+        => "in Go, by its documentation, there is none; here there is one: two processes go on \
+         from it, and with a second thread it is refused"
         ["reexec/examples/plain-fork.rs: parent", "reexec/src/fork.rs: fork"]
     C4 Right
         "A raw fork in a program with several threads ends in chaos."
-        => "the copy has one thread, the one that forked; the lock of the other stays locked in it, \
-         as nobody is left who could unlock it"
-        ["reexec/examples/fork-with-threads.rs: lock_and_look", "reexec/src/threads.rs: require_one"]
+        => "the copy has only the thread that forked; the lock of the other thread stays locked \
+         there, because no thread is left to unlock it"
+        ["reexec/examples/fork-with-threads.rs: lock_and_look",
+         "reexec/src/threads.rs: require_one"]
     C5 Imprecise
         "A process can be started in three ways only: ForkExec, StartProcess and exec.Cmd."
         => "three layers over one mechanism: a clone that borrows its parent's memory, and execve; \
-         and a fork in between, as soon as something is to be done before execve"
+         if something must be done before execve, the clone becomes a fork"
         ["reexec/examples/system-calls.rs: start", "reexec/src/spawn.rs: spawn"]
     C6 Right
-        "With those, one program cannot go two ways by what fork has returned, as it does in C."
-        => "a forked child goes on where its parent was, and sees the variable as it was changed; \
-         one that is executed begins anew, and does not"
+        "With those, a program cannot branch on the return value of fork, as it does in C."
+        => "a forked child goes on where its parent was, and sees the changed variable; an \
+         executed child begins anew, and does not see the change"
         ["reexec/examples/plain-fork.rs: parent"]
     C7 Right
         "A command can be used once: not again after Run, Output or CombinedOutput."
@@ -108,15 +110,15 @@ ledger! {
          description, and starts one process after another"
         ["exec-cmd/examples/reuse.rs: start", "reexec/src/spawn.rs: spawn"]
     C8 Right
-        "The path is all that a command must have; if it is relative, it counts from the \
-         command's working directory."
+        "The path is all that a command must have; if it is relative, it counts from the command's \
+         working directory."
         => "./program is the file of that name in the command's directory, not in ours: here, on \
          Linux; Rust's documentation leaves it open"
         ["exec-cmd/examples/path-and-args.rs: start"]
     C9 Right
         "The first argument is the command; without arguments, that is its path."
-        => "without arguments the first one is the path; but it is free text, and what is executed \
-         is another matter"
+        => "without arguments, the first argument is the path; but it is free text, and does not \
+         decide which file is executed"
         ["exec-cmd/examples/path-and-args.rs: start"]
     C10 Right
         "A command for which no environment or directory is set has those of its parent."
@@ -130,43 +132,43 @@ ledger! {
     C12 Right
         "If a stream of the command is no file, a goroutine copies it, and Wait waits for that, \
          too."
-        => "in Go, by its documentation, Wait waits for both; here the status is there at once, but \
-         the output has no end as long as anybody has the pipe"
+        => "in Go, by its documentation, Wait waits for both; here the status is there at once, \
+         but the output has no end as long as anybody has the pipe"
         ["exec-cmd/examples/grandchild-holds-pipe.rs: parent"]
     C13 Right
         "Without stdout and stderr, a command writes to the null device; if both are the same \
          writer, one goroutine at a time writes to it."
-        => "in Go, by its documentation, it has the null device as stdout and stderr; here, in Rust, \
-         it has its parent's, and by output() a pipe for each"
+        => "in Go, by its documentation, it has the null device as stdout and stderr; here, in \
+         Rust, it has its parent's, and by output() a pipe for each"
         ["exec-cmd/examples/inherited.rs: parent", "exec-cmd/src/main.rs: combined"]
     C14 Right
         "Files beyond the three streams arrive in the command as descriptors 3, 4 and so on."
-        => "the file is descriptor 3, and there are no others, though its parent has more: in Rust \
-         that has to be brought about, as descriptors are closed by exec"
+        => "the file is descriptor 3, and there are no others, though its parent has more; in Rust \
+         the program must arrange that, because exec closes descriptors"
         ["reexec/examples/extra-descriptors.rs: become_cat",
          "reexec/src/inherited.rs: inherited_fd"]
     C15 Right
         "A started process is there once, and its state is known only after Wait."
-        => "before the end there is no status; afterwards it distinguishes exit codes from signals, has \
-         the lowest 8 bits of a code, and can be asked for again"
+        => "before the end there is no status; afterwards it distinguishes exit codes from \
+         signals, has the lowest 8 bits of a code, and can be asked for again"
         ["exec-cmd/examples/status.rs: parent"]
     C16 Right
         "A command is run in three ways: without its output, with both streams in one, and with \
          each apart."
-        => "three ways: nothing arrives; or the lines in the order of writing, as both streams share \
-         a pipe; or each stream by itself"
+        => "three ways: nothing arrives; or the lines in the order of writing, as both streams \
+         share a pipe; or each stream by itself"
         ["exec-cmd/src/main.rs: run",
          "exec-cmd/src/main.rs: combined",
          "exec-cmd/src/main.rs: separate"]
     C17 Wrong
         "The third example lists the files of /var/log whose names end with .log."
-        => "no shell expands the *: the command gets it as it is, fails with exit status 2, and says \
-         so on stderr"
+        => "no shell expands the *: the command gets it as it is, fails with exit status 2, and \
+         says so on stderr"
         ["exec-cmd/src/main.rs: separate"]
     C18 Right
         "exec.Cmd by itself cannot run a function of one's choice in a new process."
-        => "a function's name is no program; in the program itself, executed once more, it can be \
-         chosen"
+        => "a function's name is no program; but a program that executes itself again can choose \
+         the function"
         ["reexec/examples/failing-child.rs: parent", "reexec/src/entry.rs: register"]
     C19 Right
         "init functions run before main, in the parent and in the child."
@@ -177,10 +179,10 @@ ledger! {
         => "argv[0] is the program in the first start, the entry's name in the child"
         ["reexec/examples/fork.rs: parent"]
     C21 Imprecise
-        "Init returns true in the child, which then exits with 0: that gives what fork and \
-         another function would."
-        => "it is a new program, not a fork; and it exits with what the function says: with 0 \
-         whatever happens, as in the chapter, nobody would know that it has failed"
+        "Init returns true in the child, which then exits with 0: the effect is that of fork and \
+         another function."
+        => "the child is a new program, not a fork; it exits with the function's result, because a \
+         child that always exits with 0, as in the chapter, hides its failures"
         ["reexec/examples/failing-child.rs: main", "reexec/src/entry.rs: init"]
     C22 Right
         "The lines come in the order init, main, init of the child, child, exit."
@@ -202,12 +204,12 @@ ledger! {
         ["zombie/examples/resources.rs: fill_up"]
     C26 Right
         "A process ends by a call of exit, by a fatal error, or by a signal that kills it."
-        => "exit, a fatal error, a signal that kills: whatever the cause, a zombie"
+        => "after an exit, a fatal error or a signal that kills, the process is a zombie"
         ["zombie/examples/causes.rs: parent"]
     C27 Right
         "Its entry stays so that the parent can read the status, and goes when it is read."
-        => "the status is in the zombie's entry (the last field of /proc/PID/stat); when it has been \
-         read, entry and process are gone"
+        => "the status is in the zombie's entry (the last field of /proc/PID/stat); when it has \
+         been read, entry and process are gone"
         ["zombie/examples/causes.rs: parent", "wait/src/main.rs: parent"]
     C28 Right
         "kill has no effect on a zombie."
@@ -224,26 +226,26 @@ ledger! {
         ["zombie/examples/orphan.rs: child_process", "xtask/src/worker/mod.rs: stop_reaping"]
     C31 Imprecise
         "init waits from time to time, and so removes the zombies that it has adopted."
-        => "with an adopter that waits as soon as SIGCHLD tells it, the zombie of an orphan goes at \
-         once; with one that looks from time to time, it stays until that looks"
+        => "an adopter that waits on SIGCHLD reaps a dead orphan at once; an adopter that looks \
+         from time to time leaves a zombie until it looks"
         ["zombie/examples/init-waits.rs: adopter",
          "zombie/examples/init-waits.rs: wait_for_all"]
     C32 Right
         "When a child ends, its parent is sent SIGCHLD, which by default is ignored."
-        => "SIGCHLD comes when a child ends, and when it is stopped or goes on (unless SA_NOCLDSTOP: \
-         the control); by default it does nothing, and the status is kept"
+        => "the kernel sends SIGCHLD when a child ends, and when it is stopped or goes on (unless \
+         SA_NOCLDSTOP: the control); by default the signal does nothing, and the status is kept"
         ["echo-server/examples/sigchld.rs: told", "echo-server/examples/sigchld.rs: by_default"]
     C33 Imprecise
         "Parents usually wait in the handler of that signal."
-        => "a parent that waits on SIGCHLD has to go on until no zombie is left: the signals of ten \
-         children merge into one, and one wait leaves nine of them"
+        => "a parent that waits on SIGCHLD must repeat the wait until no zombie is left: the \
+         signals of ten children merge into one, and a single wait leaves nine zombies"
         ["echo-server/examples/remove-zombie.rs: remove_zombies"]
     C34 Right
-        "If a parent ignores SIGCHLD, or says SA_NOCLDWAIT, its children vanish and their \
-         statuses are lost."
-        => "if SIGCHLD is ignored, children leave no zombie and no status, and wait blocks until all \
-         have ended, and fails; a zombie from before stays; a program that is executed ignores \
-         it, too"
+        "If a parent ignores SIGCHLD, or says SA_NOCLDWAIT, its children vanish and their statuses \
+         are lost."
+        => "if SIGCHLD is ignored, children leave no zombie and no status, and wait blocks until \
+         all have ended, and fails; a zombie from before stays; an executed program ignores \
+         SIGCHLD, too"
         ["echo-server/examples/ignore-sigchld.rs: parent"]
     C35 Right
         "Once a zombie is waited for, its entry and its number can be used again; until then no \
@@ -257,12 +259,14 @@ ledger! {
         ["xtask/src/probe/ps.rs: snapshot"]
     C37 Wrong
         "A zombie is removed by sending SIGCHLD to its parent by hand."
-        => "SIGCHLD sent by hand does nothing if its parent leaves it at default or ignores it; the \
-         zombie goes only if the parent waits on it, and began to when it was too late"
+        => "SIGCHLD sent by hand does nothing if the parent leaves it at default or ignores it; \
+         the zombie goes only if the parent waits on SIGCHLD, and installed its handler too late \
+         for the first one"
         ["echo-server/examples/late-handler.rs: parent"]
     C38 Right
         "If that does not help, kill the parent: init takes over."
-        => "killing the parent hands the zombie to an adopter; it goes when that one waits"
+        => "when the parent is killed, an adopter gets the zombie, which goes when the adopter \
+         waits"
         ["zombie/src/main.rs: parent", "xtask/src/worker/wait.rs: reap"]
     C39 Imprecise
         "The child is a zombie for 30 seconds, as ps au shows; then both vanish."
@@ -276,8 +280,8 @@ ledger! {
         ["wait/src/main.rs: parent"]
     C41 Imprecise
         "To reap without blocking takes a goroutine."
-        => "reaping beside other work takes a thread that blocks in wait (the l in Sl), or none: \
-         asking again and again, or a pidfd in poll"
+        => "reaping beside other work takes a thread that blocks in wait (the l in Sl), or no \
+         thread: a loop that asks again and again, or a pidfd in poll"
         ["goroutine-wait/src/main.rs: wait",
          "goroutine-wait/examples/try-wait.rs: parent",
          "goroutine-wait/examples/pidfd.rs: parent"]
@@ -290,24 +294,25 @@ ledger! {
     C43 Imprecise
         "Signals, a concurrent server and split input and output are hard in this language, and \
          are left out."
-        => "signals, left out by the chapter as hard: they merge, so count nothing by them; and one \
-         that comes just before a wait ends it, if the wait is for signals, too"
+        => "signals, which the chapter leaves out as hard, merge, so nothing can be counted by \
+         them; a signal that comes just before a wait ends it, if the wait is for signals, too"
         ["echo-server/examples/handler-limits.rs: look_and_wait"]
     C44 Wrong
         "The numbers of processes are integers above 2."
-        => "a process can be number 2, and 1: in each PID namespace they are counted from 1, up to \
-         pid_max"
+        => "a process can be number 2, and 1: each PID namespace counts its processes from 1, up \
+         to pid_max"
         ["echo-server/examples/pid-namespace.rs: enter_namespace"]
     C45 Right
         "fork copies descriptors, with their numbers, but not sockets; a socket goes when all of \
          its descriptors are closed."
-        => "fork copies the descriptor, with its number, and not the connection: that ends when the \
-         last copy is closed"
+        => "fork copies the descriptor, with its number, and not the connection, which ends when \
+         the last copy is closed"
         ["echo-server/examples/one-close-too-few.rs: serve"]
     C46 Right
-        "One close is not enough to end a connection that a forked process has, too; shutdown is."
-        => "closing one copy does not end the connection; shutting it down for writing does, whoever \
-         else has a copy"
+        "One close is not enough to end a connection that a forked process also has; shutdown is \
+         enough."
+        => "closing one copy does not end the connection; shutting it down for writing does, also \
+         if other processes have a copy"
         ["echo-server/examples/one-close-too-few.rs: child_process"]
     C47 Right
         "A loop that asks with WNOHANG and sleeps 3 seconds runs five times for a child of 15."
@@ -316,17 +321,17 @@ ledger! {
         ["goroutine-wait/examples/try-wait.rs: parent"]
     C48 Right
         "A signal ends a sleep early, and it is not resumed."
-        => "a signal that is handled ends sleep(3) early, and it is not resumed; thread::sleep of \
-         Rust's std is (the control)"
+        => "a handled signal ends sleep(3) early, and the sleep is not resumed; Rust's \
+         thread::sleep is resumed (the control)"
         ["echo-server/examples/signal.rs: three_sleeps"]
     C49 Right
-        "A client that splits input and output over two processes can send without waiting for \
-         what comes back."
+        "A client that splits input and output over two processes can send without waiting for the \
+         answer."
         => "a client whose sending and receiving are two processes need not wait for the answer \
          before it goes on sending: 64 MiB come back"
         ["echo-server/src/bin/echo-client/split.rs: run"]
-    X1 => "a parent that is stopped reaps nothing: its child is a zombie until the parent goes on, also \
-         if that waits"
+    X1 => "a stopped parent reaps nothing: its child is a zombie until the parent goes on, also if \
+         the parent is in wait"
         ["wait/src/main.rs: parent"]
 }
 
