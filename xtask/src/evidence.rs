@@ -11,6 +11,9 @@ pub(crate) fn check(holds: bool, why_not: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(why_not()) }
 }
 
+/// What was read in /proc, or the error.
+type Reading<'a> = Result<&'a str, &'a str>;
+
 /// Names for the program that was started first, besides the role it may have been given.
 const FIRST: [&str; 3] = ["parent", "program", "server"];
 
@@ -80,6 +83,12 @@ impl<'a> Evidence<'a> {
         check(line == expected, || format!("{beginning}{line}, instead of {expected}"))
     }
 
+    /// Checks that these are the ends of all lines that begin like this, in this order.
+    pub(crate) fn prints_each(self, beginning: &str, expected: &[&str]) -> Check {
+        let ends = self.lines_with(beginning);
+        check(ends == expected, || format!("{beginning}{ends:?}, instead of {expected:?}"))
+    }
+
     /// Checks that the lines, with the number of a process replaced by N, are these, in this order.
     pub(crate) fn prints_only(self, expected: &[&str]) -> Check {
         let lines: Vec<String> = self.lines().into_iter().map(without_pid).collect();
@@ -87,11 +96,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// What was read of a process in this place of /proc, each time; the error, if that failed.
-    pub(crate) fn readings(
-        self,
-        who: &str,
-        place: &str,
-    ) -> Result<Vec<Result<&'a str, &'a str>>, String> {
+    pub(crate) fn readings(self, who: &str, place: &str) -> Result<Vec<Reading<'a>>, String> {
         let of = self.process(who)?;
         let wanted = format!("/proc/{}/{place}", of.pid);
         let readings = self.0.iter().filter_map(|event| match &event.what {
@@ -234,6 +239,9 @@ pub(crate) struct Snapshot<'a> {
     title: &'a str,
 }
 
+/// The snapshot, if it is as expected; or why not.
+type Expected<'a> = Result<Snapshot<'a>, String>;
+
 impl<'a> Snapshot<'a> {
     fn table(self) -> Result<&'a event::Snapshot, String> {
         let table = self.evidence.find(|what| match what {
@@ -257,12 +265,7 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Checks the row of a process; `what` is what it should be.
-    pub(crate) fn is(
-        self,
-        who: &str,
-        what: &str,
-        is_so: impl Fn(&Row) -> bool,
-    ) -> Result<Self, String> {
+    pub(crate) fn is(self, who: &str, what: &str, is_so: impl Fn(&Row) -> bool) -> Expected<'a> {
         let row = self.row(who)?;
         check(is_so(&row), || {
             let Row { pid, ppid, stat, wchan, rest } = row;
@@ -274,45 +277,45 @@ impl<'a> Snapshot<'a> {
         Ok(self)
     }
 
-    pub(crate) fn alive(self, who: &str) -> Result<Self, String> {
+    pub(crate) fn alive(self, who: &str) -> Expected<'a> {
         self.is(who, "alive", Row::is_alive)
     }
 
-    pub(crate) fn zombie(self, who: &str) -> Result<Self, String> {
+    pub(crate) fn zombie(self, who: &str) -> Expected<'a> {
         self.is(who, "a zombie", Row::is_zombie)
     }
 
-    pub(crate) fn stopped(self, who: &str) -> Result<Self, String> {
+    pub(crate) fn stopped(self, who: &str) -> Expected<'a> {
         self.is(who, "stopped", Row::is_stopped)
     }
 
-    pub(crate) fn child_of(self, who: &str, parent: &str) -> Result<Self, String> {
+    pub(crate) fn child_of(self, who: &str, parent: &str) -> Expected<'a> {
         let ppid = self.evidence.process(parent)?.pid;
         self.is(who, &format!("a child of the {parent}, process {ppid},"), |row| row.ppid == ppid)
     }
 
-    pub(crate) fn live_child(self, who: &str, parent: &str) -> Result<Self, String> {
+    pub(crate) fn live_child(self, who: &str, parent: &str) -> Expected<'a> {
         self.alive(who)?.child_of(who, parent)
     }
 
-    pub(crate) fn adopted(self, who: &str) -> Result<Self, String> {
+    pub(crate) fn adopted(self, who: &str) -> Expected<'a> {
         let ppid = self.evidence.adopter()?;
         self.is(who, "adopted by the scenario's own process", |row| row.ppid == ppid)
     }
 
     /// Checks the function of the kernel that the process sleeps in. A kernel that hides it shows `-`.
-    pub(crate) fn sleeps_in(self, who: &str, part: &str) -> Result<Self, String> {
+    pub(crate) fn sleeps_in(self, who: &str, part: &str) -> Expected<'a> {
         let is_so = |row: &Row| row.wchan == "-" || row.wchan.contains(part);
         self.is(who, &format!("sleeping in {part}"), is_so)
     }
 
     /// Checks a part of the name or the arguments.
-    pub(crate) fn shows(self, who: &str, part: &str) -> Result<Self, String> {
+    pub(crate) fn shows(self, who: &str, part: &str) -> Expected<'a> {
         self.is(who, &format!("shown as {part}"), |row| row.rest.contains(part))
     }
 
     /// Checks that `ps` did not list the process.
-    pub(crate) fn gone(self, who: &str) -> Result<Self, String> {
+    pub(crate) fn gone(self, who: &str) -> Expected<'a> {
         let pid = self.evidence.process(who)?.pid;
         match self.rows()?.iter().find(|row| row.pid == pid) {
             None => Ok(self),
@@ -326,7 +329,7 @@ impl<'a> Snapshot<'a> {
         expected: usize,
         what: &str,
         is_so: impl Fn(&Row) -> bool,
-    ) -> Result<Self, String> {
+    ) -> Expected<'a> {
         let count = self.rows()?.iter().filter(|row| is_so(row)).count();
         check(count == expected, || {
             format!("there were {count} {what}, not {expected}, when {}", self.title)
@@ -334,11 +337,11 @@ impl<'a> Snapshot<'a> {
         Ok(self)
     }
 
-    pub(crate) fn zombies(self, expected: usize) -> Result<Self, String> {
+    pub(crate) fn zombies(self, expected: usize) -> Expected<'a> {
         self.count(expected, "zombies", Row::is_zombie)
     }
 
-    pub(crate) fn live_children(self, expected: usize, parent: &str) -> Result<Self, String> {
+    pub(crate) fn live_children(self, expected: usize, parent: &str) -> Expected<'a> {
         let ppid = self.evidence.process(parent)?.pid;
         let what = format!("live children of the {parent}");
         self.count(expected, &what, |row| row.ppid == ppid && row.is_alive())

@@ -13,7 +13,7 @@ pub(crate) fn run() -> Result<bool, Failure> {
 
 fn text(scenario: &Scenario, width: usize) -> String {
     let (name, seconds) = (scenario.name, scenario.seconds);
-    let short = seconds / scenario.clock(Clock::default(), false).speed;
+    let short = seconds / scenario.clock(Clock::default()).speed;
     let heading = format!(
         "{}  ({seconds} s in the chapter, at least {short} s in the demo)",
         styled(BOLD, name)

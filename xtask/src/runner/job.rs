@@ -82,7 +82,7 @@ fn worker(scenario: &Scenario, run: Run) -> io::Result<Worker> {
         true => scenario.control,
         false => scenario.command,
     };
-    let mut clock = scenario.clock(Clock { speed: run.speed }, run.control);
+    let mut clock = scenario.clock(Clock { speed: run.speed });
     clock.speed /= f64::from(run.slowness);
     // Twice the time it should take, and time for a busy machine.
     let limit = Duration::from_secs_f64(scenario.seconds / clock.speed * 2.0)

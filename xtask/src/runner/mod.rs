@@ -374,7 +374,7 @@ fn runs_of(scenarios: &[&'static Scenario], clock: Clock) -> Vec<Run> {
             runs.push(Run::new(scenario, true, false));
         }
     }
-    let seconds = |run: &Run| run.scenario.seconds / run.scenario.clock(clock, run.control).speed;
+    let seconds = |run: &Run| run.scenario.seconds / run.scenario.clock(clock).speed;
     runs.sort_by(|one, other| seconds(other).total_cmp(&seconds(one)));
     runs
 }

@@ -3,13 +3,13 @@
 use crate::evidence::{Evidence, check};
 use crate::probe::need::STRACE;
 use crate::scenarios::ledger::{C3, C4, C5, C6};
-use crate::scenarios::{DEFAULT, Scenario};
+use crate::scenarios::steps::ENDED;
+use crate::scenarios::{Scenario, control};
 
 pub(super) const ALL: &[Scenario] = &[PLAIN_FORK, FORK_WITH_THREADS, SYSTEM_CALLS];
 
 const FORKED: &str = "the forked child lives";
 const EXECUTED: &str = "the child that was executed lives";
-const ENDED: &str = "all have ended";
 
 const PLAIN_FORK: Scenario = Scenario {
     name: "plain-fork",
@@ -23,8 +23,7 @@ const PLAIN_FORK: Scenario = Scenario {
         w.press_enter(parent);
         w.process_in_line("Executed, my pid is: ", "executed child")?;
         w.snapshot(EXECUTED)?;
-        w.press_enter(parent);
-        w.snapshot_when_gone(parent, ENDED)
+        w.finish(parent, ENDED)
     },
     shows: &[
         (C3, |e| {
@@ -44,9 +43,7 @@ const PLAIN_FORK: Scenario = Scenario {
             e.prints("Executed, the value is ", "1")
         }),
     ],
-    without: "without the change, and without the second thread",
-    control: "plain-fork --no-change",
-    ..DEFAULT
+    ..control("without the change, and without the second thread", "plain-fork --no-change")
 };
 
 const COPIED: &str = "a program with two threads has forked, and the copy is held before exec";
@@ -84,9 +81,7 @@ const FORK_WITH_THREADS: Scenario = Scenario {
         e.prints("Copy, locked: ", "true")?;
         e.at(ENDED).nothing_listed()
     })],
-    without: "with the lock not taken",
-    control: "fork-with-threads --unlocked",
-    ..DEFAULT
+    ..control("with the lock not taken", "fork-with-threads --unlocked")
 };
 
 const SYSTEM_CALLS: Scenario = Scenario {
@@ -95,10 +90,7 @@ const SYSTEM_CALLS: Scenario = Scenario {
     by_hand: "cargo run -p reexec --example system-calls, where there is strace",
     command: "system-calls",
     needs: &[STRACE],
-    act: |w| {
-        let program = w.start()?;
-        w.snapshot_when_gone(program, ENDED)
-    },
+    act: |w| w.run_to_end(ENDED),
     shows: &[(C5, |e| {
         let borrows = |call: &str| call.contains("clone") && call.contains("CLONE_VM|CLONE_VFORK");
         for way in ["command", "reexec"] {
@@ -115,9 +107,7 @@ const SYSTEM_CALLS: Scenario = Scenario {
         }
         e.at(ENDED).nothing_listed()
     })],
-    without: "with a user to become, each time",
-    control: "system-calls --fork",
-    ..DEFAULT
+    ..control("with a user to become, each time", "system-calls --fork")
 };
 
 fn calls<'a>(e: Evidence<'a>, way: &str) -> Vec<&'a str> {

@@ -6,17 +6,14 @@ use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence, check};
 use crate::model::event::Stream;
-use crate::model::failure::Failure;
-use crate::model::process::Process;
 use crate::scenarios::ledger::{C7, C8, C9, C10, C11, C12, C13, C15, C16, C17};
-use crate::scenarios::{DEFAULT, Scenario};
-use crate::worker::Worker;
+use crate::scenarios::steps::ENDED;
+use crate::scenarios::{NO_CONTROL, Scenario, control};
 
 pub(super) const ALL: &[Scenario] =
     &[REUSE, PATH_AND_ARGS, INHERITED, GRANDCHILD, STATUS, THREE_WAYS, SEPARATE];
 
 const LIVE: &str = "the children live";
-const ENDED: &str = "all have ended";
 
 const REUSE: Scenario = Scenario {
     name: "reuse",
@@ -25,28 +22,17 @@ const REUSE: Scenario = Scenario {
     command: "reuse",
     act: |w| {
         let parent = w.start_with_stdin()?;
-        printed_children(w)?;
+        w.line("Press Enter")?;
+        w.children(parent, "child")?;
         w.snapshot(LIVE)?;
-        w.press_enter(parent);
-        w.snapshot_when_gone(parent, ENDED)
+        w.finish(parent, ENDED)
     },
     shows: &[(C7, |e| {
         e.at(LIVE).live_child("child 1", "parent")?.live_child("child 2", "parent")?;
         e.at(ENDED).nothing_listed()
     })],
-    without: "started once",
-    control: "reuse --once",
-    ..DEFAULT
+    ..control("started once", "reuse --once")
 };
-
-/// All that the program has started when it waits for Enter.
-fn printed_children(w: &mut Worker) -> Result<Vec<Process>, Failure> {
-    w.line("Press Enter")?;
-    let pids = w.lines("Child: ");
-    let pids = pids.iter().filter_map(|line| line.split(": ").nth(1)?.parse().ok());
-    let numbered = (1..).zip(pids);
-    Ok(numbered.map(|(number, pid)| w.found(pid, &format!("child {number}"))).collect())
-}
 
 const PATH_AND_ARGS: Scenario = Scenario {
     name: "path-and-args",
@@ -56,13 +42,11 @@ const PATH_AND_ARGS: Scenario = Scenario {
     act: |w| {
         w.give_folder()?;
         let parent = w.start_with_stdin()?;
-        for child in printed_children(w)? {
-            w.read(child, "exe", &[]);
-            w.read(child, "cmdline", &[""]);
-        }
+        w.line("Press Enter")?;
+        let children = w.children(parent, "child")?;
+        w.read_all(&children, &["exe", "cmdline"]);
         w.snapshot(LIVE)?;
-        w.press_enter(parent);
-        w.snapshot_when_gone(parent, ENDED)
+        w.finish(parent, ENDED)
     },
     shows: &[
         (C8, |e| {
@@ -77,9 +61,7 @@ const PATH_AND_ARGS: Scenario = Scenario {
             e.reads("child 2", "exe", |exe| exe.ends_with("/program"))
         }),
     ],
-    without: "both in one directory, under the name of the path",
-    control: "path-and-args --same",
-    ..DEFAULT
+    ..control("both in one directory, under the name of the path", "path-and-args --same")
 };
 
 const STREAMS: [&str; 3] = ["fd/0", "fd/1", "fd/2"];
@@ -97,18 +79,14 @@ const INHERITED: Scenario = Scenario {
         let spawned = w.process_in_line("My pid is: ", "child of spawn")?;
         for process in [parent, spawned] {
             w.read(process, "environ", &["TMPDIR="]);
-            w.read(process, "cwd", &[]);
-            for stream in STREAMS {
-                w.read(process, stream, &[]);
-            }
         }
+        w.read_all(&[parent, spawned], &["cwd"]);
+        w.read_all(&[parent, spawned], &STREAMS);
         w.snapshot(SPAWNED)?;
         drop(w.take_stdin(parent));
         w.line("The next one")?;
         let captured = w.child_of(parent, "child of output")?;
-        for stream in STREAMS {
-            w.read(captured, stream, &[]);
-        }
+        w.read_all(&[captured], &STREAMS);
         w.snapshot(CAPTURED)?;
         w.signal(captured, Signal::SIGTERM);
         w.snapshot_when_gone(parent, ENDED)
@@ -134,9 +112,7 @@ const INHERITED: Scenario = Scenario {
             })
         }),
     ],
-    without: "a cleared environment, another directory, and other streams",
-    control: "inherited --nothing",
-    ..DEFAULT
+    ..control("a cleared environment, another directory, and other streams", "inherited --nothing")
 };
 
 fn as_in_the_parent(e: Evidence<'_>, places: &[&str]) -> Check {
@@ -181,9 +157,7 @@ const GRANDCHILD: Scenario = Scenario {
         ])?;
         e.at(ENDED).nothing_listed()
     })],
-    without: "a grandchild with another stdout",
-    control: "grandchild-holds-pipe --closed",
-    ..DEFAULT
+    ..control("a grandchild with another stdout", "grandchild-holds-pipe --closed")
 };
 
 const STATUS: Scenario = Scenario {
@@ -196,8 +170,7 @@ const STATUS: Scenario = Scenario {
         w.line("Press Enter")?;
         w.children(parent, "child")?;
         w.snapshot(LIVE)?;
-        w.press_enter(parent);
-        w.snapshot_when_gone(parent, ENDED)
+        w.finish(parent, ENDED)
     },
     shows: &[(C15, |e| {
         e.at(LIVE).live_children(3, "parent")?;
@@ -212,7 +185,7 @@ const STATUS: Scenario = Scenario {
         }
         e.at(ENDED).nothing_listed()
     })],
-    ..DEFAULT
+    ..NO_CONTROL
 };
 
 /// The commands that are run one after the other, and the snapshots of them.
@@ -250,9 +223,10 @@ const THREE_WAYS: Scenario = Scenario {
         check(err.is_empty(), || format!("on stderr were {err:?}"))?;
         e.at(ENDED).nothing_listed()
     })],
-    without: "one way only",
-    control: "exec-cmd combined -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
-    ..DEFAULT
+    ..control(
+        "one way only",
+        "exec-cmd combined -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
+    )
 };
 
 const SEPARATE: Scenario = Scenario {
@@ -260,10 +234,7 @@ const SEPARATE: Scenario = Scenario {
     about: "A command is run, its output streams are captured apart, and no shell expands its *.",
     by_hand: "cargo run -p exec-cmd -- separate",
     command: "exec-cmd separate -- ls /etc/host*",
-    act: |w| {
-        let parent = w.start()?;
-        w.snapshot_when_gone(parent, ENDED)
-    },
+    act: |w| w.run_to_end(ENDED),
     shows: &[(C17, |e| {
         let lines = e.lines();
         let err = lines.iter().position(|line| *line == "err:").unwrap_or(0);
@@ -275,7 +246,5 @@ const SEPARATE: Scenario = Scenario {
         let failed = said.iter().any(|line| line.ends_with("failed with exit status: 2"));
         check(failed, || format!("{said:?}"))
     })],
-    without: "with a shell",
-    control: "exec-cmd separate -- sh -c 'ls /etc/host*'",
-    ..DEFAULT
+    ..control("with a shell", "exec-cmd separate -- sh -c 'ls /etc/host*'")
 };

@@ -12,6 +12,7 @@ mod reexec;
 mod servers;
 mod signals;
 mod sockets;
+mod steps;
 mod wait;
 mod zombie;
 
@@ -56,7 +57,7 @@ pub(crate) struct Scenario {
     /// How long it takes with the chapter's own times.
     pub(crate) seconds: f64,
     /// For a state that is short already with the chapter's times: `ps` has to list it while a busy
-    /// machine does other things.
+    /// machine does other things. Its control runs at the same speed.
     pub(crate) max_speed: f64,
     /// What it requires that not every machine has.
     pub(crate) needs: &'static [&'static Need],
@@ -69,8 +70,6 @@ pub(crate) struct Scenario {
     pub(crate) control: &'static str,
     /// What the control lacks, or has instead.
     pub(crate) without: &'static str,
-    /// As `max_speed`; most controls are over soon at any speed.
-    pub(crate) control_max_speed: f64,
     /// The claims that the control is not about.
     pub(crate) control_keeps: &'static [&'static Claim],
 }
@@ -78,8 +77,8 @@ pub(crate) struct Scenario {
 /// Checks a claim, from the recorded events alone.
 pub(crate) type Judge = fn(Evidence<'_>) -> Check;
 
-/// For what a scenario does not say.
-const DEFAULT: Scenario = Scenario {
+/// For what a scenario does not say. What it must say is empty here: the first test below names it.
+const NO_CONTROL: Scenario = Scenario {
     name: "",
     about: "",
     by_hand: "",
@@ -91,18 +90,18 @@ const DEFAULT: Scenario = Scenario {
     shows: &[],
     control: "",
     without: "",
-    control_max_speed: f64::INFINITY,
     control_keeps: &[],
 };
 
+/// The same for a scenario with this control, and what that lacks or has instead.
+const fn control(without: &'static str, command: &'static str) -> Scenario {
+    Scenario { control: command, without, ..NO_CONTROL }
+}
+
 impl Scenario {
-    /// The clock of its run, or of its control, where the demo has this one.
-    pub(crate) fn clock(&self, clock: Clock, control: bool) -> Clock {
-        let max_speed = match control {
-            true => self.control_max_speed,
-            false => self.max_speed,
-        };
-        Clock { speed: clock.speed.min(max_speed) }
+    /// The clock of its runs where the demo has this one.
+    pub(crate) fn clock(&self, clock: Clock) -> Clock {
+        Clock { speed: clock.speed.min(self.max_speed) }
     }
 
     pub(crate) fn claims(&self) -> impl Iterator<Item = &'static Claim> {
@@ -125,16 +124,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_scenario_has_a_name_of_its_own_a_command_and_claims() {
-        let mut names = Vec::new();
+    fn each_scenario_has_a_name_of_its_own_and_lacks_nothing() {
         for scenario in all() {
-            let name = scenario.name;
-            assert!(!names.contains(&name), "there are two scenarios {name:?}");
-            names.push(name);
-            for text in [scenario.about, scenario.by_hand, scenario.command] {
-                assert!(!text.is_empty(), "{name} lacks about, by_hand or command");
-            }
-            assert!(!scenario.shows.is_empty(), "{name} shows no claim of ledger.rs");
+            let Scenario { name, about, by_hand, command, shows, .. } = scenario;
+            let namesakes = all().filter(|other| other.name == *name).count();
+            assert_eq!(namesakes, 1, "there are {namesakes} scenarios {name:?}");
+            let lacks = [about, by_hand, command].iter().any(|text| text.is_empty());
+            assert!(!lacks && !shows.is_empty(), "{name} lacks about, by_hand, command or shows");
         }
     }
 

@@ -3,12 +3,12 @@
 use crate::evidence::check;
 use crate::probe::need::NAMESPACES;
 use crate::scenarios::ledger::C44;
-use crate::scenarios::{DEFAULT, Scenario};
+use crate::scenarios::steps::ENDED;
+use crate::scenarios::{Scenario, control};
 
 pub(super) const ALL: &[Scenario] = &[PID_NAMESPACE];
 
 const COUNTED: &str = "the children have printed their numbers";
-const ENDED: &str = "all have ended";
 
 const PID_NAMESPACE: Scenario = Scenario {
     name: "pid-namespace",
@@ -42,9 +42,7 @@ const PID_NAMESPACE: Scenario = Scenario {
         )?;
         e.at(ENDED).nothing_listed()
     })],
-    without: "without the namespace",
-    control: "pid-namespace --sleep 20s --outside",
-    ..DEFAULT
+    ..control("without the namespace", "pid-namespace --sleep 20s --outside")
 };
 
 /// From `Child outside: 4711, to itself: 2`.

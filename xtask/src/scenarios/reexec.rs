@@ -3,13 +3,13 @@
 use crate::evidence::{Check, Evidence, check};
 use crate::model::failure::Failure;
 use crate::scenarios::ledger::{C14, C18, C19, C20, C21, C22, C23};
-use crate::scenarios::{DEFAULT, Scenario};
+use crate::scenarios::steps::BOTH_ENDED;
+use crate::scenarios::{NO_CONTROL, Scenario, control};
 use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] = &[FORK, FAILING_CHILD, EXTRA_DESCRIPTORS, SELF_EXE];
 
 const LIVES: &str = "the child lives";
-const ENDED: &str = "both have ended";
 const GONE: &str = "the program has ended";
 const NO_SUCH_FILE: &str = "No such file or directory (os error 2)";
 
@@ -25,11 +25,7 @@ const FORK: Scenario = Scenario {
     },
     shows: &[
         (C19, |e| lines_begin(e, &["init ", "main ", "init "])),
-        (C20, |e| {
-            let inits = e.lines_with("init start, os.Args = ");
-            let expected = ["[fork]", "[childProcess]"];
-            check(inits == expected, || format!("the arguments were {inits:?}"))
-        }),
+        (C20, |e| e.prints_each("init start, os.Args = ", &["[fork]", "[childProcess]"])),
         (C22, |e| {
             let order = ["init start", "main start", "init start", "childProcess", "main exit"];
             lines_begin(e, &order)?;
@@ -38,7 +34,7 @@ const FORK: Scenario = Scenario {
             e.at(GONE).nothing_listed()
         }),
     ],
-    ..DEFAULT
+    ..NO_CONTROL
 };
 
 /// The first lines begin like these.
@@ -55,14 +51,9 @@ fn look_at_child(w: &mut Worker) -> Result<(), Failure> {
     let parent = w.start_with_stdin()?;
     let child = w.child()?;
     w.line("Press Enter")?;
-    for process in [parent, child] {
-        w.read(process, "exe", &[]);
-        w.read(process, "cmdline", &[""]);
-        w.read(process, "fd", &[]);
-    }
+    w.read_all(&[parent, child], &["exe", "cmdline", "fd"]);
     w.snapshot(LIVES)?;
-    w.press_enter(parent);
-    w.snapshot_when_gone(parent, ENDED)
+    w.finish(parent, BOTH_ENDED)
 }
 
 const FAILING_CHILD: Scenario = Scenario {
@@ -83,13 +74,11 @@ const FAILING_CHILD: Scenario = Scenario {
         }),
         (C21, |e| {
             e.prints("Re-executed: ", "exit status: 1")?;
-            e.at(ENDED).nothing_listed()
+            e.at(BOTH_ENDED).nothing_listed()
         }),
     ],
-    without: "exit(0) after the function, whatever it returned",
-    control: "failing-child --exit-0",
     control_keeps: &[C18],
-    ..DEFAULT
+    ..control("exit(0) after the function, whatever it returned", "failing-child --exit-0")
 };
 
 const EXTRA_DESCRIPTORS: Scenario = Scenario {
@@ -105,22 +94,18 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         w.until("the child is cat, and reads", |w| {
             w.stat(child).is_some_and(|stat| stat.name == "cat" && stat.is_asleep())
         })?;
-        w.read(parent, "fd", &[]);
-        w.read(child, "fd", &[]);
-        w.read(child, "fd/3", &[]);
+        w.read_all(&[parent, child], &["fd"]);
+        w.read_all(&[child], &["fd/3"]);
         w.snapshot(LIVES)?;
-        w.press_enter(parent);
-        w.snapshot_when_gone(parent, ENDED)
+        w.finish(parent, BOTH_ENDED)
     },
     shows: &[(C14, |e| {
         e.reads("parent", "fd", |numbers| numbers.split(' ').any(|it| it == "7"))?;
         e.reads("child", "fd", |numbers| numbers == "0 1 2 3")?;
         e.reads("child", "fd/3", |file| file == "/etc/passwd")?;
-        e.at(ENDED).nothing_listed()
+        e.at(BOTH_ENDED).nothing_listed()
     })],
-    without: "std's Command, which has nothing of the kind",
-    control: "extra-descriptors --std",
-    ..DEFAULT
+    ..control("std's Command, which has nothing of the kind", "extra-descriptors --std")
 };
 
 const SELF_EXE: Scenario = Scenario {
@@ -137,9 +122,7 @@ const SELF_EXE: Scenario = Scenario {
         e.prints("Deleted, by name: ", NO_SUCH_FILE)?;
         e.prints("Deleted, by /proc/self/exe: ", found)?;
         e.reads("child", "exe", |exe| exe.ends_with(" (deleted)"))?;
-        e.at(ENDED).nothing_listed()
+        e.at(BOTH_ENDED).nothing_listed()
     })],
-    without: "with the file left alone",
-    control: "self-exe --keep",
-    ..DEFAULT
+    ..control("with the file left alone", "self-exe --keep")
 };

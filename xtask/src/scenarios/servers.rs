@@ -12,7 +12,7 @@ use crate::model::process::Process;
 use crate::probe::need::LOOPBACK;
 use crate::probe::procfs;
 use crate::scenarios::ledger::{C1, C2, C49};
-use crate::scenarios::{DEFAULT, Scenario};
+use crate::scenarios::{Scenario, control};
 use crate::worker::Worker;
 use crate::worker::thread::start_thread;
 
@@ -31,6 +31,9 @@ const CONNECTED: &str = "five clients are connected";
 const CLOSED: &str = "the clients have left";
 const ENDED: &str = "the server has been sent SIGTERM";
 
+const ONE_AT_A_TIME: Scenario =
+    control("one client at a time", "echo-server 0 --model fork --max-children 1");
+
 const MPSERV: Scenario = Scenario {
     name: "echo-mpserv",
     about: "The chapter's own server, in one file: five clients at the same time, a process for each.",
@@ -40,9 +43,7 @@ const MPSERV: Scenario = Scenario {
     needs: &[LOOPBACK],
     act: serve_five,
     shows: &[(C1, a_process_for_each)],
-    without: "one client at a time",
-    control: "echo-server 0 --model fork --max-children 1",
-    ..DEFAULT
+    ..ONE_AT_A_TIME
 };
 
 const FIVE_CLIENTS: Scenario = Scenario {
@@ -57,9 +58,7 @@ const FIVE_CLIENTS: Scenario = Scenario {
         a_process_for_each(e)?;
         e.succeeds("server")
     })],
-    without: "one client at a time",
-    control: "echo-server 0 --model fork --max-children 1",
-    ..DEFAULT
+    ..ONE_AT_A_TIME
 };
 
 fn serve_five(w: &mut Worker) -> Result<(), Failure> {
@@ -141,9 +140,7 @@ const PREFORK: Scenario = Scenario {
         e.clients_saw(MANY, SERVED)?;
         e.at(FIRST_SERVED).live_children(4, "server").map(drop)
     })],
-    without: "a process for each client",
-    control: "echo-server 0 --model fork",
-    ..DEFAULT
+    ..control("a process for each client", "echo-server 0 --model fork")
 };
 
 /// Many times what fits into the buffers between a client and a server.
@@ -180,9 +177,10 @@ const SPLIT: Scenario = Scenario {
         e.at(HALF_WAY).child_of("sender", "client")?;
         e.at(CLIENT_ENDED).gone("client")?.gone("sender").map(drop)
     })],
-    without: "one process that sends everything before it receives",
-    control: "echo-client --one-process --stall-timeout 0.5",
-    ..DEFAULT
+    ..control(
+        "one process that sends everything before it receives",
+        "echo-client --one-process --stall-timeout 0.5",
+    )
 };
 
 /// Half of it, to a client that takes it, or ends.

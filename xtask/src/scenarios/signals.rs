@@ -9,7 +9,8 @@ use crate::model::failure::Failure;
 use crate::model::process::State;
 use crate::probe::procfs;
 use crate::scenarios::ledger::{C32, C33, C34, C37, C43, C48};
-use crate::scenarios::{DEFAULT, Scenario};
+use crate::scenarios::steps;
+use crate::scenarios::{Scenario, control};
 
 pub(super) const ALL: &[Scenario] =
     &[SIGNAL, HANDLER_LIMITS, SIGCHLD, REMOVE_ZOMBIE, IGNORE_SIGCHLD, LATE_HANDLER];
@@ -47,9 +48,7 @@ const SIGNAL: Scenario = Scenario {
         check(handled == (1, 2), || format!("Ctrl-C and alarms came {handled:?} times"))?;
         e.at(ENDED).nothing_listed()
     })],
-    without: "by thread::sleep, a second each",
-    control: "signal --std --alarm 2s+ --sleep 1",
-    ..DEFAULT
+    ..control("by thread::sleep, a second each", "signal --std --alarm 2s+ --sleep 1")
 };
 
 const HANDLER_LIMITS: Scenario = Scenario {
@@ -57,23 +56,19 @@ const HANDLER_LIMITS: Scenario = Scenario {
     about: "Ten signals merge; and one comes between the look at a note and the wait.",
     by_hand: "cargo run -p echo-server --example handler-limits, and the same with -- --signalfd",
     command: "handler-limits --wait 10s --signalfd",
-    act: |w| {
-        let program = w.start()?;
-        w.snapshot_when_gone(program, ENDED)
-    },
+    act: |w| w.run_to_end(ENDED),
     shows: &[(C43, |e| {
-        let lines = e.lines();
-        let expected = [
+        e.prints_only(&[
             "Sent: 10, noted: 1",
             "The signal has come. Now we wait.",
             "The signal has ended the wait.",
-        ];
-        check(lines == expected, || format!("{lines:?}"))?;
+        ])?;
         e.at(ENDED).nothing_listed()
     })],
-    without: "a handler that notes the signal, and a wait for something else",
-    control: "handler-limits --wait 10s",
-    ..DEFAULT
+    ..control(
+        "a handler that notes the signal, and a wait for something else",
+        "handler-limits --wait 10s",
+    )
 };
 
 const STOPPED: &str = "the child has been sent SIGSTOP";
@@ -86,8 +81,7 @@ const SIGCHLD: Scenario = Scenario {
               pid that the child prints",
     command: "sigchld",
     act: |w| {
-        let parent = w.start()?;
-        let child = w.child()?;
+        let (parent, child) = w.start_with_child()?;
         w.signal(child, Signal::SIGSTOP);
         w.until("the child is stopped", |w| w.state(child) == Some(State::Stopped))?;
         // Or the next signal would merge with this one.
@@ -102,9 +96,8 @@ const SIGCHLD: Scenario = Scenario {
     shows: &[(C32, |e| {
         e.at(STOPPED).stopped("child")?;
         let child = e.process("child")?.pid;
-        let signals = e.lines_with(&format!("SIGCHLD: process {child} "));
-        let expected = ["was stopped", "goes on", "was ended by a signal"];
-        check(signals == expected, || format!("the parent learned {signals:?}"))?;
+        let learned = ["was stopped", "goes on", "was ended by a signal"];
+        e.prints_each(&format!("SIGCHLD: process {child} "), &learned)?;
         let by_default = [
             "By default nothing happened when a child ended.",
             "Its status was kept: exit status: 0",
@@ -113,9 +106,7 @@ const SIGCHLD: Scenario = Scenario {
         check(lines.starts_with(&by_default), || format!("{lines:?}"))?;
         e.at(KILLED).nothing_listed()
     })],
-    without: "with SA_NOCLDSTOP",
-    control: "sigchld --no-child-stop",
-    ..DEFAULT
+    ..control("with SA_NOCLDSTOP", "sigchld --no-child-stop")
 };
 
 const HELD_BACK: &str = "ten children have ended, SIGCHLD is held back";
@@ -134,22 +125,18 @@ const REMOVE_ZOMBIE: Scenario = Scenario {
         w.snapshot(HELD_BACK)?;
         w.line("Removed: ")?;
         w.snapshot(HANDLED)?;
-        w.line("End parent process.")?;
-        w.until_gone(parent)
+        w.until_parent_ends(parent)
     },
     shows: &[(C33, |e| {
         e.at(HELD_BACK).zombies(10)?;
         e.prints("Signals that came: ", "1")?;
         e.at(HANDLED).zombies(0)?.alive("parent").map(drop)
     })],
-    without: "one wait for each signal, as in the chapter",
-    control: "remove-zombie --sleep 20s --once",
-    ..DEFAULT
+    ..control("one wait for each signal, as in the chapter", "remove-zombie --sleep 20s --once")
 };
 
 const IGNORED: &str = "two children have ended, one before SIGCHLD was ignored, one since";
 const BLOCKED: &str = "the parent waits for any child, the last one lives";
-const ALL_GONE: &str = "all have ended";
 
 const IGNORE_SIGCHLD: Scenario = Scenario {
     name: "ignore-sigchld",
@@ -170,23 +157,20 @@ const IGNORE_SIGCHLD: Scenario = Scenario {
         w.line("wait: ")?;
         w.until("the parent sleeps", |w| w.is_asleep(parent))?;
         w.snapshot(BLOCKED)?;
-        w.snapshot_when_gone(parent, ALL_GONE)
+        w.snapshot_when_gone(parent, steps::ENDED)
     },
     shows: &[(C34, |e| {
         e.at(IGNORED).gone("child that ended since")?.zombie("zombie from before")?;
         e.at(BLOCKED).alive("parent")?.alive("child that lives on")?.gone("zombie from before")?;
-        let waits = e.lines_with("wait: ");
         let first = format!("Exited(Pid({}), 0)", e.process("zombie from before")?.pid);
-        check(waits == [&first, "there is no child"], || format!("wait returned {waits:?}"))?;
+        e.prints_each("wait: ", &[&first, "there is no child"])?;
         let executed = e.line("SigIgn:")?;
         check(ignores_sigchld(executed), || {
             format!("the program that was executed ignores {executed}, not SIGCHLD")
         })?;
-        e.at(ALL_GONE).nothing_listed()
+        e.at(steps::ENDED).nothing_listed()
     })],
-    without: "with SIGCHLD at default",
-    control: "ignore-sigchld --parent-sleep 20s --default",
-    ..DEFAULT
+    ..control("with SIGCHLD at default", "ignore-sigchld --parent-sleep 20s --default")
 };
 
 /// Parses the mask of /proc/PID/status, in which the lowest bit is signal 1.
@@ -239,7 +223,5 @@ const LATE_HANDLER: Scenario = Scenario {
         }
         e.signal_accepted("parent")
     })],
-    without: "no handler at all",
-    control: "late-handler --parent-sleep 600s --action default",
-    ..DEFAULT
+    ..control("no handler at all", "late-handler --parent-sleep 600s --action default")
 };

@@ -4,13 +4,13 @@ use crate::evidence::{Check, Evidence, check};
 use crate::model::failure::Failure;
 use crate::probe::need::LOOPBACK;
 use crate::scenarios::ledger::{C45, C46};
-use crate::scenarios::{DEFAULT, Scenario};
+use crate::scenarios::steps::BOTH_ENDED;
+use crate::scenarios::{Scenario, control};
 use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] = &[ONE_CLOSE_TOO_FEW, SHUTDOWN];
 
 const BOTH: &str = "parent and child have the connection open";
-const ENDED: &str = "both have ended";
 
 const CHILD_ENDED: &str = "The child has ended, and its copy is closed.";
 const PARENT_CLOSED: &str = "The parent has closed its copy, too.";
@@ -30,9 +30,7 @@ const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
         child_has_a_copy(e)?;
         client_sees(e, &[CHILD_ENDED, IN_VAIN, PARENT_CLOSED, SEEN])
     })],
-    without: "a parent that closes its copy at once",
-    control: "one-close-too-few --sleep 15s --close",
-    ..DEFAULT
+    ..control("a parent that closes its copy at once", "one-close-too-few --sleep 15s --close")
 };
 
 const SHUTDOWN: Scenario = Scenario {
@@ -48,9 +46,7 @@ const SHUTDOWN: Scenario = Scenario {
         child_has_a_copy(e)?;
         client_sees(e, &[CHILD_ENDED, SEEN, PARENT_CLOSED, SEEN])
     })],
-    without: "a child that just closes its copy",
-    control: "one-close-too-few --sleep 15s",
-    ..DEFAULT
+    ..control("a child that just closes its copy", "one-close-too-few --sleep 15s")
 };
 
 fn until_the_end(w: &mut Worker) -> Result<(), Failure> {
@@ -59,13 +55,13 @@ fn until_the_end(w: &mut Worker) -> Result<(), Failure> {
     w.line("Child's descriptor: ")?;
     w.snapshot(BOTH)?;
     w.line("End parent process.")?;
-    w.snapshot_when_gone(parent, ENDED)
+    w.snapshot_when_gone(parent, BOTH_ENDED)
 }
 
 fn child_has_a_copy(e: Evidence<'_>) -> Check {
     e.at(BOTH).live_child("child", "parent")?;
     e.prints("Child's descriptor: ", e.line("Parent's descriptor: ")?)?;
-    e.at(ENDED).nothing_listed()
+    e.at(BOTH_ENDED).nothing_listed()
 }
 
 fn client_sees(e: Evidence<'_>, expected: &[&str]) -> Check {

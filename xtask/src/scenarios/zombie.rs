@@ -10,7 +10,8 @@ use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::{NAMESPACES, OTHER_USERS};
 use crate::scenarios::ledger::{C24, C25, C26, C27, C28, C29, C30, C31, C35, C36, C38, C39};
-use crate::scenarios::{DEFAULT, Scenario};
+use crate::scenarios::steps::ENDED;
+use crate::scenarios::{Scenario, control};
 use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] =
@@ -29,12 +30,10 @@ const ZOMBIE: Scenario = Scenario {
     command: "zombie --parent-sleep 30s",
     seconds: 30.0,
     act: |w| {
-        let parent = w.start()?;
-        let child = w.child()?;
+        let (parent, child) = w.start_with_child()?;
         w.until_ended(child)?;
         w.snapshot(DEAD)?;
-        w.line("End parent process.")?;
-        w.until_gone(parent)?;
+        w.until_parent_ends(parent)?;
         w.snapshot_when_gone(child, GONE)
     },
     shows: &[
@@ -46,9 +45,7 @@ const ZOMBIE: Scenario = Scenario {
             e.reaped("child").map(drop)
         }),
     ],
-    without: "a parent that waits",
-    control: WAITS_AT_ONCE,
-    ..DEFAULT
+    ..control("a parent that waits", WAITS_AT_ONCE)
 };
 
 /// Plenty for a live process to end, when it is killed, and to be reaped.
@@ -65,15 +62,13 @@ const KILL: Scenario = Scenario {
     seconds: 20.0,
     max_speed: 5.0,
     act: |w| {
-        let parent = w.start()?;
-        let child = w.child()?;
+        let (parent, child) = w.start_with_child()?;
         w.until_settled(child)?;
         w.snapshot(BEFORE_KILL)?;
         w.signal(child, Signal::SIGKILL);
         w.give_time(A_MOMENT, |w| w.is_gone(child))?;
         w.snapshot(AFTER_KILL)?;
-        w.line("End parent process.")?;
-        w.until_gone(parent)
+        w.until_parent_ends(parent)
     },
     shows: &[(C28, |e| {
         e.signal_accepted("child")?;
@@ -82,9 +77,10 @@ const KILL: Scenario = Scenario {
         }
         Ok(())
     })],
-    without: "a child that lives",
-    control: "goroutine-wait --parent-sleep 0s --child-sleep 30s --parent-work 20s",
-    ..DEFAULT
+    ..control(
+        "a child that lives",
+        "goroutine-wait --parent-sleep 0s --child-sleep 30s --parent-work 20s",
+    )
 };
 
 const KILLED: &str = "the parent has been killed, the adopter has not waited yet";
@@ -97,8 +93,7 @@ const KILL_PARENT: Scenario = Scenario {
     command: "zombie --parent-sleep 30s",
     seconds: 2.0,
     act: |w| {
-        let parent = w.start()?;
-        let child = w.child()?;
+        let (parent, child) = w.start_with_child()?;
         w.until_ended(child)?;
         w.snapshot(DEAD)?;
         w.stop_reaping();
@@ -114,9 +109,7 @@ const KILL_PARENT: Scenario = Scenario {
         e.at(REAPED).nothing_listed()?;
         e.reaped("child").map(drop)
     })],
-    without: "a parent that waits, so that there is nothing to hand over",
-    control: WAITS_AT_ONCE,
-    ..DEFAULT
+    ..control("a parent that waits, so that there is nothing to hand over", WAITS_AT_ONCE)
 };
 
 const BOTH: &str = "parent and child live";
@@ -132,8 +125,7 @@ const ORPHAN: Scenario = Scenario {
     seconds: 25.0,
     max_speed: 4.0,
     act: |w| {
-        let parent = w.start()?;
-        let child = w.child()?;
+        let (parent, child) = w.start_with_child()?;
         w.snapshot(BOTH)?;
         w.until_gone(parent)?;
         w.stop_reaping();
@@ -155,12 +147,12 @@ const ORPHAN: Scenario = Scenario {
             e.at(ORPHAN_GONE).nothing_listed()
         }),
     ],
-    without: "a child that is tied to its parent",
-    control: "goroutine-wait --parent-sleep 0s --child-sleep 25s --parent-work 10s --no-wait",
-    ..DEFAULT
+    ..control(
+        "a child that is tied to its parent",
+        "goroutine-wait --parent-sleep 0s --child-sleep 25s --parent-work 10s --no-wait",
+    )
 };
 
-const ENDED: &str = "all have ended";
 const FULL: &str = "the user has as many processes as the limit allows, most of them zombies";
 
 const RESOURCES: Scenario = Scenario {
@@ -175,13 +167,11 @@ const RESOURCES: Scenario = Scenario {
         w.line("Press Enter")?;
         let zombies = w.children(parent, "zombie")?;
         for process in [&[parent], &zombies[..]].concat() {
-            w.read(process, "exe", &[]);
-            w.read(process, "fd", &[]);
+            w.read_all(&[process], &["exe", "fd"]);
             w.read(process, "status", &["State:", "VmRSS:"]);
         }
         w.snapshot(FULL)?;
-        w.press_enter(program);
-        w.snapshot_when_gone(program, ENDED)
+        w.finish(program, ENDED)
     },
     shows: &[(C25, |e| {
         e.at(FULL).zombies(5)?;
@@ -201,9 +191,7 @@ const RESOURCES: Scenario = Scenario {
         e.prints("After the wait, one more: ", "exit status: 0")?;
         e.at(ENDED).nothing_listed()
     })],
-    without: "with a wait for each child",
-    control: "resources --wait",
-    ..DEFAULT
+    ..control("with a wait for each child", "resources --wait")
 };
 
 /// How each child ends, what is then in the last field of /proc/PID/stat, and the status that wait gives.
@@ -228,9 +216,7 @@ const CAUSES_OF_END: Scenario = Scenario {
         }
         for (waits, title) in [(1, UNREAD), (2, READ)] {
             w.until_lines(waits, "Press Enter")?;
-            for child in &children {
-                w.read(*child, "stat", &[""]);
-            }
+            w.read_all(&children, &["stat"]);
             w.snapshot(title)?;
             w.press_enter(parent);
         }
@@ -256,9 +242,7 @@ const CAUSES_OF_END: Scenario = Scenario {
             e.at(READ).alive("parent").map(drop)
         }),
     ],
-    without: "with a wait at once",
-    control: "causes --wait",
-    ..DEFAULT
+    ..control("with a wait at once", "causes --wait")
 };
 
 const ORPHANS: &str = "two adopters have an orphan each";
@@ -302,10 +286,7 @@ const INIT_WAITS: Scenario = Scenario {
             .child_of("orphan 2", "sweeper")?;
         e.at(SWEPT).gone("orphan 2").map(drop)
     })],
-    without: "two that look from time to time",
-    control: SWEEPER,
-    control_max_speed: 5.0,
-    ..DEFAULT
+    ..control("two that look from time to time", SWEEPER)
 };
 
 /// From one look to the next there is time for a snapshot. In the control both adopters look, the one a
@@ -340,8 +321,7 @@ const PID_REUSE: Scenario = Scenario {
         w.line("Waited for: ")?;
         read_numbers(w, init, "late child")?;
         w.snapshot(USED_AGAIN)?;
-        w.press_enter(outside);
-        w.snapshot_when_gone(outside, ENDED)
+        w.finish(outside, ENDED)
     },
     shows: &[(C35, |e| {
         let [zombie, next, again] = ["early child 1", "early child 2", "late child 2"];
@@ -358,9 +338,7 @@ const PID_REUSE: Scenario = Scenario {
         })?;
         e.at(ENDED).nothing_listed()
     })],
-    without: "with a wait for the child at once",
-    control: "pid-reuse --wait",
-    ..DEFAULT
+    ..control("with a wait for the child at once", "pid-reuse --wait")
 };
 
 /// In a status file, the line NSpid has the number that we know a process by, and its own.

@@ -1,5 +1,7 @@
 //! What came out of a scenario and its control.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::model::event::{Event, What};
@@ -22,8 +24,8 @@ impl ScenarioResult {
         events: Vec<Event>,
         control_events: Vec<Event>,
     ) -> Self {
-        let mut verdicts = verdict::of_scenario(scenario, &events);
-        verdicts.extend(verdict::of_control(scenario, &control_events));
+        let mut verdicts = verdict::of_run(scenario, false, &events);
+        verdicts.extend(verdict::of_run(scenario, true, &control_events));
         let seconds = events.last().map_or(0.0, |event| event.t);
         Self { scenario, events, control_events, verdicts, seconds }
     }
@@ -59,7 +61,8 @@ impl ScenarioResult {
     }
 }
 
-/// How many verdicts there are of each kind. `--json` prints them in this form.
+/// How many claims there are of each kind. A claim that several scenarios show counts once, and holds if
+/// it does in all that ran. `--json` prints the counts in this form.
 #[derive(Serialize)]
 pub(crate) struct Counts {
     pub(crate) held: usize,
@@ -71,16 +74,20 @@ pub(crate) struct Counts {
 
 impl Counts {
     pub(crate) fn of(results: &[ScenarioResult]) -> Self {
-        let count = |kind: Kind, good: bool| {
+        let claims = |kind: Kind, good: bool| -> BTreeSet<&str> {
             let verdicts = results.iter().flat_map(|result| &result.verdicts);
-            verdicts.filter(|it| it.kind == kind && it.is_good() == good).count()
+            let wanted = verdicts.filter(|it| it.kind == kind && it.is_good() == good);
+            wanted.map(|verdict| verdict.claim).collect()
         };
+        let (held, not_held) = (claims(Kind::Verdict, true), claims(Kind::Verdict, false));
+        let skipped = &claims(Kind::Skipped, true) - &(&held | &not_held);
+        let not_failed = claims(Kind::Control, false);
         Self {
-            held: count(Kind::Verdict, true),
-            not_held: count(Kind::Verdict, false),
-            skipped: count(Kind::Skipped, true),
-            controls_failed: count(Kind::Control, true),
-            controls_not_failed: count(Kind::Control, false),
+            held: (&held - &not_held).len(),
+            not_held: not_held.len(),
+            skipped: skipped.len(),
+            controls_failed: (&claims(Kind::Control, true) - &not_failed).len(),
+            controls_not_failed: not_failed.len(),
         }
     }
 }
