@@ -199,6 +199,17 @@ fn a_scenario_that_is_not_possible_here_is_skipped_with_the_reason() {
     assert!(!shown.contains("never came true"), "{shown}");
 }
 
+/// Both servers show C1. Without the loopback network, they are skipped.
+#[test]
+fn a_claim_that_two_scenarios_show_counts_once() {
+    let run = Run::new();
+    let output = run.output(&["demo", "echo-mpserv", "echo-server"]);
+    let shown = text(&output.stdout);
+    let held = "\nThe claim held. In the controls, 1 of 1 failed as expected. ";
+    assert!(shown.contains(held) || shown.contains("\n1 skipped. "), "{shown}");
+    run.assert_nothing_is_left();
+}
+
 fn start(run: &Run, args: &[&str]) -> (Child, BufReader<ChildStderr>) {
     let mut command = run.xtask(args);
     command.stdout(Stdio::null()).stderr(Stdio::piped());

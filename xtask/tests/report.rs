@@ -138,6 +138,29 @@ fn a_recording_without_the_zombie_turns_the_verdict() {
 }
 
 #[test]
+fn a_zombie_that_a_late_look_has_missed_is_skipped_with_the_speed_to_try() {
+    let report = report();
+    edit(&report, "zombie", |event| {
+        without_zombies(event);
+        if event["kind"] == "reaped" {
+            let late = serde_json::json!({"kind": "late", "seconds": 1.25, "speed": 2.5});
+            for (key, value) in late.as_object().unwrap() {
+                event[key] = value.clone();
+            }
+        }
+    });
+    let output = recheck(&report);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let skipped = of_kind(&output.stdout, "skipped");
+    assert_eq!(skipped.len(), 3);
+    for verdict in skipped {
+        let because = verdict["because"].as_str().unwrap();
+        let why = "too slow at this speed: a look took 1.2 s; try --speed 2 (";
+        assert!(because.starts_with(why), "{because}");
+    }
+}
+
+#[test]
 fn a_control_with_the_zombie_of_its_scenario_proves_nothing() {
     let report = report();
     let own = fs::read_to_string(report.join("zombie/events.ndjson")).unwrap();

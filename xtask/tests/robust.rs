@@ -300,14 +300,24 @@ fn what_root_may_not_do_is_skipped_with_its_reason() {
     }
 }
 
+/// A PATH on which `ps` does this first if a scenario asks.
+fn path_with_ps(run: &Run, first: &str) -> String {
+    let folder = run.marked.folder.join("bin");
+    fs::create_dir_all(&folder).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let script = format!(
+        "grep -q xtask-worker /proc/$PPID/comm && {{ {first}; }}\n\
+         PATH={path} exec ps \"$@\""
+    );
+    put_script(&folder.join("ps"), &script);
+    format!("{}:{path}", folder.display())
+}
+
 /// At first it does what it is asked to, but not for a scenario: it says nothing, which is no proof
 /// that nobody is there, or it does not end.
 #[test]
 fn a_ps_that_fails_later_proves_nothing() {
     let run = Run::new();
-    let folder = run.marked.folder.join("bin");
-    fs::create_dir(&folder).unwrap();
-    let path = std::env::var("PATH").unwrap();
     for (instead, why) in [
         ("exit 1", "no table was printed"),
         ("sleep 1000", "ps does not come to an end"),
@@ -315,19 +325,34 @@ fn a_ps_that_fails_later_proves_nothing() {
         ("exec >&-; sleep 1000", "ps does not come to an end"),
         ("exec >&- 2>&-; sleep 1000", "ps does not come to an end"),
     ] {
-        let script = format!(
-            "grep -q xtask-worker /proc/$PPID/comm && {{ {instead}; }}\n\
-             PATH={path} exec ps \"$@\""
-        );
-        put_script(&folder.join("ps"), &script);
         let mut command = run.shell(EXEC, &run.demo(&["exec-separate"]));
-        let path = format!("{}:{path}", folder.display());
-        let output = command.env("PATH", path).output().unwrap();
+        let output = command.env("PATH", path_with_ps(&run, instead)).output().unwrap();
         let shown = text(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{shown}");
         assert_has(&shown, &["NOT HELD C17", "DID NOT FAIL C17", why]);
         run.assert_nothing_is_left();
     }
+}
+
+/// At this speed the zombie is gone before `ps` has listed it.
+#[test]
+fn with_a_slow_ps_a_demo_runs_again_more_slowly_and_a_watch_ends() {
+    let run = Run::new();
+    let path = path_with_ps(&run, "sleep 2");
+    let output = |words: &[String]| {
+        let speed = ["--speed", "20"].map(str::to_owned);
+        let mut command = run.shell(r#"exec timeout 60 "$@""#, &[words, &speed].concat());
+        command.env("PATH", &path).output().unwrap()
+    };
+    let demo = output(&run.demo(&["zombie"]));
+    let (stdout, stderr) = (text(&demo.stdout), text(&demo.stderr));
+    assert_has(&stdout, &["\nAll 3 claims held. "]);
+    let starts = stderr.lines().filter(|line| *line == "zombie: starting").count();
+    assert!(starts > 1, "{stderr}");
+    let watch = output(&xtask(&["watch", "zombie", "--programs", programs().to_str().unwrap()]));
+    assert!(watch.status.success(), "{}: {}", watch.status, text(&watch.stderr));
+    assert_has(&text(&watch.stdout), &["Over. 0 processes left."]);
+    run.assert_nothing_is_left();
 }
 
 #[test]
@@ -480,7 +505,7 @@ fn a_full_disk_ends_it_with_a_sentence() {
 /// Two of the scenarios have files there: a full disk, or one from which nothing is executed, says
 /// nothing about their claims.
 #[test]
-fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
+fn without_a_place_for_files_the_scenarios_that_need_one_are_skipped() {
     let run = Run::new();
     let demo = run.demo(&["path-and-args", "self-exe", "reuse"]);
     let assert_skipped = |output: &Output, why: &str| {
@@ -507,7 +532,7 @@ fn where_there_is_no_place_for_files_what_takes_them_is_skipped() {
 
 /// In a network namespace of its own, nobody has set up the loopback device.
 #[test]
-fn without_a_network_what_requires_it_is_skipped() {
+fn without_a_network_the_scenarios_that_need_one_are_skipped() {
     let run = Run::new();
     let demo = run.demo(&["echo-server", "one-close-too-few", "fork"]);
     if let Some(mut command) = run.shell_in(&["--net"], EXEC, &demo) {
@@ -545,7 +570,7 @@ fn children_that_it_has_not_started_are_left_alone() {
 }
 
 #[test]
-fn who_may_not_have_enough_descriptors_is_told_so() {
+fn a_lack_of_descriptors_is_reported() {
     let run = Run::new();
     let script = r#"ulimit -n 32; exec "$@""#;
     let output = run.shell(script, &run.demo(&["all"])).output().unwrap();
@@ -558,7 +583,7 @@ fn who_may_not_have_enough_descriptors_is_told_so() {
 
 /// Each of the first that cannot be had may be a process or a thread.
 #[test]
-fn who_may_not_have_enough_processes_is_told_so() {
+fn a_lack_of_processes_is_reported() {
     if !nix::unistd::geteuid().is_root() {
         skip("only root can be a user who has no process yet");
         return;
@@ -620,7 +645,7 @@ fn the_doctor_tells_a_lack_of_room_from_what_is_missing() {
 
 /// Reading in /proc requires a descriptor. Without one, a process is not gone.
 #[test]
-fn what_cannot_be_read_is_not_gone() {
+fn a_process_that_cannot_be_read_is_not_gone() {
     let run = Run::new();
     let mut words = run.demo(&["zombie"]);
     words.extend(["--speed".to_owned(), "2".to_owned()]);
@@ -648,7 +673,7 @@ fn what_cannot_be_read_is_not_gone() {
 
 /// It belongs to another user, and xtask may not kill everybody's.
 #[test]
-fn who_cannot_be_ended_is_told_of_and_not_waited_for() {
+fn a_process_that_cannot_be_ended_is_reported_and_not_waited_for() {
     let without_kill = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
     let tried = Command::new(without_kill[0])
         .args(&without_kill[1..])
@@ -685,7 +710,7 @@ fn who_cannot_be_ended_is_told_of_and_not_waited_for() {
 }
 
 #[test]
-fn whoever_a_program_names_is_not_signalled_if_it_is_a_stranger() {
+fn a_stranger_whose_number_a_program_prints_is_not_signalled() {
     let (run, strangers) = (Run::new(), Run::new());
     let mut stranger = strangers.command("sleep").arg("1000").spawn().unwrap();
     let script = format!(
@@ -776,7 +801,7 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
 }
 
 #[test]
-fn what_was_started_by_nohup_outlives_the_terminal() {
+fn a_demo_started_by_nohup_outlives_the_terminal() {
     let run = Run::new();
     let mut command = run.shell(r#"exec nohup "$@""#, &run.demo(&SCENARIOS));
     let (child, mut stderr, mut shown) = start_demo(&mut command);

@@ -153,40 +153,31 @@ impl Runner {
             .map_err(|error| Failure::Missing(format!("the keyboard cannot be read: {error}")))
     }
 
-    /// Runs the scenarios and their controls side by side. Reports the results in this order, and
-    /// returns them.
+    /// Runs the scenarios and their controls side by side; again, more slowly, a run for which the machine
+    /// was too slow. Reports the results in this order, and returns them.
     pub(crate) fn run_all(
         &self,
         scenarios: &[&'static Scenario],
         sink: &mut Sink<'_>,
     ) -> Result<Vec<ScenarioResult>, Failure> {
-        let mut runs = runs_of(scenarios, self.clock);
-        let results = self.run_side_by_side(scenarios, &mut runs, sink);
-        results.map_err(|failure| self.break_off(&mut runs, failure))
-    }
-
-    fn run_side_by_side(
-        &self,
-        scenarios: &[&'static Scenario],
-        runs: &mut [Run],
-        sink: &mut Sink<'_>,
-    ) -> Result<Vec<ScenarioResult>, Failure> {
         let mut results = Vec::new();
-        while results.len() < scenarios.len() {
-            self.start_some(runs, sink)?;
-            self.step(runs, sink)?;
+        self.run(&mut runs_of(scenarios, self.clock), sink, |runs, ended, sink| {
+            if let Some(index) = ended {
+                runs[index].repeat_if_too_slow();
+            }
             while let Some(next) = scenarios.get(results.len())
                 && let Some(result) = result_of(next, runs)
             {
                 sink(&RunEvent::Result(&result))?;
                 results.push(result);
             }
-        }
+            Ok(())
+        })?;
         Ok(results)
     }
 
-    /// Runs a scenario, or its control, alone. With `pauses`, it waits at each snapshot until the sink
-    /// has returned true. Returns the events.
+    /// Runs a scenario, or its control, alone, and once. With `pauses`, it waits at each snapshot until
+    /// the sink has returned true. Returns the events.
     pub(crate) fn run_alone(
         &self,
         scenario: &'static Scenario,
@@ -195,24 +186,32 @@ impl Runner {
         sink: &mut Sink<'_>,
     ) -> Result<Vec<Event>, Failure> {
         let mut runs = [Run::new(scenario, control, pauses)];
-        let result = self.run_to_end(&mut runs, sink);
-        let [run] = &mut runs;
-        match result {
-            Ok(()) => Ok(std::mem::take(&mut run.events)),
-            Err(failure) => Err(self.break_off(&mut runs, failure)),
-        }
+        self.run(&mut runs, sink, |_, _, _| Ok(()))?;
+        let [run] = runs;
+        Ok(run.events)
     }
 
-    fn run_to_end(&self, runs: &mut [Run], sink: &mut Sink<'_>) -> Result<(), Failure> {
-        self.start_some(runs, sink)?;
-        while runs.iter().any(|run| !run.over) {
-            self.step(runs, sink)?;
-        }
-        Ok(())
+    /// Starts the runs, and takes in messages until all are over. Calls `after` for each message, with the
+    /// index of the run that has ended, if one has.
+    fn run(
+        &self,
+        runs: &mut [Run],
+        sink: &mut Sink<'_>,
+        mut after: impl FnMut(&mut [Run], Option<usize>, &mut Sink<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut until_over = || {
+            while runs.iter().any(|run| !run.over) {
+                self.start_some(runs, sink)?;
+                let ended = self.step(runs, sink)?;
+                after(runs, ended, sink)?;
+            }
+            Ok(())
+        };
+        until_over().map_err(|failure| self.break_off(runs, failure))
     }
 
-    /// Takes in one message, or nothing for a while.
-    fn step(&self, runs: &mut [Run], sink: &mut Sink<'_>) -> Result<(), Failure> {
+    /// Takes in one message, or nothing for a while. Returns the index of a run that has ended.
+    fn step(&self, runs: &mut [Run], sink: &mut Sink<'_>) -> Result<Option<usize>, Failure> {
         sink(&progress(runs))?;
         match self.messages.recv_timeout(TICK) {
             Err(RecvTimeoutError::Timeout) | Ok(Message::Built(_)) => {}
@@ -234,13 +233,13 @@ impl Runner {
                 if let Some(failed) = runs[index].finish() {
                     sink(&RunEvent::Event(failed))?;
                 }
-                runs[index].repeat_if_too_slow();
+                return Ok(Some(index));
             }
             Ok(Message::Interrupt) | Err(RecvTimeoutError::Disconnected) => {
                 return Err(Failure::Interrupted);
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Starts as many runs as may run side by side; last, when there are fewer, those that are repeated.

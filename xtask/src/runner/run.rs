@@ -64,10 +64,9 @@ impl Run {
     }
 
     /// Forgets a run that is over if the machine was too slow for it, so that it is run again, more
-    /// slowly. One that pauses is not run again behind the user's back.
+    /// slowly.
     pub(super) fn repeat_if_too_slow(&mut self) {
         if self.slowness < MAX_SLOWNESS
-            && !self.pauses
             && verdict::was_too_slow(self.scenario, self.control, &self.events)
         {
             self.events.clear();
