@@ -11,8 +11,11 @@ use clap::ValueEnum;
 ///   exec-cmd -- COMMAND ARG...
 ///   exec-cmd separate -- COMMAND ARG...
 ///
-/// Exit codes: 0 done, 1 a command failed or could not be run (a sentence on stderr says why),
-/// 2 usage.
+/// The lines of the chapter are on stdout. On stderr, each way begins with a line that says what it
+/// runs, and what you will see.
+///
+/// Exit codes: 0 done, also if the chapter's third command failed, which is meant to; 1 another
+/// command failed, or could not be run (a sentence on stderr says why); 2 usage.
 #[derive(clap::Parser)]
 #[command(version, verbatim_doc_comment)]
 pub(crate) struct Options {
@@ -36,6 +39,26 @@ pub(crate) enum Way {
     Separate,
 }
 
+impl Way {
+    /// Returns which of the three ways it is, what it runs, and what one will see of it.
+    pub(crate) fn describe(self, command: &Command) -> String {
+        let (name, shown) = match self {
+            Way::Run => ("1 of 3, run", "its output goes to the null device, so nothing is shown"),
+            Way::Combined => ("2 of 3, combined", "stdout and stderr are shown as one output"),
+            Way::Separate => ("3 of 3, separate", "stdout is shown after out:, stderr after err:"),
+        };
+        format!("{name}: {command:?}; {shown}")
+    }
+
+    /// Returns the call that the chapter's program names when the command fails.
+    pub(crate) fn go_call(self) -> &'static str {
+        match self {
+            Way::Run => "cmd.Run",
+            Way::Combined | Way::Separate => "cmd.Run()",
+        }
+    }
+}
+
 impl Options {
     /// Returns the way that was asked for, or all three.
     pub(crate) fn ways(&self) -> Vec<Way> {
@@ -56,5 +79,14 @@ impl Options {
             Way::Separate => "/var/log/*.log",
         });
         command
+    }
+
+    /// Returns why the command of this way is meant to fail, if it is.
+    pub(crate) fn reason_to_fail(&self, way: Way) -> Option<&'static str> {
+        let is_meant = self.command.is_empty() && matches!(way, Way::Separate);
+        is_meant.then_some(
+            "that is meant to fail: no shell runs here to replace *.log by the names of files, so ls \
+             looks for a file that is called *.log",
+        )
     }
 }

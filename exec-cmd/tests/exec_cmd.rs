@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use test_support::{Output, Program, closed_pipe, full_device};
 
@@ -12,8 +12,14 @@ fn exec_cmd(args: &[&str]) -> Command {
     command
 }
 
+/// Runs it, and leaves out the lines that only say what comes.
 fn output(args: &[&str]) -> Output {
-    Program::start(&mut exec_cmd(args)).output()
+    without_labels(Program::start(&mut exec_cmd(args)).output())
+}
+
+fn without_labels(mut output: Output) -> Output {
+    output.stderr.retain(|line| !line.contains(" of 3, "));
+    output
 }
 
 /// A command with output on both streams and an exit code.
@@ -119,7 +125,7 @@ fn where_sigchld_is_ignored_it_is_the_wait_that_fails() {
     ] {
         let mut command = Command::new("env");
         command.args(["--ignore-signal=CHLD", env!("CARGO_BIN_EXE_exec-cmd"), way]);
-        let output = Program::start(command.args(["--", "true"])).output();
+        let output = without_labels(Program::start(command.args(["--", "true"])).output());
         let sentence =
             format!("exec-cmd: cannot {step} \"true\": No child processes (os error 10)");
         assert_eq!(output.stderr, [sentence]);
@@ -140,19 +146,49 @@ fn the_commands_of_the_chapter() {
     let separate = output(&["separate"]);
     assert_eq!(separate.stdout[..3], ["out:", "", "err:"]);
     assert!(separate.stdout[3].contains("cannot access '/var/log/*.log'"), "{separate:?}");
-    separate.assert_failed(1, "exec-cmd: cmd.Run() failed with exit status");
+    assert_eq!(separate.stderr[0], "exec-cmd: cmd.Run() failed with exit status: 2");
+    assert!(separate.stderr[1].starts_with("exec-cmd: that is meant to fail: no shell"));
+    assert_eq!((separate.code, separate.stderr.len()), (0, 2), "{separate:?}");
+}
+
+/// The command that is meant to fail is the chapter's third. With it, all three end well.
+#[test]
+fn each_way_says_first_what_it_runs() {
+    let output = Program::start(&mut exec_cmd(&[])).output();
+    assert_eq!(output.code, 0, "{output:?}");
+    let mut labels = output.stderr.iter().filter(|line| line.contains(" of 3, "));
+    for start in [
+        r#"exec-cmd: 1 of 3, run: "ls" "-l" "/var/log"; "#,
+        r#"exec-cmd: 2 of 3, combined: "ls" "-l" "/var/log/"; "#,
+        r#"exec-cmd: 3 of 3, separate: "ls" "-l" "/var/log/*.log"; "#,
+    ] {
+        let label = labels.next().unwrap();
+        assert!(label.starts_with(start), "{label}");
+    }
+    assert_eq!(labels.next(), None);
+}
+
+#[test]
+fn nobody_reads_the_labels() {
+    for stderr in [closed_pipe(), full_device()] {
+        let mut command = exec_cmd(&[]);
+        let program = Program::try_start(command.stdout(Stdio::piped()).stderr(stderr)).unwrap();
+        let output = program.output();
+        assert_eq!((output.code, &output.stdout[0][..]), (0, "combined out:"), "{output:?}");
+    }
 }
 
 #[test]
 fn nobody_reads_the_output() {
     for way in ["combined", "separate"] {
         let mut command = exec_cmd(&[way, "--", "echo", "a"]);
-        Program::start_to(closed_pipe(), &mut command)
-            .output()
-            .assert_failed(1, "exec-cmd: cannot write to stdout: Broken pipe");
-        Program::start_to(full_device(), &mut command)
-            .output()
-            .assert_failed(1, "exec-cmd: cannot write to stdout: No space");
+        for (stdout, reason) in [
+            (closed_pipe(), "exec-cmd: cannot write to stdout: Broken pipe"),
+            (full_device(), "exec-cmd: cannot write to stdout: No space"),
+        ] {
+            let output = Program::start_to(stdout, &mut command).output();
+            without_labels(output).assert_failed(1, reason);
+        }
     }
 }
 
