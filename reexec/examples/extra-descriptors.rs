@@ -7,23 +7,21 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
 use std::env;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 
-use common::{report, say, wait_for_enter};
 use nix::fcntl::{FcntlArg, fcntl};
+use program_support::{exit_code, stdout, wait_for_enter};
 
 fn main() -> ExitCode {
-    reexec::register("becomeCat", || report("extra-descriptors", become_cat()));
+    reexec::register("becomeCat", || exit_code("extra-descriptors", become_cat()));
     if let Some(code) = reexec::init() {
         return code;
     }
-    report("extra-descriptors", parent())
+    exit_code("extra-descriptors", parent())
 }
 
 fn become_cat() -> io::Result<()> {
@@ -37,13 +35,13 @@ fn become_cat() -> io::Result<()> {
 fn parent() -> io::Result<()> {
     let null = File::open("/dev/null")?;
     let stray = fcntl(&null, FcntlArg::F_DUPFD(7))?; // as the shell that launched us may leave it
-    say(&format!("A stray descriptor: {stray}"))?;
+    writeln!(stdout(), "A stray descriptor: {stray}")?;
 
     let extra = File::open("/etc/passwd")?;
     // Both children end when we close their stdin, or end.
     if env::args().any(|arg| arg == "--std") {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn()?;
-        say(&format!("My pid is: {}", child.id()))?;
+        writeln!(stdout(), "My pid is: {}", child.id())?;
         wait_for_enter()?;
         child.wait().map(drop)
     } else {
@@ -52,7 +50,7 @@ fn parent() -> io::Result<()> {
             .stdin(reexec::Stdio::piped())
             .spawn()
             .map_err(io::Error::other)?; // the whole sentence, not only the error number
-        say(&format!("My pid is: {}", child.id()))?;
+        writeln!(stdout(), "My pid is: {}", child.id())?;
         wait_for_enter()?;
         child.wait().map(drop)
     }

@@ -3,30 +3,29 @@
 //! A command cannot run a function, because a function is no file. A child that executes our own
 //! program can.
 //!
-//! `cargo run -p reexec --example failing-child`; then with `-- --exit-0`, as the chapter has it.
+//! `cargo run -p reexec --example failing-child`, and `ps -f -p N` with the printed pid; then with
+//! `-- --exit-0`, as the chapter has it.
 
 #![forbid(unsafe_code)]
 
-mod common;
-
 use std::env;
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 use std::process::{self, Command, ExitCode};
 
-use common::{report, say, wait_for_enter};
+use program_support::{exit_code, stdout, wait_for_enter};
 
 fn main() -> ExitCode {
-    reexec::register("childProcess", || report("failing-child", child_process()));
+    reexec::register("childProcess", || exit_code("failing-child", child_process()));
     if let Some(code) = reexec::init() {
         let hide = env::args().any(|arg| arg == "--exit-0");
         return if hide { ExitCode::SUCCESS } else { code };
     }
-    report("failing-child", parent())
+    exit_code("failing-child", parent())
 }
 
 fn child_process() -> io::Result<()> {
-    say(&format!("My pid is: {}", process::id()))?;
+    writeln!(stdout(), "My pid is: {}", process::id())?;
     wait_for_enter()?;
     Err(io::Error::other("this function fails"))
 }
@@ -35,11 +34,11 @@ fn parent() -> Result<(), Box<dyn Error>> {
     let Err(error) = Command::new("childProcess").spawn() else {
         return Err("there is a program childProcess".into());
     };
-    say(&format!("As a command: {error}"))?;
+    writeln!(stdout(), "As a command: {error}")?;
 
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1)) // the child starts anew, and knows only its arguments
         .spawn()?;
-    say(&format!("Re-executed: {}", child.wait()?))?;
+    writeln!(stdout(), "Re-executed: {}", child.wait()?)?;
     Ok(())
 }

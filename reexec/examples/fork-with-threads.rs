@@ -8,11 +8,9 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
 use std::env;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command, ExitCode};
@@ -21,22 +19,23 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use common::{EXIT_NOT_POSSIBLE, report, say, strace_works, wait_for_enter};
 use nix::unistd::geteuid;
+use program_support::{EXIT_NOT_POSSIBLE, check_strace, exit_code, stdout, wait_for_enter};
 
 /// The lock.
 static LOCKED: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
     match env::args().nth(1).as_deref() {
-        Some("traced") => return report("fork-with-threads", traced()),
+        Some("traced") => return exit_code("fork-with-threads", traced()),
         Some("executed") => return ExitCode::SUCCESS,
         _ => {}
     }
-    if !strace_works("fork-with-threads") {
+    if let Err(why) = check_strace() {
+        exit_code("fork-with-threads", Err(why));
         return ExitCode::from(EXIT_NOT_POSSIBLE);
     }
-    report("fork-with-threads", trace())
+    exit_code("fork-with-threads", trace())
 }
 
 /// What the copy executes, and nobody else: this program again.
@@ -80,11 +79,11 @@ fn lock_and_look(sender: &Sender<()>, executed: &Receiver<()>) -> io::Result<()>
     let copy = child()?;
     LOCKED.store(false, Ordering::SeqCst);
     for (name, pid) in [("Parent", process::id()), ("Copy", copy)] {
-        say(&format!("{name}: {pid}"))?;
-        say(&format!("{name}, threads: {}", threads(pid)?))?;
-        say(&format!("{name}, locked: {}", is_locked(pid)?))?;
+        writeln!(stdout(), "{name}: {pid}")?;
+        writeln!(stdout(), "{name}, threads: {}", threads(pid)?)?;
+        writeln!(stdout(), "{name}, locked: {}", is_locked(pid)?)?;
     }
-    say("Both can be looked at.")?;
+    writeln!(stdout(), "Both can be looked at.")?;
     let _ = executed.recv(); // until then this is the thread that the copy lacks
     Ok(())
 }

@@ -1,30 +1,29 @@
 //! Finds the program's own file after an update has renamed or deleted it. The path that the program
 //! was started by no longer leads to it, nor does the file's name. The kernel's link does.
 //!
-//! `cargo run -p reexec --example self-exe`; then with `-- --keep`, which leaves the file alone.
+//! `cargo run -p reexec --example self-exe`, and `ls -l /proc/N/exe` with the printed pid; then with
+//! `-- --keep`, which leaves the file alone.
 
 #![forbid(unsafe_code)]
-
-mod common;
 
 use std::env;
 use std::error::Error;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{self, Command, ExitCode};
 
-use common::{report, say, wait_for_enter};
+use program_support::{exit_code, stdout, wait_for_enter};
 
 fn main() -> ExitCode {
-    reexec::register("childProcess", || report("self-exe", child_process()));
+    reexec::register("childProcess", || exit_code("self-exe", child_process()));
     if let Some(code) = reexec::init() {
         return code;
     }
     match env::args().nth(1).as_deref() {
         Some("nothing") => ExitCode::SUCCESS, // the file was found
-        Some("copy") => report("self-exe", copy()),
-        _ => report("self-exe", parent()),
+        Some("copy") => exit_code("self-exe", copy()),
+        _ => exit_code("self-exe", parent()),
     }
 }
 
@@ -51,15 +50,15 @@ fn copy() -> Result<(), Box<dyn Error>> {
     if !keep {
         fs::rename(&path, &renamed)?;
     }
-    say(&format!("Renamed, by path: {}", found(&path)))?;
-    say(&format!("Renamed, by name: {}", found(&env::current_exe()?)))?;
+    writeln!(stdout(), "Renamed, by path: {}", found(&path))?;
+    writeln!(stdout(), "Renamed, by name: {}", found(&env::current_exe()?))?;
     if !keep {
         fs::remove_file(&renamed)?;
     }
-    say(&format!("Deleted, by path: {}", found(&path)))?;
-    say(&format!("Deleted, by name: {}", found(&env::current_exe()?)))?;
+    writeln!(stdout(), "Deleted, by path: {}", found(&path))?;
+    writeln!(stdout(), "Deleted, by name: {}", found(&env::current_exe()?))?;
     let status = reexec::command("childProcess").status()?;
-    say(&format!("Deleted, by /proc/self/exe: {status}"))?;
+    writeln!(stdout(), "Deleted, by /proc/self/exe: {status}")?;
     Ok(())
 }
 
@@ -69,6 +68,6 @@ fn found(program: &Path) -> String {
 }
 
 fn child_process() -> io::Result<()> {
-    say(&format!("My pid is: {}", process::id()))?;
+    writeln!(stdout(), "My pid is: {}", process::id())?;
     wait_for_enter()
 }

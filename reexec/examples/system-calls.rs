@@ -6,16 +6,14 @@
 
 #![forbid(unsafe_code)]
 
-mod common;
-
 use std::env;
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, ExitStatus};
 
-use common::{EXIT_NOT_POSSIBLE, report, say, strace_works};
 use nix::unistd::geteuid;
+use program_support::{EXIT_NOT_POSSIBLE, check_strace, exit_code, stdout};
 
 /// This program again, with the argument for which it does nothing: it is there, whatever the folders of
 /// this machine.
@@ -31,9 +29,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(way) = env::args().nth(1).filter(|way| !way.starts_with("--")) {
-        return report("system-calls", start(&way).map(drop));
+        return exit_code("system-calls", start(&way).map(drop));
     }
-    if !strace_works("system-calls") {
+    if let Err(why) = check_strace() {
+        exit_code("system-calls", Err(why));
         return ExitCode::from(EXIT_NOT_POSSIBLE);
     }
     let ways = if env::args().any(|arg| arg == "--fork") {
@@ -42,7 +41,7 @@ fn main() -> ExitCode {
         ["command", "reexec", "user"]
     };
     let mut traces = ways.iter().map(|way| trace(way));
-    report("system-calls", traces.try_for_each(|trace| trace))
+    exit_code("system-calls", traces.try_for_each(|trace| trace))
 }
 
 /// Starts a process in one of the ways.
@@ -67,7 +66,7 @@ fn trace(way: &str) -> io::Result<()> {
     }
     let calls = String::from_utf8_lossy(&output.stderr).into_owned();
     for call in calls.lines().skip(1) {
-        say(&format!("{way}: {call}"))?; // without the first, our own start
+        writeln!(stdout(), "{way}: {call}")?; // without the first, our own start
     }
     Ok(())
 }

@@ -6,13 +6,16 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, StdoutLock, Write};
 use std::os::fd::AsFd;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
+
+/// The exit code of a program that is not possible on this machine.
+pub const EXIT_NOT_POSSIBLE: u8 = 77;
 
 /// Prints the error, if there is one, to stderr, and returns the exit code of the process: 0 or 1.
 pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
@@ -62,6 +65,14 @@ pub fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
     Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }
 
+/// Prints the command that shows these processes in another terminal, on stderr: the lines on stdout
+/// are the chapter's. Where stderr cannot be written, the program goes on without it.
+pub fn suggest_ps(pids: &[u32]) {
+    let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
+    let line = format!("look: ps -o pid,ppid,stat,wchan:20,comm -p {}\n", pids.join(","));
+    let _ = io::stderr().write_all(line.as_bytes()); // in one piece: other processes write there, too
+}
+
 /// Waits until the user, who has looked meanwhile, presses Enter, or until the end of stdin.
 ///
 /// # Errors
@@ -99,5 +110,23 @@ pub fn wait_until_ended(child: u32) -> io::Result<()> {
     match waitid(child, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
         Ok(_) | Err(Errno::ECHILD) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Checks that strace can trace a program here.
+///
+/// # Errors
+///
+/// If it cannot: a sentence that says why, and what helps.
+pub fn check_strace() -> Result<(), String> {
+    let tried = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "true"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match tried {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("strace cannot trace here ({status}); root can, for example")),
+        Err(error) => Err(format!("strace cannot be run ({error}); apt-get install strace")),
     }
 }
