@@ -9,7 +9,7 @@ use std::env;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn serve(address: &str) -> io::Result<()> {
         io::Error::new(error.kind(), sentence)
     })?;
     listener.set_nonblocking(true)?; // the client may have left before accept
-    writeln!(stdout(), "listening on {}", listener.local_addr()?)?;
+    writeln!(stdout(), "listening on {} (pid {})", listener.local_addr()?, process::id())?;
 
     let mut children = Vec::new();
     loop {

@@ -1,8 +1,9 @@
 //! A forked child has copies of all descriptors, but there is only one connection, which ends when
 //! its last copy is closed. If a server forgets to close its own copy, the client waits for ever.
 //!
-//! `cargo run -p echo-server --example one-close-too-few`, then with `-- --close` (the parent does
-//! close its copy) and `-- --shutdown` (the child ends the connection itself, for all copies).
+//! `cargo run -p echo-server --example one-close-too-few`, and `ls -l /proc/N/fd` with the child's
+//! pid; then with `-- --close` (the parent does close its copy) and
+//! `-- --shutdown` (the child ends the connection itself, for all copies).
 
 #![forbid(unsafe_code)]
 

@@ -1,14 +1,14 @@
 //! A child has a status only when it has ended. Of an exit code, only the lowest 8 bits arrive: 300
 //! becomes 44.
 //!
-//! `cargo run -p exec-cmd --example status`
+//! `cargo run -p exec-cmd --example status`, and the `ps` that it suggests, before you press Enter.
 
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
 use std::process::{Command, ExitCode, Stdio};
 
-use program_support::{exit_code, stdout, wait_for_enter};
+use program_support::{exit_code, stdout, suggest_ps, wait_for_enter};
 
 fn main() -> ExitCode {
     exit_code("status", parent())
@@ -27,6 +27,8 @@ fn parent() -> io::Result<()> {
         let status = child.try_wait()?;
         writeln!(stdout(), "Before {end}: {status:?}")?;
     }
+    let pids: Vec<_> = children.iter().map(|(_, child)| child.id()).collect();
+    suggest_ps(&pids);
     wait_for_enter()?;
     for (end, child) in &mut children {
         let status = child.wait()?; // closes its stdin first

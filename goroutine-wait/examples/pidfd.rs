@@ -2,7 +2,8 @@
 //! so `poll` waits for that and for everything else at once, here for what the child writes. The
 //! parent never asks in vain, and needs no second thread.
 //!
-//! `cargo run -p goroutine-wait --example pidfd`
+//! `cargo run -p goroutine-wait --example pidfd`, and the `ps` that it suggests: the parent sleeps in
+//! poll.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use program_support::{exit_code, seconds, stdout};
+use program_support::{exit_code, seconds, stdout, suggest_ps};
 
 /// Waits for a child and for its lines at once.
 ///
@@ -54,6 +55,7 @@ fn parent() -> io::Result<()> {
         .stdout(reexec::Stdio::piped())
         .spawn()
         .map_err(io::Error::other)?; // the whole sentence, not only the error number
+    suggest_ps(&[process::id(), child.id()]);
     let mut lines = child.take_stdout();
     let mut returns = 0;
     let status = loop {

@@ -3,7 +3,7 @@
 //! in vain. With the chapter's times that makes five in vain, or six if the sixth comes just before
 //! the end.
 //!
-//! `cargo run -p goroutine-wait --example try-wait`
+//! `cargo run -p goroutine-wait --example try-wait`, and the `ps` that it suggests.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use program_support::{exit_code, seconds, stdout};
+use program_support::{exit_code, seconds, stdout, suggest_ps};
 
 /// Asks every few seconds whether a child has ended.
 ///
@@ -52,6 +52,7 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let child = reexec::command("childProcess")
         .args(env::args_os().skip(1)) // a new program: it knows only what we tell it
         .spawn()?;
+    suggest_ps(&[process::id(), child.id()]);
     let mut questions = 1;
     let status = loop {
         if let Some(status) = child.try_wait()? {

@@ -1,6 +1,6 @@
 //! The chapter's `goroutine_wait.go`: a thread waits for the child while the parent goes on.
 //!
-//! `cargo run -p goroutine-wait`, and `ps -p N` for the printed pid before and after
+//! `cargo run -p goroutine-wait`, and the `ps` that it suggests, before and after
 //! `End child process.`; then the same with `-- --no-wait`.
 
 #![forbid(unsafe_code)]
@@ -14,7 +14,7 @@ use std::{env, mem, thread};
 
 use clap::Parser;
 use options::Options;
-use program_support::{exit_code, stdout};
+use program_support::{exit_code, stdout, suggest_ps};
 use reexec::Child;
 
 fn main() -> ExitCode {
@@ -43,6 +43,7 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     io::read_to_string(printed)?; // the child's first line must come before ours
 
     writeln!(stdout(), "Parent start sleeping...")?;
+    suggest_ps(&[process::id(), child.id()]);
     thread::sleep(options.parent_sleep);
     writeln!(stdout(), "Parent end sleeping...")?;
 

@@ -12,7 +12,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, geteuid};
 use test_support::{
     NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, example, full_device, number,
-    reap, stat, state, wait_until,
+    reap, stat, state, suggestion, wait_until,
 };
 
 fn goroutine_wait(args: &[&str]) -> Command {
@@ -46,7 +46,7 @@ fn it_prints_the_lines_of_the_chapter_and_leaves_nothing() {
             "End parent process."
         ]
     );
-    assert_eq!(program.stderr.rest(), [""; 0]);
+    assert_eq!(program.stderr.rest(), [suggestion(&[program.pid(), child])]);
     assert_eq!(program.exit_code(), 0);
     assert_eq!(state(child), None);
 }
@@ -128,6 +128,7 @@ fn try_wait_asks_until_the_child_has_ended_and_reaps_it() {
     let args = ["--child-sleep", "1.1", "--every", "0.3"];
     let mut program = Program::start(&mut example("try-wait", &args));
     let child = number(&program.stdout.next(), "My pid is: ");
+    assert_eq!(program.stderr.next(), suggestion(&[program.pid(), child]));
     assert_eq!(stat(child).unwrap().parent, program.pid());
     let mut lines = program.stdout.rest();
     let questions = lines.pop().unwrap();
@@ -160,6 +161,7 @@ fn try_wait_leaves_a_zombie_until_it_asks_again() {
 fn pidfd_passes_lines_on_and_notices_the_end_at_once() {
     let mut program = Program::start(&mut example("pidfd", &["--child-sleep", "0.4"]));
     let child = number(&program.stdout.next(), "My pid is: ");
+    assert_eq!(program.stderr.next(), suggestion(&[program.pid(), child]));
     assert_eq!(stat(child).unwrap().parent, program.pid());
     assert_eq!(program.stdout.next(), "still here");
     assert_eq!(program.stdout.next(), "Child ended with exit status: 24");

@@ -1,6 +1,7 @@
 //! The chapter's `wait.go`: the parent waits for its child, and so leaves no zombie.
 //!
-//! `cargo run -p wait`; from the fifth second to the tenth the parent blocks in wait.
+//! `cargo run -p wait`, and the `ps` that it suggests: from the fifth second to the tenth the parent
+//! blocks in wait (`do_wait`).
 
 #![forbid(unsafe_code)]
 
@@ -8,12 +9,12 @@ mod options;
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::{env, thread};
 
 use clap::Parser;
 use options::Options;
-use program_support::{exit_code, stdout};
+use program_support::{exit_code, stdout, suggest_ps};
 
 fn main() -> ExitCode {
     reexec::register("childProcess", || exit_code("wait", child_process(&Options::parse())));
@@ -34,6 +35,7 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
         .spawn()?;
 
     writeln!(stdout(), "Parent start sleeping...")?;
+    suggest_ps(&[process::id(), child.id()]);
     thread::sleep(options.parent_sleep);
     writeln!(stdout(), "Parent end sleeping...")?;
 

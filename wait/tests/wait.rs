@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use test_support::{
     NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, full_device, reap, state,
+    suggestion,
 };
 
 fn wait(args: &[&str]) -> Command {
@@ -30,7 +31,7 @@ fn it_prints_the_lines_of_the_chapter_and_leaves_nothing() {
             "End parent process."
         ]
     );
-    assert_eq!(program.stderr.rest(), [""; 0]);
+    assert_eq!(program.stderr.rest(), [suggestion(&[program.pid(), child])]);
     assert_eq!(program.exit_code(), 0);
     // If its parent had not reaped it, it would be our zombie now.
     assert_eq!(state(child), None);
@@ -117,7 +118,8 @@ fn the_reader_goes_away_after_the_first_line() {
     script.args(["-c", "{ \"$0\" --parent-sleep 0.5; echo $? >&2; } | head -1"]);
     let output = Program::start(script.arg(env!("CARGO_BIN_EXE_wait"))).output();
     assert_eq!(output.stdout, ["Parent start sleeping..."]);
-    assert_eq!(output.stderr, ["wait: cannot write to stdout: Broken pipe (os error 32)", "1"]);
+    let failure = ["wait: cannot write to stdout: Broken pipe (os error 32)", "1"];
+    assert_eq!(output.stderr[1..], failure, "after the suggestion to look with ps");
 }
 
 #[test]

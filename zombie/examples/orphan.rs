@@ -1,7 +1,8 @@
 //! The other order: the parent ends first, and its child becomes an orphan. The nearest living
 //! ancestor that is a subreaper adopts it, or else init. The adopter must reap it, too.
 //!
-//! `cargo run -p zombie --example orphan`, and `ps -o pid,ppid,stat,args` on the printed pid.
+//! `cargo run -p zombie --example orphan`, and the `ps` that it suggests, before and after
+//! `End parent process.`
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use program_support::{exit_code, seconds, stdout};
+use program_support::{exit_code, seconds, stdout, suggest_ps};
 
 /// Starts a child that outlives its parent.
 ///
@@ -52,6 +53,7 @@ fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
         .args(env::args_os().skip(1)) // a new program: it knows only what we tell it
         .outlive_parent() // otherwise it would end with us
         .spawn()?;
+    suggest_ps(&[process::id(), child.id()]);
     mem::forget(child); // dropped, the handle would kill it
 
     thread::sleep(options.parent_sleep);

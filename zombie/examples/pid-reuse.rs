@@ -3,6 +3,7 @@
 //! takes numbers, and where we can set the number from which the kernel goes on.
 //!
 //! `cargo run -p zombie --example pid-reuse`, as root or where user namespaces are allowed.
+//! At each `Press Enter`, `ps -ef --forest` shows the processes with their numbers outside.
 
 #![forbid(unsafe_code)]
 
@@ -14,10 +15,9 @@ use std::process::ExitCode;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{geteuid, pause};
-use program_support::{exit_code, stdout, wait_for_enter, wait_until_readable};
+use program_support::{EXIT_NOT_POSSIBLE, exit_code, stdout, wait_for_enter, wait_until_readable};
 use reexec::{Child, Fork};
 
-const EXIT_NOT_POSSIBLE: u8 = 77;
 /// The last number that the kernel has given in the namespace of the process that reads this.
 const LAST: &str = "/proc/sys/kernel/ns_last_pid";
 

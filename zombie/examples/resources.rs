@@ -1,7 +1,8 @@
 //! Zombies hold neither memory nor files, but each counts as a process. With a limit of 6, a user
 //! can have one process and its 5 zombies, and no more.
 //!
-//! `cargo run -p zombie --example resources`; then with `-- --wait`, which leaves no zombies.
+//! `cargo run -p zombie --example resources`, and `ps --ppid N` with the printed pid; then with
+//! `-- --wait`, which leaves no zombies.
 
 #![forbid(unsafe_code)]
 
@@ -12,10 +13,9 @@ use std::process::{self, ExitCode};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::geteuid;
-use program_support::{exit_code, stdout, wait_for_enter, wait_until_readable};
+use program_support::{EXIT_NOT_POSSIBLE, exit_code, stdout, wait_for_enter, wait_until_readable};
 use reexec::{Child, Fork};
 
-const EXIT_NOT_POSSIBLE: u8 = 77;
 const LIMIT: u64 = 6;
 /// How many children we try to start: more than the limit allows at the same time.
 const CHILDREN: usize = 10;

@@ -1,6 +1,6 @@
 //! The chapter's `zombie.go`: a child that ends while its parent does not wait for it.
 //!
-//! `cargo run -p zombie`, and within 30 seconds `ps au` in another terminal.
+//! `cargo run -p zombie`, and within 30 seconds, in another terminal, the `ps` that it suggests.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use std::{mem, thread};
 
 use clap::Parser;
 use options::Options;
-use program_support::{exit_code, stdout};
+use program_support::{exit_code, stdout, suggest_ps};
 
 fn main() -> ExitCode {
     reexec::register("childProcess", || exit_code("zombie", child_process()));
@@ -31,6 +31,7 @@ fn child_process() -> io::Result<()> {
 
 fn parent(options: &Options) -> Result<(), Box<dyn Error>> {
     let child = reexec::command("childProcess").spawn()?;
+    suggest_ps(&[process::id(), child.id()]);
     mem::forget(child); // as Go's Cmd without Wait; a drop would kill and reap the child
     thread::sleep(options.parent_sleep);
     writeln!(stdout(), "End parent process.")?;

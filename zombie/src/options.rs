@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use program_support::seconds;
 
-/// The chapter's zombie.go: the child ends, and its parent does not wait for it. Look with `ps au`
-/// in another terminal while the parent sleeps.
+/// The chapter's zombie.go: the child ends, and its parent does not wait for it. Look with `ps`
+/// in another terminal while the parent sleeps: the command is on stderr.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(clap::Parser)]

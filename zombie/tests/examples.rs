@@ -13,7 +13,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Pid, geteuid};
 use test_support::{
     NOT_SECONDS, Output, Program, assert_sleeps, assert_zombie, closed_pipe, example, number, reap,
-    stat,
+    stat, suggestion,
 };
 
 fn output(name: &str, args: &[&str]) -> Output {
@@ -42,6 +42,7 @@ fn is_skipped(output: &Output) -> bool {
 fn plain_std_leaves_a_zombie_until_the_parent_ends() {
     let mut program = Program::start(&mut example("plain-std", &[]));
     let child = number(&program.stdout.next(), "The zombie's pid is: ");
+    assert_eq!(program.stderr.next(), suggestion(&[program.pid(), child]));
     assert_zombie(child);
     assert_sleeps(program.pid());
     assert_eq!(stat(child).map(|seen| seen.parent), Some(program.pid()));
@@ -154,8 +155,60 @@ fn somebody_without_processes_has_nothing_of_roots_groups() {
 }
 
 #[test]
+fn in_a_pid_namespace_numbers_begin_with_one() {
+    let inside = output("pid-namespace", &["--sleep", "0"]);
+    if is_skipped(&inside) {
+        let why = "pid-namespace: no PID namespace can be made";
+        assert!(inside.stderr[0].starts_with(why), "{inside:?}");
+        assert_eq!(inside.stdout, [""; 0]);
+        return;
+    }
+    let lines = inside.stdout;
+    assert!(lines[0].starts_with("Numbers are below: "), "{lines:?}");
+    for (line, inside) in lines[1..4].iter().zip(1..) {
+        assert!(line.starts_with("Child outside: "), "{line}");
+        assert!(line.ends_with(&format!(", to itself: {inside}")), "{line}");
+    }
+    assert_eq!(lines[4..], ["End parent process."]);
+    assert_eq!(inside.code, 0);
+}
+
+/// The control.
+#[test]
+fn outside_of_one_they_do_not() {
+    let output = output("pid-namespace", &["--sleep", "0", "--outside"]);
+    assert_eq!((output.code, &output.stderr[..]), (0, &[][..]), "{output:?}");
+    for line in &output.stdout[1..4] {
+        let numbers = line.strip_prefix("Child outside: ").unwrap();
+        let (outside, inside) = numbers.split_once(", to itself: ").unwrap();
+        assert_eq!(outside, inside);
+    }
+}
+
+#[test]
+fn when_its_parent_is_killed_nothing_is_left_of_a_pid_namespace() {
+    if is_skipped(&output("pid-namespace", &["--sleep", "0"])) {
+        return;
+    }
+    let mut program = Program::start(&mut example("pid-namespace", &["--sleep", "60"]));
+    program.stdout.next();
+    let outside = [(); 3].map(|()| {
+        let line = program.stdout.next();
+        let (line, _) = line.split_once(", to itself: ").unwrap();
+        number(line, "Child outside: ")
+    });
+    program.signal(Signal::SIGKILL);
+    program.end();
+    // The children end with their parent, and we reap them. Number 1 ends only when all others in
+    // its namespace have been reaped.
+    for child in outside.into_iter().rev() {
+        reap(child);
+    }
+}
+
+#[test]
 fn nobody_reads_the_output() {
-    for name in ["resources", "causes", "init-waits", "pid-reuse"] {
+    for name in ["resources", "causes", "init-waits", "pid-reuse", "pid-namespace"] {
         let output = Program::start_to(closed_pipe(), &mut example(name, &[])).output();
         if !is_skipped(&output) {
             output.assert_failed(1, "cannot write to stdout: Broken pipe");
@@ -167,5 +220,6 @@ fn nobody_reads_the_output() {
 fn usage() {
     for value in NOT_SECONDS {
         output("init-waits", &[&format!("--every={value}")]).assert_usage("--every");
+        output("pid-namespace", &[&format!("--sleep={value}")]).assert_usage("--sleep");
     }
 }

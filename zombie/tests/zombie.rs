@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use test_support::{
     NOT_SECONDS, Program, assert_sleeps, assert_zombie, closed_pipe, example, full_device, number,
-    reap, stat, state,
+    reap, stat, state, suggestion,
 };
 
 fn zombie(args: &[&str]) -> Command {
@@ -36,7 +36,7 @@ fn zombie_prints_the_lines_of_the_chapter() {
         output.stdout,
         ["Hi, I am a child Process.", "End child process.", "End parent process."]
     );
-    assert_eq!(output.stderr, [""; 0]);
+    assert_eq!(output.stderr, [suggestion(&[parent, child])]);
     assert_eq!(output.code, 0);
 }
 
@@ -106,7 +106,19 @@ fn an_orphan_is_adopted_and_is_a_zombie_until_its_adopter_reaps_it() {
     assert_zombie(child);
     assert_eq!(reap(child), WaitStatus::Exited(child, 0));
     assert!(stat(child).is_none(), "{:?}", stat(child));
-    assert_eq!(program.stderr.rest(), [""; 0]);
+    assert_eq!(program.stderr.rest(), [suggestion(&[first, child])]);
+}
+
+/// The suggestion to look at the processes is not worth a failure.
+#[test]
+fn nobody_reads_the_suggestion() {
+    for stderr in [closed_pipe(), full_device()] {
+        let mut command = zombie(&["--parent-sleep", "0.1"]);
+        let mut program =
+            Program::try_start(command.stdout(Stdio::piped()).stderr(stderr)).unwrap();
+        program.stdout.next_with("End parent process.");
+        assert_eq!(program.exit_code(), 0);
+    }
 }
 
 /// The control of a test of `wait`, whose child ends with its parent.

@@ -234,19 +234,19 @@ ledger! {
         "When a child ends, its parent is sent SIGCHLD, which by default is ignored."
         => "the kernel sends SIGCHLD when a child ends, and when it is stopped or goes on (unless \
          SA_NOCLDSTOP: the control); by default the signal does nothing, and the status is kept"
-        ["echo-server/examples/sigchld.rs: told", "echo-server/examples/sigchld.rs: by_default"]
+        ["goroutine-wait/examples/sigchld.rs: told", "echo-server/examples/sigchld.rs: by_default"]
     C33 Imprecise
         "Parents usually wait in the handler of that signal."
         => "a parent that waits on SIGCHLD must repeat the wait until no zombie is left: the \
          signals of ten children merge into one, and a single wait leaves nine zombies"
-        ["echo-server/examples/remove-zombie.rs: remove_zombies"]
+        ["goroutine-wait/examples/remove-zombie.rs: remove_zombies"]
     C34 Right
         "If a parent ignores SIGCHLD, or says SA_NOCLDWAIT, its children vanish and their statuses \
          are lost."
         => "if SIGCHLD is ignored, children leave no zombie and no status, and wait blocks until \
          all have ended, and fails; a zombie from before stays; an executed program ignores \
          SIGCHLD, too"
-        ["echo-server/examples/ignore-sigchld.rs: parent"]
+        ["goroutine-wait/examples/ignore-sigchld.rs: parent"]
     C35 Right
         "Once a zombie is waited for, its entry and its number can be used again; until then no \
          other process gets the number."
@@ -262,7 +262,7 @@ ledger! {
         => "SIGCHLD sent by hand does nothing if the parent leaves it at default or ignores it; \
          the zombie goes only if the parent waits on SIGCHLD, and installed its handler too late \
          for the first one"
-        ["echo-server/examples/late-handler.rs: parent"]
+        ["goroutine-wait/examples/late-handler.rs: parent"]
     C38 Right
         "If that does not help, kill the parent: init takes over."
         => "when the parent is killed, an adopter gets the zombie, which goes when the adopter \
@@ -296,12 +296,12 @@ ledger! {
          are left out."
         => "signals, which the chapter leaves out as hard, merge, so nothing can be counted by \
          them; a signal that comes just before a wait ends it, if the wait is for signals, too"
-        ["echo-server/examples/handler-limits.rs: look_and_wait"]
+        ["goroutine-wait/examples/handler-limits.rs: look_and_wait"]
     C44 Wrong
         "The numbers of processes are integers above 2."
         => "a process can be number 2, and 1: each PID namespace counts its processes from 1, up \
          to pid_max"
-        ["echo-server/examples/pid-namespace.rs: enter_namespace"]
+        ["zombie/examples/pid-namespace.rs: enter_namespace"]
     C45 Right
         "fork copies descriptors, with their numbers, but not sockets; a socket goes when all of \
          its descriptors are closed."
@@ -323,7 +323,7 @@ ledger! {
         "A signal ends a sleep early, and it is not resumed."
         => "a handled signal ends sleep(3) early, and the sleep is not resumed; Rust's \
          thread::sleep is resumed (the control)"
-        ["echo-server/examples/signal.rs: three_sleeps"]
+        ["goroutine-wait/examples/signal.rs: three_sleeps"]
     C49 Right
         "A client that splits input and output over two processes can send without waiting for the \
          answer."

@@ -13,7 +13,7 @@ const COUNTED: &str = "the children have printed their numbers";
 const PID_NAMESPACE: Scenario = Scenario {
     name: "pid-namespace",
     about: "Three children in a PID namespace of their own print their numbers.",
-    by_hand: "cargo run -p echo-server --example pid-namespace, as root",
+    by_hand: "cargo run -p zombie --example pid-namespace, as root",
     command: "pid-namespace --sleep 20s",
     seconds: 20.0,
     needs: &[NAMESPACES],

@@ -24,7 +24,7 @@ const ENDED: &str = "the program has ended";
 const SIGNAL: Scenario = Scenario {
     name: "signal",
     about: "Ctrl-C, and twice an alarm, in sleeps of 100 seconds.",
-    by_hand: "cargo run -p echo-server --example signal",
+    by_hand: "cargo run -p goroutine-wait --example signal",
     command: "signal --alarm 2s+",
     seconds: 4.0,
     act: |w| {
@@ -54,7 +54,7 @@ const SIGNAL: Scenario = Scenario {
 const HANDLER_LIMITS: Scenario = Scenario {
     name: "handler-limits",
     about: "Ten signals merge; and one comes between the look at a note and the wait.",
-    by_hand: "cargo run -p echo-server --example handler-limits, and the same with -- --signalfd",
+    by_hand: "cargo run -p goroutine-wait --example handler-limits, and the same with -- --signalfd",
     command: "handler-limits --wait 10s --signalfd",
     act: |w| w.run_to_end(ENDED),
     shows: &[(C43, |e| {
@@ -77,7 +77,7 @@ const KILLED: &str = "the child has been sent SIGCONT, and then SIGKILL";
 const SIGCHLD: Scenario = Scenario {
     name: "sigchld",
     about: "A child is stopped, goes on, and is killed; its parent learns of all that.",
-    by_hand: "cargo run -p echo-server --example sigchld, and kill -STOP, -CONT, -KILL with the \
+    by_hand: "cargo run -p goroutine-wait --example sigchld, and kill -STOP, -CONT, -KILL with the \
               pid that the child prints",
     command: "sigchld",
     act: |w| {
@@ -115,7 +115,7 @@ const HANDLED: &str = "SIGCHLD has come";
 const REMOVE_ZOMBIE: Scenario = Scenario {
     name: "remove-zombie",
     about: "Ten children end while SIGCHLD is held back; then it comes, once.",
-    by_hand: "cargo run -p echo-server --example remove-zombie, and the same with -- --once",
+    by_hand: "cargo run -p goroutine-wait --example remove-zombie, and the same with -- --once",
     command: "remove-zombie --sleep 20s",
     seconds: 40.0,
     act: |w| {
@@ -141,7 +141,7 @@ const BLOCKED: &str = "the parent waits for any child, the last one lives";
 const IGNORE_SIGCHLD: Scenario = Scenario {
     name: "ignore-sigchld",
     about: "A parent ignores SIGCHLD: children leave no zombies, and no statuses.",
-    by_hand: "cargo run -p echo-server --example ignore-sigchld, and the same with \
+    by_hand: "cargo run -p goroutine-wait --example ignore-sigchld, and the same with \
               -- --no-child-wait",
     command: "ignore-sigchld --parent-sleep 20s",
     seconds: 40.0,
@@ -188,7 +188,7 @@ const AFTER: &str = "the parents have been sent SIGCHLD";
 const LATE_HANDLER: Scenario = Scenario {
     name: "late-handler",
     about: "Somebody sends SIGCHLD to the parents of zombies by hand.",
-    by_hand: "cargo run -p echo-server --example late-handler, and kill -CHLD with the pid that it \
+    by_hand: "cargo run -p goroutine-wait --example late-handler, and kill -CHLD with the pid that it \
               prints; the same with -- --action default, -- --action ignore",
     command: "late-handler --parent-sleep 600s --action reap", // longer than the scenario
     seconds: 1.0,

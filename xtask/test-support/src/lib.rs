@@ -27,6 +27,9 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 /// Texts that an option in seconds must refuse.
 pub const NOT_SECONDS: [&str; 6] = ["-1", "abc", "", "1e99", "nan", "inf"];
 
+/// How the line begins with which a program suggests to look at its processes. Their numbers follow.
+const SUGGESTION: &str = "look: ps -o pid,ppid,stat,wchan:20,comm -p ";
+
 /// Variables that may be set where the tests run, and would make a program colour what it prints,
 /// or talk to a service manager.
 const UNWANTED_VARIABLES: [&str; 5] =
@@ -215,12 +218,14 @@ pub struct Output {
 
 impl Output {
     /// Asserts that it has ended with this exit code, and that every line on stderr contains
-    /// `reason`.
+    /// `reason`, apart from a suggestion to look with ps.
     #[track_caller]
     pub fn assert_failed(&self, code: i32, reason: &str) {
         assert_eq!(self.code, code, "{self:?}");
-        assert!(!self.stderr.is_empty(), "{self:?}");
-        for line in &self.stderr {
+        let failures = self.stderr.iter().filter(|line| !line.starts_with(SUGGESTION));
+        let failures: Vec<_> = failures.collect();
+        assert!(!failures.is_empty(), "{self:?}");
+        for line in failures {
             assert!(line.contains(reason), "{self:?}");
         }
     }
@@ -381,6 +386,12 @@ pub fn number(line: &str, before: &str) -> Pid {
     let number = line.strip_prefix(before).and_then(|rest| rest.parse().ok());
     let number = number.filter(|number| *number > 1);
     Pid::from_raw(number.unwrap_or_else(|| panic!("{before:?} and a number, not {line:?}")))
+}
+
+/// Returns the line with which a program suggests to look at these processes.
+pub fn suggestion(pids: &[Pid]) -> String {
+    let pids: Vec<_> = pids.iter().map(Pid::to_string).collect();
+    format!("{SUGGESTION}{}", pids.join(","))
 }
 
 /// Waits for the end of a process that this one has adopted, and reaps it.

@@ -1,8 +1,8 @@
 //! Does it help to send SIGCHLD to the parent of a zombie by hand? Only if the parent reaps when
 //! the signal comes, and has missed the first one because it installed its handler too late.
 //!
-//! `cargo run -p echo-server --example late-handler`, and `kill -CHLD` with the parent's number;
-//! then with `-- --action default` and `-- --action ignore`.
+//! `cargo run -p goroutine-wait --example late-handler`, and the `ps` that it suggests, before and
+//! after `kill -CHLD` with the printed pid; then with `-- --action default` and `-- --action ignore`.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,9 @@ use clap::{Parser, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use program_support::{exit_code, seconds, stdout, wait_until_ended, wait_until_readable};
+use program_support::{
+    exit_code, seconds, stdout, suggest_ps, wait_until_ended, wait_until_readable,
+};
 
 /// Leaves a zombie, and does as told when SIGCHLD is sent by hand.
 ///
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
 fn parent(options: &Options) -> io::Result<()> {
     let child = reexec::command("childProcess").spawn().map_err(io::Error::other)?; // the whole sentence, not only the error number
     wait_until_ended(child.id())?;
+    let zombie = child.id();
     mem::forget(child); // a zombie from now on; its SIGCHLD came before anybody waited for it
 
     let sigchld = SigSet::from(Signal::SIGCHLD);
@@ -59,6 +62,7 @@ fn parent(options: &Options) -> io::Result<()> {
     }
     let arrivals = SignalFd::with_flags(&sigchld, SfdFlags::SFD_CLOEXEC)?;
     writeln!(stdout(), "My pid is: {}", process::id())?;
+    suggest_ps(&[process::id(), zombie]);
     while wait_until_readable(&arrivals, Some(options.parent_sleep))? {
         arrivals.read_signal()?;
         reap_all()?;

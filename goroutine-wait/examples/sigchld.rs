@@ -1,7 +1,7 @@
 //! SIGCHLD tells a parent more than the end of a child. By default the parent notices nothing of
 //! it.
 //!
-//! `cargo run -p echo-server --example sigchld`, and in another terminal, with the printed number,
+//! `cargo run -p goroutine-wait --example sigchld`, and in another terminal, with the printed number,
 //! `kill -STOP N`, `kill -CONT N`, `kill N`; then the same with `-- --no-child-stop`.
 
 #![forbid(unsafe_code)]

@@ -1,8 +1,8 @@
 //! In a PID namespace, as in a container, process numbers start again: its first process is 1, the
 //! next is 2. All numbers are below the one in /proc/sys/kernel/pid_max.
 //!
-//! `cargo run -p echo-server --example pid-namespace`, then with `-- --outside`. As root, or where
-//! user namespaces are allowed.
+//! `cargo run -p zombie --example pid-namespace`, as root or where user namespaces are allowed, and
+//! `ps -p N` with the numbers outside; then with `-- --outside`.
 
 #![forbid(unsafe_code)]
 
@@ -16,10 +16,8 @@ use std::time::Duration;
 use clap::Parser;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use program_support::{exit_code, seconds, stdout};
+use program_support::{EXIT_NOT_POSSIBLE, exit_code, seconds, stdout};
 use reexec::Child;
-
-const EXIT_NOT_POSSIBLE: u8 = 77;
 
 /// Prints the numbers of three children in a PID namespace of their own.
 ///

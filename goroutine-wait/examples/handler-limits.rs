@@ -2,7 +2,8 @@
 //! count is too small. And if the signal comes between our look at the count and our wait, we see
 //! it late.
 //!
-//! `cargo run -p echo-server --example handler-limits`, then with `-- --signalfd`.
+//! `cargo run -p goroutine-wait --example handler-limits`, and wait 10 seconds; then with
+//! `-- --signalfd`, where the wait ends at once.
 
 #![forbid(unsafe_code)]
 

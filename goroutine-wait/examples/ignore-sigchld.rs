@@ -1,6 +1,6 @@
 //! A parent that ignores SIGCHLD gets no zombies, but no statuses either.
 //!
-//! `cargo run -p echo-server --example ignore-sigchld`, and `ps` on the printed numbers; then with
+//! `cargo run -p goroutine-wait --example ignore-sigchld`, and `ps` on the printed numbers; then with
 //! `-- --no-child-wait` (the same by a flag) and `-- --default` (the zombies again).
 
 #![forbid(unsafe_code)]

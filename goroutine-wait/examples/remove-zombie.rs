@@ -1,7 +1,8 @@
 //! Removes zombies on SIGCHLD: the C edition's `remove_zombie.c`. Its handler waits once for each
 //! signal. But signals merge: while one is pending, more of the same kind are lost.
 //!
-//! `cargo run -p echo-server --example remove-zombie`, then with `-- --once` as in the chapter.
+//! `cargo run -p goroutine-wait --example remove-zombie`, and the `ps` that it suggests, before and
+//! after `Removed:`; then with `-- --once` as in the chapter.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +16,7 @@ use clap::Parser;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use program_support::{exit_code, seconds, stdout, wait_until_readable};
+use program_support::{exit_code, seconds, stdout, suggest_ps, wait_until_readable};
 
 /// Lets ten children end while SIGCHLD is blocked, and removes the zombies when it comes.
 ///
@@ -47,11 +48,13 @@ fn parent(options: &Options) -> io::Result<()> {
     reexec::workspace::count(libc::SIGCHLD)?; // all that a handler may do
     let sigchld = SigSet::from(Signal::SIGCHLD);
     sigchld.thread_block()?; // as the kernel does while the handler runs
+    let mut pids = vec![process::id()];
     for _ in 0..options.children {
-        start_and_let_end()?;
+        pids.push(start_and_let_end()?);
     }
     writeln!(stdout(), "My pid is: {}", process::id())?;
     writeln!(stdout(), "Children that have ended: {}", options.children)?;
+    suggest_ps(&pids);
     thread::sleep(options.sleep);
 
     sigchld.thread_unblock()?; // the handler has run when this returns
@@ -64,11 +67,13 @@ fn parent(options: &Options) -> io::Result<()> {
     writeln!(stdout(), "End parent process.")
 }
 
-fn start_and_let_end() -> io::Result<()> {
+/// Starts a child, waits until it has ended, without reaping it, and returns its pid.
+fn start_and_let_end() -> io::Result<u32> {
     let child = reexec::command("childProcess").spawn().map_err(io::Error::other)?; // the whole sentence, not only the error number
     wait_until_readable(&child, None)?;
+    let pid = child.id();
     mem::forget(child); // dropped, our handle would reap it
-    Ok(())
+    Ok(pid)
 }
 
 /// Reaps children that have ended, at most `most`, and returns how many.

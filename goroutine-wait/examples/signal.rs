@@ -1,18 +1,18 @@
 //! Handles an alarm and Ctrl-C in a loop: the C edition's `signal.c`. The handlers only count their
 //! signals. The work is done in the loop, after the sleep that the signal has ended.
 //!
-//! `cargo run -p echo-server --example signal`, and press Ctrl-C; then the same with `--std`.
+//! `cargo run -p goroutine-wait --example signal`, and press Ctrl-C; then the same with `-- --std`.
 
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
 use nix::unistd::{alarm, sleep};
-use program_support::{exit_code, stdout};
+use program_support::{exit_code, stdout, suggest_ps};
 
 /// Sleeps three times, until an alarm or Ctrl-C ends each sleep early.
 ///
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
 fn three_sleeps(options: &Options) -> io::Result<()> {
     reexec::workspace::count(libc::SIGALRM)?;
     reexec::workspace::count(libc::SIGINT)?;
+    suggest_ps(&[process::id()]);
     alarm::set(options.alarm);
     let (mut alarms, mut interrupts) = (0, 0);
     for _ in 0..3 {
