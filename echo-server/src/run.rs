@@ -52,7 +52,7 @@ fn serve(options: &Options) -> Result<u8, Failure> {
     };
     let address = listener.address().map_err(cannot("ask the listener for its address"))?;
     let identity = SocketIdentity::of(listener.as_fd()).map_err(cannot("identify the listener"))?;
-    let sandbox = make_sandbox(options).map_err(unavailable)?;
+    let (sandbox, applied) = make_sandbox(options).map_err(unavailable)?;
     let dispatch = choose_dispatch(options, listener, &sandbox)?;
     // The parent did not lose the server before us, so it will not lose the next one.
     let upgrade_anyway = options.upgrade_anyway || predecessor.is_some();
@@ -61,6 +61,9 @@ fn serve(options: &Options) -> Result<u8, Failure> {
 
     let (model, pid) = (options.model, process::id());
     announce(&format!("listening on {address} ({model}, pid {pid})"))?;
+    for line in applied {
+        log::log(format_args!("sandbox: {line}"));
+    }
     let predecessor = take_over(predecessor, &identity)?;
 
     match supervisor.run(predecessor)? {
@@ -71,17 +74,17 @@ fn serve(options: &Options) -> Result<u8, Failure> {
     }
 }
 
-/// Makes the sandbox for workers, and tries it out.
-fn make_sandbox(options: &Options) -> io::Result<Sandbox> {
+/// Makes the sandbox for workers, and tries it out. Returns also what was applied, a line each: that is
+/// logged later, after the first line of the server.
+fn make_sandbox(options: &Options) -> io::Result<(Sandbox, Vec<String>)> {
     let user = options.user.as_deref();
     let identity = user.map(Identity::of_user).transpose()?;
     let mut sandbox = Sandbox::new(options.sandbox, options.model)?.with_identity(identity);
-    if options.sandbox != Mode::Off {
-        for line in sandbox.try_out()? {
-            log::log(format_args!("sandbox: {line}"));
-        }
-    }
-    Ok(sandbox)
+    let applied = match options.sandbox {
+        Mode::Off => Vec::new(),
+        Mode::Try | Mode::Require => sandbox.try_out()?,
+    };
+    Ok((sandbox, applied))
 }
 
 /// Chooses how clients come to workers, and what workers do.

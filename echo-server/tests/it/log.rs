@@ -132,8 +132,16 @@ fn assert_loses_lines_only(
     flow: impl Fn(&Channel, FlowArg),
 ) {
     let server = channel.start(command);
+    // The lines about the sandbox come after the one on stdout, and before that of a session.
+    server.assert_serves();
+    sessions += 1;
+    wait_until(
+        "the first session's line",
+        || channel.read().to_owned(),
+        |text| text.contains(" has ended its stream"),
+    );
     flow(&channel, FlowArg::TCOOFF);
-    (0..sessions).for_each(|_| server.assert_serves());
+    (1..sessions).for_each(|_| server.assert_serves());
     // On a busy machine, clients are served and nobody has tried to log that yet.
     let states = || server.workers().into_iter().flat_map(threads).collect();
     wait_until("workers at rest", states, |all: &Vec<_>| !all.contains(&Some('R')));

@@ -49,6 +49,16 @@ fn the_first_line_says_where_it_listens(model: Model) {
     assert_eq!(program.stdout.rest(), [""; 0]);
 }
 
+models!(on_a_terminal_too_that_line_is_the_first);
+/// There, stdout and stderr are one stream.
+fn on_a_terminal_too_that_line_is_the_first(model: Model) {
+    let one_stream = ["sh", "-c", r#"exec "$0" "$@" 2>&1"#];
+    let mut program = Program::start(&mut model.command(&one_stream, &[]));
+    let line = program.stdout.next();
+    assert!(line.starts_with("listening on 127.0.0.1:"), "{line}");
+    program.stdout.next_with(": sandbox: ");
+}
+
 #[test]
 fn the_model_is_fork_unless_another_is_given() {
     let server = Server::start(&[]);
