@@ -22,8 +22,14 @@ pub fn exit_code(program: &str, result: Result<(), impl Display>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let _ = writeln!(io::stderr(), "{program}: {error}");
+    print_to_stderr(&format!("{program}: {error}"));
     ExitCode::FAILURE
+}
+
+/// Prints a line in one piece: parent and child may print at the same time, and std sends the parts of
+/// a `writeln!` to stderr one by one. Where stderr cannot be written, the program goes on without it.
+fn print_to_stderr(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Returns stdout for `writeln!`, whose errors then say what could not be done. `println!` would
@@ -65,12 +71,11 @@ pub fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
     Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }
 
-/// Prints the command that shows these processes in another terminal, on stderr: the lines on stdout
-/// are the chapter's. Where stderr cannot be written, the program goes on without it.
+/// Prints the command that shows these processes in another terminal. On stderr, because the lines on
+/// stdout are the chapter's.
 pub fn suggest_ps(pids: &[u32]) {
     let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
-    let line = format!("look: ps -o pid,ppid,stat,wchan:20,comm -p {}\n", pids.join(","));
-    let _ = io::stderr().write_all(line.as_bytes()); // in one piece: other processes write there, too
+    print_to_stderr(&format!("look: ps -o pid,ppid,stat,wchan:20,comm -p {}", pids.join(",")));
 }
 
 /// Waits until the user, who has looked meanwhile, presses Enter, or until the end of stdin.
