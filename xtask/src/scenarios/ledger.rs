@@ -234,7 +234,7 @@ ledger! {
         "When a child ends, its parent is sent SIGCHLD, which by default is ignored."
         => "the kernel sends SIGCHLD when a child ends, and when it is stopped or goes on (unless \
          SA_NOCLDSTOP: the control); by default the signal does nothing, and the status is kept"
-        ["goroutine-wait/examples/sigchld.rs: told", "echo-server/examples/sigchld.rs: by_default"]
+        ["goroutine-wait/examples/sigchld.rs: told", "goroutine-wait/examples/sigchld.rs: by_default"]
     C33 Imprecise
         "Parents usually wait in the handler of that signal."
         => "a parent that waits on SIGCHLD must repeat the wait until no zombie is left: the \
