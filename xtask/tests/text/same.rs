@@ -1,0 +1,240 @@
+//! Whether a block shows the same as a run: other processes with other numbers, times and ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The words before a number of seconds; it depends on how fast the scenario was run.
+const SECONDS: [&str; 6] = ["sleep", "every", "work", "wait", "timeout", "alarm"];
+/// How many pairs of lines are tried before two groups are given up as different.
+const TRIES: u32 = 100_000;
+
+/// Which number in the block is which process of the run. It must be one to one, so that relations
+/// between the lines are compared, such as that a PPID is the PID of another line.
+#[derive(Clone)]
+struct Names<'a> {
+    /// The processes of the run; without, any number of three digits or more may be one.
+    pids: Option<&'a BTreeSet<String>>,
+    of_block: BTreeMap<String, String>,
+    of_run: BTreeMap<String, String>,
+}
+
+impl Names<'_> {
+    fn is_pid(&self, number: &str) -> bool {
+        match self.pids {
+            Some(pids) => pids.contains(number),
+            None => number.len() > 2 && is_whole(number),
+        }
+    }
+
+    fn are_one(&mut self, block: &str, run: &str) -> bool {
+        match (self.of_block.get(block), self.of_run.get(run)) {
+            (None, None) => {
+                self.of_block.insert(block.to_owned(), run.to_owned());
+                self.of_run.insert(run.to_owned(), block.to_owned());
+                is_whole(block)
+            }
+            // In a container, 60 may be a process and, elsewhere in the line, a time.
+            (known, _) => block == run || known.is_some_and(|known| known == run),
+        }
+    }
+
+    /// Whether these lines say the same.
+    fn alike(&mut self, block: &str, run: &str) -> bool {
+        let (block, run, is_log) = (without_time(block), without_time(run), has_time(run));
+        let (block, run) = (parts(&block), parts(&run));
+        if block.len() != run.len() {
+            return false;
+        }
+        let mut before = String::new();
+        for (block, run) in block.into_iter().zip(run) {
+            let are_numbers = is_number(block) && is_number(run);
+            let word = before.trim_end().rsplit(|c: char| !c.is_ascii_lowercase()).next();
+            let is_of_run = is_log
+                || run.starts_with("0x")
+                || ["127.0.0.1:", "pipe:["].iter().any(|it| before.ends_with(it))
+                || SECONDS.contains(&word.unwrap_or_default())
+                || (!is_whole(block) && !is_whole(run)); // seconds
+            let good = match self.is_pid(run) {
+                true => self.are_one(block, run),
+                false => block == run || (are_numbers && is_of_run),
+            };
+            if !good {
+                return false;
+            }
+            before += run;
+        }
+        true
+    }
+}
+
+/// Why the block is not the same as the run, if so. Within a group, the order of lines is chance.
+pub(crate) fn difference(
+    block: &[Vec<String>],
+    run: &[Vec<String>],
+    pids: Option<&BTreeSet<String>>,
+) -> Option<String> {
+    let names = Names { pids, of_block: BTreeMap::new(), of_run: BTreeMap::new() };
+    for (block, run) in block.iter().zip(run) {
+        let is_alone = |line: &&String, others: &[String], swapped: bool| {
+            !others.iter().any(|other| match swapped {
+                true => names.clone().alike(other, line),
+                false => names.clone().alike(line, other),
+            })
+        };
+        let here = block.iter().find(|line| is_alone(line, run, false));
+        let there = run.iter().find(|line| is_alone(line, block, true));
+        if here.is_some() || there.is_some() || block.len() != run.len() {
+            let [here, there] = [here, there].map(|line| match line {
+                Some(line) => format!("{line:?}"),
+                None => "nothing else".to_owned(),
+            });
+            return Some(format!("it has {here}, the run has {there}"));
+        }
+    }
+    let numbered = |groups: &[Vec<String>]| -> Vec<(usize, String)> {
+        let groups = groups.iter().enumerate();
+        groups.flat_map(|(group, lines)| lines.iter().map(move |it| (group, it.clone()))).collect()
+    };
+    let (block, run) = (numbered(block), numbered(run));
+    let is_same = block.len() == run.len()
+        && assign(&block, &run, &mut vec![false; run.len()], &names, &mut TRIES.clone());
+    (!is_same).then(|| "the numbers of its processes do not fit together as in the run".to_owned())
+}
+
+/// Finds for each line of the block one of the run, first the one at its place.
+fn assign(
+    block: &[(usize, String)],
+    run: &[(usize, String)],
+    used: &mut [bool],
+    names: &Names<'_>,
+    tries: &mut u32,
+) -> bool {
+    let Some((group, line)) = block.first() else { return true };
+    let place = run.len() - block.len();
+    for candidate in [place].into_iter().chain((0..run.len()).filter(|it| *it != place)) {
+        if used[candidate] || run[candidate].0 != *group || *tries == 0 {
+            continue;
+        }
+        *tries -= 1;
+        let mut names = names.clone();
+        if names.alike(line, &run[candidate].1) {
+            used[candidate] = true;
+            if assign(&block[1..], run, used, &names, tries) {
+                return true;
+            }
+            used[candidate] = false;
+        }
+    }
+    false
+}
+
+/// What `ps` printed in groups: the command, its processes, the rows. WCHAN, the session and the widths of
+/// columns depend on the machine, and whether a process that lives runs or sleeps is chance.
+pub(crate) fn ps_groups(lines: &[String]) -> Vec<Vec<String>> {
+    let (command, rows) = lines.split_first().map_or(("", lines), |(it, rows)| (it.as_str(), rows));
+    let (command, pids) = command.rsplit_once(" -p ").unwrap_or((command, ""));
+    let pids = pids.split(',').map(str::to_owned).collect();
+    vec![vec![command.to_owned()], pids, rows.iter().map(|row| ps_row(row)).collect()]
+}
+
+fn ps_row(row: &str) -> String {
+    let words: Vec<&str> = row.split_whitespace().collect();
+    let [pid, ppid, pgid, _, stat, _, command, args @ ..] = &words[..] else {
+        return words.join(" ");
+    };
+    let state = match &stat[..1] {
+        "R" | "D" => "S",
+        state => state,
+    };
+    // `ps` cuts the arguments off where the line ends, and a path may be longer elsewhere.
+    let args = match args {
+        [path, ..] if path.contains('/') => "(a path)".to_owned(),
+        args => args[..args.len().min(6)].join(" "),
+    };
+    format!("{pid} {ppid} {pgid} {state} {command} {args}")
+}
+
+/// A line of a transcript, without what is chance.
+pub(crate) fn transcript_line(line: &str) -> String {
+    match line.get(9..) {
+        Some(row) if line.starts_with("         ") => {
+            ps_row(row.rsplit_once(" -p ").map_or(row, |(command, _)| command))
+        }
+        Some(file) if file.starts_with("/proc/") => {
+            file.split(": ").next().unwrap_or_default().to_owned()
+        }
+        Some(said) => said.to_owned(),
+        None => line.to_owned(),
+    }
+}
+
+/// The texts of a timeline that are the same in each run: its title, style and legend, the snapshots, the
+/// signals, and the lanes of these processes. A process that was gone at once may have a lane or not.
+pub(crate) fn picture(svg: &str, known: Option<&BTreeSet<String>>) -> (Vec<String>, Vec<String>) {
+    let (mut whole, mut lanes) = (Vec::new(), Vec::new());
+    for part in svg.split('<').skip(1) {
+        let (tag, text) = part.split_once('>').unwrap_or((part, ""));
+        let is_signal = tag.contains("rotate") && text.contains("SIG");
+        let is_whole = ["title", "style"].contains(&tag)
+            || tag.starts_with("text class=\"number\"")
+            || tag.starts_with("text x=\"54\"")
+            || is_signal;
+        if is_whole {
+            whole.push(text.split(" ×").next().unwrap_or_default().to_owned());
+        }
+        if let Some((role, pid)) = text.split_once(" (pid ")
+            && tag.starts_with("text class=\"name\"")
+        {
+            let pid = pid.split(')').next().unwrap_or_default();
+            if known.is_none_or(|known| known.contains(pid)) {
+                lanes.push(role.replace("parent", "program")); // without a child that was seen
+            }
+        }
+    }
+    whole.sort();
+    whole.dedup();
+    (whole, lanes)
+}
+
+/// The line without the time that a log has.
+fn without_time(line: &str) -> String {
+    match line.strip_prefix("(stderr) ") {
+        Some(rest) => format!("(stderr) {}", test_support::without_stamp(rest)),
+        None => test_support::without_stamp(line).to_owned(),
+    }
+}
+
+/// Whether it is of a log, whose numbers depend on the machine.
+fn has_time(line: &str) -> bool {
+    without_time(line).len() < line.len()
+}
+
+/// Numbers, and what stands between them.
+fn parts(line: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        let is_hex = rest.starts_with("0x");
+        let of_number = |c: char| match is_hex {
+            true => c.is_ascii_hexdigit() || c == 'x',
+            false => c.is_ascii_digit() || c == '.',
+        };
+        let end = match first.is_ascii_digit() {
+            true => rest.find(|c| !of_number(c)),
+            false => rest.find(|c: char| c.is_ascii_digit()),
+        };
+        let part = &rest[..end.unwrap_or(rest.len())];
+        let part = if first.is_ascii_digit() { part.trim_end_matches('.') } else { part };
+        parts.push(part);
+        rest = &rest[part.len()..];
+    }
+    parts
+}
+
+fn is_whole(number: &str) -> bool {
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Neither a word nor an address, which has more dots.
+fn is_number(part: &str) -> bool {
+    part.starts_with(|c: char| c.is_ascii_digit()) && part.matches('.').count() < 2
+}
