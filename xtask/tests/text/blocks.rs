@@ -8,142 +8,129 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::Fault;
 use crate::commands;
 use crate::page::{Page, pages};
 use crate::recording::{Recording, Shown, lines};
-use crate::same::{difference, picture, ps_groups, transcript_line};
+use crate::same::{difference, picture, ps_groups, transcript_groups};
 
 /// What only has to be there, and why it is different in each run.
 const CHANCE: [(&str, &str); 1] =
     [("system-calls", "strace shows addresses, and cuts lines in two")];
 
-/// What a block should show.
-enum Content {
-    /// Lines of a file.
-    Exact(Vec<String>),
-    Output(Vec<String>),
-    Prints(Vec<Vec<String>>),
-    Ps(Vec<String>),
-    Transcript(Vec<String>),
-    /// The file of the image, and what it should hold.
-    Picture(PathBuf, String),
-    /// The scenario was skipped.
-    NotCompared,
+/// What a comment means that stands before a block.
+struct Marker<'a> {
+    line: usize,
+    text: &'a str,
+    kind: &'a str,
+    rest: &'a str,
+    /// The scenario, if it comes from one.
+    scenario: Option<&'a str>,
 }
 
-/// The run that a marker names, such as `zombie control`, and what follows.
-fn run_of(marker: &str) -> Option<(String, &str)> {
-    let (kind, rest) = marker.split_once(' ')?;
-    let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-    let is_of_run = ["prints", "ps", "transcript", "picture"].contains(&kind);
-    is_of_run.then(|| match rest.strip_prefix("control") {
-        Some(rest) => (format!("{name} control"), rest.trim()),
-        None => (name.to_owned(), rest),
+fn markers(page: &Page) -> impl DoubleEndedIterator<Item = Marker<'_>> {
+    page.markers.iter().map(|(line, text)| {
+        let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let scenario =
+            (!["code", "output"].contains(&kind)).then(|| rest.split(' ').next().unwrap_or(""));
+        Marker { line: *line, text, kind, rest, scenario }
     })
 }
 
-fn scenario_of(marker: &str) -> Option<String> {
-    run_of(marker).map(|(run, _)| run.split(' ').next().unwrap_or_default().to_owned())
-}
-
-fn content(
-    root: &Path,
-    page: &Page,
-    (line, marker): (usize, &str),
-    recording: &Recording,
-) -> Result<Content, String> {
-    let Some((run, rest)) = run_of(marker) else {
-        return match marker.split_once(' ') {
-            Some(("code", place)) => excerpt(root, place).map(Content::Exact),
-            Some((_, command)) => commands::output(root, command, page.is_chinese())
-                .map(|text| Content::Output(lines(&text))),
-            None => Err("it does not say of what".to_owned()),
+impl Marker<'_> {
+    /// Its run; nothing if it comes from none.
+    fn run<'a>(&self, recording: &'a Recording) -> Result<Option<&'a Shown>, String> {
+        let Some(scenario) = self.scenario else { return Ok(None) };
+        let run = match self.rest.split(' ').nth(1) {
+            Some("control") => format!("{scenario} control"),
+            _ => scenario.to_owned(),
         };
-    };
-    if scenario_of(marker).is_some_and(|it| recording.skipped.contains_key(&it)) {
-        return Ok(Content::NotCompared);
+        recording.run(&run).map(Some).ok_or_else(|| format!("there is no scenario {run}"))
     }
-    let shown = recording.run(&run).ok_or_else(|| format!("there is no scenario {run:?}"))?;
-    Ok(match marker.split(' ').next() {
-        Some("prints") => Content::Prints(shown.printed.clone()),
-        Some("transcript") => Content::Transcript(shown.transcript.clone()),
-        Some("picture") => {
-            let image = page
-                .lines
-                .get(line + 1)
-                .and_then(|line| line.split_once("](")?.1.split(')').next());
-            let image = image.filter(|image| image.ends_with(".svg"));
-            let image = image.ok_or("the next line is no image that is a .svg")?;
-            let file = Path::new(&page.name).with_file_name(image);
-            Content::Picture(file, shown.timeline.clone())
-        }
-        _ => {
-            let snapshot =
-                rest.parse().ok().and_then(|number: usize| shown.snapshots.get(number - 1));
-            let count = shown.snapshots.len();
-            let missing = || format!("{run} has no snapshot {rest:?}, but 1 to {count}");
-            Content::Ps(snapshot.ok_or_else(missing)?.clone())
-        }
-    })
-}
 
-impl Content {
-    fn lines(&self) -> Vec<String> {
-        match self {
-            Self::Prints(groups) => groups.concat(),
-            Self::Exact(lines)
-            | Self::Output(lines)
-            | Self::Ps(lines)
-            | Self::Transcript(lines) => lines.clone(),
-            Self::Picture(..) | Self::NotCompared => Vec::new(),
+    fn is_skipped(&self, recording: &Recording) -> bool {
+        self.scenario.is_some_and(|it| recording.skipped.contains_key(it))
+    }
+
+    /// What the block should show; the lines of a group may come in any order.
+    fn content(
+        &self,
+        root: &Path,
+        page: &Page,
+        recording: &Recording,
+    ) -> Result<Vec<Vec<String>>, String> {
+        let whole = match (self.kind, self.run(recording)?) {
+            ("code", _) => excerpt(root, self.rest)?,
+            ("prints", Some(run)) => return Ok(run.printed.clone()),
+            ("transcript", Some(run)) => run.transcript.clone(),
+            ("ps", Some(run)) => {
+                let number = self.rest.rsplit(' ').next().and_then(|it| it.parse::<usize>().ok());
+                let snapshot = number.and_then(|it| run.snapshots.get(it.checked_sub(1)?));
+                let count = run.snapshots.len();
+                snapshot.cloned().ok_or_else(|| format!("its snapshots are 1 to {count}"))?
+            }
+            _ => lines(&commands::output(root, self.rest, page.is_chinese())?),
+        };
+        Ok(vec![whole])
+    }
+
+    /// The same as groups of lines without what is chance.
+    fn groups(&self, content: Vec<Vec<String>>) -> Vec<Vec<String>> {
+        match self.kind {
+            "ps" => ps_groups(&content.concat()),
+            "transcript" => transcript_groups(&content.concat()),
+            "prints" => content,
+            _ => content.concat().into_iter().map(|line| vec![line]).collect(),
         }
     }
 
-    /// Why these lines do not show it, if so.
-    fn differs_from(&self, block: &[String], shown: Option<&Shown>) -> Option<String> {
-        let pids = shown.map(|shown| &shown.pids);
-        let one_by_one =
-            |lines: &[String]| lines.iter().map(|it| vec![it.clone()]).collect::<Vec<_>>();
-        let lines = self.lines();
-        let (there, here) = match self {
-            Self::NotCompared | Self::Picture(..) => return None,
-            _ if block.is_empty() && !lines.is_empty() => return Some("it is empty".to_owned()),
-            Self::Exact(_) => {
-                let place = lines.iter().zip(block).position(|(line, block)| line != block);
-                let place =
-                    place.or((lines.len() != block.len()).then(|| lines.len().min(block.len())));
-                return place.map(|place| {
-                    let of = |lines: &[String]| {
-                        lines.get(place).map_or("nothing".to_owned(), |it| format!("{it:?}"))
-                    };
-                    format!("it has {}, the file has {}", of(block), of(&lines))
-                });
-            }
-            Self::Output(_) => (one_by_one(&lines), one_by_one(block)),
-            Self::Ps(_) => (ps_groups(&lines), ps_groups(block)),
-            Self::Prints(groups) => (groups.clone(), cut(block, groups)),
-            Self::Transcript(lines) => {
-                let plain = |lines: &[String]| {
-                    lines.iter().map(|it| transcript_line(it)).collect::<Vec<_>>()
-                };
-                let mut groups: Vec<Vec<String>> = vec![Vec::new()];
-                for line in plain(lines) {
-                    groups.last_mut()?.push(line.clone());
-                    if line.starts_with("** ") {
-                        groups.push(Vec::new());
-                    }
-                }
-                let block = cut(&plain(block), &groups);
-                (groups, block)
-            }
-        };
-        if there.len() != here.len() {
-            return Some(format!("it has {} lines, the run has {}", here.len(), there.len()));
+    /// The file of the image in the next line, from the root.
+    fn image(&self, page: &Page) -> Result<String, String> {
+        let mut links =
+            page.links.iter().filter(|link| link.is_image && link.line == self.line + 1);
+        let image = links.find(|link| link.target.ends_with(".svg"));
+        let image = image.ok_or("the next line is no image that is a .svg")?;
+        let file = Path::new(&page.name).with_file_name(&image.target);
+        Ok(file.display().to_string())
+    }
+
+    /// What is wrong with the block; an error is what is wrong with the marker.
+    fn fault(
+        &self,
+        root: &Path,
+        page: &Page,
+        recording: &Recording,
+    ) -> Result<Option<String>, String> {
+        if self.is_skipped(recording) {
+            return Ok(None);
         }
-        difference(&here, &there, pids)
+        let run = self.run(recording)?;
+        if let ("picture", Some(run)) = (self.kind, run) {
+            let file = self.image(page)?;
+            let image =
+                fs::read_to_string(root.join(&file)).map_err(|error| format!("{file}: {error}"))?;
+            let differs = picture(&image, &run.timeline, &run.known);
+            return Ok(
+                differs.map(|what| format!("the picture {file} is not of this run: {what:?}"))
+            );
+        }
+        let fence = page.fence_after(self.line).ok_or("no block follows in the next line")?;
+        let block = page.lines[fence.open + 1..fence.close].to_vec();
+        let content = self.content(root, page, recording)?;
+        let is_chance = CHANCE.iter().any(|(name, _)| self.scenario == Some(name));
+        if content.concat() == block || (is_chance && !block.is_empty()) {
+            return Ok(None);
+        }
+        if block.is_empty() {
+            return Ok(Some("it is empty".to_owned()));
+        }
+        let there = self.groups(content);
+        let here = cut(&self.groups(vec![block]).concat(), &there);
+        let differs = difference(&here, &there, run.map(|run| &run.pids));
+        let is_code = self.kind == "code";
+        Ok(differs.or_else(|| is_code.then(|| "numbers differ from those in the file".to_owned())))
     }
 }
 
@@ -166,15 +153,13 @@ fn cut(lines: &[String], groups: &[Vec<String>]) -> Vec<Vec<String>> {
 pub(crate) fn check(root: &Path, pages: &[Page], recordings: &[&Recording]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for page in pages {
-        for (line, marker) in page.markers() {
-            // The newest first: its sentence is shown if all of them differ.
-            let whys = recordings.iter().rev().map(|it| why_not(root, page, (line, marker), it));
-            let whys: Vec<Option<String>> = whys.collect();
-            if let Some(Some(why)) = whys.first()
-                && whys.iter().all(Option::is_some)
-            {
-                let mut fault = Fault::new(page, line, format!("<!-- {marker} -->: {why}"));
-                fault.block = Some(scenario_of(marker).unwrap_or_default());
+        for marker in markers(page) {
+            let of = |it: &&Recording| marker.fault(root, page, it).unwrap_or_else(Some);
+            let whys: Option<Vec<String>> = recordings.iter().map(of).collect();
+            if let Some(why) = whys.and_then(|whys| whys.into_iter().next()) {
+                let mut fault =
+                    Fault::new(page, marker.line, format!("<!-- {} -->: {why}", marker.text));
+                fault.block = Some(marker.scenario.unwrap_or_default().to_owned());
                 faults.push(fault);
             }
         }
@@ -182,55 +167,13 @@ pub(crate) fn check(root: &Path, pages: &[Page], recordings: &[&Recording]) -> V
     faults
 }
 
-/// What is wrong with a block.
-fn why_not(
-    root: &Path,
-    page: &Page,
-    marker: (usize, &str),
-    recording: &Recording,
-) -> Option<String> {
-    let content = match content(root, page, marker, recording) {
-        Ok(content) => content,
-        Err(why) => return Some(why),
-    };
-    let run = run_of(marker.1).and_then(|(run, _)| recording.run(&run));
-    if let (Content::Picture(file, timeline), Some(run)) = (&content, run) {
-        let Ok(image) = fs::read_to_string(root.join(file)) else {
-            return Some(format!("there is no picture {}", file.display()));
-        };
-        let (there, lanes) = picture(timeline, Some(&run.known));
-        let (here, all) = picture(&image, None);
-        let is_missing = |lane: &&String| {
-            let count = |lanes: &[String]| lanes.iter().filter(|it| it == lane).count();
-            count(&lanes) > count(&all)
-        };
-        let missing = lanes.iter().find(is_missing);
-        let other = there.iter().find(|text| !here.contains(text));
-        let other = other.or_else(|| here.iter().find(|text| !there.contains(text)));
-        let what = missing.or(other)?;
-        return Some(format!("the picture {} is not of this run: {what:?}", file.display()));
-    }
-    let Some(fence) = page.fence_after(marker.0) else {
-        return Some("no block follows in the next line".to_owned());
-    };
-    let block = &page.lines[fence.open + 1..fence.close];
-    let is_chance = CHANCE.iter().any(|(name, _)| scenario_of(marker.1).as_deref() == Some(name));
-    match is_chance && !block.is_empty() {
-        true => None,
-        false => content.differs_from(block, run),
-    }
-}
-
 /// The scenarios in the texts whose blocks are not compared, and why.
 pub(crate) fn not_compared(pages: &[Page], recording: &Recording) -> BTreeMap<String, String> {
-    let markers = pages.iter().flat_map(Page::markers);
-    let names: BTreeSet<String> = markers.filter_map(|(_, marker)| scenario_of(marker)).collect();
-    let why = |name: &String| {
-        let chance = CHANCE.iter().find(|(chance, _)| chance == name);
-        let skipped = recording.skipped.get(name).cloned();
-        skipped.or_else(|| chance.map(|(_, why)| (*why).to_owned()))
-    };
-    names.into_iter().filter_map(|name| why(&name).map(|why| (name, why))).collect()
+    let mut whys = recording.skipped.clone();
+    whys.extend(CHANCE.map(|(name, why)| (name.to_owned(), why.to_owned())));
+    let shown: BTreeSet<_> = pages.iter().flat_map(markers).filter_map(|it| it.scenario).collect();
+    whys.retain(|name, _| shown.contains(name.as_str()));
+    whys
 }
 
 /// Writes the blocks that differ anew, and with each of them all others of its scenario: a reader
@@ -239,31 +182,29 @@ pub(crate) fn update(root: &Path, recording: &Recording) {
     let texts = pages(root);
     let faults = check(root, &texts, &[recording]);
     let stale: BTreeSet<String> = faults.into_iter().filter_map(|fault| fault.block).collect();
-    for mut page in texts {
-        let markers: Vec<(usize, String)> =
-            page.markers().map(|(line, it)| (line, it.to_owned())).collect();
-        let mut is_changed = false;
+    for page in texts {
+        let mut lines = page.lines.clone();
         // From the end, so that the lines before keep their places.
-        for (line, marker) in markers.iter().rev() {
-            let is_stale = match scenario_of(marker) {
-                Some(scenario) => stale.contains(&scenario),
-                None => why_not(root, &page, (*line, marker), recording).is_some(),
+        for marker in markers(&page).rev() {
+            let is_stale = match marker.scenario {
+                Some(scenario) => stale.contains(scenario) && !marker.is_skipped(recording),
+                None => matches!(marker.fault(root, &page, recording), Ok(Some(_))),
             };
-            let Ok(content) = content(root, &page, (*line, marker), recording) else { continue };
-            match (&content, page.fence_after(*line)) {
-                _ if !is_stale => {}
-                (Content::NotCompared, _) => {}
-                (Content::Picture(file, svg), _) => fs::write(root.join(file), svg).unwrap(),
-                (_, Some(fence)) => {
-                    let range = fence.open + 1..fence.close;
-                    page.lines.splice(range, content.lines());
-                    is_changed = true;
-                }
-                (_, None) => {}
+            if !is_stale {
+                continue;
+            }
+            if let ("picture", Ok(Some(run)), Ok(image)) =
+                (marker.kind, marker.run(recording), marker.image(&page))
+            {
+                fs::write(root.join(image), &run.timeline).unwrap();
+            } else if let Some(fence) = page.fence_after(marker.line)
+                && let Ok(content) = marker.content(root, &page, recording)
+            {
+                lines.splice(fence.open + 1..fence.close, content.concat());
             }
         }
-        if is_changed {
-            fs::write(root.join(&page.name), page.lines.join("\n") + "\n").unwrap();
+        if lines != page.lines {
+            fs::write(root.join(&page.name), lines.join("\n") + "\n").unwrap();
         }
     }
 }

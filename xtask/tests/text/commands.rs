@@ -10,7 +10,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use test_support::{Program, TempDir, wait_until_within};
 
 use crate::Fault;
-use crate::page::{Page, code_spans, files, line_at};
+use crate::page::{Page, files};
 use crate::support::{XTASK, programs, skip};
 
 /// What is not run, only looked at: words of the command, and why.
@@ -44,63 +44,31 @@ struct Found<'a> {
     is_whole: bool,
 }
 
-/// Everything that begins with `cargo`, in blocks for a shell and in code between backticks.
+/// Every command of cargo, in blocks for a shell and between backticks.
 fn found(page: &Page) -> Vec<Found<'_>> {
     let mut lines: Vec<(usize, &str, bool)> = Vec::new();
     for fence in page.fences.iter().filter(|fence| fence.language == "sh") {
         let inside = fence.open + 1..fence.close;
         lines.extend(inside.map(|line| (line, page.lines[line].as_str(), true)));
     }
-    let paragraphs = page.paragraphs();
-    for (first, text) in &paragraphs {
-        let code = code_spans(text).into_iter().filter(|(_, code)| code.starts_with("cargo "));
-        lines.extend(code.map(|(place, code)| (line_at(*first, text, place), code, false)));
-    }
+    let codes = page.codes.iter().filter(|(_, code)| code.starts_with("cargo "));
+    lines.extend(codes.map(|(line, code)| (*line, code.as_str(), false)));
     let mut found = Vec::new();
     for (line, text, is_block) in lines {
-        let (commands, is_whole) = split(text);
-        let of_cargo = commands.into_iter().filter(|words| words[0] == "cargo");
-        let is_whole = is_whole && is_block;
-        found.extend(of_cargo.map(|words| Found { page, line, words, is_whole }));
+        let all = shlex::split(text).unwrap_or_default();
+        for part in all.split(|word| ["|", "&&", ";", "&"].contains(&word.as_str())) {
+            let of_cargo = part.iter().position(|word| word == "cargo");
+            let is_redirected =
+                |word: &String| word.trim_start_matches(['1', '2']).starts_with(['<', '>']);
+            let words = part[of_cargo.unwrap_or(part.len())..].iter().cloned();
+            let words: Vec<String> = words.filter(|it| !is_redirected(it)).collect();
+            if !words.is_empty() {
+                let is_whole = is_block && words == all;
+                found.push(Found { page, line, words, is_whole });
+            }
+        }
     }
     found
-}
-
-/// Splits a line for a shell into commands, without redirections, variables and a comment; and whether it
-/// is one command and nothing else.
-fn split(line: &str) -> (Vec<Vec<String>>, bool) {
-    let (mut commands, mut word, mut quote, mut is_whole) = (vec![Vec::new()], None, None, true);
-    let push = |commands: &mut Vec<Vec<String>>, word: &mut Option<String>| {
-        commands.last_mut().unwrap().extend(word.take());
-    };
-    for letter in line.chars() {
-        match (quote, letter) {
-            (Some(open), _) if letter == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            (None, '#') if word.is_none() => break,
-            (None, '|' | '&' | ';' | '(' | ')' | '<' | '>') => {
-                push(&mut commands, &mut word);
-                commands.push(Vec::new());
-                is_whole = false;
-            }
-            (None, letter) if letter.is_whitespace() => push(&mut commands, &mut word),
-            _ => word.get_or_insert_default().push(letter),
-        }
-    }
-    push(&mut commands, &mut word);
-    for command in &mut commands {
-        let is_variable =
-            |word: &String| word.split_once('=').is_some_and(|(name, _)| is_upper(name));
-        while command.first().is_some_and(is_variable) {
-            command.remove(0);
-            is_whole = false;
-        }
-    }
-    commands.retain(|command| !command.is_empty());
-    (commands, is_whole)
 }
 
 /// A word that stands for another: `SCENARIO`.
@@ -272,9 +240,8 @@ pub(crate) fn run(root: &Path, pages: &[Page]) -> Vec<Fault> {
 
 /// What a command prints on stdout, in the reader's language.
 pub(crate) fn output(root: &Path, command: &str, is_chinese: bool) -> Result<String, String> {
-    let (words, is_whole) = split(command);
-    let started = match &words[..] {
-        [words] if is_whole && words[0] == "cargo" => resolved(root, words)?,
+    let started = match shlex::split(command).unwrap_or_default() {
+        words if words.first().is_some_and(|it| it == "cargo") => resolved(root, &words)?,
         _ => None,
     };
     let folder = TempDir::new().unwrap();

@@ -3,89 +3,79 @@
 use std::collections::BTreeSet;
 
 use crate::Fault;
-use crate::links::links;
-use crate::page::{Page, line_at, without_code};
+use crate::page::{Link, Page};
 
 /// In how many lines the link to the other language must stand.
 const FIRST_LINES: usize = 5;
+
+/// The parts of one kind, each with its line.
+type Parts = Vec<(usize, String)>;
+type PartsOf = fn(&Page) -> Parts;
 
 pub(crate) fn check(pages: &[Page]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for page in pages {
         let name = page.other_language();
+        let file = name.rsplit('/').next().unwrap_or_default();
         match pages.iter().find(|other| other.name == name) {
             Some(other) => {
-                faults.extend(link_to(page, other));
+                let is_it = |link: &Link| link.line < FIRST_LINES && link.target == file;
+                if !page.links.iter().any(is_it) {
+                    let says = format!("its first lines have no link to {file}");
+                    faults.push(Fault::new(page, 0, says));
+                }
                 if page.is_chinese() {
                     faults.extend(in_step(other, page));
                 }
             }
-            None if page.is_chinese() || page.markers().next().is_some() => {
+            None if page.is_chinese() || !page.markers.is_empty() => {
                 faults.push(Fault::new(page, 0, format!("{name} is missing beside it")));
             }
             None => {}
         }
         if page.is_chinese() {
-            faults.extend(punctuation(page));
-            faults.extend(soft_breaks(page));
+            faults.extend(typography(page));
         }
     }
     faults
-}
-
-fn link_to(page: &Page, other: &Page) -> Option<Fault> {
-    let file = other.name.rsplit('/').next().unwrap_or_default();
-    let is_it = |line: &String| line.contains(&format!("]({file})"));
-    let has_link = page.lines.iter().take(FIRST_LINES).any(is_it);
-    (!has_link).then(|| Fault::new(page, 0, format!("its first lines have no link to {file}")))
 }
 
 /// The first part that only one of them has, of each kind.
 fn in_step(english: &Page, chinese: &Page) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    let kinds: [(&str, Parts); 4] = [
+    let kinds: [(&str, PartsOf); 5] = [
         ("heading", |page| {
-            page.headings().map(|(line, level, _)| (line, "#".repeat(level))).collect()
+            page.headings.iter().map(|it| (it.0, "#".repeat(it.1.into()))).collect()
         }),
-        ("marker", |page| page.markers().map(|(line, marker)| (line, marker.to_owned())).collect()),
-        ("block", |page| {
-            page.fences.iter().map(|it| (it.open, format!("```{}", it.language))).collect()
-        }),
-        ("link or picture of its section", sorted_links),
+        ("marker", |page| page.markers.clone()),
+        ("block", |page| page.fences.iter().map(|it| (it.open, it.language.clone())).collect()),
+        ("link or picture (by sections)", links),
+        ("claim", claims),
     ];
+    let mut faults = Vec::new();
     for (kind, parts) in kinds {
-        let (here, there) = (parts(english), parts(chinese));
+        let (here, there) = (parts(chinese), parts(english));
         let differs =
             |place: &usize| here.get(*place).map(|it| &it.1) != there.get(*place).map(|it| &it.1);
         if let Some(place) = (0..here.len().max(there.len())).find(differs) {
-            let part = |parts: &[(usize, String)], page: &Page| match parts.get(place) {
+            let part = |parts: &Parts| match parts.get(place) {
                 Some((line, part)) => format!("{part:?} in line {}", line + 1),
-                None => format!("no more of them after line {}", page.lines.len()),
+                None => "missing".to_owned(),
             };
-            let line = there.get(place).map_or(chinese.lines.len() - 1, |it| it.0);
-            let (here, there) = (part(&here, english), part(&there, chinese));
-            let number = place + 1;
-            let says = format!("{kind} {number} is {there}, and in {} {here}", english.name);
+            let line = here.get(place).map_or(chinese.lines.len() - 1, |it| it.0);
+            let (number, name) = (place + 1, &english.name);
+            let says =
+                format!("{kind} {number} is {}; in {name}, it is {}", part(&here), part(&there));
             faults.push(Fault::new(chinese, line, says));
         }
-    }
-    let (here, there) = (claims(english), claims(chinese));
-    if let Some(claim) = here.symmetric_difference(&there).next() {
-        let has = if here.contains(claim) { &english.name } else { &chinese.name };
-        faults.push(Fault::new(chinese, 0, format!("only {has} names claim {claim}")));
     }
     faults
 }
 
-/// The parts of one kind, each with its line.
-type Parts = fn(&Page) -> Vec<(usize, String)>;
-
-/// The order within a section is that of the language's sentences.
-fn sorted_links(page: &Page) -> Vec<(usize, String)> {
-    let links = links(page).unwrap_or_default();
+/// Within a section, their order is that of the language's sentences.
+fn links(page: &Page) -> Parts {
     let mut parts: Vec<(usize, String, usize)> = Vec::new();
-    for link in links {
-        let section = page.headings().filter(|(line, ..)| *line < link.line).count();
+    for link in &page.links {
+        let section = page.headings.iter().filter(|heading| heading.0 < link.line).count();
         let target = link.target.split('#').next().unwrap_or_default().replace(".zh-CN.", ".");
         let what = if link.is_image { "picture" } else { "link" };
         parts.push((section, format!("{what} {target}"), link.line));
@@ -94,55 +84,38 @@ fn sorted_links(page: &Page) -> Vec<(usize, String)> {
     parts.into_iter().map(|(_, target, line)| (line, target)).collect()
 }
 
-/// The numbers of claims, such as C24 and X1.
-fn claims(page: &Page) -> BTreeSet<String> {
-    let texts = page.paragraphs();
-    let words = texts.iter().flat_map(|(_, it)| it.split(|c: char| !c.is_ascii_alphanumeric()));
-    let is_claim = |word: &&str| {
-        let number = word.strip_prefix(['C', 'X']).unwrap_or_default();
-        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    words.filter(is_claim).map(str::to_owned).collect()
+/// The numbers of claims, such as C24 and X1, each once.
+fn claims(page: &Page) -> Parts {
+    let mut found = BTreeSet::new();
+    for (line, text) in &page.texts {
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric()) {
+            let number = word.strip_prefix(['C', 'X']).unwrap_or_default();
+            let is_new = number.parse::<u32>().is_ok() && !found.iter().any(|(it, _)| it == word);
+            found.extend(is_new.then(|| (word.to_owned(), *line)));
+        }
+    }
+    found.into_iter().map(|(claim, line)| (line, claim)).collect()
 }
 
-fn is_han(letter: char) -> bool {
-    matches!(letter, '\u{3400}'..='\u{9fff}' | '\u{20000}'..='\u{3ffff}')
-}
-
-/// Half-width punctuation between two Han characters.
-fn punctuation(page: &Page) -> Vec<Fault> {
+/// Half-width punctuation between two Han characters, and a line that ends within a paragraph: it would be
+/// shown as a blank.
+fn typography(page: &Page) -> Vec<Fault> {
+    let is_han =
+        |letter: char| matches!(letter, '\u{3400}'..='\u{9fff}' | '\u{20000}'..='\u{3ffff}');
     let mut faults = Vec::new();
-    for (first, text) in page.paragraphs() {
-        let text = without_code(&text);
+    for (line, text) in &page.texts {
+        let line_at = |place: usize| line + text[..place].matches('\n').count();
         for (place, mark) in text.char_indices().filter(|(_, c)| ",.;:?!".contains(*c)) {
             let before = text[..place].trim_end().chars().next_back();
             let after = text[place + 1..].trim_start().chars().next();
             if before.is_some_and(is_han) && after.is_some_and(is_han) {
                 let says = format!("{mark:?} is not full-width between Han characters");
-                faults.push(Fault::new(page, line_at(first, &text, place), says));
+                faults.push(Fault::new(page, line_at(place), says));
             }
         }
-    }
-    faults
-}
-
-/// A paragraph of more than one line: the break would be shown as a blank.
-fn soft_breaks(page: &Page) -> Vec<Fault> {
-    let begins = |line: &str| {
-        let line = line.trim_start();
-        let number = line.trim_start_matches(|c: char| c.is_ascii_digit());
-        let is_numbered = number.len() < line.len() && number.starts_with(['.', ')']);
-        is_numbered
-            || ["- ", "* ", "|", "#", ">", "<", "!", "["].iter().any(|it| line.starts_with(it))
-    };
-    let ends = |line: &str| line.ends_with("  ") || line.ends_with('\\') || line.starts_with('#');
-    let mut faults = Vec::new();
-    for (first, text) in page.paragraphs() {
-        for (index, pair) in text.lines().collect::<Vec<_>>().windows(2).enumerate() {
-            if !begins(pair[1]) && !ends(pair[0]) {
-                let says = "a paragraph goes on here; in Chinese, a paragraph is one line";
-                faults.push(Fault::new(page, first + index + 1, says));
-            }
+        if let Some(place) = text.find('\n') {
+            let says = "a paragraph goes on in the next line; in Chinese, it must be one line";
+            faults.push(Fault::new(page, line_at(place), says));
         }
     }
     faults

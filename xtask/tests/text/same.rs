@@ -153,46 +153,51 @@ fn ps_row(row: &str) -> String {
     format!("{pid} {ppid} {pgid} {state} {command} {args}")
 }
 
-/// A line of a transcript, without what is chance.
-pub(crate) fn transcript_line(line: &str) -> String {
-    match line.get(9..) {
-        Some(row) if line.starts_with("         ") => {
-            ps_row(row.rsplit_once(" -p ").map_or(row, |(command, _)| command))
+/// A transcript up to each snapshot, with its rows as above, and without times.
+pub(crate) fn transcript_groups(lines: &[String]) -> Vec<Vec<String>> {
+    let mut groups = vec![Vec::new()];
+    for line in lines {
+        let said = line.get(9..).unwrap_or_default();
+        let is_title = said.starts_with("** ");
+        groups.last_mut().unwrap().push(match line.starts_with("         ") {
+            true => ps_row(said.split(" -p ").next().unwrap_or_default()),
+            false if said.starts_with("/proc/") => {
+                said.split(": ").next().unwrap_or_default().to_owned()
+            }
+            false => said.to_owned(),
+        });
+        if is_title {
+            groups.push(Vec::new());
         }
-        Some(file) if file.starts_with("/proc/") => {
-            file.split(": ").next().unwrap_or_default().to_owned()
-        }
-        Some(said) => said.to_owned(),
-        None => line.to_owned(),
     }
+    groups
 }
 
-/// The texts of a timeline that are the same in each run: its title, style and legend, the snapshots, the
-/// signals, and the lanes of these processes. A process that was gone at once may have a lane or not.
-pub(crate) fn picture(svg: &str, known: Option<&BTreeSet<String>>) -> (Vec<String>, Vec<String>) {
-    let (mut whole, mut lanes) = (Vec::new(), Vec::new());
-    for part in svg.split('<').skip(1) {
-        let (tag, text) = part.split_once('>').unwrap_or((part, ""));
-        let is_signal = tag.contains("rotate") && text.contains("SIG");
-        let is_whole = ["title", "style"].contains(&tag)
-            || tag.starts_with("text class=\"number\"")
-            || tag.starts_with("text x=\"54\"")
-            || is_signal;
-        if is_whole {
-            whole.push(text.split(" ×").next().unwrap_or_default().to_owned());
-        }
-        if let Some((role, pid)) = text.split_once(" (pid ")
-            && tag.starts_with("text class=\"name\"")
-        {
-            let pid = pid.split(')').next().unwrap_or_default();
-            if known.is_none_or(|known| known.contains(pid)) {
-                lanes.push(role.replace("parent", "program")); // without a child that was seen
+/// The first text of a timeline that is not the same in both. Compared are the title, the style, the
+/// legend, the snapshots, the signals, and the lanes of the processes that the scenario knows: another that
+/// was gone at once has a lane in some runs only.
+pub(crate) fn picture(image: &str, run: &str, known: &BTreeSet<String>) -> Option<String> {
+    let texts = |svg: &str, known: Option<&BTreeSet<String>>| {
+        let (mut same, mut lanes) = (BTreeSet::new(), Vec::new());
+        for part in svg.split('<') {
+            let (tag, text) = part.split_once('>').unwrap_or((part, ""));
+            let is_same = ["title", "style", "text x=\"54\" y=\"12.2\""].contains(&tag)
+                || tag.starts_with("text class=\"number\"")
+                || (tag.contains("rotate") && text.contains("SIG"));
+            if is_same {
+                same.extend(text.split(" ×").next().map(str::to_owned));
             }
+            let lane = text.split_once(" (pid ").filter(|_| tag.starts_with("text class=\"name\""));
+            let pid_of = |rest: &str| rest.split(')').next().unwrap_or_default().to_owned();
+            let lane = lane.filter(|(_, rest)| known.is_none_or(|it| it.contains(&pid_of(rest))));
+            lanes.extend(lane.map(|(role, _)| role.replace("parent", "program"))); // its child was not seen
         }
-    }
-    whole.sort();
-    whole.dedup();
-    (whole, lanes)
+        (same, lanes)
+    };
+    let ((here, all), (there, lanes)) = (texts(image, None), texts(run, Some(known)));
+    let count = |lanes: &[String], lane: &String| lanes.iter().filter(|it| *it == lane).count();
+    let missing = lanes.iter().find(|lane| count(&lanes, lane) > count(&all, lane));
+    missing.or_else(|| here.symmetric_difference(&there).next()).cloned()
 }
 
 /// The line without the time that a log has.
