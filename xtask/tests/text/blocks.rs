@@ -177,11 +177,16 @@ pub(crate) fn not_compared(pages: &[Page], recording: &Recording) -> BTreeMap<St
 }
 
 /// Writes the blocks that differ anew, and with each of them all others of its scenario: a reader
-/// compares the numbers of its processes.
-pub(crate) fn update(root: &Path, recording: &Recording) {
+/// compares the numbers of its processes. Returns the scenarios, of those that are `wanted`.
+pub(crate) fn update(
+    root: &Path,
+    recording: &Recording,
+    wanted: impl Fn(&str) -> bool,
+) -> BTreeSet<String> {
     let texts = pages(root);
     let faults = check(root, &texts, &[recording]);
-    let stale: BTreeSet<String> = faults.into_iter().filter_map(|fault| fault.block).collect();
+    let stale = faults.into_iter().filter_map(|fault| fault.block);
+    let stale: BTreeSet<String> = stale.filter(|scenario| wanted(scenario)).collect();
     for page in texts {
         let mut lines = page.lines.clone();
         // From the end, so that the lines before keep their places.
@@ -207,6 +212,7 @@ pub(crate) fn update(root: &Path, recording: &Recording) {
             fs::write(root.join(&page.name), lines.join("\n") + "\n").unwrap();
         }
     }
+    stale
 }
 
 /// The lines of a file that `PATH fn NAME` or `PATH "first" .. "last"` means, without the blanks that all
@@ -227,7 +233,7 @@ fn excerpt(root: &Path, place: &str) -> Result<Vec<String>, String> {
             first.and_then(|first| {
                 let end = format!("{}}}", " ".repeat(indent(lines[first])));
                 let is_whole = lines[first].ends_with('}');
-                let last = lines[first..].iter().position(|line| is_whole || **line == end);
+                let last = lines[first..].iter().position(|it| is_whole || it.starts_with(&end));
                 last.map(|last| first..=first + last)
             })
         }

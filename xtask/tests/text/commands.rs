@@ -33,6 +33,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 struct Started {
     program: PathBuf,
     args: Vec<String>,
+    /// Its first file, unless it is xtask.
+    source: String,
 }
 
 /// A command where it stands.
@@ -83,7 +85,7 @@ fn resolved(root: &Path, words: &[String]) -> Result<Option<Started>, String> {
     let command = rest.next().map(String::as_str).unwrap_or_default();
     if command == "xtask" {
         let args = rest.cloned().collect();
-        return Ok(Some(Started { program: XTASK.into(), args }));
+        return Ok(Some(Started { program: XTASK.into(), args, source: String::new() }));
     }
     let (mut package, mut binary, mut example) = (None, None, None);
     while let Some(word) = rest.next() {
@@ -112,21 +114,20 @@ fn resolved(root: &Path, words: &[String]) -> Result<Option<Started>, String> {
     };
     let manifest = files(root, "Cargo.toml").into_iter().find(is_it);
     let manifest = manifest.ok_or_else(|| format!("there is no package {package}"))?;
-    let source = |folder: &str, name: &str| {
-        let paths = [format!("{folder}/{name}.rs"), format!("{folder}/{name}/main.rs")];
-        paths.iter().any(|path| manifest.with_file_name(path).exists())
-    };
-    let name = match (example, binary) {
-        (Some(name), _) if source("examples", name) => format!("examples/{name}"),
-        (Some(name), _) => return Err(format!("{package} has no example {name}")),
-        (_, Some(name)) if name != package && !source("src/bin", name) => {
-            return Err(format!("{package} has no program {name}"));
+    let (kind, name, paths) = match (example, binary) {
+        (Some(name), _) => ("example", name, ["examples/NAME.rs", "examples/NAME/main.rs"]),
+        (_, Some(name)) if name != package => {
+            ("program", name, ["src/bin/NAME.rs", "src/bin/NAME/main.rs"])
         }
-        (_, binary) => binary.unwrap_or(package).clone(),
+        _ => ("program", package, ["src/main.rs", ""]),
     };
+    let mut files = paths.iter().map(|path| manifest.with_file_name(path.replace("NAME", name)));
+    let source = files.find_map(|file| fs::read_to_string(file).ok());
+    let source = source.ok_or_else(|| format!("{package} has no {kind} {name}"))?;
+    let folder = if example.is_some() { "examples" } else { "" };
+    let program = programs().join(folder).join(name);
     let args = rest.cloned().collect();
-    let program = programs().join(name);
-    Ok((command == "run").then_some(Started { program, args }))
+    Ok((command == "run").then_some(Started { program, args, source }))
 }
 
 /// What `--help` prints after these words.
@@ -142,7 +143,9 @@ fn misfit(started: &Started) -> Option<String> {
     let is_xtask = started.program == Path::new(XTASK);
     let own = started.args.iter().map(String::as_str).take_while(|arg| *arg != "--");
     let args: Vec<&str> = own.collect();
-    if !is_xtask && !args.iter().any(|arg| arg.starts_with("--")) {
+    // The smallest programs know one option, and no `--help`.
+    let is_in_source = |arg: &&str| started.source.contains(&format!("{arg:?}"));
+    if !is_xtask && !args.iter().any(|arg| arg.starts_with("--") && !is_in_source(arg)) {
         return None;
     }
     let subcommand =
@@ -177,7 +180,7 @@ fn misfit(started: &Started) -> Option<String> {
 
 /// Whether `demo` knows the scenario.
 fn is_scenario(name: &str) -> bool {
-    let demo = Started { program: XTASK.into(), args: Vec::new() };
+    let demo = Started { program: XTASK.into(), args: Vec::new(), source: String::new() };
     let help = help(&demo, &["demo"]).unwrap_or_default();
     let names = help.split("[possible values: all,").nth(1).and_then(|it| it.split(']').next());
     name == "all" || names.unwrap_or_default().split([',', ' ', '\n']).any(|it| it == name)
@@ -246,7 +249,7 @@ pub(crate) fn output(root: &Path, command: &str, is_chinese: bool) -> Result<Str
     };
     let folder = TempDir::new().unwrap();
     let (mut line, args) = match started {
-        Some(Started { program, args }) => (Command::new(program), args),
+        Some(Started { program, args, .. }) => (Command::new(program), args),
         None => (Command::new("sh"), vec!["-c".to_owned(), command.to_owned()]),
     };
     line.env("LC_ALL", if is_chinese { "zh_CN.UTF-8" } else { "C" });

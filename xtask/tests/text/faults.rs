@@ -45,7 +45,7 @@ fn a_text_is_filled_in_and_each_fault_is_named() {
     let folder = texts();
     let empty = sentences(&folder);
     assert_eq!(empty.iter().filter(|it| it.contains("it is empty")).count(), 12, "{empty:#?}");
-    blocks::update(folder.path(), recording());
+    blocks::update(folder.path(), recording(), |_| true);
     assert_eq!(sentences(&folder), Vec::<String>::new());
     let run: Vec<_> = commands::run(folder.path(), &pages(folder.path()));
     assert!(run.is_empty(), "{}", run[0]);
@@ -69,7 +69,7 @@ fn a_text_is_filled_in_and_each_fault_is_named() {
         let is_named = sentences.iter().any(|sentence| sentence.contains(says));
         assert!(is_named, "{row}: instead, the sentences are {sentences:#?}");
         if mended.contains(row) {
-            blocks::update(folder.path(), recording());
+            blocks::update(folder.path(), recording(), |_| true);
             assert!(fs::read_to_string(&file).unwrap() == whole, "{row}: not mended");
         }
         fs::write(&file, whole).unwrap();

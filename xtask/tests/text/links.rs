@@ -9,7 +9,9 @@ use crate::page::Page;
 pub(crate) fn check(root: &Path, pages: &[Page]) -> Vec<Fault> {
     let mut faults = Vec::new();
     for page in pages {
-        for link in &page.links {
+        // A picture from a run is checked as a block.
+        let is_block = |line| page.markers.iter().any(|(marker, _)| marker + 1 == line);
+        for link in page.links.iter().filter(|link| !is_block(link.line)) {
             if let Some(why) = why_dead(root, pages, &page.name, &link.target) {
                 let says = format!("the link {} is dead: {why}", link.target);
                 faults.push(Fault::new(page, link.line, says));

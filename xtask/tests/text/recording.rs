@@ -33,13 +33,16 @@ pub(crate) struct Shown {
 impl Recording {
     /// Runs these scenarios. All claims must hold.
     pub(crate) fn of(scenarios: &[&str]) -> Self {
+        let mut recording = Self { runs: BTreeMap::new(), skipped: BTreeMap::new() };
+        if scenarios.is_empty() {
+            return recording;
+        }
         programs(); // builds them
         let run = Run::new();
         let output = run.output(&[&["demo"], scenarios].concat());
         let shown = text(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{shown}\n{}", text(&output.stderr));
         run.assert_nothing_is_left();
-        let mut recording = Self { runs: BTreeMap::new(), skipped: BTreeMap::new() };
         for entry in fs::read_dir(run.report()).unwrap().flatten() {
             let name = entry.file_name().into_string().unwrap();
             let Ok(verdicts) = fs::read(entry.path().join("verdicts.ndjson")) else { continue };

@@ -52,6 +52,7 @@ impl Names<'_> {
                 || run.starts_with("0x")
                 || ["127.0.0.1:", "pipe:["].iter().any(|it| before.ends_with(it))
                 || SECONDS.contains(&word.unwrap_or_default())
+                || block.len().min(run.len()) > 5 // bytes that fit into buffers
                 || (!is_whole(block) && !is_whole(run)); // seconds
             let good = match self.is_pid(run) {
                 true => self.are_one(block, run),
@@ -190,7 +191,10 @@ pub(crate) fn picture(image: &str, run: &str, known: &BTreeSet<String>) -> Optio
             let lane = text.split_once(" (pid ").filter(|_| tag.starts_with("text class=\"name\""));
             let pid_of = |rest: &str| rest.split(')').next().unwrap_or_default().to_owned();
             let lane = lane.filter(|(_, rest)| known.is_none_or(|it| it.contains(&pid_of(rest))));
-            lanes.extend(lane.map(|(role, _)| role.replace("parent", "program"))); // its child was not seen
+            lanes.extend(lane.map(|(role, _)| {
+                let role = role.replace(|c: char| c.is_ascii_digit(), "");
+                role.replace("parent", "program") // without a child that was seen
+            }));
         }
         (same, lanes)
     };
