@@ -158,6 +158,10 @@ fn misfit(started: &Started) -> Option<String> {
     let Some(help) = help(started, &words) else {
         return Some(format!("there is no `{name} --help`"));
     };
+    if words.first() == Some(&"explain") && !args.iter().any(|arg| is_upper(arg)) {
+        let output = Command::new(XTASK).args(&args).output().ok()?;
+        return (!output.status.success()).then(|| "it explains nothing".to_owned());
+    }
     let mut values = args.iter().skip(words.len());
     while let Some(arg) = values.next() {
         let option = arg.split('=').next()?;
@@ -209,11 +213,8 @@ pub(crate) fn run(root: &Path, pages: &[Page]) -> Vec<Fault> {
     for Found { page, line, words, is_whole } in pages.iter().flat_map(found) {
         let command = words.join(" ");
         let is_only_named = ONLY_NAMED.iter().any(|(part, _)| command.contains(part));
-        if is_only_named
-            || !is_whole
-            || words.iter().any(|it| is_upper(it))
-            || !done.insert(words.clone())
-        {
+        let is_run = is_whole && !is_only_named && !words.iter().any(|it| is_upper(it));
+        if !is_run || !done.insert(words.clone()) {
             continue;
         }
         // What does not exist has been named by `check`.

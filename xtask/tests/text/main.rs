@@ -85,7 +85,7 @@ fn the_texts_are_true() {
         }
     }
     for (scenario, why) in blocks::not_compared(&pages(root), recording()) {
-        support::skip(&format!("blocks of {scenario} are not compared: {why}"));
+        support::skip(&format!("blocks of {scenario} are not compared as a whole: {why}"));
     }
     let mut faults = check(root, &[recording()]);
     let mut again: Vec<Recording> = Vec::new();

@@ -96,8 +96,8 @@ pub(crate) fn difference(
         groups.flat_map(|(group, lines)| lines.iter().map(move |it| (group, it.clone()))).collect()
     };
     let (block, run) = (numbered(block), numbered(run));
-    let is_same = block.len() == run.len()
-        && assign(&block, &run, &mut vec![false; run.len()], &names, &mut TRIES.clone());
+    let (mut used, mut tries) = (vec![false; run.len()], TRIES);
+    let is_same = block.len() == run.len() && assign(&block, &run, &mut used, &names, &mut tries);
     (!is_same).then(|| "the numbers of its processes do not fit together as in the run".to_owned())
 }
 
