@@ -111,8 +111,9 @@ impl Marker<'_> {
         let run = self.run(recording)?;
         if let ("picture", Some(run)) = (self.kind, run) {
             let file = self.image(page)?;
-            let image =
-                fs::read_to_string(root.join(&file)).map_err(|error| format!("{file}: {error}"))?;
+            let Ok(image) = fs::read_to_string(root.join(&file)) else {
+                return Ok(Some(format!("there is no picture {file}")));
+            };
             let differs = picture(&image, &run.timeline, &run.known);
             return Ok(
                 differs.map(|what| format!("the picture {file} is not of this run: {what:?}"))
@@ -167,13 +168,18 @@ pub(crate) fn check(root: &Path, pages: &[Page], recordings: &[&Recording]) -> V
     let mut faults = Vec::new();
     for page in pages {
         for marker in markers(page) {
-            let of = |it: &&Recording| marker.fault(root, page, it).unwrap_or_else(Some);
-            let whys: Option<Vec<String>> = recordings.iter().map(of).collect();
-            if let Some(why) = whys.and_then(|whys| whys.into_iter().next()) {
-                let mut fault =
-                    Fault::new(page, marker.line, format!("<!-- {} -->: {why}", marker.text));
-                fault.block = Some(marker.scenario.unwrap_or_default().to_owned());
-                faults.push(fault);
+            let results: Vec<_> =
+                recordings.iter().map(|it| marker.fault(root, page, it)).collect();
+            let is_good = results.iter().any(|it| matches!(it, Ok(None)));
+            let fault =
+                |why| Fault::new(page, marker.line, format!("<!-- {} -->: {why}", marker.text));
+            match results.into_iter().next() {
+                Some(Err(why)) => faults.push(fault(why)),
+                Some(Ok(Some(why))) if !is_good => {
+                    let block = Some(marker.scenario.unwrap_or_default().to_owned());
+                    faults.push(Fault { block, ..fault(why) });
+                }
+                _ => {}
             }
         }
     }

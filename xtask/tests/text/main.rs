@@ -100,7 +100,7 @@ fn the_texts_are_true() {
     assert!(sentences.is_empty(), "the texts are not true:\n{}\n", sentences.join("\n"));
 }
 
-/// Those of them that exist.
+/// The names of the scenarios among these that exist.
 fn names(scenarios: &BTreeSet<String>) -> Vec<&str> {
     scenarios.iter().map(String::as_str).filter(|name| recording().run(name).is_some()).collect()
 }
