@@ -1,9 +1,10 @@
 //! The command line.
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use xtask_bench_options::{Bench, Soak};
 
-use crate::cmd::completions::Shell;
+use crate::cmd::completions::shells;
 use crate::cmd::demo::Demo;
 use crate::cmd::explain::Explain;
 use crate::cmd::watch::Watch;
@@ -39,6 +40,7 @@ pub(crate) enum Task {
     /// It defines `xtask` as `cargo xtask`: `eval "$(cargo xtask completions bash)"`, the same in
     /// zsh after `compinit`, or `cargo xtask completions fish | source`.
     Completions {
+        #[arg(value_parser = shells())]
         shell: Shell,
     },
     #[command(subcommand)]

@@ -1,6 +1,8 @@
 //! `cargo xtask completions bash`.
 
-use clap::{Arg, Command, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Command};
+use clap_complete::Shell;
 
 use crate::model::failure::Failure;
 use crate::view::output;
@@ -8,26 +10,19 @@ use crate::view::output;
 /// The command that is completed. For `cargo xtask`, shells ask cargo, which does not know our options.
 const NAME: &str = "xtask";
 
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Shell {
-    Bash,
-    Zsh,
-    Fish,
+/// Accepts the shells for which the script has been tried.
+pub(crate) fn shells() -> impl TypedValueParser<Value = Shell> {
+    PossibleValuesParser::new(["bash", "zsh", "fish"]).try_map(|name| name.parse())
 }
 
 /// Prints the script for our options.
 pub(crate) fn run(shell: Shell, mut options: Command) -> Result<bool, Failure> {
     let mut out = match shell {
-        Shell::Bash | Shell::Zsh => format!("{NAME}() {{ cargo xtask \"$@\"; }}\n\n"),
         Shell::Fish => format!("function {NAME}\n    cargo xtask $argv\nend\n\n"),
+        _ => format!("{NAME}() {{ cargo xtask \"$@\"; }}\n\n"),
     }
     .into_bytes();
-    let generator = match shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
-    };
-    clap_complete::generate(generator, &mut options, NAME, &mut out);
+    clap_complete::generate(shell, &mut options, NAME, &mut out);
     let mut script = String::from_utf8_lossy(&out).into_owned();
     if let Shell::Zsh = shell {
         // The first line is only for a file in $fpath.

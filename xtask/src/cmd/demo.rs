@@ -9,13 +9,13 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use crate::cmd::practice::Practice;
-use crate::cmd::{Pace, clear_up};
+use crate::cmd::{Running, clear_up};
 use crate::model::event::{Event, What};
 use crate::model::failure::Failure;
-use crate::runner::{RunEvent, Runner, programs, recording};
+use crate::runner::{RunEvent, programs, recording};
 use crate::scenarios::{self, Scenario};
 use crate::verdict::result::{Counts, ScenarioResult};
-use crate::view::output::{BAD, Color, GOOD, Output, styled};
+use crate::view::output::{self, BAD, GOOD, Output, styled};
 use crate::view::{files, text};
 
 #[derive(Args)]
@@ -25,7 +25,7 @@ pub(crate) struct Demo {
     pub(crate) scenarios: Vec<String>,
 
     #[command(flatten)]
-    pub(crate) pace: Pace,
+    pub(crate) running: Running,
 
     /// Pause at each snapshot: print numbers and commands to paste into another terminal, and go on
     /// at Enter; needs a terminal
@@ -44,26 +44,18 @@ pub(crate) struct Demo {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Colours; by default on a terminal, unless NO_COLOR is set
-    #[arg(long, value_enum, default_value_t = Color::Auto)]
-    pub(crate) color: Color,
-
     /// Where to write the report, with a folder for each scenario: a new or empty folder, or that of
     /// an earlier report, whose page and folders of these scenarios are replaced; by default demo in
     /// cargo's target folder for all scenarios, demo-part for some, or with --pause or --predict. A
     /// run that does not come to its end replaces nothing
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", display_order = 21)]
     pub(crate) report: Option<PathBuf>,
 
     /// Run nothing: judge again what an earlier run has recorded in this folder, and draw its
     /// timelines again; and its page, if no scenario is named
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["speed", "real_time", "report", "programs"])]
+    #[arg(long, value_name = "DIR", display_order = 22,
+          conflicts_with_all = ["speed", "real_time", "report", "programs"])]
     pub(crate) recheck: Option<PathBuf>,
-
-    /// Take the programs from this folder; without it, cargo builds them, for the target and in the
-    /// profile of xtask
-    #[arg(long, value_name = "DIR")]
-    pub(crate) programs: Option<PathBuf>,
 }
 
 impl Demo {
@@ -93,9 +85,10 @@ fn scenario_names() -> PossibleValuesParser {
 
 /// Runs the scenarios, or judges recordings. Returns whether everything was as it should be.
 pub(crate) fn run(options: &Demo) -> Result<bool, Failure> {
+    output::choose_color(options.running.color);
     let output = match options.is_practice() {
-        true => Output::dialogue(options.color),
-        false => Output::new(options.json, options.color),
+        true => Output::dialogue(),
+        false => Output::new(options.json),
     };
     let result = match &options.recheck {
         Some(folder) => recheck(folder, options, &output),
@@ -116,7 +109,7 @@ fn demo(options: &Demo, output: &Output) -> Result<bool, Failure> {
         true => Some(Practice::new(options.pause, options.predict, output)?),
         false => None,
     };
-    let runner = Runner::new(options.pace.clock(), options.programs.as_deref())?;
+    let runner = options.running.runner()?;
 
     let running = Instant::now();
     let results = match practice {

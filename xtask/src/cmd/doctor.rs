@@ -7,31 +7,28 @@ use nix::sys::prctl;
 
 use crate::model::failure::Failure;
 use crate::probe::need::Lack::{Missing, NoRoom, Unknown};
-use crate::probe::need::{self, FOUND, Finding, Need, Remedy, in_path, start, version, with_proc};
+use crate::probe::need::Remedy::{self, Do, Install};
+use crate::probe::need::{self, FOUND, Finding, Need, in_path, start, version, with_proc};
 use crate::probe::{procfs, ps};
 use crate::scenarios;
 use crate::view::output::{self, BAD, BOLD, GOOD, MARK, styled, wrapped};
 
-const HIDEPID: Remedy =
-    Remedy::Do("mount -o remount,hidepid=0 /proc, which is for the whole machine");
-const RUSTUP: Remedy =
-    Remedy::Do("https://rustup.rs, or demo --programs with what was built elsewhere");
+const HIDEPID: Remedy = Do("mount -o remount,hidepid=0 /proc, which is for the whole machine");
+const RUSTUP: Remedy = Do("https://rustup.rs, or demo --programs with what was built elsewhere");
+const SANDBOX_WITH_PROCESSES: Remedy =
+    Do("a sandbox or container that allows to start processes, and waitid");
+const SANDBOX_WITH_PRCTL: Remedy = Do("a sandbox or container that allows prctl");
+const WITH_LANDLOCK: Remedy = Do("Linux 5.13 or later with landlock in its parameter lsm=");
+const UCSPI_TCP: Remedy =
+    Do("apt-get install ucspi-tcp in Debian, else https://cr.yp.to/ucspi-tcp.html");
 
 /// What there is no demo without.
 const DEMO: &[Need] = &[
-    Need::new("Linux 5.4 or later", linux, Remedy::Do("a newer kernel")),
-    Need::new("/proc", proc, Remedy::Do(procfs::REMEDY)),
+    Need::new("Linux 5.4 or later", linux, Do("a newer kernel")),
+    Need::new("/proc", proc, Do(procfs::REMEDY)),
     Need::new("ps", ps_of_procps, need::PROCPS),
-    Need::new(
-        "a process started and waited for",
-        || start(None),
-        Remedy::Do("a sandbox or container that allows to start processes, and waitid"),
-    ),
-    Need::new(
-        "child subreapers",
-        subreaper,
-        Remedy::Do("a sandbox or container that allows prctl"),
-    ),
+    Need::new("a process started and waited for", || start(None), SANDBOX_WITH_PROCESSES),
+    Need::new("child subreapers", subreaper, SANDBOX_WITH_PRCTL),
 ];
 
 /// What a demo needs to build its programs. With --programs it builds none.
@@ -40,81 +37,44 @@ const BUILD: &[Need] = &[
     Need::new("rustc", || version("rustc", "--version"), RUSTUP),
 ];
 
+const SANDBOX: &str = "the echo server's sandbox";
+const RIVAL: &str = "bench echo: a rival";
+
 /// What something else needs, besides the needs of scenarios.
-const OTHERS: &[(&str, &[Need])] = &[
-    (
-        "looking around with ps by hand",
-        &[Need::new("processes of others visible", others, HIDEPID)],
-    ),
-    (
-        "the echo server's sandbox",
-        &[
-            Need::new(
-                "seccomp filters",
-                seccomp,
-                Remedy::Do("a kernel with CONFIG_SECCOMP_FILTER"),
-            ),
-            Need::new(
-                "Landlock",
-                landlock,
-                Remedy::Do("Linux 5.13 or later with landlock in its parameter lsm="),
-            ),
-        ],
-    ),
-    (
-        "the test of the report's page",
-        &[Need::new("Chromium", chromium, Remedy::Install("chromium", ""))],
-    ),
+const OTHERS: &[(&str, Need)] = &[
+    ("looking around with ps by hand", Need::new("processes of others visible", others, HIDEPID)),
+    (SANDBOX, Need::new("seccomp filters", seccomp, Do("a kernel with CONFIG_SECCOMP_FILTER"))),
+    (SANDBOX, Need::new("Landlock", landlock, WITH_LANDLOCK)),
+    ("the test of the report's page", Need::new("Chromium", chromium, Install("chromium", ""))),
     (
         "the test of a ps that is another",
-        &[Need::new("busybox", || in_path("busybox"), Remedy::Install("busybox", ""))],
+        Need::new("busybox", || in_path("busybox"), Install("busybox", "")),
     ),
     (
         "bench: rivals in C",
-        &[Need::new("cc", || version("cc", "--version"), Remedy::Install("gcc libc6-dev", ""))],
+        Need::new("cc", || version("cc", "--version"), Install("gcc libc6-dev", "")),
     ),
-    (
-        "bench: rivals in Go",
-        &[Need::new("go", || version("go", "version"), Remedy::Install("golang-go", ""))],
-    ),
-    (
-        "bench echo: a rival",
-        &[
-            Need::new("socat", || in_path("socat"), Remedy::Install("socat", "")),
-            Need::new(
-                "tcpserver",
-                || in_path("tcpserver"),
-                Remedy::Do(
-                    "apt-get install ucspi-tcp in Debian, else https://cr.yp.to/ucspi-tcp.html",
-                ),
-            ),
-            Need::new("ncat", || in_path("ncat"), Remedy::Install("ncat", "")),
-        ],
-    ),
+    ("bench: rivals in Go", Need::new("go", || version("go", "version"), Install("golang-go", ""))),
+    (RIVAL, Need::new("socat", || in_path("socat"), Install("socat", ""))),
+    (RIVAL, Need::new("tcpserver", || in_path("tcpserver"), UCSPI_TCP)),
+    (RIVAL, Need::new("ncat", || in_path("ncat"), Install("ncat", ""))),
     (
         "demo --pause and --predict, the tree of watch, and colours",
-        &[Need::new(
-            "a terminal",
-            terminal,
-            Remedy::Do("run it at a terminal, and not into a pipe"),
-        )],
+        Need::new("a terminal", terminal, Do("run it at a terminal, and not into a pipe")),
     ),
 ];
 
+/// What to check for, and what for; all but the demo can do without.
 fn checks() -> impl Iterator<Item = (&'static Need, Option<String>)> {
     let demo = DEMO.iter().map(|need| (need, None));
-    let build = || Some("a demo without --programs".to_owned());
-    let build = BUILD.iter().map(move |need| (need, build()));
+    let build = BUILD.iter().map(|need| (need, Some("a demo without --programs".to_owned())));
     let of_scenarios = need::ALL.into_iter().map(|need| {
         let users = scenarios::all();
         let users = users.filter(|it| it.needs.iter().any(|other| other.name == need.name));
         let users: Vec<&str> = users.map(|scenario| scenario.name).collect();
         (need, Some(format!("the scenarios {}", users.join(", "))))
     });
-    let others = OTHERS.iter().flat_map(|(user, needs)| {
-        let user = || Some((*user).to_owned());
-        needs.iter().map(move |need| (need, user()))
-    });
+    let others = OTHERS.iter().map(|(user, need)| (need, Some((*user).to_owned())));
     demo.chain(build).chain(of_scenarios).chain(others)
 }
 
@@ -158,7 +118,7 @@ fn line(need: &Need, only_for: Option<&str>, finding: &Finding, width: usize) ->
     if let Err(lack) = finding {
         let user = only_for.unwrap_or("the demo");
         let remedy = match *lack {
-            NoRoom(_, remedy) => Remedy::Do(remedy),
+            NoRoom(_, remedy) => Do(remedy),
             _ => need.remedy,
         };
         text += &format!(". For {user}; to get it: {remedy}");

@@ -10,17 +10,20 @@ mod practice;
 pub(crate) mod watch;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ColorChoice};
 use nix::sys::prctl;
 
 use crate::model::clock::Clock;
 use crate::model::failure::Failure;
+use crate::runner::Runner;
 use crate::worker::cleanup;
 
+/// The options of what runs scenarios.
 #[derive(Args)]
-pub(crate) struct Pace {
+pub(crate) struct Running {
     /// How much faster than in the chapter the programs sleep, 0.1 to 20; less where a state would
     /// be over before ps has listed it
     #[arg(long, value_name = "FACTOR", default_value_t = Clock::default().speed, value_parser = speed)]
@@ -29,11 +32,21 @@ pub(crate) struct Pace {
     /// Sleep as long as in the chapter
     #[arg(long, conflicts_with = "speed")]
     real_time: bool,
+
+    /// Colours; by default on a terminal, unless NO_COLOR is set
+    #[arg(long, value_enum, default_value_t, display_order = 20)]
+    color: ColorChoice,
+
+    /// Take the programs from this folder; without it, cargo builds them, for the target and in the
+    /// profile of xtask
+    #[arg(long, value_name = "DIR", display_order = 23)]
+    programs: Option<PathBuf>,
 }
 
-impl Pace {
-    pub(crate) fn clock(&self) -> Clock {
-        Clock { speed: if self.real_time { 1.0 } else { self.speed } }
+impl Running {
+    pub(crate) fn runner(&self) -> Result<Runner, Failure> {
+        let speed = if self.real_time { 1.0 } else { self.speed };
+        Runner::new(Clock { speed }, self.programs.as_deref())
     }
 }
 

@@ -1,16 +1,14 @@
 //! `cargo xtask watch`: the processes of a run as they come, change and go.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::cmd::{Pace, clear_up};
+use crate::cmd::{Running, clear_up};
 use crate::model::event::{Event, What};
 use crate::model::failure::Failure;
-use crate::runner::{RunEvent, Runner};
+use crate::runner::RunEvent;
 use crate::scenarios::{self, Scenario};
-use crate::view::output::{BOLD, Color, Output, styled};
+use crate::view::output::{self, BOLD, Output, styled};
 use crate::view::tree::Tree;
 
 /// Run a scenario, and show its processes as they come, change and go
@@ -31,21 +29,13 @@ pub(crate) struct Watch {
     pub(crate) control: bool,
 
     #[command(flatten)]
-    pub(crate) pace: Pace,
-
-    /// Colours; by default on a terminal, unless NO_COLOR is set
-    #[arg(long, value_enum, default_value_t = Color::Auto)]
-    pub(crate) color: Color,
-
-    /// Take the programs from this folder; without it, cargo builds them, for the target and in the
-    /// profile of xtask
-    #[arg(long, value_name = "DIR")]
-    pub(crate) programs: Option<PathBuf>,
+    pub(crate) running: Running,
 }
 
 /// Returns whether the run came to its end, and nothing is left of it.
 pub(crate) fn run(options: &Watch) -> Result<bool, Failure> {
-    let output = Output::tree(options.color);
+    output::choose_color(options.running.color);
+    let output = Output::tree();
     let result = watch(options, &output);
     output.finish();
     result
@@ -56,7 +46,7 @@ fn watch(options: &Watch, output: &Output) -> Result<bool, Failure> {
         return Ok(false); // clap does not accept any other name
     };
     let about = about(scenario, options.control)?;
-    let runner = Runner::new(options.pace.clock(), options.programs.as_deref())?;
+    let runner = options.running.runner()?;
     output.text(&format!("{}. {about}\n", styled(BOLD, scenario.name)))?;
     let mut tree = Tree::default();
     let events = runner.run_alone(scenario, options.control, false, &mut |event| {

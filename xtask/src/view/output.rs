@@ -5,18 +5,10 @@ use std::io::{self, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::model::failure::Failure;
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Color {
-    Auto,
-    Always,
-    Never,
-}
 
 pub(crate) const BOLD: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -36,58 +28,50 @@ pub(crate) fn respect_dumb_terminals() {
     }
 }
 
+/// Does as the option `--color` says; it says nothing by default.
+pub(crate) fn choose_color(choice: clap::ColorChoice) {
+    match choice {
+        clap::ColorChoice::Auto => {}
+        clap::ColorChoice::Always => ColorChoice::Always.write_global(),
+        clap::ColorChoice::Never => ColorChoice::Never.write_global(),
+    }
+}
+
 /// Writes text to stdout; with `--json`, NDJSON to stdout and text to stderr.
 pub(crate) struct Output {
     json: bool,
-    color: ColorChoice,
-    live: Live,
-}
-
-/// The status: a line that is drawn over again on a terminal, elsewhere a line an event. On stderr, as
-/// it is not part of the result.
-enum Live {
-    Bar(ProgressBar),
-    Lines,
-    None,
+    /// The status, which is drawn over again on a terminal, and hidden elsewhere. On stderr, as it is not
+    /// part of the result.
+    status: ProgressBar,
+    /// Whether there is a line for each event instead.
+    lines: bool,
 }
 
 impl Output {
-    pub(crate) fn new(json: bool, color: Color) -> Self {
-        let live = Live::new("{spinner} {elapsed} {wide_msg}");
-        Self::with(json, color, live)
+    pub(crate) fn new(json: bool) -> Self {
+        let status = status("{spinner} {elapsed} {wide_msg}");
+        // It is hidden also on a dumb terminal.
+        Self { json, lines: status.is_hidden(), status }
     }
 
     /// For a status of several lines below the text: drawn only where both go to the terminal.
-    pub(crate) fn tree(color: Color) -> Self {
-        let live = match io::stdout().is_terminal() {
-            true => Live::new("{msg}"),
-            false => Live::None,
-        };
-        Self::with(false, color, live)
+    pub(crate) fn tree() -> Self {
+        match io::stdout().is_terminal() {
+            true => Self { json: false, status: status("{msg}"), lines: false },
+            false => Self::dialogue(),
+        }
     }
 
     /// For questions that are answered in the last line: no line is drawn over again.
-    pub(crate) fn dialogue(color: Color) -> Self {
-        Self::with(false, color, Live::None)
-    }
-
-    fn with(json: bool, color: Color, live: Live) -> Self {
-        let color = match color {
-            Color::Auto => ColorChoice::Auto,
-            Color::Always => ColorChoice::Always,
-            Color::Never => ColorChoice::Never,
-        };
-        Self { json, color, live }
+    pub(crate) fn dialogue() -> Self {
+        Self { json: false, status: ProgressBar::hidden(), lines: false }
     }
 
     /// Text with styles in it, for people.
     pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
-        let written = self.undisturbed(|| {
-            if self.json {
-                write_all(AutoStream::new(io::stderr(), self.color), text)
-            } else {
-                write_all(AutoStream::new(io::stdout(), self.color), text)
-            }
+        let written = self.status.suspend(|| match self.json {
+            true => write_all(anstream::stderr(), text),
+            false => write_all(anstream::stdout(), text),
         });
         written.map_err(Failure::writing_result)
     }
@@ -99,7 +83,7 @@ impl Output {
         }
         let written = serde_json::to_string(value)
             .map_err(io::Error::other)
-            .and_then(|line| self.undisturbed(|| write_all(io::stdout(), &(line + "\n"))));
+            .and_then(|line| self.status.suspend(|| write_all(io::stdout(), &(line + "\n"))));
         written.map_err(Failure::writing_result)
     }
 
@@ -119,7 +103,7 @@ impl Output {
 
     /// Prints a line where there is no status.
     pub(crate) fn event(&self, event: &str) {
-        if let Live::Lines = self.live {
+        if self.lines {
             // It is not part of the result: if it cannot be written, it is lost.
             let _ = writeln!(io::stderr(), "{event}");
         }
@@ -127,43 +111,24 @@ impl Output {
 
     /// Draws the status; to be called a few times a second.
     pub(crate) fn status(&self, status: String) {
-        if let Live::Bar(bar) = &self.live {
-            let choice = match self.color {
-                ColorChoice::Auto => AutoStream::choice(&io::stderr()),
-                chosen => chosen,
-            };
-            bar.set_message(match choice {
-                ColorChoice::Never => anstream::adapter::strip_str(&status).to_string(),
-                _ => status,
-            });
-            bar.tick();
-        }
+        self.status.set_message(match AutoStream::choice(&io::stderr()) {
+            ColorChoice::Never => anstream::adapter::strip_str(&status).to_string(),
+            _ => status,
+        });
+        self.status.tick();
     }
 
     /// Removes the status.
     pub(crate) fn finish(&self) {
-        if let Live::Bar(bar) = &self.live {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn undisturbed(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        match &self.live {
-            Live::Bar(bar) => bar.suspend(write),
-            Live::Lines | Live::None => write(),
-        }
+        self.status.finish_and_clear();
     }
 }
 
-impl Live {
-    fn new(template: &str) -> Self {
-        let style = ProgressStyle::with_template(template);
-        let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
-        // We move it; a thread of its own would be started before signals are blocked.
-        let bar = ProgressBar::new_spinner().with_style(style);
-        // Hidden where it cannot be drawn over again: elsewhere than on a terminal, or on a dumb one.
-        if bar.is_hidden() { Live::Lines } else { Live::Bar(bar) }
-    }
+fn status(template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template);
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+    // We move it; a thread of its own would be started before signals are blocked.
+    ProgressBar::new_spinner().with_style(style)
 }
 
 fn write_all(mut stream: impl Write, text: &str) -> io::Result<()> {
