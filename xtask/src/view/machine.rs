@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,12 +54,7 @@ impl Machine {
 }
 
 fn today() -> String {
-    let output = Command::new("date")
-        .args(["-u", "+%Y-%m-%d %H:%M UTC"])
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output();
-    match output {
+    match Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(_) => "date did not say".to_owned(),
     }

@@ -11,28 +11,24 @@ use crate::view::text::printable;
 pub(super) struct Snapshot<'a> {
     pub(super) number: usize,
     pub(super) printed: &'a event::Snapshot,
-    family: Family,
-}
-
-/// The worker, and the programs that it has started: it has not adopted these.
-#[derive(Clone, Default)]
-struct Family {
     worker: i32,
+    /// The programs that the worker has started so far, and so has not adopted.
     started: Vec<i32>,
 }
 
 /// The snapshots of a run, in order.
 pub(super) fn all(events: &[Event]) -> Vec<Snapshot<'_>> {
-    let mut family = Family::default();
+    let (mut worker, mut started) = (0, Vec::new());
     let mut snapshots = Vec::new();
     for event in events {
         match &event.what {
-            What::Worker { process } => family.worker = process.pid,
-            What::Start { process, .. } => family.started.push(process.pid),
+            What::Worker { process } => worker = process.pid,
+            What::Start { process, .. } => started.push(process.pid),
             What::Snapshot(printed) => snapshots.push(Snapshot {
                 number: snapshots.len() + 1,
                 printed,
-                family: family.clone(),
+                worker,
+                started: started.clone(),
             }),
             _ => {}
         }
@@ -71,8 +67,7 @@ impl Snapshot<'_> {
 
     /// Why a row matters: a letter for the margin, and words.
     fn mark(&self, row: &Row) -> Option<(char, &'static str)> {
-        let Family { worker, started } = &self.family;
-        let is_adopted = row.ppid == *worker && !started.contains(&row.pid);
+        let is_adopted = row.ppid == self.worker && !self.started.contains(&row.pid);
         match (row.state(), is_adopted) {
             (State::Zombie, true) => Some(('Z', "a zombie, adopted")),
             (State::Zombie, false) => Some(('Z', "a zombie")),

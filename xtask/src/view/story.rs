@@ -64,49 +64,30 @@ pub(super) struct Step {
 
 #[derive(Clone, Copy)]
 pub(super) struct Arrow {
-    pub(super) kind: Kind,
+    /// Its class in the style: `spawn`, `signal`, `exit` (the kernel signals the parent), `wait` or
+    /// `adoption`.
+    pub(super) class: &'static str,
     /// Lanes.
     pub(super) from: usize,
     pub(super) to: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Spawn,
-    Signal,
-    /// The kernel signals the parent.
-    Exit,
-    Wait,
-    Adoption,
-}
-
-impl Kind {
-    pub(super) fn class(self) -> &'static str {
-        match self {
-            Kind::Spawn => "spawn",
-            Kind::Signal => "signal",
-            Kind::Exit => "exit",
-            Kind::Wait => "wait",
-            Kind::Adoption => "adoption",
-        }
-    }
-}
-
 impl Story {
     pub(super) fn new(events: &[Event]) -> Self {
-        let first = Self::with(events, Vec::new());
-        match first.seen_in_some_only() {
-            uneven if uneven.is_empty() => first,
-            uneven => Self::with(events, uneven),
-        }
+        let uneven = Self::with(events, Vec::new()).seen_in_some_only();
+        Self::with(events, uneven)
     }
 
     fn with(events: &[Event], without_exec: Vec<Process>) -> Self {
+        let ignoring = |event: &Event| match &event.what {
+            What::State { raw } if raw.ignores_sigchld => Some((event.t, raw.process)),
+            _ => None,
+        };
         let mut story = Self {
             lanes: Vec::new(),
             steps: Vec::new(),
             lines: Vec::new(),
-            ignoring: events.iter().filter_map(ignores_sigchld).collect(),
+            ignoring: events.iter().filter_map(ignoring).collect(),
             without_exec,
         };
         // A recording that does not begin with its worker has no lane for what the worker does.
@@ -119,17 +100,13 @@ impl Story {
 
     /// Children that we saw executing a program, while we missed that for others that are like them.
     fn seen_in_some_only(&self) -> Vec<Process> {
-        let equals = |lane: &Lane| {
-            let (parent, name) = (lane.born_of, lane.name.clone());
-            let is_equal = move |other: &&Lane| other.born_of == parent && other.name == name;
-            self.lanes.iter().filter(is_equal)
+        let is_missed_in_another = |seen: &&Lane| {
+            let is_like = |it: &&Lane| it.born_of == seen.born_of && it.name == seen.name;
+            self.lanes.iter().filter(is_like).any(|it| it.execs.is_empty())
         };
-        let is_uneven = |lane: &&Lane| {
-            let execed = |other: &Lane| !other.execs.is_empty();
-            lane.born_of != WORKER && execed(lane) && !equals(lane).all(execed)
-        };
-        let uneven = self.lanes.iter().filter(is_uneven);
-        uneven.map(|lane| lane.process).collect()
+        let children = self.lanes.iter().filter(|it| it.born_of != WORKER);
+        let seen = children.filter(|it| !it.execs.is_empty());
+        seen.filter(is_missed_in_another).map(|lane| lane.process).collect()
     }
 
     fn take(&mut self, t: f64, what: &What) {
@@ -146,7 +123,7 @@ impl Story {
                 let lane = self.come(*process, WORKER, step);
                 let program = command.split(' ').next().unwrap_or_default();
                 self.lanes[lane].name = printable(program);
-                self.arrow(step, Kind::Spawn, WORKER, lane);
+                self.arrow(step, "spawn", WORKER, lane);
             }
             What::Found { process, role } => {
                 if let Some(lane) = self.found(t, *process) {
@@ -165,7 +142,7 @@ impl Story {
                 let refused = if error.is_some() { " refused" } else { "" };
                 let step = self.step(t, &format!("{}{refused}", printable(signal)));
                 if let Some(lane) = self.present(process.pid) {
-                    self.arrow(step, Kind::Signal, WORKER, lane);
+                    self.arrow(step, "signal", WORKER, lane);
                 }
             }
             What::Snapshot(_) => {
@@ -177,13 +154,7 @@ impl Story {
             What::End { .. } => {
                 self.new_step(t, "");
             }
-            What::Proc { .. }
-            | What::Client { .. }
-            | What::Resumed { .. }
-            | What::Late { .. }
-            | What::Missed { .. }
-            | What::Skipped { .. }
-            | What::Failed { .. } => {}
+            _ => {} // nothing that a process does
         }
     }
 
@@ -234,7 +205,7 @@ impl Story {
         if let Some(last) = last {
             if last.ppid != stat.ppid {
                 let step = self.step(t, "adopted");
-                self.arrow(step, Kind::Adoption, lane, parent.unwrap_or(WORKER));
+                self.arrow(step, "adoption", lane, parent.unwrap_or(WORKER));
                 self.lanes[lane].parent = parent.unwrap_or(WORKER);
             }
             if self.has_execed(&last, stat) {
@@ -250,7 +221,7 @@ impl Story {
         let step = match now {
             State::Zombie => {
                 let step = self.step(t, "exit");
-                self.arrow(step, Kind::Exit, lane, self.lanes[lane].parent);
+                self.arrow(step, "exit", lane, self.lanes[lane].parent);
                 step
             }
             State::Stopped => self.step(t, "stopped"),
@@ -267,9 +238,12 @@ impl Story {
         known.iter().find(is_whole).map_or(name, |whole| (**whole).clone())
     }
 
-    /// Whether to show that this process has become another program.
+    /// Whether to show that this process has become another program. After `execve` the stack begins
+    /// elsewhere; a process that merely has another name keeps it, and so does the copy of its parent
+    /// that a process is at first. One that has ended has none.
     fn has_execed(&self, before: &Stat, now: &Stat) -> bool {
-        is_another_program(before, now) && !self.without_exec.contains(&now.process)
+        let has_other_stack = before.stack != 0 && now.stack != 0 && before.stack != now.stack;
+        has_other_stack && !self.without_exec.contains(&now.process)
     }
 
     fn spawned(&mut self, t: f64, stat: &Stat, parent: usize) -> usize {
@@ -280,7 +254,7 @@ impl Story {
         if execed {
             self.lanes[lane].execs.push(step);
         }
-        self.arrow(step, Kind::Spawn, parent, lane);
+        self.arrow(step, "spawn", parent, lane);
         lane
     }
 
@@ -291,17 +265,16 @@ impl Story {
             return;
         };
         let parent = self.lanes[lane].parent;
-        let parent_is_there = self.lanes[parent].end.is_none();
-        let is_zombie = self.lanes[lane].is_zombie();
-        if parent == WORKER {
-            self.end(t, lane, "cleared up", None);
-        } else if !parent_is_there {
-            self.end(t, lane, "gone", None);
-        } else if !is_zombie && self.ignores_by(t, parent) {
-            self.end(t, lane, NO_WAIT, None);
+        let (word, by) = if parent == WORKER {
+            ("cleared up", None)
+        } else if self.lanes[parent].end.is_some() {
+            ("gone", None)
+        } else if !self.lanes[lane].is_zombie() && self.ignores_by(t, parent) {
+            (NO_WAIT, None)
         } else {
-            self.end(t, lane, "wait", Some(parent));
-        }
+            ("wait", Some(parent))
+        };
+        self.end(t, lane, word, by);
     }
 
     /// Whether this process ignores SIGCHLD, so that nobody has to wait for its children. The worker may
@@ -320,10 +293,10 @@ impl Story {
         let words = if unseen { format!("exit, {word}") } else { word.to_owned() };
         let step = self.step(t, &words);
         if unseen && word != NO_WAIT {
-            self.arrow(step, Kind::Exit, lane, self.lanes[lane].parent);
+            self.arrow(step, "exit", lane, self.lanes[lane].parent);
         }
         if let Some(by) = by {
-            self.arrow(step, Kind::Wait, by, lane);
+            self.arrow(step, "wait", by, lane);
         }
         self.lanes[lane].end = Some(step);
     }
@@ -377,15 +350,16 @@ impl Story {
         self.steps.len() - 1
     }
 
-    fn arrow(&mut self, step: usize, kind: Kind, from: usize, to: usize) {
-        self.steps[step].arrows.push(Arrow { kind, from, to });
+    fn arrow(&mut self, step: usize, class: &'static str, from: usize, to: usize) {
+        self.steps[step].arrows.push(Arrow { class, from, to });
     }
 
     /// Whether a snapshot shows this process as a zombie.
     pub(super) fn is_zombie_in_snapshot(&self, number: usize) -> bool {
         let lane = &self.lanes[number];
         let to = lane.end.unwrap_or(self.steps.len());
-        let steps = lane.zombie_from().and_then(|from| self.steps.get(from..to));
+        let zombie = lane.states.iter().find(|(state, _)| *state == State::Zombie);
+        let steps = zombie.and_then(|(_, from)| self.steps.get(*from..to));
         steps.is_some_and(|steps| steps.iter().any(|step| step.snapshot.is_some()))
     }
 
@@ -425,56 +399,20 @@ impl Story {
         }
     }
 
-    /// The lanes as they are drawn: each child below its first parent.
-    pub(super) fn order(&self) -> Vec<usize> {
-        let mut order = Vec::new();
-        if !self.lanes.is_empty() {
-            self.add_with_children(WORKER, &mut order);
-        }
-        order
-    }
-
-    fn add_with_children(&self, lane: usize, order: &mut Vec<usize>) {
-        order.push(lane);
-        for child in lane + 1..self.lanes.len() {
-            if self.lanes[child].born_of == lane {
-                self.add_with_children(child, order);
-            }
-        }
-    }
-}
-
-/// With enough digits that steps which are drawn apart have different times.
-pub(super) fn seconds(t: f64) -> String {
-    format!("{t:.3} s")
-}
-
-/// The process that ignores SIGCHLD by this event, and when.
-fn ignores_sigchld(event: &Event) -> Option<(f64, Process)> {
-    match &event.what {
-        What::State { raw } if raw.ignores_sigchld => Some((event.t, raw.process)),
-        _ => None,
+    /// The lanes as they are drawn, from this one on: each child below its first parent.
+    pub(super) fn order(&self, from: usize) -> Vec<usize> {
+        let is_child = |child: &usize| self.lanes[*child].born_of == from;
+        let children = (from + 1..self.lanes.len()).filter(is_child);
+        let first = (from < self.lanes.len()).then_some(from);
+        first.into_iter().chain(children.flat_map(|child| self.order(child))).collect()
     }
 }
 
 impl Lane {
-    /// The step from which on it was a zombie.
-    fn zombie_from(&self) -> Option<usize> {
-        let mut states = self.states.iter();
-        let zombie = states.find(|(state, _)| *state == State::Zombie);
-        zombie.map(|(_, step)| *step)
-    }
-
     fn is_zombie(&self) -> bool {
         let last = self.states.last();
         last.is_some_and(|(state, _)| *state == State::Zombie)
     }
-}
-
-/// After `execve` the stack begins elsewhere; a process that merely has another name keeps it, and
-/// so does the copy of its parent that a process is at first. One that has ended has none.
-fn is_another_program(before: &Stat, now: &Stat) -> bool {
-    before.stack != 0 && now.stack != 0 && before.stack != now.stack
 }
 
 #[cfg(test)]
@@ -534,7 +472,7 @@ mod tests {
         let child = &story.lanes[2];
         assert!(child.is_zombie() && child.end == Some(6));
         let last = story.steps[6].arrows[0];
-        assert!(last.kind == Kind::Wait && (last.from, last.to) == (WORKER, 2));
+        assert!(last.class == "wait" && (last.from, last.to) == (WORKER, 2));
         assert!(!story.is_zombie_in_snapshot(2), "there is none");
     }
 

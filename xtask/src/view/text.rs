@@ -80,11 +80,7 @@ pub(crate) fn line(what: &What) -> Option<String> {
             Stream::Stdout => text.clone(),
             Stream::Stderr => format!("(stderr) {text}"),
         },
-        What::Signal {
-            process,
-            signal,
-            error,
-        } => {
+        What::Signal { process, signal, error } => {
             let answer = error.as_ref().map(|error| format!("refused: {error}"));
             let answer = answer.as_deref().unwrap_or("accepted");
             let pid = process.pid;
@@ -96,9 +92,7 @@ pub(crate) fn line(what: &What) -> Option<String> {
             let line = format!("-- {pid} reaped by the scenario's own process: {status}");
             styled(DIM, line)
         }
-        What::Proc {
-            path, text, error, ..
-        } => {
+        What::Proc { path, text, error, .. } => {
             let text = error.as_ref().unwrap_or(text).replace('\n', " | ");
             format!("{} {text}", styled(DIM, format_args!("{path}:")))
         }
@@ -113,8 +107,8 @@ pub(crate) fn line(what: &What) -> Option<String> {
         | What::State { .. }
         | What::Gone { .. }
         | What::Resumed { .. }
-        | What::Late { .. } // the verdict has it, if it matters
         | What::End { .. } => return None,
+        What::Late { .. } => return None, // the verdict has it, if it matters
     };
     Some(line)
 }

@@ -3,7 +3,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use crate::model::process::State;
-use crate::view::story::{Arrow, Lane, Step, Story, WORKER, seconds};
+use crate::view::story::{Arrow, Lane, Step, Story, WORKER};
 
 pub(super) const FILE: &str = "timeline.svg";
 
@@ -32,44 +32,8 @@ const GAP: f64 = 4.0;
 const LETTER: f64 = 7.2;
 
 /// Readable on light and dark, and without colour.
-pub(super) const STYLE: &str = "
-.tl{font:12px system-ui,sans-serif;fill:#1c2024}
-.tl .paper{fill:#fff}
-.tl .name{font-weight:600}
-.tl .lives{fill:#2c6da4}.tl .on-lives{fill:#fff;font-weight:600}
-.tl .worker{fill:#8b98a5}
-.tl .stopped{fill:none;stroke:#7a5b00;stroke-width:2;stroke-dasharray:2 4}
-.tl .zombie{fill:url(#hatch);stroke:#b3261e;stroke-width:1.5}
-.hatching{stroke:#b3261e;stroke-width:2.4}
-.tl .halo{stroke:#fff;stroke-width:5;stroke-linejoin:round;paint-order:stroke}
-.tl .gone{stroke:#1c2024;stroke-width:3}
-.tl .guide{stroke:#d4dae0}.tl .axis{stroke:#77828d}
-.tl .small{font-size:11px;fill:#4a545e}
-.tl .snapshot{stroke:#1c2024;stroke-dasharray:1 3}
-.tl .disc{fill:#1c2024}.tl .number{fill:#fff;font-weight:700;text-anchor:middle}
-.tl .arrow{fill:none;stroke:#1c2024;stroke-width:1.6}.tl .head{fill:#1c2024}
-.tl .exit{stroke-dasharray:2 3}.tl .adoption{stroke-dasharray:7 4}
-.tl .wait{stroke-width:3.2}.tl .signal{stroke:#b3261e}.tl .head.signal{fill:#b3261e}
-.tl .mark{fill:#f2c230;stroke:#1c2024}
-.tl .ignores{fill:#fff;stroke:#b3261e;stroke-width:2}
-";
-
-pub(super) const DARK_STYLE: &str = "
-.tl{fill:#e6e9ec}
-.tl .paper{fill:#14181c}
-.tl .lives{fill:#74b6ea}.tl .on-lives{fill:#0c1014}
-.tl .worker{fill:#7f8b96}
-.tl .stopped{stroke:#e5b93c}
-.tl .zombie{stroke:#ff8a80}.hatching{stroke:#ff8a80}
-.tl .halo{stroke:#14181c}
-.tl .gone,.tl .snapshot{stroke:#e6e9ec}
-.tl .guide{stroke:#333b43}.tl .axis{stroke:#8793a0}.tl .small{fill:#aeb8c2}
-.tl .disc{fill:#e6e9ec}.tl .number{fill:#14181c}
-.tl .arrow{stroke:#e6e9ec}.tl .head{fill:#e6e9ec}
-.tl .signal{stroke:#ff8a80}.tl .head.signal{fill:#ff8a80}
-.tl .mark{stroke:#e6e9ec}
-.tl .ignores{fill:#14181c;stroke:#ff8a80}
-";
+pub(super) const STYLE: &str = concat!("\n", include_str!("timeline.css"));
+pub(super) const DARK_STYLE: &str = concat!("\n", include_str!("timeline-dark.css"));
 
 /// The pattern of the zombies; once a page, in an image that is never hidden.
 pub(super) fn hatching() -> Markup {
@@ -125,7 +89,7 @@ struct Timeline<'a> {
 
 impl<'a> Timeline<'a> {
     fn new(story: &'a Story, width: f64) -> Self {
-        let order = story.order();
+        let order = story.order(WORKER);
         let words = story.steps.iter().map(|step| label_of(step).chars().count());
         let top = 2.0 * NUMBERS + 14.0 + (RISE * words.max().unwrap_or(0) as f64).ceil();
         let height = top + LANE * order.len() as f64 + BOTTOM;
@@ -148,10 +112,13 @@ impl<'a> Timeline<'a> {
         steps.flat_map(|(step, x)| step.arrows.iter().map(|arrow| (*arrow, *x)))
     }
 
+    fn place(&self, lane: usize) -> usize {
+        self.order.iter().position(|other| *other == lane).unwrap_or(0)
+    }
+
     /// The upper edge of a lane's bar.
     fn y(&self, lane: usize) -> f64 {
-        let place = self.order.iter().position(|other| *other == lane);
-        self.top + LANE * place.unwrap_or(0) as f64 + 20.0
+        self.top + LANE * self.place(lane) as f64 + 20.0
     }
 
     fn bottom(&self) -> f64 {
@@ -282,13 +249,12 @@ impl<'a> Timeline<'a> {
             line += &format!("V{near}M{x} {far}");
         }
         line += &format!("V{start}");
-        html! { path class=(format!("arrow {}", arrow.kind.class())) d=(line) {} }
+        html! { path class=(format!("arrow {}", arrow.class)) d=(line) {} }
     }
 
     /// The lanes between the two of an arrow that have a bar there, beginning at its head.
     fn crossed(&self, arrow: Arrow, x: f64) -> Vec<usize> {
-        let place = |lane: usize| self.order.iter().position(|other| *other == lane);
-        let (from, to) = (place(arrow.from).unwrap_or(0), place(arrow.to).unwrap_or(0));
+        let (from, to) = (self.place(arrow.from), self.place(arrow.to));
         let has_bar = |lane: &usize| {
             let Lane { states, end, .. } = &self.story.lanes[*lane];
             let begin = states.first().map(|(_, step)| self.x[*step]);
@@ -305,7 +271,7 @@ impl<'a> Timeline<'a> {
     }
 
     fn head(&self, arrow: Arrow, x: f64) -> Markup {
-        let class = format!("head {}", arrow.kind.class());
+        let class = format!("head {}", arrow.class);
         let (tip, base) = self.head_of(arrow);
         let begin = round(x - 4.5);
         html! { path class=(class) d=(format!("M{begin} {base}h9L{x} {tip}z")) {} }
@@ -326,7 +292,7 @@ impl<'a> Timeline<'a> {
         let y = self.bottom();
         let mut labels: Vec<(f64, String)> = Vec::new();
         for (step, x) in self.story.steps.iter().zip(&self.x) {
-            let label = seconds(step.t);
+            let label = format!("{:.3} s", step.t); // steps that are drawn apart differ
             if labels.last().is_none_or(|last| x - last.0 > 48.0 && label != last.1) {
                 labels.push((*x, label));
             }
