@@ -7,6 +7,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use textwrap::{Options, WordSplitter, WrapAlgorithm};
 
 use crate::model::failure::Failure;
 
@@ -150,45 +151,13 @@ pub(crate) fn width() -> usize {
 /// `text` broken into lines of `width`: the first behind `first`, the others behind `other`. A word
 /// that is too long for a line has one of its own, so that it can still be pasted.
 pub(crate) fn wrapped(text: &str, first: &str, other: &str, width: usize) -> String {
-    let mut out = first.to_owned();
-    let mut column = columns(first);
-    let mut empty = true;
-    for word in text.split(' ') {
-        let length = columns(word);
-        if !empty && column + 1 + length > width {
-            out = out + "\n" + other;
-            column = columns(other);
-        } else if !empty {
-            out.push(' ');
-            column += 1;
-        }
-        out += word;
-        column += length;
-        empty = false;
-    }
-    out + "\n"
-}
-
-/// How many columns `text` has, without its styles.
-fn columns(text: &str) -> usize {
-    let plain = anstream::adapter::strip_str(text);
-    plain.map(|part| part.chars().count()).sum()
+    let options = Options::new(width).initial_indent(first).subsequent_indent(other);
+    let options = options.wrap_algorithm(WrapAlgorithm::FirstFit);
+    let whole_words = options.break_words(false).word_splitter(WordSplitter::NoHyphenation);
+    textwrap::fill(text, whole_words) + "\n"
 }
 
 /// Prints all that a command has to say, with styles in it, on stdout.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     write_all(anstream::stdout(), text).map_err(|error| Failure::writing("stdout", &error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_as_long_as_can_be_and_no_longer() {
-        let text = "one two three four";
-        assert_eq!(wrapped(text, "- ", "  ", 9), "- one two\n  three\n  four\n");
-        assert_eq!(wrapped(text, "", "", 80), "one two three four\n");
-        assert_eq!(wrapped("a longest b", "", "", 4), "a\nlongest\nb\n");
-    }
 }
