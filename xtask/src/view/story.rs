@@ -416,7 +416,7 @@ impl Lane {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::model::event::Stream;
 
@@ -424,30 +424,26 @@ mod tests {
     const PARENT: Process = Process::new(4710, 100);
     const CHILD: Process = Process::new(4711, 101);
 
-    fn state(process: Process, state: char, ppid: i32, ignored: u64) -> What {
+    pub(crate) fn state(process: Process, state: char, ppid: i32, ignored: u64) -> What {
         let Process { pid, start_time } = process;
         let stack = if state == 'Z' { 0 } else { pid };
         let raw = format!(
             "{pid} (name) {state} {ppid} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0 {start_time} \
              0 0 0 1 1 {stack} 0 0 0 0 {ignored}"
         );
-        let raw = Stat::try_from(raw).unwrap();
-        What::State { raw }
+        What::State { raw: Stat::try_from(raw).unwrap() }
     }
 
     /// A parent with a child, and what follows; a second lies between two events.
     fn story(rest: Vec<What>, ignored: u64) -> Story {
-        let command = "name".to_owned();
-        let process = PARENT;
-        let mut all = vec![
+        let begin = vec![
             What::Worker { process: ADOPTER },
-            What::Start { process, command },
+            What::Start { process: PARENT, command: "name".to_owned() },
             state(PARENT, 'S', ADOPTER.pid, ignored),
             state(CHILD, 'S', PARENT.pid, 0),
         ];
-        all.extend(rest);
-        let event = |(index, what): (usize, What)| Event::new("", index as f64, what);
-        let events: Vec<Event> = all.into_iter().enumerate().map(event).collect();
+        let all = begin.into_iter().chain(rest).enumerate();
+        let events: Vec<_> = all.map(|(t, what)| Event::new("", t as f64, what)).collect();
         Story::new(&events)
     }
 
@@ -457,22 +453,19 @@ mod tests {
 
     #[test]
     fn a_zombie_is_adopted_and_goes_when_the_adopter_waits() {
-        let (process, status) = (CHILD, String::new());
         let rest = vec![
             state(CHILD, 'Z', PARENT.pid, 0),
             state(PARENT, 'Z', ADOPTER.pid, 0),
             state(CHILD, 'Z', ADOPTER.pid, 0),
-            What::Reaped { process, status },
-            What::Gone { process },
+            What::Reaped { process: CHILD, status: String::new() },
+            What::Gone { process: CHILD },
         ];
         let story = story(rest, 0);
-        let expected = ["exit", "exit", "adopted", "wait"];
         assert_eq!(words(&story)[..3], ["", "start", "spawn, exec"]);
-        assert_eq!(words(&story)[3..], expected);
-        let child = &story.lanes[2];
-        assert!(child.is_zombie() && child.end == Some(6));
+        assert_eq!(words(&story)[3..], ["exit", "exit", "adopted", "wait"]);
+        assert_eq!(story.lanes[2].end, Some(6));
         let last = story.steps[6].arrows[0];
-        assert!(last.class == "wait" && (last.from, last.to) == (WORKER, 2));
+        assert_eq!((last.class, last.from, last.to), ("wait", WORKER, 2));
         assert!(!story.is_zombie_in_snapshot(2), "there is none");
     }
 
@@ -480,11 +473,8 @@ mod tests {
     fn one_that_was_gone_before_it_was_seen_has_a_lane_if_it_is_known_whose_it_was() {
         let number = CHILD.pid + 1;
         let found = || What::Found { process: Process::new(number, 0), role: "short".to_owned() };
-        let line = What::Line {
-            program: PARENT,
-            stream: Stream::Stdout,
-            text: format!("Ended, pid: {number}"),
-        };
+        let text = format!("Ended, pid: {number}");
+        let line = What::Line { program: PARENT, stream: Stream::Stdout, text };
         let known = story(vec![line, found()], 0);
         assert!(known.labels(3)[0].ends_with(": gone before it was seen"));
         assert!(known.lanes[3].states.is_empty() && known.lanes[3].end.is_some());
@@ -495,34 +485,10 @@ mod tests {
     fn an_exec_is_drawn_in_all_lanes_of_equal_children_or_in_none() {
         let other = Process::new(CHILD.pid + 1, 102);
         let execs = |rest: Vec<What>| {
-            let lanes = story(rest, 0).lanes;
-            let counts = lanes.iter().map(|lane| lane.execs.len());
-            counts.collect::<Vec<_>>()
+            story(rest, 0).lanes.iter().map(|lane| lane.execs.len()).collect::<Vec<_>>()
         };
         assert_eq!(execs(vec![state(other, 'S', PARENT.pid, 0)]), [0, 0, 1, 1]);
         assert_eq!(execs(vec![state(other, 'Z', PARENT.pid, 0)]), [0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn a_parent_that_runs_zombie_is_none() {
-        let story = story(vec![], 0);
-        let parent = "parent (pid 4710) runs “name”";
-        assert_eq!(story.labels(1), [parent, "parent (pid 4710)", "pid 4710"]);
-        assert_eq!(story.labels(2)[0], "child (pid 4711), called “name”");
-    }
-
-    #[test]
-    fn a_program_with_a_long_name_has_all_of_it() {
-        let (command, cut) = ("one-close-too-few --sleep 1", "one-close-too-f");
-        let process = PARENT;
-        let mut seen = state(PARENT, 'S', ADOPTER.pid, 0);
-        if let What::State { raw } = &mut seen {
-            raw.name = cut.to_owned();
-        }
-        let start = What::Start { process, command: command.to_owned() };
-        let whats = [What::Worker { process: ADOPTER }, start, seen];
-        let story = Story::new(&whats.map(|what| Event::new("", 0.0, what)));
-        assert!(story.labels(1)[0].ends_with(" runs “one-close-too-few”"));
     }
 
     #[test]

@@ -146,52 +146,43 @@ fn word(state: State) -> &'static str {
 mod tests {
     use super::*;
     use crate::model::process::Process;
-
-    fn taken(tree: &mut Tree, what: What) -> Option<String> {
-        let line = tree.take(&Event::new("zombie", 1.0, what))?;
-        Some(anstream::adapter::strip_str(&line).to_string())
-    }
-
-    fn process(pid: i32) -> Process {
-        Process::new(pid, 100)
-    }
-
-    fn state(pid: i32, state: char, ppid: i32) -> What {
-        let raw = format!(
-            "{pid} (zombie) {state} {ppid} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0 100 \
-             0 0 0 1 1 0 0 0 0 0 0"
-        );
-        let raw = Stat::try_from(raw).unwrap();
-        What::State { raw }
-    }
+    use crate::view::story::tests::state;
 
     #[test]
     fn each_is_below_its_parent_and_changes_have_lines() {
+        let process = |pid| Process::new(pid, 100);
+        let state = |pid, letter, ppid| state(process(pid), letter, ppid, 0);
         let mut tree = Tree::default();
-        let process_7 = process(7);
-        taken(&mut tree, What::Worker { process: process_7 });
-        let line = taken(&mut tree, state(10, 'S', 7)).unwrap();
-        assert_eq!(line, "  1.000  10 \"zombie\": started by 7");
-        taken(&mut tree, state(11, 'S', 10));
-        taken(&mut tree, state(12, 'S', 7));
-        let found = What::Found { process: process(11), role: "child".to_owned() };
-        taken(&mut tree, found);
-        let line = taken(&mut tree, state(11, 'Z', 10)).unwrap();
-        assert_eq!(line, "  1.000  11 \"zombie\" (child): zombie (Z)");
-        let plain = |size| anstream::adapter::strip_str(&tree.draw(size)).to_string();
+        tree.take(&Event::new("", 0.0, What::Worker { process: process(7) }));
+        let whats = [
+            state(10, 'S', 7),
+            state(11, 'S', 10),
+            state(12, 'S', 7),
+            What::Found { process: process(11), role: "child".to_owned() },
+            state(11, 'Z', 10),
+        ];
+        let plain = |text: &str| anstream::adapter::strip_str(text).to_string();
+        let lines = |tree: &mut Tree, whats: &[What]| {
+            let events = whats.iter().map(|what| Event::new("", 1.0, what.clone()));
+            events.filter_map(|event| Some(plain(&tree.take(&event)?))).collect::<Vec<_>>()
+        };
+        let expected = [
+            "  1.000  10 \"name\": started by 7",
+            "  1.000  11 \"name\": started by 10",
+            "  1.000  12 \"name\": started by 7",
+            "  1.000  11 \"name\" (child): zombie (Z)",
+        ];
+        assert_eq!(lines(&mut tree, &whats), expected);
         assert_eq!(
-            plain((80, 24)),
+            plain(&tree.draw((80, 24))),
             "7 xtask-worker\n\
-             ├─ 10 lives (S or R) \"zombie\"\n\
-             │  └─ 11 zombie (Z) \"zombie\" (child)\n\
-             └─ 12 lives (S or R) \"zombie\""
+             ├─ 10 lives (S or R) \"name\"\n\
+             │  └─ 11 zombie (Z) \"name\" (child)\n\
+             └─ 12 lives (S or R) \"name\""
         );
-        assert_eq!(plain((8, 4)), "7 xtask-\n├─ 10 li\n… and 2 ");
-
-        let gone = What::Gone { process: process(10) };
-        taken(&mut tree, gone);
-        let line = taken(&mut tree, state(11, 'Z', 7)).unwrap();
-        assert_eq!(line, "  1.000  11 \"zombie\" (child): adopted by 7");
-        assert!(taken(&mut tree, state(11, 'Z', 7)).is_none());
+        assert_eq!(plain(&tree.draw((8, 4))), "7 xtask-\n├─ 10 li\n… and 2 ");
+        let whats = [What::Gone { process: process(10) }, state(11, 'Z', 7), state(11, 'Z', 7)];
+        let expected = ["  1.000  10 \"name\": gone", "  1.000  11 \"name\" (child): adopted by 7"];
+        assert_eq!(lines(&mut tree, &whats), expected);
     }
 }
