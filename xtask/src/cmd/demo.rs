@@ -76,11 +76,8 @@ impl Demo {
 }
 
 fn scenario_names() -> PossibleValuesParser {
-    ["all"]
-        .into_iter()
-        .chain(scenarios::all().map(|scenario| scenario.name))
-        .collect::<Vec<_>>()
-        .into()
+    let names = scenarios::all().map(|scenario| scenario.name);
+    PossibleValuesParser::new(["all"].into_iter().chain(names))
 }
 
 /// Runs the scenarios, or judges recordings. Returns whether everything was as it should be.

@@ -45,7 +45,14 @@ const OTHERS: &[(&str, Need)] = &[
     ("looking around with ps by hand", Need::new("processes of others visible", others, HIDEPID)),
     (SANDBOX, Need::new("seccomp filters", seccomp, Do("a kernel with CONFIG_SECCOMP_FILTER"))),
     (SANDBOX, Need::new("Landlock", landlock, WITH_LANDLOCK)),
-    ("the test of the report's page", Need::new("Chromium", chromium, Install("chromium", ""))),
+    (
+        "the test of the report's page",
+        Need::new(
+            "Chromium",
+            || in_path("chromium").or_else(|_| in_path("google-chrome")),
+            Install("chromium", ""),
+        ),
+    ),
     (
         "the test of a ps that is another",
         Need::new("busybox", || in_path("busybox"), Install("busybox", "")),
@@ -145,10 +152,6 @@ fn others() -> Finding {
     with_proc()?;
     procfs::stat(1).ok_or_else(|| Missing("/proc is mounted with hidepid".to_owned()))?;
     FOUND
-}
-
-fn chromium() -> Finding {
-    in_path("chromium").or_else(|_| in_path("google-chrome"))
 }
 
 fn ps_of_procps() -> Finding {

@@ -19,14 +19,13 @@ pub(crate) struct Explain {
 
 fn claim_ids() -> PossibleValuesParser {
     let ids = ledger::ALL.iter().map(|claim| claim.id);
-    ids.chain(["all"]).collect::<Vec<_>>().into()
+    PossibleValuesParser::new(ids.chain(["all"]))
 }
 
 pub(crate) fn run(options: &Explain) -> Result<bool, Failure> {
     let width = output::width();
     let all = options.claims.iter().any(|id| id == "all");
-    let wanted = options.claims.iter();
-    let wanted = wanted.filter_map(|id| ledger::find(&id.to_uppercase()));
+    let wanted = options.claims.iter().filter_map(|id| ledger::find(&id.to_uppercase()));
     let claims: Vec<&Claim> = match all {
         true => ledger::ALL.to_vec(),
         false => wanted.collect(),

@@ -32,9 +32,8 @@ pub(super) struct Practice<'a> {
     frozen: BTreeSet<i32>,
     /// Whether the input has ended: then it pauses no more.
     no_input: bool,
-    /// How many of the predictions were right.
-    right: usize,
-    predictions: usize,
+    /// Whether each of the predictions was right.
+    predictions: Vec<bool>,
 }
 
 impl<'a> Practice<'a> {
@@ -55,8 +54,7 @@ impl<'a> Practice<'a> {
             snapshot: None,
             frozen: BTreeSet::new(),
             no_input: false,
-            right: 0,
-            predictions: 0,
+            predictions: Vec::new(),
         })
     }
 
@@ -69,8 +67,9 @@ impl<'a> Practice<'a> {
         runner.listen_to_keyboard()?;
         let run = |scenario: &&'static Scenario| self.scenario(runner, scenario);
         let results = scenarios.iter().map(run).collect();
-        if self.predictions > 0 {
-            let (right, all) = (self.right, self.predictions);
+        if !self.predictions.is_empty() {
+            let right = self.predictions.iter().filter(|it| **it).count();
+            let all = self.predictions.len();
             let score = format!("\nYou predicted {right} of {all} states.\n");
             self.print(&styled(BOLD, score))?;
         }
@@ -185,10 +184,9 @@ impl<'a> Practice<'a> {
         questions.pop_front();
         let row = ps::row(&snapshot.text, pid);
         let state = row.as_ref().map(Row::state);
-        self.predictions += 1;
+        self.predictions.push(answer == state);
         let call = self.tree.call(pid);
         let verdict = if answer == state {
-            self.right += 1;
             format!("{}: {call} {}", styled(GOOD, "Right"), words(state))
         } else {
             let (no, reason) = (styled(BAD, "No"), self.reason(row.as_ref()));

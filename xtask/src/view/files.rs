@@ -50,25 +50,19 @@ pub(crate) fn write_report(folder: &Path, results: &[ScenarioResult]) -> io::Res
     }
     for result in results {
         recording::write(folder, result)?;
-        draw(folder, result)?;
     }
-    write_index(folder, results)
+    redraw(folder, results, true)
 }
 
-/// Writes the page that shows all of them.
-fn write_index(folder: &Path, results: &[ScenarioResult]) -> io::Result<()> {
-    let machine = Machine::read(folder);
-    fs::write(folder.join(INDEX), page::page(results, machine.as_ref()))
-}
-
-/// Writes everything but the recordings again, from which these were read; the page only if they
-/// are `all` that there is, or it would lose the others.
+/// Writes everything but the recordings, from which these results were made; the page only if they are
+/// `all` that there is, or it would lose the others.
 pub(crate) fn redraw(folder: &Path, results: &[ScenarioResult], all: bool) -> io::Result<()> {
     for result in results {
         draw(folder, result)?;
     }
     if all {
-        write_index(folder, results)?;
+        let machine = Machine::read(folder);
+        fs::write(folder.join(INDEX), page::page(results, machine.as_ref()))?;
     }
     Ok(())
 }

@@ -126,9 +126,8 @@ fn verdict_line(verdict: &Verdict) -> String {
     match verdict.held {
         Some(true) => {
             let ruling = match verdict.ruling {
-                Some(Ruling::Right) | None => "",
-                Some(Ruling::Imprecise) => " (the chapter is imprecise)",
-                Some(Ruling::Wrong) => " (the chapter is wrong)",
+                Some(Ruling::Right) | None => String::new(),
+                Some(ruling) => format!(" (the chapter is {})", ruling.word()),
             };
             format!("{} {claim}: {says}{ruling}\n", styled(GOOD, "held    "))
         }

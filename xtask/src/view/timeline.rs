@@ -162,6 +162,7 @@ impl<'a> Timeline<'a> {
     fn lane(&self, number: usize) -> Markup {
         let lane = &self.story.lanes[number];
         let y = self.y(number);
+        let middle = y + BAR / 2.0;
         let end = lane.end.map(|step| self.x[step]);
         let last = end.or(self.x.last().copied()).unwrap_or(LEFT);
         html! {
@@ -169,8 +170,11 @@ impl<'a> Timeline<'a> {
                 @let to = lane.states.get(index + 1).map_or(last, |next| self.x[next.1]);
                 (self.bar(number, *state, self.x[*from], to, y))
             }
-            @for step in &lane.execs { (exec_mark(self.x[*step], y + BAR / 2.0)) }
-            @if let Some(step) = lane.ignores { (ignore_mark(self.x[step], y + BAR / 2.0)) }
+            @for step in &lane.execs { path class="mark" d=(format!("M{} {}l5 5-5 5-5-5z", self.x[*step], middle - 5.0)) {} }
+            @if let Some(x) = lane.ignores.map(|step| self.x[step]) {
+                circle class="ignores" cx=(x) cy=(middle) r="5.5" {}
+                path class="ignores" d=(format!("M{} {}l7.8 -7.8", x - 3.9, middle + 3.9)) {}
+            }
             @if let Some(end) = end {
                 path class="gone" d=(format!("M{end} {}v{}", y - 3.0, BAR + 6.0)) {}
                 @if end + 40.0 < self.width {
@@ -350,17 +354,6 @@ fn word(words: &[&str], width: f64, middle: f64, y: f64, class: &str) -> Markup 
         @if let Some(word) = fitting {
             text class=(class) x=(round(middle)) y=(y + 12.2) text-anchor="middle" { (word) }
         }
-    }
-}
-
-fn exec_mark(x: f64, y: f64) -> Markup {
-    html! { path class="mark" d=(format!("M{x} {}l5 5-5 5-5-5z", y - 5.0)) {} }
-}
-
-fn ignore_mark(x: f64, y: f64) -> Markup {
-    html! {
-        circle class="ignores" cx=(x) cy=(y) r="5.5" {}
-        path class="ignores" d=(format!("M{} {}l7.8 -7.8", x - 3.9, y + 3.9)) {}
     }
 }
 
