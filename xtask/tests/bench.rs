@@ -8,36 +8,28 @@ mod support;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
-use support::Marked;
+use support::{Run, of_kind, stdout, text};
 use test_support::wait_until_within;
 
 /// With the builds of xtask-bench and the server in release, should these be the first.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// A run of `bench echo` with a mark and a folder of its own.
-struct Run {
-    marked: Marked,
-}
+/// A run of `bench echo`, whose charts are put into its folder.
+struct Bench(Run);
 
-impl Run {
+impl Bench {
     fn new() -> Self {
-        let marked = Marked::new();
-        Self { marked }
+        Self(Run::new())
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.marked.command(env!("CARGO_BIN_EXE_xtask"));
-        command
-            .args(["bench", "echo", "--svg"])
-            .arg(self.marked.folder.path())
-            .args(args)
-            .stdin(Stdio::null());
+        let mut command = self.0.xtask(&["bench", "echo", "--svg"]);
+        command.arg(self.0.path("")).args(args);
         command
     }
 
@@ -49,48 +41,34 @@ impl Run {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        wait_until_within(
-            LIMIT,
-            "the server is there",
-            || self.named("echo-server"),
-            |servers| servers.len() > 1,
-        );
+        let servers = || self.0.processes_called("echo-server");
+        wait_until_within(LIMIT, "the server is there", servers, |servers| servers.len() > 1);
         child
     }
 
-    fn named(&self, name: &str) -> Vec<i32> {
-        let is_named = |pid: &i32| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
-                let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
-                first.ends_with(name.as_bytes())
-            })
-        };
-        self.marked.processes().into_iter().filter(is_named).collect()
-    }
-
     fn nothing_is_left(&self) {
-        wait_until_within(LIMIT, "no process is left", || self.marked.processes(), Vec::is_empty);
+        let processes = || self.0.processes();
+        wait_until_within(LIMIT, "no process is left", processes, Vec::is_empty);
     }
 }
 
-fn end(child: Child) -> (ExitStatus, String) {
+/// That it ended with this code.
+#[track_caller]
+fn assert_ended(child: Child, code: i32, last: &str) {
     let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status, stderr)
+    stdout(&output, code);
+    let stderr = text(&output.stderr);
+    assert!(stderr.lines().last().unwrap().starts_with(last), "{stderr}");
 }
 
 #[test]
 fn a_server_is_measured() {
-    let run = Run::new();
+    let run = Bench::new();
     let args = ["fork", "--rounds", "1", "--seconds", "0.2", "--json"];
     let output = run.command(&args).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-
-    let lines = String::from_utf8(output.stdout).unwrap();
-    let lines = lines.lines().map(|line| serde_json::from_str(line).unwrap());
-    let rows: Vec<Value> = lines.filter(|line: &Value| line["kind"] == "echo").collect();
-    let [row] = rows.as_slice() else {
+    stdout(&output, 0);
+    let rows = of_kind(&output.stdout, "echo");
+    let [row] = &rows[..] else {
         panic!("not one row: {rows:?}");
     };
     assert_eq!(row["server"], "fork");
@@ -113,7 +91,7 @@ fn a_server_is_measured() {
     assert_eq!(row["failures"], serde_json::json!([]));
 
     for chart in ["echo-connections.svg", "echo-ping-pong.svg", "echo-memory.svg"] {
-        let svg = fs::read_to_string(run.marked.folder.join(chart)).unwrap();
+        let svg = fs::read_to_string(run.0.path(chart)).unwrap();
         assert!(svg.contains(">fork</text>"), "{svg}");
     }
     run.nothing_is_left();
@@ -121,18 +99,16 @@ fn a_server_is_measured() {
 
 #[test]
 fn an_interrupt_ends_everything() {
-    let run = Run::new();
+    let run = Bench::new();
     let child = run.measuring();
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
-    let (status, stderr) = end(child);
-    assert_eq!(status.code(), Some(130), "{stderr}");
-    assert!(stderr.ends_with("xtask: interrupted; 0 processes left\n"), "{stderr}");
-    assert!(run.marked.processes().is_empty(), "{:?}", run.marked.processes());
+    assert_ended(child, 130, "xtask: interrupted; 0 processes left");
+    assert!(run.0.processes().is_empty(), "{:?}", run.0.processes());
 }
 
 #[test]
 fn a_killed_xtask_leaves_nothing() {
-    let run = Run::new();
+    let run = Bench::new();
     let mut child = run.measuring();
     child.kill().unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9));
@@ -141,12 +117,9 @@ fn a_killed_xtask_leaves_nothing() {
 
 #[test]
 fn a_killed_guard_leaves_nothing() {
-    let run = Run::new();
+    let run = Bench::new();
     let child = run.measuring();
-    let guard = run.named("xtask-guard");
-    kill(Pid::from_raw(guard[0]), Signal::SIGKILL).unwrap();
-    let (status, stderr) = end(child);
-    assert_eq!(status.code(), Some(77), "{stderr}");
-    assert!(stderr.contains("xtask: xtask-guard has ended: signal: 9"), "{stderr}");
-    assert!(run.marked.processes().is_empty(), "{:?}", run.marked.processes());
+    kill(run.0.processes_called("xtask-guard")[0], Signal::SIGKILL).unwrap();
+    assert_ended(child, 77, "xtask: xtask-guard has ended: signal: 9");
+    assert!(run.0.processes().is_empty(), "{:?}", run.0.processes());
 }

@@ -13,7 +13,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Folder, Run, XTASK, assert_has, assert_one_sentence, programs, put_script, text};
+use support::{Run, XTASK, assert_has, assert_one_sentence, programs, put_script, text, word};
+use test_support::TempDir;
 
 const CARGO: &str = env!("CARGO");
 const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -24,8 +25,8 @@ fn read(file: &str) -> String {
 
 /// A folder with a `cargo` that builds nothing: it notes how it is called, and names the programs that
 /// are built already. Everything else is left to the real one.
-fn cargo_that_builds_nothing() -> Folder {
-    let folder = Folder::new();
+fn cargo_that_builds_nothing() -> TempDir {
+    let folder = TempDir::new().unwrap();
     let mut messages = String::new();
     for programs in [programs().to_owned(), programs().join("examples")] {
         for entry in fs::read_dir(programs).unwrap().flatten() {
@@ -35,14 +36,14 @@ fn cargo_that_builds_nothing() -> Folder {
             messages += &format!("{message}\n");
         }
     }
-    fs::write(folder.join("messages"), messages).unwrap();
+    fs::write(folder.path().join("messages"), messages).unwrap();
     let script = format!(
         r#"case "$1" in build) ;; *) exec '{CARGO}' "$@" ;; esac
         echo "   Compiling everything" >&2
         echo "in $PWD: $*" >'{0}/called'; exec cat '{0}/messages'"#,
-        folder.path()
+        word(folder.path())
     );
-    put_script(&folder.join("cargo"), &script);
+    put_script(&folder.path().join("cargo"), &script);
     folder
 }
 
@@ -54,8 +55,8 @@ fn programs_are_built_as_xtask_was_built() {
         ("CARGO_BUILD_TARGET_DIR", "out"),
         ("none", ""), // but in a file
     ] {
-        let folder = Folder::new();
-        let work = fs::canonicalize(&*folder).unwrap();
+        let folder = TempDir::new().unwrap();
+        let work = fs::canonicalize(folder.path()).unwrap();
         if value.is_empty() {
             fs::create_dir(work.join(".cargo")).unwrap();
             let config = "[build]\ntarget-dir = \"out\"\n";
@@ -72,7 +73,7 @@ fn programs_are_built_as_xtask_was_built() {
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("CARGO_BUILD_TARGET_DIR")
             .env(setting, value)
-            .env("CARGO", cargo.join("cargo"))
+            .env("CARGO", cargo.path().join("cargo"))
             .current_dir(&work)
             .output()
             .unwrap();
@@ -81,7 +82,7 @@ fn programs_are_built_as_xtask_was_built() {
         let building = stderr.find("cargo builds the programs\n").unwrap();
         assert!(building < stderr.find("   Compiling everything\n").unwrap());
         let out = work.join("out").display().to_string();
-        let called = fs::read_to_string(cargo.join("called")).unwrap();
+        let called = fs::read_to_string(cargo.path().join("called")).unwrap();
         let where_called = format!("in {}: build ", work.display());
         let to = format!(" --target some-target --profile release --target-dir {out}\n");
         assert!(called.starts_with(&where_called) && called.ends_with(&to), "{called}");
@@ -92,7 +93,7 @@ fn programs_are_built_as_xtask_was_built() {
 #[test]
 fn a_path_that_is_not_utf_8_works_or_is_why_not() {
     let run = Run::new();
-    let odd = |name: &[u8]| run.marked.folder.join(OsStr::from_bytes(name));
+    let odd = |name: &[u8]| run.path(OsStr::from_bytes(name));
     let folder = odd(b"programs-\xff");
     symlink(programs(), &folder).unwrap();
     let report = odd(b"report-\xff");

@@ -8,15 +8,17 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use support::{
-    Run, XTASK, assert_has, assert_one_sentence, of_kind, programs, quoted, start_demo, text,
+    Run, XTASK, assert_has, assert_one_sentence, of_kind, programs, quoted, start_demo, stdout,
+    text,
 };
+use test_support::{closed_pipe, full_device};
 
 /// Whole demos one at a time: two at once on a small machine only slow each other down.
 fn one_demo_at_a_time() -> MutexGuard<'static, ()> {
@@ -30,7 +32,7 @@ fn sabotaged(run: &Run, scenarios: &[&str], scripts: &[(&str, String)], code: i3
     let programs = run.programs_with(scripts);
     let programs = ["--json", "--programs", programs.to_str().unwrap()];
     let output = run.output(&[&["demo"], scenarios, &programs].concat());
-    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    stdout(&output, code);
     run.assert_nothing_is_left();
     output
 }
@@ -52,10 +54,9 @@ fn every_claim_holds_and_every_control_fails() {
     let _alone = one_demo_at_a_time();
     let run = Run::new();
     let output = run.output(&["demo", "all"]);
-    let stdout = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{stdout}\n{}", text(&output.stderr));
-    assert!(!stdout.contains("NOT") && !stdout.contains('\x1b'), "{stdout}");
-    let last = stdout.lines().last().unwrap();
+    let shown = stdout(&output, 0);
+    assert!(!shown.contains("NOT") && !shown.contains('\x1b'), "{shown}");
+    let last = shown.lines().last().unwrap();
     assert!(last.starts_with("All "), "{last}");
     assert_has(last, &[" 0 processes left. "]);
     run.assert_nothing_is_left();
@@ -72,7 +73,7 @@ fn json_goes_to_stdout_and_text_to_stderr() {
     let _alone = one_demo_at_a_time();
     let run = Run::new();
     let output = run.output(&["demo", "all", "--json"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    stdout(&output, 0);
     assert_has(&text(&output.stderr), &["== zombie =="]);
     let of_kind = |kind| of_kind(&output.stdout, kind);
 
@@ -171,8 +172,7 @@ fn a_control_whose_child_is_slow_to_die_fails() {
 fn what_is_asked_seldom_is_waited_for() {
     programs();
     let run = Run::new();
-    let output = run.output(&["demo", "three-ways", "--speed", "1.6"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    stdout(&run.output(&["demo", "three-ways", "--speed", "1.6"]), 0);
     run.assert_nothing_is_left();
 }
 
@@ -210,20 +210,15 @@ fn a_claim_that_two_scenarios_show_counts_once() {
     run.assert_nothing_is_left();
 }
 
-fn start(run: &Run, args: &[&str]) -> (Child, BufReader<ChildStderr>) {
-    let mut command = run.xtask(args);
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let stderr = BufReader::new(child.stderr.take().unwrap());
-    (child, stderr)
-}
-
 #[test]
 fn an_interrupt_ends_everything() {
     programs();
     for lines_before in [1, 3, 6, 10, 15] {
         let run = Run::new();
-        let (mut child, mut stderr) = start(&run, &["demo", "all"]);
+        let mut command = run.xtask(&["demo", "all"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut shown = String::new();
         for _ in 0..lines_before {
             stderr.read_line(&mut shown).unwrap();
@@ -232,7 +227,7 @@ fn an_interrupt_ends_everything() {
         stderr.read_to_string(&mut shown).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(130), "{shown}");
         assert!(shown.ends_with("xtask: interrupted; 0 processes left\n"), "{shown}");
-        assert!(run.marked.processes().is_empty());
+        assert!(run.processes().is_empty());
     }
 }
 
@@ -243,7 +238,7 @@ fn an_interrupt_on_a_terminal_ends_everything() {
     let run = Run::new();
     let report = quoted(run.report().to_str().unwrap());
     let command = format!("exec {} demo zombie --report {report}", quoted(XTASK));
-    let mut terminal = run.marked.on_terminal(&command);
+    let mut terminal = run.on_terminal(&command);
     terminal.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut terminal = terminal.spawn().unwrap();
     let mut screen = BufReader::new(terminal.stdout.take().unwrap());
@@ -251,11 +246,8 @@ fn an_interrupt_on_a_terminal_ends_everything() {
     while !text(&seen).contains("running zombie") {
         assert_ne!(screen.read_until(b'e', &mut seen).unwrap(), 0, "{}", text(&seen));
     }
-    let xtask = run.marked.processes().into_iter().find(|pid| {
-        let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        args.starts_with(XTASK.as_bytes())
-    });
-    kill(Pid::from_raw(xtask.unwrap()), Signal::SIGINT).unwrap();
+    let xtask = run.processes_called("xtask")[0];
+    kill(xtask, Signal::SIGINT).unwrap();
     screen.read_to_end(&mut seen).unwrap();
     assert_eq!(terminal.wait().unwrap().code(), Some(130), "{}", text(&seen));
     assert_has(&text(&seen), &["xtask: interrupted; 0 processes left"]);
@@ -267,17 +259,17 @@ fn a_killed_xtask_leaves_nothing() {
     programs();
     let run = Run::new();
     let (mut child, _stderr, _) = start_demo(&mut run.xtask(&["demo", "all", "--json"]));
-    assert!(run.marked.processes().len() > 5);
+    assert!(run.processes().len() > 5);
     child.kill().unwrap();
     child.wait().unwrap();
-    run.marked.assert_nothing_is_left(); // files of scenarios may be
+    run.assert_no_process_is_left(); // files of scenarios may be
 }
 
 #[test]
 fn a_killed_worker_costs_its_scenario_only() {
     programs();
     let run = Run::new();
-    let events = run.marked.folder.join("stdout");
+    let events = run.path("stdout");
     let mut command = run.xtask(&["demo", "zombie", "wait", "--json"]);
     command.stdout(fs::File::create(&events).unwrap());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -286,12 +278,12 @@ fn a_killed_worker_costs_its_scenario_only() {
     for line in stderr.lines().map_while(Result::ok) {
         shown += &format!("{line}\n");
         if line.starts_with("zombie: ") && line.contains(" ps: ") && line.contains("sleeps") {
-            let is_it = |pid: &i32| {
+            let is_it = |pid: &Pid| {
                 let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                 args == b"xtask-worker\0zombie\0"
             };
-            let worker = run.marked.processes().into_iter().find(is_it).unwrap();
-            kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+            let worker = run.processes().into_iter().find(is_it).unwrap();
+            kill(worker, Signal::SIGKILL).unwrap();
         }
     }
     assert_eq!(child.wait().unwrap().code(), Some(1), "{shown}");
@@ -336,26 +328,14 @@ fn wrong_usage_is_refused() {
 fn a_closed_stdout_ends_it_with_a_sentence() {
     programs();
     let run = Run::new();
-    let full = || fs::File::options().write(true).open("/dev/full").unwrap().into();
-    let closed_pipe = || std::io::pipe().unwrap().1.into();
     for args in [&["demo", "fork", "zombie"][..], &["list"]] {
-        let stdouts: [Stdio; 2] = [full(), closed_pipe()];
-        for stdout in stdouts {
+        for stdout in [full_device(), closed_pipe()] {
             let mut command = run.xtask(args);
             let output = command.stdout(stdout).stderr(Stdio::piped()).output().unwrap();
             assert_one_sentence(&output, 74, &["cannot write"]);
             run.assert_nothing_is_left();
         }
     }
-}
-
-#[test]
-fn a_report_that_cannot_be_written_ends_it_with_a_sentence() {
-    programs();
-    let run = Run::new();
-    fs::write(run.report(), "in the way").unwrap();
-    let output = run.output(&["demo", "fork"]);
-    assert_one_sentence(&output, 74, &["cannot write the report to", "--report"]);
 }
 
 #[test]

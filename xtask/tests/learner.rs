@@ -6,23 +6,21 @@
 mod support;
 
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
-use support::{Folder, assert_has, text};
+use support::{assert_has, stdout, text};
+use test_support::TempDir;
 
 fn xtask(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = Command::new(support::XTASK);
     command.args(args).env_remove("CLICOLOR_FORCE");
-    command.stdin(Stdio::null());
     command
 }
 
 /// What it prints, if it succeeds.
 #[track_caller]
 fn printed(command: &mut Command) -> String {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    assert!(status.success(), "{status}: {}", text(&stderr));
-    text(&stdout)
+    stdout(&command.output().unwrap(), 0)
 }
 
 #[test]
@@ -95,10 +93,8 @@ fn the_doctor_finds_what_the_demo_takes() {
 #[test]
 fn the_doctor_says_what_is_missing_and_how_to_get_it() {
     let output = xtask(&["doctor"]).env("PATH", "/nowhere").output().unwrap();
-    assert_eq!(output.status.code(), Some(77));
-    let shown = text(&output.stdout);
-    assert!(shown.contains("missing  ps: ps cannot be run"), "{shown}");
-    assert!(shown.contains("apt-get install procps\n"), "{shown}");
+    let shown = stdout(&output, 77);
+    assert_has(&shown, &["missing  ps: ps cannot be run", "apt-get install procps\n"]);
     assert!(shown.ends_with("The demo cannot run: missing ps.\n"), "{shown}");
 }
 
@@ -111,8 +107,8 @@ fn what_is_missing_is_got_as_the_distribution_gets_it() {
         ("apk", ["apk add procps\n", "apk add gcc musl-dev\n"]),
         ("pacman", ["pacman -S procps-ng\n", "pacman -S gcc\n"]),
     ] {
-        let folder = Folder::new();
-        fs::write(folder.join(manager), "").unwrap();
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join(manager), "").unwrap();
         let output = xtask(&["doctor"]).env("PATH", folder.path()).output();
         let shown = text(&output.unwrap().stdout).replace("\n         ", " ");
         assert_has(&shown, &[ps, compiler]);

@@ -5,26 +5,27 @@
 
 mod support;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
-use support::{Marked, until};
+use support::{Run, XTASK, assert_has, assert_one_sentence, stdout, text};
+use test_support::{number, state, wait_until_within};
 
 /// Plenty, also on a busy machine that first has to build the programs.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Somebody at a terminal, in whose foreground xtask runs.
 struct Terminal {
-    marked: Marked,
+    run: Run,
     master: File,
     slave: OwnedFd,
     /// As it was before.
@@ -38,22 +39,19 @@ struct Terminal {
 
 impl Terminal {
     fn with(args: &[&str]) -> Self {
-        let marked = Marked::new();
+        let run = Run::new();
         let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
         fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
-        let mut command = marked.command("setsid"); // Ctrl-C goes to whose terminal it is
-        command
-            .args(["--ctty", "--wait", env!("CARGO_BIN_EXE_xtask")])
-            .args(args)
-            .env("TERM", "xterm");
+        let mut command = run.command("setsid"); // Ctrl-C goes to whose terminal it is
+        command.args(["--ctty", "--wait", XTASK]).args(args).env("TERM", "xterm");
         if args[0] == "demo" {
-            command.arg("--report").arg(&*marked.folder);
+            command.arg("--report").arg(run.report());
         }
         let xtask = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         Self {
-            marked,
+            run,
             master: pty.master.into(),
             mode: tcgetattr(&pty.slave).unwrap(),
             slave: pty.slave,
@@ -78,70 +76,51 @@ impl Terminal {
     /// between.
     #[track_caller]
     fn until_shown(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + LIMIT;
-        loop {
+        let look = || {
             self.look();
-            let unseen = &self.screen[self.seen..];
-            if let Some(at) = unseen.find(text) {
-                let between = unseen[..at].to_owned();
-                self.seen += at + text.len();
-                return between;
-            }
-            assert!(Instant::now() < deadline, "{text:?} is not in {unseen}");
-            thread::sleep(Duration::from_millis(5));
-        }
+            self.screen[self.seen..].to_owned()
+        };
+        let what = format!("{text:?} is on the screen");
+        let unseen = wait_until_within(LIMIT, &what, look, |unseen| unseen.contains(text));
+        let (between, _) = unseen.split_once(text).unwrap();
+        self.seen += between.len() + text.len();
+        between.to_owned()
     }
 
     /// Waits for the end of xtask, after which all is as it was before.
     #[track_caller]
     fn until_ended(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + LIMIT;
-        let status = loop {
+        let look = || {
             self.look(); // or it could not write any more
-            if let Some(status) = self.xtask.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "it goes on: {}", self.screen);
-            thread::sleep(Duration::from_millis(5));
+            self.xtask.try_wait().unwrap()
         };
+        let status = wait_until_within(LIMIT, "the end of xtask", look, Option::is_some).unwrap();
         self.look();
         assert_eq!(tcgetattr(&self.slave).unwrap(), self.mode);
         let cursor = |order| self.screen.rfind(order);
         assert!(cursor("\x1b[?25l") <= cursor("\x1b[?25h"), "{}", self.screen);
-        self.marked.assert_nothing_is_left();
+        self.run.assert_no_process_is_left();
         status
     }
 
     /// The process that the screen names like this.
-    fn process(&self, before: &str) -> i32 {
+    fn process(&self, before: &str) -> Pid {
         let (_, rest) = self.screen.rsplit_once(before).unwrap();
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        let pid = digits.parse().unwrap();
-        assert!(pid > 1, "{pid}, signalled, would mean somebody else");
-        pid
-    }
-
-    /// The process of this name.
-    fn process_called(&self, name: &str) -> i32 {
-        let is_it = |pid: &i32| {
-            let shown = fs::read_to_string(format!("/proc/{pid}/comm"));
-            shown.is_ok_and(|shown| shown.trim_end() == name)
-        };
-        self.marked.processes().into_iter().find(is_it).unwrap()
+        number(&digits, "")
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        self.marked.kill();
+        self.run.kill();
         let _ = self.xtask.wait();
     }
 }
 
-fn state(pid: i32) -> char {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, rest) = stat.rsplit_once(") ").unwrap();
-    rest.chars().next().unwrap()
+#[track_caller]
+fn assert_stopped(pid: Pid) {
+    wait_until_within(LIMIT, "T", || state(pid), |state| *state == Some('T'));
 }
 
 const STOPS: &str = "Enter goes on, q quits.";
@@ -154,16 +133,15 @@ fn a_pause_lasts_until_enter() {
     assert!(shown.contains("Snapshot 1: the child has ended, its parent sleeps"));
     let parent = terminal.process("zombie --parent-sleep 1.5\x1b[0m \x1b[2m(pid ");
     let child = terminal.process("My pid is: ");
-    for command in [
+    let commands = [
         format!("ps -o pid,ppid,stat,comm -p {parent},{child}"),
         format!("kill -KILL {child};"),
         format!("ls -l /proc/{parent}/fd"),
-    ] {
-        assert!(shown.contains(&command), "{command:?} is not in {shown}");
-    }
-    until("the parent is stopped", LIMIT, || state(parent) == 'T');
+    ];
+    assert_has(&shown, &commands.each_ref().map(String::as_str));
+    assert_stopped(parent);
     thread::sleep(Duration::from_secs(2)); // longer than the parent would have slept
-    assert_eq!((state(parent), state(child)), ('T', 'Z'));
+    assert_eq!((state(parent), state(child)), (Some('T'), Some('Z')));
 
     terminal.types("\n");
     let shown = terminal.until_shown(STOPS);
@@ -184,9 +162,7 @@ fn a_pause_that_is_longer_than_a_sleep_makes_no_verdict() {
     thread::sleep(Duration::from_secs(7)); // longer than both
     terminal.types("\x04"); // the end of input: it pauses no more
     assert!(terminal.until_ended().success(), "{}", terminal.screen);
-    for part in ["skipped \x1b[0m C29: paused for ", "try it without --pause"] {
-        assert!(terminal.screen.contains(part), "{part:?} is not in {}", terminal.screen);
-    }
+    assert_has(&terminal.screen, &["skipped \x1b[0m C29: paused for ", "try it without --pause"]);
 }
 
 #[test]
@@ -220,9 +196,7 @@ fn what_is_asked_has_not_been_shown() {
     }
     terminal.types("s\nz\n");
     let shown = terminal.until_shown(STOPS);
-    for answer in ["<defunct>", title] {
-        assert!(shown.contains(answer), "{shown}");
-    }
+    assert_has(&shown, &["<defunct>", title]);
     terminal.types("\x04"); // the end of input: it does not stop any more
     assert!(terminal.until_ended().success(), "{}", terminal.screen);
     assert!(terminal.screen.contains("You predicted 2 of 2 states."));
@@ -260,15 +234,9 @@ fn what_proc_says_does_not_answer_a_question() {
 #[test]
 fn without_a_terminal_there_is_no_practice() {
     for option in ["--pause", "--predict"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-            .args(["demo", "zombie", option])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(77));
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(stderr.contains("need a terminal"), "{stderr}");
-        assert!(stderr.lines().count() == 1 && output.stdout.is_empty());
+        let output = Run::new().output(&["demo", "zombie", option]);
+        assert_one_sentence(&output, 77, &["need a terminal"]);
+        assert!(text(&output.stderr).lines().count() == 1 && output.stdout.is_empty());
     }
 }
 
@@ -301,9 +269,9 @@ fn killed_in_a_pause_it_leaves_nothing() {
     let mut terminal = Terminal::with(&["demo", "zombie", "--pause"]);
     terminal.until_shown(STOPS);
     let parent = terminal.process("zombie --parent-sleep 3\x1b[0m \x1b[2m(pid ");
-    until("the parent is stopped", LIMIT, || state(parent) == 'T');
-    let xtask = terminal.process_called("xtask");
-    kill(Pid::from_raw(xtask), Signal::SIGKILL).unwrap();
+    assert_stopped(parent);
+    let xtask = terminal.run.processes_called("xtask")[0];
+    kill(xtask, Signal::SIGKILL).unwrap();
     assert!(!terminal.until_ended().success());
 }
 
@@ -311,29 +279,20 @@ fn killed_in_a_pause_it_leaves_nothing() {
 fn a_run_is_watched_as_a_tree() {
     let mut terminal = Terminal::with(&["watch", "zombie", "--speed", "20"]);
     assert!(terminal.until_ended().success(), "{}", terminal.screen);
-    let screen = &terminal.screen;
-    for part in [
+    let parts = [
         ". A child ends while its parent sleeps",
         "└─ ",
         "zombie (Z) \"childProcess\" (child)", // in the tree
         ": adopted by ",
         "Over. 0 processes left.",
         "\x1b[2A", // drawn over
-    ] {
-        assert!(screen.contains(part), "{part:?} is not in {screen}");
-    }
+    ];
+    assert_has(&terminal.screen, &parts);
 }
 
 #[test]
 fn without_a_terminal_a_run_is_lines() {
-    let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["watch", "zombie", "--speed", "20"])
-        .env_remove("CLICOLOR_FORCE")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(output.status.success());
-    let shown = String::from_utf8_lossy(&output.stdout);
+    let shown = stdout(&Run::new().output(&["watch", "zombie", "--speed", "20"]), 0);
     assert!(!shown.contains('\x1b') && !shown.contains("└─"), "{shown}");
     let (_, child) = shown.split_once("My pid is: ").unwrap();
     let child = child.lines().next().unwrap();

@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
@@ -21,8 +22,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, geteuid};
 use support::{
     NOBODY, Run, XTASK, assert_has, assert_one_sentence, programs, put_script, quoted, skip,
-    start_demo, text, until,
+    start_demo, stdout, text,
 };
+use test_support::{number, wait_until_within};
 
 /// Of its own, who would count otherwise.
 const WITHOUT_PROCESSES: u32 = 54321;
@@ -54,6 +56,14 @@ impl Run {
         let options = ["--report", report.to_str().unwrap()];
         let programs = ["--programs", programs.to_str().unwrap()];
         xtask(&[&["demo"], scenarios, &options, &programs].concat())
+    }
+
+    /// A PATH that begins with a folder in which this script is `ps`.
+    fn path_with_ps(&self, script: &str) -> String {
+        let folder = self.path("bin");
+        fs::create_dir_all(&folder).unwrap();
+        put_script(&folder.join("ps"), script);
+        format!("{}:{}", folder.display(), env::var("PATH").unwrap())
     }
 
     /// A shell that does this, with these words as `$@`.
@@ -89,17 +99,7 @@ impl Run {
 /// Checks that all claims held.
 #[track_caller]
 fn assert_all_held(output: &Output) {
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
-    assert_has(&stdout, &[ALL_HELD, " 0 processes left. "]);
-}
-
-/// What the doctor prints, where the demo cannot run.
-#[track_caller]
-fn diagnosis(output: &Output) -> String {
-    let shown = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(77), "{shown}");
-    shown
+    assert_has(&stdout(output, 0), &[ALL_HELD, " 0 processes left. "]);
 }
 
 const OWN_PROCESSES: [&str; 4] = ["--mount", "--pid", "--fork", "--kill-child"];
@@ -117,7 +117,7 @@ fn without_proc_it_says_so() {
     };
     let parts = ["/proc/self/status cannot be read", "mount -t proc"];
     assert_one_sentence(&output, 77, &parts);
-    let shown = diagnosis(&without(&xtask(&["doctor"])).unwrap());
+    let shown = stdout(&without(&xtask(&["doctor"])).unwrap(), 77);
     assert_has(&shown, &["missing  /proc: "]);
     // With it, these may be there.
     for what in ["ps", "processes of others visible", "seccomp filters"] {
@@ -141,7 +141,7 @@ fn with_the_proc_of_another_namespace_it_says_so_and_kills_nobody() {
     let parts = ["another PID namespace", "unshare", "--mount-proc"];
     assert_one_sentence(&command.output().unwrap(), 77, &parts);
     let mut command = run.shell_in(&namespace, EXEC, &xtask(&["doctor"])).unwrap();
-    let shown = diagnosis(&command.output().unwrap());
+    let shown = stdout(&command.output().unwrap(), 77);
     assert_has(&shown, &["cannot run: missing /proc", "unknown  ps: "]);
     run.assert_nothing_is_left();
 }
@@ -184,23 +184,18 @@ fn where_others_cannot_be_seen_it_works() {
 fn a_ps_that_is_another_is_not_believed() {
     let mut find = Command::new("sh");
     let found = find.args(["-c", "command -v busybox"]).output();
-    let busybox = text(&found.unwrap().stdout);
-    if busybox.is_empty() {
+    if !found.unwrap().status.success() {
         skip("there is no busybox");
         return;
     }
     let run = Run::new();
-    let folder = run.marked.folder.join("bin");
-    fs::create_dir(&folder).unwrap();
-    symlink(busybox.trim(), folder.join("ps")).unwrap();
+    let path = run.path_with_ps(r#"exec busybox ps "$@""#);
     let mut command = run.shell(EXEC, &run.demo(&SCENARIOS));
-    let path = std::env::var("PATH").unwrap();
-    let path = format!("{}:{path}", folder.display());
     let output = command.env("PATH", &path).output().unwrap();
     assert_one_sentence(&output, 77, &["not that of procps", "install procps"]);
     assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
     let mut doctor = run.xtask(&["doctor"]);
-    let shown = diagnosis(&doctor.env("PATH", &path).output().unwrap());
+    let shown = stdout(&doctor.env("PATH", &path).output().unwrap(), 77);
     assert_has(&shown, &["missing  ps: this ps is not that of procps"]);
     run.assert_nothing_is_left();
 }
@@ -211,9 +206,7 @@ fn what_is_traced_does_not_depend_on_the_folders_of_path() {
     for path in ["/usr/bin:/bin", "/nowhere:/nor/there:/usr/bin:/bin"] {
         let run = Run::new();
         let mut command = run.shell(EXEC, &run.demo(&["fork-with-threads", "system-calls"]));
-        let output = command.env("PATH", path).output().unwrap();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        assert_eq!(output.status.code(), Some(0), "{path}: {stdout}{stderr}");
+        stdout(&command.env("PATH", path).output().unwrap(), 0);
         run.assert_nothing_is_left();
     }
 }
@@ -222,22 +215,16 @@ fn what_is_traced_does_not_depend_on_the_folders_of_path() {
 #[test]
 fn a_run_for_which_ps_is_too_slow_is_repeated_more_slowly() {
     let run = Run::new();
-    let folder = run.marked.folder.join("bin");
-    fs::create_dir(&folder).unwrap();
-    let path = std::env::var("PATH").unwrap();
     let script = format!(
         "grep -q xtask-worker /proc/$PPID/comm && sleep 1.3\nPATH={} exec ps \"$@\"",
-        quoted(&path)
+        quoted(&env::var("PATH").unwrap())
     );
-    put_script(&folder.join("ps"), &script);
-    let mut words = run.demo(&["zombie"]);
-    words.extend(["--speed".to_owned(), "20".to_owned()]);
-    let mut command = run.shell(EXEC, &words);
-    let path = format!("{}:{path}", folder.display());
-    let output = command.env("PATH", path).output().unwrap();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{stdout}{stderr}");
-    assert_has(&stdout, &["\nAll 3 claims held. "]);
+    let path = run.path_with_ps(&script);
+    let words = [run.demo(&["zombie"]), ["--speed", "20"].map(str::to_owned).to_vec()].concat();
+    let output = run.shell(EXEC, &words).env("PATH", path).output().unwrap();
+    let shown = stdout(&output, 0);
+    let stderr = text(&output.stderr);
+    assert_has(&shown, &["\nAll 3 claims held. "]);
     assert!(stderr.matches("zombie: starting\n").count() > 1, "{stderr}");
     run.assert_nothing_is_left();
 }
@@ -245,14 +232,12 @@ fn a_run_for_which_ps_is_too_slow_is_repeated_more_slowly() {
 #[test]
 fn the_doctor_knows_that_a_demo_of_programs_needs_no_cargo() {
     let run = Run::new();
-    let folder = run.marked.folder.join("bin");
+    let folder = run.path("bin");
     fs::create_dir(&folder).unwrap();
     let find = Command::new("sh").args(["-c", "command -v ps"]).output();
     symlink(text(&find.unwrap().stdout).trim(), folder.join("ps")).unwrap();
     let mut doctor = run.xtask(&["doctor"]);
-    let output = doctor.env("PATH", &folder).output().unwrap();
-    let shown = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{shown}");
+    let shown = stdout(&doctor.env("PATH", &folder).output().unwrap(), 0);
     assert_has(&shown, &["missing  cargo: ", "\nThe demo can run with --programs.\n"]);
 }
 
@@ -264,9 +249,7 @@ fn assert_skipped(around: &[&str], scenario: &str, why: &str) {
         let mut command = run.command(around[0]);
         command.args(&around[1..]).args(words).output().unwrap()
     };
-    let demo = output(&run.demo(&[scenario]));
-    let shown = text(&demo.stdout);
-    assert_eq!(demo.status.code(), Some(0), "{around:?}: {shown}");
+    let shown = stdout(&output(&run.demo(&[scenario])), 0);
     assert_has(&shown, &["\nskipped  C", why, "\n1 skipped. 0 processes left. "]);
     // In lines of another length.
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -301,16 +284,12 @@ fn what_root_may_not_do_is_skipped_with_its_reason() {
 }
 
 /// A PATH on which `ps` does this first if a scenario asks.
-fn path_with_ps(run: &Run, first: &str) -> String {
-    let folder = run.marked.folder.join("bin");
-    fs::create_dir_all(&folder).unwrap();
-    let path = std::env::var("PATH").unwrap();
-    let script = format!(
+fn path_with_ps_for_workers(run: &Run, first: &str) -> String {
+    run.path_with_ps(&format!(
         "grep -q xtask-worker /proc/$PPID/comm && {{ {first}; }}\n\
-         PATH={path} exec ps \"$@\""
-    );
-    put_script(&folder.join("ps"), &script);
-    format!("{}:{path}", folder.display())
+         PATH={} exec ps \"$@\"",
+        quoted(&env::var("PATH").unwrap())
+    ))
 }
 
 /// At first it does what it is asked to, but not for a scenario: it says nothing, which is no proof
@@ -326,9 +305,9 @@ fn a_ps_that_fails_later_proves_nothing() {
         ("exec >&- 2>&-; sleep 1000", "ps does not come to an end"),
     ] {
         let mut command = run.shell(EXEC, &run.demo(&["exec-separate"]));
-        let output = command.env("PATH", path_with_ps(&run, instead)).output().unwrap();
-        let shown = text(&output.stdout);
-        assert_eq!(output.status.code(), Some(1), "{shown}");
+        let path = path_with_ps_for_workers(&run, instead);
+        let output = command.env("PATH", path).output().unwrap();
+        let shown = stdout(&output, 1);
         assert_has(&shown, &["NOT HELD C17", "DID NOT FAIL C17", why]);
         run.assert_nothing_is_left();
     }
@@ -338,7 +317,7 @@ fn a_ps_that_fails_later_proves_nothing() {
 #[test]
 fn with_a_slow_ps_a_demo_runs_again_more_slowly_and_a_watch_ends() {
     let run = Run::new();
-    let path = path_with_ps(&run, "sleep 2");
+    let path = path_with_ps_for_workers(&run, "sleep 2");
     let output = |words: &[String]| {
         let speed = ["--speed", "20"].map(str::to_owned);
         let mut command = run.shell(r#"exec timeout 60 "$@""#, &[words, &speed].concat());
@@ -361,7 +340,7 @@ fn nobody_can_run_it() {
     let as_nobody = |script: &str, words: &[String]| {
         let mut command = run.shell(script, words);
         command.env("HOME", "/nonexistent").current_dir("/");
-        if nix::unistd::geteuid().is_root() {
+        if geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
         command
@@ -395,7 +374,7 @@ fn without_cargo_it_says_what_else_to_do() {
 fn on_terminal(run: &Run, prepare: &str, words: &[String]) -> (String, Option<i32>) {
     let quoted: Vec<_> = words.iter().map(|word| quoted(word)).collect();
     let line = format!("{prepare}; exec {}", quoted.join(" "));
-    let mut command = run.marked.on_terminal(&line);
+    let mut command = run.on_terminal(&line);
     command.env("TMPDIR", run.temporary()).stdin(Stdio::null());
     let output = command.output().unwrap();
     (text(&output.stdout), output.status.code())
@@ -509,8 +488,7 @@ fn without_a_place_for_files_the_scenarios_that_need_one_are_skipped() {
     let run = Run::new();
     let demo = run.demo(&["path-and-args", "self-exe", "reuse"]);
     let assert_skipped = |output: &Output, why: &str| {
-        let shown = text(&output.stdout);
-        assert_eq!(output.status.code(), Some(0), "{shown}");
+        let shown = stdout(output, 0);
         let reason = ["skipped  C23: ", "TMPDIR takes another folder", why];
         assert_has(&shown, &reason);
         assert_has(&shown, &["\nThe claim held. 3 skipped. "]);
@@ -536,9 +514,7 @@ fn without_a_network_the_scenarios_that_need_one_are_skipped() {
     let run = Run::new();
     let demo = run.demo(&["echo-server", "one-close-too-few", "fork"]);
     if let Some(mut command) = run.shell_in(&["--net"], EXEC, &demo) {
-        let output = command.output().unwrap();
-        let shown = text(&output.stdout);
-        assert_eq!(output.status.code(), Some(0), "{shown}");
+        let shown = stdout(&command.output().unwrap(), 0);
         assert_has(&shown, &["skipped  C1: missing the loopback network: "]);
         assert_has(&shown, &["; what helps: ip link set lo up\n"]);
         assert_has(&shown, &["\nAll 3 claims held. 2 skipped. "]);
@@ -557,14 +533,14 @@ fn children_that_it_has_not_started_are_left_alone() {
     ] {
         let script = r#"sleep 1000 >&2 & echo "$!"; exec "$@""#;
         let mut command = run.shell(script, &words);
-        let errors = run.marked.folder.join("errors"); // a pipe would have no end before sleep has
+        let errors = run.path("errors"); // a pipe would have no end before sleep has
         command.stderr(fs::File::create(&errors).unwrap());
         let mut output = command.output().unwrap();
         output.stderr = fs::read(&errors).unwrap();
         assert_one_sentence(&output, 77, &parts);
-        let pid: i32 = text(&output.stdout).trim().parse().unwrap();
-        assert_eq!(run.marked.processes(), [pid]);
-        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        let pid = number(text(&output.stdout).trim(), "");
+        assert_eq!(run.processes(), [pid]);
+        kill(pid, Signal::SIGKILL).unwrap();
         run.assert_nothing_is_left();
     }
 }
@@ -584,7 +560,7 @@ fn a_lack_of_descriptors_is_reported() {
 /// Each of the first that cannot be had may be a process or a thread.
 #[test]
 fn a_lack_of_processes_is_reported() {
-    if !nix::unistd::geteuid().is_root() {
+    if !geteuid().is_root() {
         skip("only root can be a user who has no process yet");
         return;
     }
@@ -631,7 +607,7 @@ fn the_doctor_tells_a_lack_of_room_from_what_is_missing() {
     };
     let shown = told_with("--nofile=4", None);
     assert_told(&shown, "a higher limit of open files (ulimit -n)");
-    if !nix::unistd::geteuid().is_root() {
+    if !geteuid().is_root() {
         skip("only root can be a user who has no process yet");
         return;
     }
@@ -651,18 +627,13 @@ fn a_process_that_cannot_be_read_is_not_gone() {
     words.extend(["--speed".to_owned(), "2".to_owned()]);
     let mut command = run.shell(EXEC, &words);
     let (child, mut stderr, mut shown) = start_demo(&mut command);
-    for pid in run.marked.processes() {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name == "xtask-worker\n" {
-            let limit = ["--nofile=3", "--pid", &pid.to_string()];
-            let limited = Command::new("prlimit").args(limit).status().unwrap();
-            assert!(limited.success(), "prlimit: {limited}");
-        }
+    for pid in run.processes_called("xtask-worker") {
+        let limit = ["--nofile=3", "--pid", &pid.to_string()];
+        let limited = Command::new("prlimit").args(limit).status().unwrap();
+        assert!(limited.success(), "prlimit: {limited}");
     }
     stderr.read_to_string(&mut shown).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let verdicts = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{verdicts}{shown}");
+    let verdicts = stdout(&child.wait_with_output().unwrap(), 1);
     let why = "Too many open files (os error 24); what helps: fewer scenarios at once";
     let failed = "!! the scenario could not go on: cannot read /proc/";
     assert_has(&verdicts, &[failed, why, " 0 processes left. "]);
@@ -679,7 +650,7 @@ fn a_process_that_cannot_be_ended_is_reported_and_not_waited_for() {
         .args(&without_kill[1..])
         .args(["setpriv", "--reuid=54321", "--clear-groups", "true"])
         .output();
-    if !nix::unistd::geteuid().is_root() || !tried.is_ok_and(|tried| tried.status.success()) {
+    if !geteuid().is_root() || !tried.is_ok_and(|tried| tried.status.success()) {
         skip("only root, with setpriv, can start what it may not kill");
         return;
     }
@@ -695,8 +666,8 @@ fn a_process_that_cannot_be_ended_is_reported_and_not_waited_for() {
     let without_kill = without_kill.join(" ");
     let script = format!(r#"exec timeout --signal=KILL 60 {without_kill} "$@""#);
     let output = run.shell(&script, &words).output().unwrap();
-    let [left] = run.marked.processes()[..] else {
-        panic!("left are {:?}", run.marked.processes());
+    let [left] = run.processes()[..] else {
+        panic!("left are {:?}", run.processes());
     };
     let parts = [
         &format!("process {left} \"sleep\" cannot be killed: Operation not permitted (os error 1)"),
@@ -705,7 +676,7 @@ fn a_process_that_cannot_be_ended_is_reported_and_not_waited_for() {
     assert_one_sentence(&output, 1, &parts.map(String::as_str));
     let shown = text(&output.stdout);
     assert_has(&shown, &["\nThe claim held. 1 processes left. "]);
-    run.marked.kill();
+    run.kill();
     run.assert_nothing_is_left();
 }
 
@@ -722,9 +693,7 @@ fn a_stranger_whose_number_a_program_prints_is_not_signalled() {
     );
     let name = "grandchild-holds-pipe";
     let words = run.demo_of(&run.programs_with(&[(name, script)]), &[name]);
-    let output = run.shell(EXEC, &words).output().unwrap();
-    let shown = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{shown}");
+    let shown = stdout(&run.shell(EXEC, &words).output().unwrap(), 1);
     let refused = format!("-> SIGTERM to {}: refused: ESRCH", stranger.id());
     assert_has(&shown, &["NOT HELD C12", &refused]);
     assert_eq!(stranger.try_wait().unwrap(), None);
@@ -786,15 +755,11 @@ fn an_interrupt_ends_it_though_nobody_reads_what_it_writes() {
         let mut writable = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
         poll(&mut writable, PollTimeout::ZERO).unwrap() == 0
     };
-    until("the pipe is full", LIMIT, is_full);
+    wait_until_within(LIMIT, "the pipe is full", is_full, |is_full| *is_full);
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
-    let mut ended = None;
-    until("xtask has ended", LIMIT, || {
-        ended = child.try_wait().unwrap();
-        ended.is_some()
-    });
+    let look = || child.try_wait().unwrap();
+    let ended = wait_until_within(LIMIT, "the end of xtask", look, Option::is_some).unwrap();
     drop(reader);
-    let ended = ended.unwrap();
     let by_signal = ended.signal() == Some(Signal::SIGINT as i32);
     assert!(by_signal || ended.code() == Some(130), "{ended}");
     run.assert_nothing_is_left();

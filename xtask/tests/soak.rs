@@ -5,33 +5,31 @@
 
 mod support;
 
-use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use support::Marked;
+use support::{Run, stdout, text};
 use test_support::wait_until_within;
 
 /// With the builds of xtask-bench and the server in release, should these be the first.
 const LIMIT: Duration = Duration::from_secs(600);
 
-fn command(marked: &Marked, args: &[&str]) -> Command {
-    let mut command = marked.command(env!("CARGO_BIN_EXE_xtask"));
-    command.args(["soak", "--json", "--seed", "1"]).args(args);
+fn command(run: &Run, args: &[&str]) -> Command {
+    let mut command = run.xtask(&["soak", "--json", "--seed", "1"]);
+    command.args(args);
     command
 }
 
 /// The exit code, and the line about the one server.
 fn soak(args: &[&str]) -> (Option<i32>, Value) {
-    let marked = Marked::new();
-    let output = command(&marked, args).output().unwrap();
-    let line = String::from_utf8(output.stdout).unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
+    let run = Run::new();
+    let output = command(&run, args).output().unwrap();
+    let (line, stderr) = (text(&output.stdout), text(&output.stderr));
     let row = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}\n{stderr}"));
-    assert!(marked.processes().is_empty(), "{:?}", marked.processes());
+    assert!(run.processes().is_empty(), "{:?}", run.processes());
     (output.status.code(), row)
 }
 
@@ -95,22 +93,19 @@ fn every_session_ends_in_one_way() {
 
 #[test]
 fn an_interrupt_ends_everything() {
-    let marked = Marked::new();
-    let child = command(&marked, &["prefork", "--seconds", "300"])
+    let run = Run::new();
+    let child = command(&run, &["prefork", "--seconds", "300"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // The name of a worker, which there is only when the server is at work.
-    let is_worker = |pid: &i32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "echo-worker\n")
-    };
-    let has_workers = || marked.processes().iter().any(is_worker);
-    wait_until_within(LIMIT, "workers of the server", has_workers, |has| *has);
+    // A worker, which there is only when the server is at work.
+    let workers = || run.processes_called("echo-worker");
+    wait_until_within(LIMIT, "workers of the server", workers, |workers| !workers.is_empty());
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    stdout(&output, 130);
+    let stderr = text(&output.stderr);
     assert!(stderr.ends_with("xtask: interrupted; 0 processes left\n"), "{stderr}");
-    assert!(marked.processes().is_empty(), "{:?}", marked.processes());
+    assert!(run.processes().is_empty(), "{:?}", run.processes());
 }

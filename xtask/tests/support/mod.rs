@@ -5,18 +5,16 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
-use std::ops::Deref;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use test_support::{TempDir, stat, wait_until_within};
 
 pub(crate) const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
@@ -29,57 +27,44 @@ const NAME: &str = "XTASK_TEST";
 /// As the README says of a killed xtask.
 const CLEARED_UP_WITHIN: Duration = Duration::from_secs(2);
 
-/// A temporary folder that is removed at the end.
-pub(crate) struct Folder(PathBuf);
+/// A run of xtask whose processes carry a mark, which is the path of a folder of its own; in that are
+/// the report and temporary files.
+pub(crate) struct Run {
+    folder: TempDir,
+}
 
-impl Folder {
+impl Run {
     pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("xtask-test-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir(&folder).unwrap(); // nobody else's, who could put programs there
-        Self(folder)
+        let run = Self { folder: TempDir::new().unwrap() };
+        fs::create_dir(run.temporary()).unwrap();
+        for folder in [run.folder.path(), &run.temporary()] {
+            // Nobody's, too; and what somebody has put there stays theirs.
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).unwrap();
+        }
+        run
     }
 
-    pub(crate) fn path(&self) -> &str {
-        self.0.to_str().unwrap()
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(name)
     }
-}
 
-impl Deref for Folder {
-    type Target = Path;
-
-    fn deref(&self) -> &Path {
-        &self.0
+    pub(crate) fn report(&self) -> PathBuf {
+        self.path("report")
     }
-}
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The mark, which is the path of a folder of its own.
-pub(crate) struct Marked {
-    pub(crate) folder: Folder,
-}
-
-impl Marked {
-    pub(crate) fn new() -> Self {
-        let folder = Folder::new();
-        Self { folder }
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.path("tmp")
     }
 
     /// To start `program`, which carries the mark, and nothing that its user may have said about
     /// colours.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env(NAME, self.folder.path());
+        command.env(NAME, self.folder.path()).env("TMPDIR", self.temporary());
         for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
             command.env_remove(name);
         }
+        command.stdin(Stdio::null());
         command
     }
 
@@ -94,82 +79,38 @@ impl Marked {
     }
 
     /// Those that carry the mark, zombies aside: they have no environment any more.
-    pub(crate) fn processes(&self) -> Vec<i32> {
-        let mark = format!("{NAME}={}", self.folder.path()).into_bytes();
-        let is_marked = |pid: &i32| {
-            fs::read(format!("/proc/{pid}/environ"))
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        let mark = format!("{NAME}={}", word(self.folder.path())).into_bytes();
+        test_support::processes(|stat| {
+            fs::read(format!("/proc/{}/environ", stat.pid))
                 .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
-        };
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(is_marked).collect()
+        })
+    }
+
+    /// Those of these with this name.
+    pub(crate) fn processes_called(&self, name: &str) -> Vec<Pid> {
+        let is_called = |pid: &Pid| stat(*pid).is_some_and(|stat| stat.name == name);
+        self.processes().into_iter().filter(is_called).collect()
     }
 
     #[track_caller]
+    pub(crate) fn assert_no_process_is_left(&self) {
+        let what = "no process is left";
+        wait_until_within(CLEARED_UP_WITHIN, what, || self.processes(), Vec::is_empty);
+    }
+
+    /// Neither a process nor a temporary file.
+    #[track_caller]
     pub(crate) fn assert_nothing_is_left(&self) {
-        let deadline = Instant::now() + CLEARED_UP_WITHIN;
-        while !self.processes().is_empty() {
-            assert!(Instant::now() < deadline, "left are {:?}", self.processes());
-            thread::sleep(Duration::from_millis(10));
-        }
+        self.assert_no_process_is_left();
+        let files: Vec<_> = fs::read_dir(self.temporary()).unwrap().collect();
+        assert!(files.is_empty(), "left are {files:?}");
     }
 
     pub(crate) fn kill(&self) {
         for pid in self.processes() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            let _ = kill(pid, Signal::SIGKILL);
         }
-    }
-}
-
-#[track_caller]
-pub(crate) fn until(condition: &str, limit: Duration, mut is_true: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !is_true() {
-        assert!(Instant::now() < deadline, "not within {limit:?}: {condition}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// For a shell: the project may lie in a folder with spaces in its name.
-pub(crate) fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-impl Drop for Marked {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// A run of xtask with a mark, and folders of its own for the report and for temporary files.
-pub(crate) struct Run {
-    pub(crate) marked: Marked,
-}
-
-impl Run {
-    pub(crate) fn new() -> Self {
-        let marked = Marked::new();
-        let run = Self { marked };
-        fs::create_dir(run.temporary()).unwrap();
-        for folder in [&*run.marked.folder, &run.temporary()] {
-            // Nobody's, too; and what somebody has put there stays theirs.
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o1777)).unwrap();
-        }
-        run
-    }
-
-    pub(crate) fn report(&self) -> PathBuf {
-        self.marked.folder.join("report")
-    }
-
-    pub(crate) fn temporary(&self) -> PathBuf {
-        self.marked.folder.join("tmp")
-    }
-
-    pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = self.marked.command(program);
-        command.env("TMPDIR", self.temporary()).stdin(Stdio::null());
-        command
     }
 
     /// A demo is reported to the folder of this run.
@@ -188,7 +129,7 @@ impl Run {
 
     /// A folder of all programs, with these scripts for a shell in the place of some of them.
     pub(crate) fn programs_with(&self, scripts: &[(&str, String)]) -> PathBuf {
-        let folder = self.marked.folder.join("programs");
+        let folder = self.path("programs");
         fs::create_dir(&folder).unwrap();
         let is_replaced = |name: &str| scripts.iter().any(|(replaced, _)| *replaced == name);
         for entry in fs::read_dir(programs()).unwrap().flatten() {
@@ -201,14 +142,22 @@ impl Run {
         }
         folder
     }
+}
 
-    /// Neither a process nor a temporary file.
-    #[track_caller]
-    pub(crate) fn assert_nothing_is_left(&self) {
-        self.marked.assert_nothing_is_left();
-        let files: Vec<_> = fs::read_dir(self.temporary()).unwrap().collect();
-        assert!(files.is_empty(), "left are {files:?}");
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.kill();
     }
+}
+
+/// For a shell: the project may lie in a folder with spaces in its name.
+pub(crate) fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// A path as a word of a command line.
+pub(crate) fn word(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 pub(crate) fn put_script(path: &Path, script: &str) {
@@ -221,7 +170,7 @@ pub(crate) fn programs() -> &'static Path {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         let output = Run::new().output(&["demo", "fork"]);
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        stdout(&output, 0);
     });
     Path::new(XTASK).parent().unwrap()
 }
@@ -261,6 +210,14 @@ pub(crate) fn assert_has(whole: &str, parts: &[&str]) {
     for part in parts {
         assert!(whole.contains(part), "{part:?} is not in {whole}");
     }
+}
+
+/// That it ended with this code. Returns what it printed on stdout.
+#[track_caller]
+pub(crate) fn stdout(output: &Output, code: i32) -> String {
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{stdout}{stderr}");
+    stdout
 }
 
 /// That it ended with this code, and one sentence with these parts.
