@@ -8,8 +8,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, BufRead};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -18,8 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use support::{
-    NOBODY, XTASK, assert_has, assert_one_sentence, of_kind, programs, skip, start_demo, stdout,
-    text, word,
+    XTASK, assert_has, assert_one_sentence, of_kind, programs, skip, start_demo, stdout, text, word,
 };
 use test_support::TempDir;
 
@@ -273,30 +271,11 @@ fn recheck_runs_nothing_and_takes_no_options_of_a_run() {
 
 #[test]
 fn verdicts_are_printed_though_the_report_has_no_place() {
-    let full = TempDir::new().unwrap();
-    fs::set_permissions(full.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    let place = full.path().join("report");
-    let programs = programs();
-    let mut command = Command::new(XTASK);
-    command.args(["demo", "zombie", "wait", "--programs"]).arg(programs);
-    command.arg("--report").arg(&place);
-    if nix::unistd::geteuid().is_root() {
-        // Root may write everywhere, but not as nobody; where nobody may not run the programs,
-        // a file in the way has to do.
-        let may_run = |name: &&str| {
-            let mut command = Command::new(programs.join(name));
-            let output = command.arg("--help").uid(NOBODY).gid(NOBODY).output();
-            output.is_ok_and(|output| output.status.success())
-        };
-        if ["xtask", "zombie", "wait"].iter().all(may_run) {
-            command.uid(NOBODY).gid(NOBODY);
-        } else {
-            fs::write(&place, "in the way").unwrap();
-        }
-    }
-    let output = command.output().unwrap();
-    let parts = ["cannot write the report to", place.to_str().unwrap()];
-    assert_one_sentence(&output, 74, &parts);
+    let folder = TempDir::new().unwrap();
+    let place = folder.path().join("report");
+    fs::write(&place, "in the way").unwrap();
+    let output = xtask(&["demo", "zombie", "wait", "--report", word(&place)]);
+    assert_one_sentence(&output, 74, &["cannot write the report to", word(&place)]);
     let lines = ["held     C24", "held     C40", "All 4 claims held."];
     assert_has(&text(&output.stdout), &lines);
 }
