@@ -456,8 +456,7 @@ struct Recorded {
 #[test]
 fn a_cause_is_recorded_before_its_effects() {
     let report = report();
-    let mut files = Vec::new();
-    read_all(&report, Path::new(""), &mut files);
+    let files = files(report.path());
     let (mut noticed_by, mut births, mut adoptions) = (BTreeSet::new(), 0, 0);
     for (_, content) in files.iter().filter(|(path, _)| path.ends_with("events.ndjson")) {
         let mut known: BTreeMap<u64, Recorded> = BTreeMap::new();
