@@ -37,7 +37,8 @@ impl Clock {
         let seconds = |time: &str| Some(time.strip_suffix('s')?.parse::<f64>().ok()? / self.speed);
         let whole = time.strip_suffix('+').and_then(seconds).map(f64::ceil);
         match whole.or_else(|| seconds(time)) {
-            Some(seconds) => format!("{seconds}{end}"),
+            // A third of a second is to be read, too, where the command is printed.
+            Some(seconds) => format!("{}{end}", (seconds * 1000.0).round() / 1000.0),
             None => word.to_owned(),
         }
     }
