@@ -5,6 +5,7 @@
 //! process can get away.
 
 pub(crate) mod cleanup;
+mod descendant;
 mod freeze;
 mod log;
 mod pipe;
@@ -27,9 +28,9 @@ use crate::model::event::{Stream, What};
 use crate::model::failure::Failure;
 use crate::model::process::{Process, Stat};
 use crate::probe::procfs;
+use crate::worker::descendant::Descendant;
 use crate::worker::log::Log;
 use crate::worker::pipe::Pipe;
-use crate::worker::wait::Known;
 
 /// As short as a sleep of the chapter is, apart from none.
 const SHORT_SLEEP: Duration = Duration::from_secs(3);
@@ -56,7 +57,7 @@ pub(crate) struct Worker {
     /// The stdout and stderr of each program, which its children inherit.
     pipes: Vec<(Process, Stream, Pipe)>,
     /// Our descendants, by pid.
-    seen: BTreeMap<i32, Known>,
+    seen: BTreeMap<i32, Descendant>,
     /// When the last look at them began.
     looked: Instant,
     /// When a condition that has not come true is given up.

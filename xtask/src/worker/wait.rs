@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use crate::model::failure::Failure;
 use crate::model::process::{Process, Stat, State};
 use crate::probe::procfs;
 use crate::worker::Worker;
+use crate::worker::descendant::{self, Change, Descendant, change, is_readable, open_pidfd};
 use crate::worker::pipe::Pipe;
 
 /// The longest time between two looks at /proc, in milliseconds.
@@ -28,24 +29,6 @@ const TIME_TO_REAP: Duration = Duration::from_millis(500);
 
 /// How long nothing may be left that could change before a condition is given up.
 const IDLE_LIMIT: Duration = Duration::from_secs(1);
-
-/// A descendant of ours.
-pub(super) struct Known {
-    /// As it was last recorded.
-    stat: Stat,
-    /// `None` if the kernel gives us none: then only /proc shows that it has ended.
-    pidfd: Option<OwnedFd>,
-}
-
-/// What a look at /proc shows of a process, in the order in which it is recorded.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
-    /// It is new, or it has stopped, goes on, or has another name, program or disposition of SIGCHLD.
-    Life,
-    End,
-    /// It has another parent, as the one before has ended. It may have ended itself, too.
-    Adoption,
-}
 
 impl Worker {
     /// Waits until `condition` is true. The run cannot go on without it.
@@ -135,7 +118,7 @@ impl Worker {
             return Err(error);
         }
         self.log.since = mem::replace(&mut self.looked, Instant::now());
-        let look = look()?;
+        let look = descendant::look()?;
         let known = self.seen.values().map(|known| known.stat.process);
         let gone: Vec<_> = known.filter(|process| !procfs::exists(*process)).collect();
         let mut lines = Vec::new();
@@ -146,7 +129,7 @@ impl Worker {
         }
         self.record_states(look.iter().rev(), Change::Life);
         if !lines.is_empty() {
-            self.record_states(self::look()?.iter().rev(), Change::Life);
+            self.record_states(descendant::look()?.iter().rev(), Change::Life);
         }
         for line in lines {
             self.log.record_noticed(line, By::Pipe);
@@ -181,7 +164,7 @@ impl Worker {
             _ => By::Sample,
         };
         self.log.record_noticed(What::State { raw: stat.clone() }, by);
-        self.seen.insert(process.pid, Known { stat: stat.clone(), pidfd });
+        self.seen.insert(process.pid, Descendant { stat: stat.clone(), pidfd });
     }
 
     fn record_gone(&mut self, process: Process) {
@@ -196,8 +179,8 @@ impl Worker {
     /// it as a zombie, or one that has just been adopted would be gone without a record.
     fn reap(&mut self) {
         let own = procfs::own_pid();
-        let ended = |known: &&Known| known.stat.is_zombie() && known.stat.ppid == own;
-        for Known { stat: Stat { process, .. }, pidfd } in self.seen.values().filter(ended) {
+        let ended = |known: &&Descendant| known.stat.is_zombie() && known.stat.ppid == own;
+        for Descendant { stat: Stat { process, .. }, pidfd } in self.seen.values().filter(ended) {
             let process = *process;
             let number = Id::Pid(Pid::from_raw(process.pid));
             let child = pidfd.as_ref().map_or(number, |pidfd| Id::PIDFd(pidfd.as_fd()));
@@ -319,40 +302,4 @@ impl Worker {
         let child = child.ok_or(Failure::Missed(condition))?;
         Ok(self.found(child, role))
     }
-}
-
-/// Our descendants, each read before its parent: if one has been adopted, its parent is found to have
-/// ended.
-fn look() -> io::Result<Vec<Stat>> {
-    let pids = procfs::descendants(procfs::own_pid())?.into_iter().rev();
-    pids.filter_map(|pid| procfs::look(pid).transpose()).collect()
-}
-
-/// What has changed since the process was recorded. That it fell asleep or woke up is not recorded.
-fn change(known: Option<&Known>, now: &Stat) -> Option<Change> {
-    let known = known.map(|known| &known.stat);
-    let Some(known) = known.filter(|known| known.process == now.process) else {
-        return Some(Change::Life);
-    };
-    if known.ppid != now.ppid {
-        return Some(Change::Adoption);
-    }
-    if now.is_zombie() && !known.is_zombie() {
-        return Some(Change::End);
-    }
-    let is_other = known.state() != now.state()
-        || known.name != now.name
-        || known.stack != now.stack
-        || known.ignores_sigchld != now.ignores_sigchld;
-    is_other.then_some(Change::Life)
-}
-
-fn open_pidfd(process: Process) -> Option<OwnedFd> {
-    let pidfd = reexec::workspace::open_pidfd(process.pid).ok()?;
-    // If the process is still there, its number was not another's when we opened the pidfd.
-    procfs::exists(process).then_some(pidfd)
-}
-
-fn is_readable(pidfd: &OwnedFd) -> bool {
-    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(1)
 }
