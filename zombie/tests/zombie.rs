@@ -128,6 +128,7 @@ fn an_orphan_lives_on_when_its_parent_is_killed() {
     let mut program = Program::start(&mut orphan(&args));
     let child = number(&program.stdout.next(), "My pid is: ");
     program.stdout.next_with("My parent is: ");
+    assert_sleeps(child);
     program.signal(Signal::SIGKILL);
     program.end();
     // A child that ends with its parent would be gone within milliseconds.
