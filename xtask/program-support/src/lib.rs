@@ -75,7 +75,7 @@ pub fn seconds(text: &str) -> Result<Duration, Box<dyn Error + Send + Sync>> {
 /// stdout are the chapter's.
 pub fn suggest_ps(pids: &[u32]) {
     let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
-    print_to_stderr(&format!("look: ps -o pid,ppid,stat,wchan:20,comm -p {}", pids.join(",")));
+    print_to_stderr(&format!("look: ps -o pid,ppid,stat,wchan:20,args -p {}", pids.join(",")));
 }
 
 /// Waits until the user, who has looked meanwhile, presses Enter, or until the end of stdin.

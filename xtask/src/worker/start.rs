@@ -134,7 +134,7 @@ fn run_copy_in(folder: &Path) -> io::Result<()> {
 /// As one would type it.
 fn shell_words(words: &[String]) -> String {
     let quoted = words.iter().map(|word| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:*".contains(c);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:".contains(c);
         if word.chars().all(plain) && !word.is_empty() {
             word.clone()
         } else {

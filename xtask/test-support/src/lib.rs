@@ -28,7 +28,7 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 pub const NOT_SECONDS: [&str; 6] = ["-1", "abc", "", "1e99", "nan", "inf"];
 
 /// How the line begins with which a program suggests to look at its processes. Their numbers follow.
-const SUGGESTION: &str = "look: ps -o pid,ppid,stat,wchan:20,comm -p ";
+const SUGGESTION: &str = "look: ps -o pid,ppid,stat,wchan:20,args -p ";
 
 /// Variables that may be set where the tests run, and would make a program colour what it prints,
 /// or talk to a service manager.
