@@ -7,6 +7,7 @@ use xtask_bench_options::{Bench, Soak};
 use crate::cmd::completions::shells;
 use crate::cmd::demo::Demo;
 use crate::cmd::explain::Explain;
+use crate::cmd::list::List;
 use crate::cmd::watch::Watch;
 
 /// Shows what the chapter says, on this machine.
@@ -27,9 +28,12 @@ pub(crate) enum Task {
     /// Run scenarios, and report for each claim whether it held
     Demo(Demo),
     Watch(Watch),
-    /// List the scenarios: what each shows, how long it takes, what it needs
-    List,
-    /// Explain a claim: what the chapter says, what holds here, and where to look
+    /// List the scenarios of each section, or those that are about a word
+    List(List),
+    /// Explain a claim, a scenario, or what is about a word, in a screen
+    ///
+    /// A claim: what the chapter says, what holds here, the code to read. A scenario: what happens, the
+    /// claims it shows, its control, how to see it by hand.
     Explain(Explain),
     /// Check for everything that xtask can use, and say how to get what is missing
     ///

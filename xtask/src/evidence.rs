@@ -1,5 +1,6 @@
 //! Queries over the events of one run, and expectations that say what they have found instead.
 
+use crate::model::bilingual::Text;
 use crate::model::event::{self, Event, SKIPPED, Stream, What};
 use crate::model::process::Process;
 use crate::probe::ps::{self, Row};
@@ -167,9 +168,9 @@ impl<'a> Evidence<'a> {
     }
 
     /// The snapshot with this title.
-    pub(crate) fn at(self, title: &'a str) -> Snapshot<'a> {
+    pub(crate) fn at(self, title: Text) -> Snapshot<'a> {
         let evidence = self;
-        Snapshot { evidence, title }
+        Snapshot { evidence, title: title.en }
     }
 
     /// Why the run ended early, if it did.

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     let result = match Options::parse().task {
         Task::Demo(options) => cmd::demo::run(&options),
         Task::Watch(options) => cmd::watch::run(&options),
-        Task::List => cmd::list::run(),
+        Task::List(options) => cmd::list::run(&options),
         Task::Explain(options) => cmd::explain::run(&options),
         Task::Doctor => return cmd::exit(cmd::doctor::run(), EXIT_MISSING),
         Task::Completions { shell } => cmd::completions::run(shell, Options::command()),

@@ -1,37 +1,59 @@
-//! `cargo xtask list`.
+//! `cargo xtask list`: the scenarios of each section, or those that are about a word.
 
-use crate::model::clock::Clock;
+use clap::Args;
+
+use crate::cmd::explain::nothing_about;
+use crate::cmd::{Reader, Topics};
+use crate::model::bilingual::{Language, text};
 use crate::model::failure::Failure;
-use crate::scenarios::{self, Scenario};
-use crate::view::output::{self, BOLD, styled, wrapped};
+use crate::scenarios::{self, SECTIONS};
+use crate::view::output::{self, BOLD, cut, styled, wrapped};
 
-pub(crate) fn run() -> Result<bool, Failure> {
-    let width = output::width();
-    let texts: Vec<_> = scenarios::all().map(|scenario| text(scenario, width)).collect();
-    output::print(&texts.concat()).map(|()| true)
+#[derive(Args)]
+pub(crate) struct List {
+    /// A word, a claim or a scenario: list only what is about it
+    #[arg(value_name = "TOPIC", hide_possible_values = true, value_parser = Topics)]
+    topic: Option<String>,
+
+    #[command(flatten)]
+    reader: Reader,
 }
 
-fn text(scenario: &Scenario, width: usize) -> String {
-    let (name, seconds) = (scenario.name, scenario.seconds);
-    let short = seconds / scenario.clock(Clock::default()).speed;
-    let heading = format!(
-        "{}  ({seconds} s in the chapter, at least {short} s in the demo)",
-        styled(BOLD, name)
+pub(crate) fn run(options: &List) -> Result<bool, Failure> {
+    let (language, width) = (options.reader.language(), output::width());
+    let out = match &options.topic {
+        None => all(language, width),
+        Some(topic) => about(topic, language, width)?,
+    };
+    output::print(&out).map(|()| true)
+}
+
+/// A paragraph for each section, to fit a screen.
+fn all(language: Language, width: usize) -> String {
+    let mut out = String::new();
+    for section in &SECTIONS {
+        let names: Vec<_> = section.scenarios.iter().map(|scenario| scenario.name).collect();
+        let title = styled(BOLD, section.title.to(language));
+        out += &wrapped(&format!("{title}: {}", names.join(", ")), "", "    ", width);
+    }
+    let more = text(
+        "`cargo xtask explain NAME` tells more about one, `cargo xtask demo NAME` runs it.",
+        "`cargo xtask explain 名称` 介绍其中一个，`cargo xtask demo 名称` 运行它。",
     );
-    let mut out = wrapped(&heading, "", "    ", width);
-    let mut part = |text: &str| out += &wrapped(text, "    ", "      ", width);
-    part(scenario.about);
-    part(&format!("by hand: {}", scenario.by_hand));
-    for need in scenario.needs {
-        part(&format!("needs: {}", need.name));
+    out + &wrapped(more.to(language), "", "    ", width)
+}
+
+fn about(topic: &str, language: Language, width: usize) -> Result<String, Failure> {
+    let found = scenarios::all().filter(|scenario| scenario.is_about(topic));
+    let lines: Vec<String> = found
+        .map(|scenario| {
+            let about = scenario.about.to(language);
+            let rest = cut(about, width.saturating_sub(scenario.name.len() + 2));
+            format!("{}  {rest}\n", styled(BOLD, scenario.name))
+        })
+        .collect();
+    match lines.is_empty() {
+        true => Err(nothing_about(topic)),
+        false => Ok(lines.concat()),
     }
-    for claim in scenario.claims() {
-        part(&format!("{}: {}", claim.id, claim.here));
-    }
-    if scenario.has_control() {
-        let claims: Vec<_> = scenario.must_fail().map(|claim| claim.id).collect();
-        let (without, claims) = (scenario.without, claims.join(", "));
-        part(&format!("control: {without}, so that {claims} must fail"));
-    }
-    out
 }

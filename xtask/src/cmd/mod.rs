@@ -9,17 +9,62 @@ pub(crate) mod list;
 mod practice;
 pub(crate) mod watch;
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ColorChoice};
+use clap::builder::{NonEmptyStringValueParser, PossibleValue, TypedValueParser};
+use clap::{Arg, Args, ColorChoice};
 use nix::sys::prctl;
 
+use crate::model::bilingual::Language;
 use crate::model::clock::Clock;
 use crate::model::failure::Failure;
 use crate::runner::Runner;
+use crate::scenarios::{self, ledger};
 use crate::worker::cleanup;
+
+/// For whom a text is printed.
+#[derive(Args)]
+pub(crate) struct Reader {
+    /// en or zh; by default as LC_ALL, LC_MESSAGES or LANG says
+    #[arg(long, value_name = "LANGUAGE", value_parser = language)]
+    lang: Option<Language>,
+}
+
+impl Reader {
+    pub(crate) fn language(&self) -> Language {
+        self.lang.unwrap_or_else(Language::of_environment)
+    }
+}
+
+fn language(name: &str) -> Result<Language, String> {
+    Language::named(name).ok_or_else(|| "neither en nor zh".to_owned())
+}
+
+/// Accepts any word, and lets a shell complete those that name a claim or a scenario.
+#[derive(Clone)]
+pub(crate) struct Topics;
+
+impl TypedValueParser for Topics {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        NonEmptyStringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let claims = ledger::ALL.iter().map(|claim| claim.id);
+        let names = claims.chain(scenarios::all().map(|scenario| scenario.name));
+        Some(Box::new(names.chain(["all"]).map(PossibleValue::new)))
+    }
+}
 
 /// The options of what runs scenarios.
 #[derive(Args)]

@@ -160,6 +160,9 @@ pub(crate) enum What {
 pub(crate) struct Snapshot {
     /// What had come true.
     pub(crate) title: String,
+    /// The same in Chinese; a recording from before there was a Chinese page has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) title_zh: String,
     /// The processes that `ps` was asked for.
     pub(crate) pids: Vec<i32>,
     /// Whether live processes were then stopped, so that somebody can look.

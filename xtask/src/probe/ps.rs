@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use crate::model::bilingual::{Text, text};
 use crate::model::event::Snapshot;
 use crate::model::process::State;
 use crate::probe::procfs;
@@ -30,7 +31,7 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// Lists these processes; `title` is what has come true. With `-p`, and not `ps au` as in the chapter,
 /// which shows only processes that have a terminal.
-pub(crate) fn snapshot(title: &str, pids: Vec<i32>) -> io::Result<Snapshot> {
+pub(crate) fn snapshot(title: Text, pids: Vec<i32>) -> io::Result<Snapshot> {
     let list: Vec<String> = pids.iter().map(i32::to_string).collect();
     let list = list.join(",");
     let command = format!("LC_ALL=C COLUMNS={WIDTH} ps -o {COLUMNS} -p {list}");
@@ -38,7 +39,8 @@ pub(crate) fn snapshot(title: &str, pids: Vec<i32>) -> io::Result<Snapshot> {
     ps.env("COLUMNS", WIDTH).args(["-o", COLUMNS, "-p", &list]);
     let output = output(&mut ps)?;
     let snapshot = Snapshot {
-        title: title.to_owned(),
+        title: title.en.to_owned(),
+        title_zh: title.zh.to_owned(),
         pids,
         frozen: false,
         command,
@@ -112,7 +114,7 @@ pub(crate) fn check() -> Result<(), String> {
         return Err("this ps is not that of procps".to_owned());
     }
     let own = procfs::own_pid();
-    match snapshot("", vec![own]) {
+    match snapshot(text("", ""), vec![own]) {
         Ok(snapshot) if row(&snapshot.text, own).is_some() => Ok(()),
         Ok(snapshot) => Err(format!("this ps cannot do `{}`", snapshot.command)),
         Err(error) => Err(error.to_string()),

@@ -1,6 +1,7 @@
 //! How to create a process: fork itself, and what becomes of it where there are threads.
 
 use crate::evidence::{Evidence, check};
+use crate::model::bilingual::{Text, text};
 use crate::probe::need::STRACE;
 use crate::scenarios::ledger::{C3, C4, C5, C6};
 use crate::scenarios::steps::ENDED;
@@ -8,12 +9,15 @@ use crate::scenarios::{Scenario, control};
 
 pub(super) const ALL: &[Scenario] = &[PLAIN_FORK, FORK_WITH_THREADS, SYSTEM_CALLS];
 
-const FORKED: &str = "the forked child lives";
-const EXECUTED: &str = "the child that was executed lives";
+const FORKED: Text = text("the forked child lives", "fork 出来的子进程还活着");
+const EXECUTED: Text = text("the child that was executed lives", "用 exec 执行的子进程还活着");
 
 const PLAIN_FORK: Scenario = Scenario {
     name: "plain-fork",
-    about: "A variable is changed; then a child is forked, another one executed.",
+    about: text(
+        "A variable is changed; then a child is forked, another one executed.",
+        "先改一个变量，再 fork 一个子进程，并用 exec 执行另一个。",
+    ),
     by_hand: "cargo run -p reexec --example plain-fork",
     command: "plain-fork",
     act: |w| {
@@ -43,14 +47,23 @@ const PLAIN_FORK: Scenario = Scenario {
             e.prints("Executed, the value is ", "1")
         }),
     ],
-    ..control("without the change, and without the second thread", "plain-fork --no-change")
+    ..control(
+        text("without the change, and without the second thread", "不改变量，也没有第二个线程"),
+        "plain-fork --no-change",
+    )
 };
 
-const COPIED: &str = "a program with two threads has forked, and the copy is held before exec";
+const COPIED: Text = text(
+    "a program with two threads has forked, and the copy is held before exec",
+    "有两个线程的程序已 fork，副本停在 exec 之前",
+);
 
 const FORK_WITH_THREADS: Scenario = Scenario {
     name: "fork-with-threads",
-    about: "A program forks while its other thread has a lock, which is then unlocked.",
+    about: text(
+        "A program forks while its other thread has a lock, which is then unlocked.",
+        "程序 fork 时，另一个线程正持有锁，之后才解锁。",
+    ),
     by_hand: "cargo run -p reexec --example fork-with-threads, where there is strace",
     command: "fork-with-threads",
     needs: &[STRACE],
@@ -81,12 +94,15 @@ const FORK_WITH_THREADS: Scenario = Scenario {
         e.prints("Copy, locked: ", "true")?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control("with the lock not taken", "fork-with-threads --unlocked")
+    ..control(text("with the lock not taken", "没有谁持有锁"), "fork-with-threads --unlocked")
 };
 
 const SYSTEM_CALLS: Scenario = Scenario {
     name: "system-calls",
-    about: "Processes are started in three ways, and strace shows the system calls.",
+    about: text(
+        "Processes are started in three ways, and strace shows the system calls.",
+        "用三种办法启动进程，由 strace 显示系统调用。",
+    ),
     by_hand: "cargo run -p reexec --example system-calls, where there is strace",
     command: "system-calls",
     needs: &[STRACE],
@@ -107,7 +123,7 @@ const SYSTEM_CALLS: Scenario = Scenario {
         }
         e.at(ENDED).nothing_listed()
     })],
-    ..control("with a user to become, each time", "system-calls --fork")
+    ..control(text("with a user to become, each time", "每次都要切换用户"), "system-calls --fork")
 };
 
 fn calls<'a>(e: Evidence<'a>, way: &str) -> Vec<&'a str> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence, check};
+use crate::model::bilingual::{Text, text};
 use crate::model::event::Stream;
 use crate::scenarios::ledger::{C7, C8, C9, C10, C11, C12, C13, C15, C16, C17};
 use crate::scenarios::steps::ENDED;
@@ -13,11 +14,11 @@ use crate::scenarios::{NO_CONTROL, Scenario, control};
 pub(super) const ALL: &[Scenario] =
     &[REUSE, PATH_AND_ARGS, INHERITED, GRANDCHILD, STATUS, THREE_WAYS, SEPARATE];
 
-const LIVE: &str = "the children live";
+const LIVE: Text = text("the children live", "子进程都活着");
 
 const REUSE: Scenario = Scenario {
     name: "reuse",
-    about: "One command is started twice.",
+    about: text("One command is started twice.", "同一个命令启动两次。"),
     by_hand: "cargo run -p exec-cmd --example reuse",
     command: "reuse",
     act: |w| {
@@ -31,12 +32,15 @@ const REUSE: Scenario = Scenario {
         e.at(LIVE).live_child("child 1", "parent")?.live_child("child 2", "parent")?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control("started once", "reuse --once")
+    ..control(text("started once", "只启动一次"), "reuse --once")
 };
 
 const PATH_AND_ARGS: Scenario = Scenario {
     name: "path-and-args",
-    about: "The same relative path in two directories; and a first argument that is no path.",
+    about: text(
+        "The same relative path in two directories; and a first argument that is no path.",
+        "两个目录里的同一个相对路径；以及不是路径的第一个参数。",
+    ),
     by_hand: "cargo run -p exec-cmd --example path-and-args, and ls -l /proc/N/exe",
     command: "path-and-args",
     act: |w| {
@@ -61,16 +65,23 @@ const PATH_AND_ARGS: Scenario = Scenario {
             e.reads("child 2", "exe", |exe| exe.ends_with("/program"))
         }),
     ],
-    ..control("both in one directory, under the name of the path", "path-and-args --same")
+    ..control(
+        text("both in one directory, under the name of the path", "都在一个目录里，并以路径为名"),
+        "path-and-args --same",
+    )
 };
 
 const STREAMS: [&str; 3] = ["fd/0", "fd/1", "fd/2"];
-const SPAWNED: &str = "the child of spawn reads its parent's stdin";
-const CAPTURED: &str = "the child of output sleeps";
+const SPAWNED: Text =
+    text("the child of spawn reads its parent's stdin", "spawn 启动的子进程读取父进程的 stdin");
+const CAPTURED: Text = text("the child of output sleeps", "output 启动的子进程在睡眠");
 
 const INHERITED: Scenario = Scenario {
     name: "inherited",
-    about: "Commands for which nothing is set: one is spawned, one is run for its output.",
+    about: text(
+        "Commands for which nothing is set: one is spawned, one is run for its output.",
+        "什么都没有设置的命令：一个用 spawn 启动，一个用 output 取输出。",
+    ),
     by_hand: "cargo run -p exec-cmd --example inherited, and ls -l /proc/N/fd /proc/N/cwd",
     command: "inherited",
     act: |w| {
@@ -112,7 +123,13 @@ const INHERITED: Scenario = Scenario {
             })
         }),
     ],
-    ..control("a cleared environment, another directory, and other streams", "inherited --nothing")
+    ..control(
+        text(
+            "a cleared environment, another directory, and other streams",
+            "清空环境变量，换目录，换标准流",
+        ),
+        "inherited --nothing",
+    )
 };
 
 fn as_in_the_parent(e: Evidence<'_>, places: &[&str]) -> Check {
@@ -126,11 +143,17 @@ fn as_in_the_parent(e: Evidence<'_>, places: &[&str]) -> Check {
     Ok(())
 }
 
-const BLOCKED: &str = "the command has ended, its parent still waits for its output";
+const BLOCKED: Text = text(
+    "the command has ended, its parent still waits for its output",
+    "命令已结束，父进程还在等它的输出",
+);
 
 const GRANDCHILD: Scenario = Scenario {
     name: "grandchild-holds-pipe",
-    about: "A command ends, and leaves behind a process that holds the pipe of its output.",
+    about: text(
+        "A command ends, and leaves behind a process that holds the pipe of its output.",
+        "命令结束了，却留下一个持有其输出管道的进程。",
+    ),
     by_hand: "cargo run -p exec-cmd --example grandchild-holds-pipe",
     command: "grandchild-holds-pipe",
     seconds: 1.0,
@@ -157,12 +180,18 @@ const GRANDCHILD: Scenario = Scenario {
         ])?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control("a grandchild with another stdout", "grandchild-holds-pipe --closed")
+    ..control(
+        text("a grandchild with another stdout", "孙进程另有 stdout"),
+        "grandchild-holds-pipe --closed",
+    )
 };
 
 const STATUS: Scenario = Scenario {
     name: "status",
-    about: "Three children, and what their parent knows of their ends, before and after.",
+    about: text(
+        "Three children, and what their parent knows of their ends, before and after.",
+        "三个子进程；在它们结束之前和之后，父进程各知道些什么。",
+    ),
     by_hand: "cargo run -p exec-cmd --example status",
     command: "status",
     act: |w| {
@@ -189,15 +218,27 @@ const STATUS: Scenario = Scenario {
 };
 
 /// The commands that are run one after the other, and the snapshots of them.
-const WAYS: [(&str, &str); 3] = [
-    ("command whose output goes nowhere", "it runs, its output goes nowhere"),
-    ("command with one pipe", "it runs, both of its streams go into one pipe"),
-    ("command with two pipes", "it runs, each of its streams goes into a pipe"),
+const WAYS: [(&str, Text); 3] = [
+    (
+        "command whose output goes nowhere",
+        text("it runs, its output goes nowhere", "它在运行，输出无处可去"),
+    ),
+    (
+        "command with one pipe",
+        text("it runs, both of its streams go into one pipe", "它在运行，两个流进入同一个管道"),
+    ),
+    (
+        "command with two pipes",
+        text("it runs, each of its streams goes into a pipe", "它在运行，两个流各进入一个管道"),
+    ),
 ];
 
 const THREE_WAYS: Scenario = Scenario {
     name: "exec-cmd",
-    about: "A command is run without its output, with both streams in one, and with each apart.",
+    about: text(
+        "A command is run without its output, with both streams in one, and with each apart.",
+        "执行一个命令：不要输出、两个流合在一起、两个流分开。",
+    ),
     by_hand: "cargo run -p exec-cmd",
     // It writes to both streams in turn, and then lives long enough to be seen.
     command: "exec-cmd -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
@@ -226,14 +267,17 @@ const THREE_WAYS: Scenario = Scenario {
         e.at(ENDED).nothing_listed()
     })],
     ..control(
-        "one way only",
+        text("one way only", "只用一种办法"),
         "exec-cmd combined -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
     )
 };
 
 const SEPARATE: Scenario = Scenario {
     name: "exec-separate",
-    about: "A command is run, its output streams are captured apart, and no shell expands its *.",
+    about: text(
+        "A command is run, its output streams are captured apart, and no shell expands its *.",
+        "执行一个命令，分别取两个输出流；没有 shell 展开它的 *。",
+    ),
     by_hand: "cargo run -p exec-cmd -- separate",
     command: "exec-cmd separate -- ls /etc/host*",
     act: |w| w.run_to_end(ENDED),
@@ -248,5 +292,5 @@ const SEPARATE: Scenario = Scenario {
         let failed = said.iter().any(|line| line.ends_with("failed with exit status: 2"));
         check(failed, || format!("{said:?}"))
     })],
-    ..control("with a shell", "exec-cmd separate -- sh -c 'ls /etc/host*'")
+    ..control(text("with a shell", "通过 shell 执行"), "exec-cmd separate -- sh -c 'ls /etc/host*'")
 };

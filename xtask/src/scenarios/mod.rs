@@ -17,28 +17,46 @@ mod wait;
 mod zombie;
 
 use crate::evidence::{Check, Evidence};
+use crate::model::bilingual::{Text, text};
 use crate::model::clock::Clock;
 use crate::model::failure::Failure;
 use crate::probe::need::Need;
 use crate::scenarios::ledger::Claim;
 use crate::worker::Worker;
 
+/// A section of the text, and its scenarios.
+pub(crate) struct Section {
+    pub(crate) title: Text,
+    /// Where the text is: a folder with a README in each language.
+    pub(crate) folder: &'static str,
+    pub(crate) scenarios: &'static [Scenario],
+}
+
+const fn section(title: Text, folder: &'static str, scenarios: &'static [Scenario]) -> Section {
+    Section { title, folder, scenarios }
+}
+
 /// In the order of the chapter.
-const SECTIONS: [&[Scenario]; 9] = [
-    exec_cmd::ALL,
-    create::ALL,
-    reexec::ALL,
-    zombie::ALL,
-    wait::ALL,
-    processes::ALL,
-    signals::ALL,
-    sockets::ALL,
-    servers::ALL,
+pub(crate) const SECTIONS: [Section; 10] = [
+    section(text("Running other programs", "运行其他程序"), "exec-cmd", exec_cmd::ALL),
+    section(text("Fork", "fork"), "reexec/examples", create::ALL),
+    section(text("Re-exec", "重新执行自身"), "reexec/examples", reexec::ALL),
+    section(text("Zombies", "僵尸进程"), "zombie", zombie::ALL),
+    section(text("Numbers of processes", "进程号"), "zombie", processes::ALL),
+    section(text("Waiting", "等待"), "wait", wait::ALL),
+    section(
+        text("Waiting without blocking", "不阻塞的等待"),
+        "goroutine-wait",
+        wait::WITHOUT_BLOCKING,
+    ),
+    section(text("Signals", "信号"), "goroutine-wait", signals::ALL),
+    section(text("Half-close", "半关闭"), "echo-server", sockets::ALL),
+    section(text("Servers", "服务器"), "echo-server", servers::ALL),
 ];
 
 /// All scenarios, in the order of the chapter.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
-    SECTIONS.into_iter().flatten()
+    SECTIONS.iter().flat_map(|section| section.scenarios)
 }
 
 pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
@@ -49,7 +67,7 @@ pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// One sentence.
-    pub(crate) about: &'static str,
+    pub(crate) about: Text,
     /// How one runs the program by hand.
     pub(crate) by_hand: &'static str,
     /// The program with its arguments, as one would type it; see [`Clock::words`] for its times.
@@ -69,7 +87,7 @@ pub(crate) struct Scenario {
     /// if they also held, the scenario would prove nothing. Empty, if there is none.
     pub(crate) control: &'static str,
     /// What the control lacks, or has instead.
-    pub(crate) without: &'static str,
+    pub(crate) without: Text,
     /// The claims that the control is not about.
     pub(crate) control_keeps: &'static [&'static Claim],
 }
@@ -80,7 +98,7 @@ pub(crate) type Judge = fn(Evidence<'_>) -> Check;
 /// For what a scenario does not say. What it must say is empty here: the first test below names it.
 const NO_CONTROL: Scenario = Scenario {
     name: "",
-    about: "",
+    about: text("", ""),
     by_hand: "",
     command: "",
     seconds: 0.0,
@@ -89,12 +107,12 @@ const NO_CONTROL: Scenario = Scenario {
     act: |_| Ok(()),
     shows: &[],
     control: "",
-    without: "",
+    without: text("", ""),
     control_keeps: &[],
 };
 
 /// The same for a scenario with this control, and what that lacks or has instead.
-const fn control(without: &'static str, command: &'static str) -> Scenario {
+const fn control(without: Text, command: &'static str) -> Scenario {
     Scenario { control: command, without, ..NO_CONTROL }
 }
 
@@ -106,6 +124,13 @@ impl Scenario {
 
     pub(crate) fn claims(&self) -> impl Iterator<Item = &'static Claim> {
         self.shows.iter().map(|(claim, _)| *claim)
+    }
+
+    /// Whether its name, its texts or its claims have this word.
+    pub(crate) fn is_about(&self, word: &str) -> bool {
+        self.name.contains(&word.to_lowercase())
+            || [self.about, self.without].iter().any(|text| text.contains(word))
+            || self.claims().any(|claim| claim.is_about(word))
     }
 
     pub(crate) fn has_control(&self) -> bool {
@@ -129,7 +154,7 @@ mod tests {
             let Scenario { name, about, by_hand, command, shows, .. } = scenario;
             let namesakes = all().filter(|other| other.name == *name).count();
             assert_eq!(namesakes, 1, "there are {namesakes} scenarios {name:?}");
-            let lacks = [about, by_hand, command].iter().any(|text| text.is_empty());
+            let lacks = [about.en, about.zh, by_hand, command].iter().any(|text| text.is_empty());
             assert!(!lacks && !shows.is_empty(), "{name} lacks about, by_hand, command or shows");
         }
     }

@@ -1,6 +1,7 @@
 //! What a process is: its number.
 
 use crate::evidence::check;
+use crate::model::bilingual::{Text, text};
 use crate::probe::need::NAMESPACES;
 use crate::scenarios::ledger::C44;
 use crate::scenarios::steps::ENDED;
@@ -8,11 +9,14 @@ use crate::scenarios::{Scenario, control};
 
 pub(super) const ALL: &[Scenario] = &[PID_NAMESPACE];
 
-const COUNTED: &str = "the children have printed their numbers";
+const COUNTED: Text = text("the children have printed their numbers", "子进程都打印了自己的进程号");
 
 const PID_NAMESPACE: Scenario = Scenario {
     name: "pid-namespace",
-    about: "Three children in a PID namespace of their own print their numbers.",
+    about: text(
+        "Three children in a PID namespace of their own print their numbers.",
+        "三个子进程在自己的 PID 命名空间里打印进程号。",
+    ),
     by_hand: "cargo run -p zombie --example pid-namespace, as root",
     command: "pid-namespace --sleep 20s",
     seconds: 20.0,
@@ -42,7 +46,7 @@ const PID_NAMESPACE: Scenario = Scenario {
         )?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control("without the namespace", "pid-namespace --sleep 20s --outside")
+    ..control(text("without the namespace", "没有命名空间"), "pid-namespace --sleep 20s --outside")
 };
 
 /// From `Child outside: 4711, to itself: 2`.

@@ -1,6 +1,7 @@
 //! Docker's fork: a program that starts itself again, to run another of its functions.
 
 use crate::evidence::{Check, Evidence, check};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::scenarios::ledger::{C14, C18, C19, C20, C21, C22, C23};
 use crate::scenarios::steps::BOTH_ENDED;
@@ -9,13 +10,16 @@ use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] = &[FORK, FAILING_CHILD, EXTRA_DESCRIPTORS, SELF_EXE];
 
-const LIVES: &str = "the child lives";
-const GONE: &str = "the program has ended";
+const LIVES: Text = text("the child lives", "子进程还活着");
+const GONE: Text = text("the program has ended", "程序已结束");
 const NO_SUCH_FILE: &str = "No such file or directory (os error 2)";
 
 const FORK: Scenario = Scenario {
     name: "fork",
-    about: "A program starts itself again, to run another of its functions.",
+    about: text(
+        "A program starts itself again, to run another of its functions.",
+        "程序重新执行自身，运行自己的另一个函数。",
+    ),
     by_hand: "cargo run -p reexec --example fork",
     command: "fork",
     act: |w| {
@@ -58,7 +62,10 @@ fn look_at_child(w: &mut Worker) -> Result<(), Failure> {
 
 const FAILING_CHILD: Scenario = Scenario {
     name: "failing-child",
-    about: "A function is run in a process of its own, and fails.",
+    about: text(
+        "A function is run in a process of its own, and fails.",
+        "在单独的进程里运行一个函数，函数失败了。",
+    ),
     by_hand: "cargo run -p reexec --example failing-child, and the same with -- --exit-0",
     command: "failing-child",
     act: look_at_child,
@@ -78,12 +85,18 @@ const FAILING_CHILD: Scenario = Scenario {
         }),
     ],
     control_keeps: &[C18],
-    ..control("exit(0) after the function, whatever it returned", "failing-child --exit-0")
+    ..control(
+        text("exit(0) after the function, whatever it returned", "不管函数返回什么，都 exit(0)"),
+        "failing-child --exit-0",
+    )
 };
 
 const EXTRA_DESCRIPTORS: Scenario = Scenario {
     name: "extra-descriptors",
-    about: "A command is given a file as descriptor 3; another one is open by accident.",
+    about: text(
+        "A command is given a file as descriptor 3; another one is open by accident.",
+        "把一个文件作为描述符 3 传给命令；另有一个文件碰巧开着。",
+    ),
     by_hand: "cargo run -p reexec --example extra-descriptors, and ls -l /proc/N/fd",
     command: "extra-descriptors",
     act: |w| {
@@ -105,12 +118,18 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         e.reads("child", "fd/3", |file| file == "/etc/passwd")?;
         e.at(BOTH_ENDED).nothing_listed()
     })],
-    ..control("std's Command, which has nothing of the kind", "extra-descriptors --std")
+    ..control(
+        text("std's Command, which has nothing of the kind", "标准库的 Command，它没有这个功能"),
+        "extra-descriptors --std",
+    )
 };
 
 const SELF_EXE: Scenario = Scenario {
     name: "self-exe",
-    about: "A program's file is renamed, and then deleted, while it runs and starts itself again.",
+    about: text(
+        "A program's file is renamed, and then deleted, while it runs and starts itself again.",
+        "程序运行并重新执行自身时，它的文件先被改名，再被删除。",
+    ),
     by_hand: "cargo run -p reexec --example self-exe, and the same with -- --keep",
     command: "self-exe",
     act: look_at_child,
@@ -124,5 +143,5 @@ const SELF_EXE: Scenario = Scenario {
         e.reads("child", "exe", |exe| exe.ends_with(" (deleted)"))?;
         e.at(BOTH_ENDED).nothing_listed()
     })],
-    ..control("with the file left alone", "self-exe --keep")
+    ..control(text("with the file left alone", "不动那个文件"), "self-exe --keep")
 };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::LOOPBACK;
@@ -27,16 +28,21 @@ const TIME_FOR_MORE: Duration = Duration::from_millis(500);
 const ANSWERED: &str = "an answer while all five were connected";
 const UNANSWERED: &str = "no answer while another client was served";
 
-const CONNECTED: &str = "five clients are connected";
-const CLOSED: &str = "the clients have left";
-const ENDED: &str = "the server has been sent SIGTERM";
+const CONNECTED: Text = text("five clients are connected", "五个客户端已连接");
+const CLOSED: Text = text("the clients have left", "客户端都已离开");
+const ENDED: Text = text("the server has been sent SIGTERM", "已向服务器发送 SIGTERM");
 
-const ONE_AT_A_TIME: Scenario =
-    control("one client at a time", "echo-server 0 --model fork --max-children 1");
+const ONE_AT_A_TIME: Scenario = control(
+    text("one client at a time", "一次只服务一个客户端"),
+    "echo-server 0 --model fork --max-children 1",
+);
 
 const MPSERV: Scenario = Scenario {
     name: "echo-mpserv",
-    about: "The chapter's own server, in one file: five clients at the same time, a process for each.",
+    about: text(
+        "The chapter's own server, in one file: five clients at the same time, a process for each.",
+        "原章的服务器，只有一个文件：同时五个客户端，每个客户端一个进程。",
+    ),
     by_hand: "cargo run -p echo-server --example echo-mpserv, and nc 127.0.0.1 9190 in five other \
               terminals",
     command: "echo-mpserv 127.0.0.1:0",
@@ -48,8 +54,11 @@ const MPSERV: Scenario = Scenario {
 
 const FIVE_CLIENTS: Scenario = Scenario {
     name: "echo-server",
-    about: "Five clients at the same time, a process for each; one before them only tries out their \
+    about: text(
+        "Five clients at the same time, a process for each; one before them only tries out their \
             sandbox.",
+        "同时五个客户端，每个一个进程；在此之前有一个进程只用来试沙箱。",
+    ),
     by_hand: "cargo run -p echo-server, and nc 127.0.0.1 9190 in five other terminals",
     command: "echo-server 0 --model fork",
     needs: &[LOOPBACK],
@@ -107,13 +116,19 @@ fn answered(clients: &mut [Client]) -> usize {
 
 const MANY: usize = 20;
 const SERVED: &str = "an answer in its turn";
-const FIRST_SERVED: &str = "twenty clients are connected, the first have been answered";
-const ALL_SERVED: &str = "every client has been answered";
+const FIRST_SERVED: Text = text(
+    "twenty clients are connected, the first have been answered",
+    "二十个客户端已连接，最先的几个已得到应答",
+);
+const ALL_SERVED: Text = text("every client has been answered", "每个客户端都已得到应答");
 
 const PREFORK: Scenario = Scenario {
     name: "prefork",
-    about: "Twenty clients, and a pool of four workers; a process before them only tries out their \
+    about: text(
+        "Twenty clients, and a pool of four workers; a process before them only tries out their \
             sandbox.",
+        "二十个客户端，四个 worker 组成的进程池；在此之前有一个进程只用来试沙箱。",
+    ),
     by_hand: "cargo run -p echo-server -- --model prefork --workers 4, and more clients than that",
     command: "echo-server 0 --model prefork --workers 4",
     needs: &[LOOPBACK],
@@ -140,17 +155,20 @@ const PREFORK: Scenario = Scenario {
         e.clients_saw(MANY, SERVED)?;
         e.at(FIRST_SERVED).live_children(4, "server").map(drop)
     })],
-    ..control("a process for each client", "echo-server 0 --model fork")
+    ..control(text("a process for each client", "每个客户端一个进程"), "echo-server 0 --model fork")
 };
 
 /// Many times what fits into the buffers between a client and a server.
 const MUCH: u64 = 64 << 20;
-const HALF_WAY: &str = "half of it is on its way";
-const CLIENT_ENDED: &str = "the client has ended";
+const HALF_WAY: Text = text("half of it is on its way", "数据传了一半");
+const CLIENT_ENDED: Text = text("the client has ended", "客户端已结束");
 
 const SPLIT: Scenario = Scenario {
     name: "split",
-    about: "64 MiB to the server and back, by a client that is two processes.",
+    about: text(
+        "64 MiB to the server and back, by a client that is two processes.",
+        "由两个进程组成的客户端，把 64 MiB 发到服务器再收回来。",
+    ),
     by_hand: "head -c 64M /dev/zero | cargo run -p echo-server --bin echo-client >/dev/null",
     command: "echo-client",
     seconds: 1.0,
@@ -178,7 +196,7 @@ const SPLIT: Scenario = Scenario {
         e.at(CLIENT_ENDED).gone("client")?.gone("sender").map(drop)
     })],
     ..control(
-        "one process that sends everything before it receives",
+        text("one process that sends everything before it receives", "一个进程，全部发完才开始收"),
         "echo-client --one-process --stall-timeout 0.5",
     )
 };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::check;
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::model::process::State;
 use crate::probe::procfs;
@@ -18,12 +19,15 @@ pub(super) const ALL: &[Scenario] =
 /// Plenty for a process to notice something, where it does.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
-const SLEEPS: &str = "the program sleeps";
-const ENDED: &str = "the program has ended";
+const SLEEPS: Text = text("the program sleeps", "程序在睡眠");
+const ENDED: Text = text("the program has ended", "程序已结束");
 
 const SIGNAL: Scenario = Scenario {
     name: "signal",
-    about: "Ctrl-C, and twice an alarm, in sleeps of 100 seconds.",
+    about: text(
+        "Ctrl-C, and twice an alarm, in sleeps of 100 seconds.",
+        "在 100 秒的睡眠里，来一次 Ctrl-C、两次闹钟。",
+    ),
     by_hand: "cargo run -p goroutine-wait --example signal",
     command: "signal --alarm 2s+",
     seconds: 4.0,
@@ -48,12 +52,18 @@ const SIGNAL: Scenario = Scenario {
         check(handled == (1, 2), || format!("Ctrl-C and alarms came {handled:?} times"))?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control("by thread::sleep, a second each", "signal --std --alarm 2s+ --sleep 1")
+    ..control(
+        text("by thread::sleep, a second each", "用 thread::sleep，每次一秒"),
+        "signal --std --alarm 2s+ --sleep 1",
+    )
 };
 
 const HANDLER_LIMITS: Scenario = Scenario {
     name: "handler-limits",
-    about: "Ten signals merge; and one comes between the look at a note and the wait.",
+    about: text(
+        "Ten signals merge; and one comes between the look at a note and the wait.",
+        "十个信号合并成一个；还有一个恰好在看标记之后、等待之前到达。",
+    ),
     by_hand: "cargo run -p goroutine-wait --example handler-limits, and the same with -- --signalfd",
     command: "handler-limits --wait 10s --signalfd",
     act: |w| w.run_to_end(ENDED),
@@ -66,17 +76,26 @@ const HANDLER_LIMITS: Scenario = Scenario {
         e.at(ENDED).nothing_listed()
     })],
     ..control(
-        "a handler that notes the signal, and a wait for something else",
+        text(
+            "a handler that notes the signal, and a wait for something else",
+            "处理程序只做标记，等待的却是别的东西",
+        ),
         "handler-limits --wait 10s",
     )
 };
 
-const STOPPED: &str = "the child has been sent SIGSTOP";
-const KILLED: &str = "the child has been sent SIGCONT, and then SIGKILL";
+const STOPPED: Text = text("the child has been sent SIGSTOP", "已向子进程发送 SIGSTOP");
+const KILLED: Text = text(
+    "the child has been sent SIGCONT, and then SIGKILL",
+    "已向子进程发送 SIGCONT，然后 SIGKILL",
+);
 
 const SIGCHLD: Scenario = Scenario {
     name: "sigchld",
-    about: "A child is stopped, goes on, and is killed; its parent learns of all that.",
+    about: text(
+        "A child is stopped, goes on, and is killed; its parent learns of all that.",
+        "子进程被暂停、继续、被杀死；父进程每次都得到通知。",
+    ),
     by_hand: "cargo run -p goroutine-wait --example sigchld, and kill -STOP, -CONT, -KILL with the \
               pid that the child prints",
     command: "sigchld",
@@ -106,15 +125,19 @@ const SIGCHLD: Scenario = Scenario {
         check(lines.starts_with(&by_default), || format!("{lines:?}"))?;
         e.at(KILLED).nothing_listed()
     })],
-    ..control("with SA_NOCLDSTOP", "sigchld --no-child-stop")
+    ..control(text("with SA_NOCLDSTOP", "设置了 SA_NOCLDSTOP"), "sigchld --no-child-stop")
 };
 
-const HELD_BACK: &str = "ten children have ended, SIGCHLD is held back";
-const HANDLED: &str = "SIGCHLD has come";
+const HELD_BACK: Text =
+    text("ten children have ended, SIGCHLD is held back", "十个子进程已结束，SIGCHLD 被挡住");
+const HANDLED: Text = text("SIGCHLD has come", "SIGCHLD 已到达");
 
 const REMOVE_ZOMBIE: Scenario = Scenario {
     name: "remove-zombie",
-    about: "Ten children end while SIGCHLD is held back; then it comes, once.",
+    about: text(
+        "Ten children end while SIGCHLD is held back; then it comes, once.",
+        "SIGCHLD 被挡住时，十个子进程结束；放开后它只来一次。",
+    ),
     by_hand: "cargo run -p goroutine-wait --example remove-zombie, and the same with -- --once",
     command: "remove-zombie --sleep 20s",
     seconds: 40.0,
@@ -132,15 +155,27 @@ const REMOVE_ZOMBIE: Scenario = Scenario {
         e.prints("Signals that came: ", "1")?;
         e.at(HANDLED).zombies(0)?.alive("parent").map(drop)
     })],
-    ..control("one wait for each signal, as in the chapter", "remove-zombie --sleep 20s --once")
+    ..control(
+        text("one wait for each signal, as in the chapter", "像原章那样，一个信号只等待一次"),
+        "remove-zombie --sleep 20s --once",
+    )
 };
 
-const IGNORED: &str = "two children have ended, one before SIGCHLD was ignored, one since";
-const BLOCKED: &str = "the parent waits for any child, the last one lives";
+const IGNORED: Text = text(
+    "two children have ended, one before SIGCHLD was ignored, one since",
+    "两个子进程已结束，一个在忽略 SIGCHLD 之前，一个在之后",
+);
+const BLOCKED: Text = text(
+    "the parent waits for any child, the last one lives",
+    "父进程等待任意子进程，最后一个还活着",
+);
 
 const IGNORE_SIGCHLD: Scenario = Scenario {
     name: "ignore-sigchld",
-    about: "A parent ignores SIGCHLD: children leave no zombies, and no statuses.",
+    about: text(
+        "A parent ignores SIGCHLD: children leave no zombies, and no statuses.",
+        "父进程忽略 SIGCHLD：子进程不留僵尸，也不留退出状态。",
+    ),
     by_hand: "cargo run -p goroutine-wait --example ignore-sigchld, and the same with \
               -- --no-child-wait",
     command: "ignore-sigchld --parent-sleep 20s",
@@ -170,7 +205,10 @@ const IGNORE_SIGCHLD: Scenario = Scenario {
         })?;
         e.at(steps::ENDED).nothing_listed()
     })],
-    ..control("with SIGCHLD at default", "ignore-sigchld --parent-sleep 20s --default")
+    ..control(
+        text("with SIGCHLD at default", "SIGCHLD 为默认处理"),
+        "ignore-sigchld --parent-sleep 20s --default",
+    )
 };
 
 /// Parses the mask of /proc/PID/status, in which the lowest bit is signal 1.
@@ -182,12 +220,15 @@ fn ignores_sigchld(mask: &str) -> bool {
 const LATE: &str = "zombie of the late handler";
 const OF_DEFAULT: &str = "zombie of the default";
 const OF_IGNORER: &str = "zombie of the ignorer";
-const BEFORE: &str = "three parents have a zombie each";
-const AFTER: &str = "the parents have been sent SIGCHLD";
+const BEFORE: Text = text("three parents have a zombie each", "三个父进程各有一个僵尸");
+const AFTER: Text = text("the parents have been sent SIGCHLD", "已向三个父进程发送 SIGCHLD");
 
 const LATE_HANDLER: Scenario = Scenario {
     name: "late-handler",
-    about: "Somebody sends SIGCHLD to the parents of zombies by hand.",
+    about: text(
+        "Somebody sends SIGCHLD to the parents of zombies by hand.",
+        "手工向僵尸的父进程发送 SIGCHLD。",
+    ),
     by_hand: "cargo run -p goroutine-wait --example late-handler, and kill -CHLD with the pid that it \
               prints; the same with -- --action default, -- --action ignore",
     command: "late-handler --parent-sleep 600s --action reap", // longer than the scenario
@@ -223,5 +264,8 @@ const LATE_HANDLER: Scenario = Scenario {
         }
         e.signal_accepted("parent")
     })],
-    ..control("no handler at all", "late-handler --parent-sleep 600s --action default")
+    ..control(
+        text("no handler at all", "完全没有处理程序"),
+        "late-handler --parent-sleep 600s --action default",
+    )
 };

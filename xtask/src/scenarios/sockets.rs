@@ -1,6 +1,7 @@
 //! What a forked copy shares: one connection, of which it has a descriptor of its own.
 
 use crate::evidence::{Check, Evidence, check};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::probe::need::LOOPBACK;
 use crate::scenarios::ledger::{C45, C46};
@@ -10,7 +11,8 @@ use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] = &[ONE_CLOSE_TOO_FEW, SHUTDOWN];
 
-const BOTH: &str = "parent and child have the connection open";
+const BOTH: Text =
+    text("parent and child have the connection open", "父进程和子进程都开着这个连接");
 
 const CHILD_ENDED: &str = "The child has ended, and its copy is closed.";
 const PARENT_CLOSED: &str = "The parent has closed its copy, too.";
@@ -19,7 +21,10 @@ const SEEN: &str = "The client has seen the end.";
 
 const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
     name: "one-close-too-few",
-    about: "A server forks for its client, and forgets to close its own copy of the connection.",
+    about: text(
+        "A server forks for its client, and forgets to close its own copy of the connection.",
+        "服务器为客户端 fork，却忘了关闭自己那份连接。",
+    ),
     by_hand: "cargo run -p echo-server --example one-close-too-few",
     command: "one-close-too-few --sleep 15s",
     seconds: 30.0,
@@ -30,12 +35,18 @@ const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
         child_has_a_copy(e)?;
         client_sees(e, &[CHILD_ENDED, IN_VAIN, PARENT_CLOSED, SEEN])
     })],
-    ..control("a parent that closes its copy at once", "one-close-too-few --sleep 15s --close")
+    ..control(
+        text("a parent that closes its copy at once", "父进程立刻关闭自己的副本"),
+        "one-close-too-few --sleep 15s --close",
+    )
 };
 
 const SHUTDOWN: Scenario = Scenario {
     name: "shutdown",
-    about: "The same, but the child shuts the connection down for writing.",
+    about: text(
+        "The same, but the child shuts the connection down for writing.",
+        "同上，但子进程用 shutdown 关闭写方向。",
+    ),
     by_hand: "cargo run -p echo-server --example one-close-too-few -- --shutdown",
     command: "one-close-too-few --sleep 15s --shutdown",
     seconds: 15.0,
@@ -46,7 +57,10 @@ const SHUTDOWN: Scenario = Scenario {
         child_has_a_copy(e)?;
         client_sees(e, &[CHILD_ENDED, SEEN, PARENT_CLOSED, SEEN])
     })],
-    ..control("a child that just closes its copy", "one-close-too-few --sleep 15s")
+    ..control(
+        text("a child that just closes its copy", "子进程只是 close 自己的副本"),
+        "one-close-too-few --sleep 15s",
+    )
 };
 
 fn until_the_end(w: &mut Worker) -> Result<(), Failure> {

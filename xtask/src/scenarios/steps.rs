@@ -1,12 +1,13 @@
 //! What several scenarios do.
 
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::worker::Worker;
 
 /// The title of a snapshot after the end.
-pub(super) const ENDED: &str = "all have ended";
-pub(super) const BOTH_ENDED: &str = "both have ended";
+pub(super) const ENDED: Text = text("all have ended", "全部已结束");
+pub(super) const BOTH_ENDED: Text = text("both have ended", "两者都已结束");
 
 impl Worker {
     /// Starts the program of the scenario, and finds the child that it starts at once.
@@ -15,13 +16,13 @@ impl Worker {
     }
 
     /// Runs the program of the scenario, and takes a snapshot when it is gone.
-    pub(super) fn run_to_end(&mut self, title: &str) -> Result<(), Failure> {
+    pub(super) fn run_to_end(&mut self, title: Text) -> Result<(), Failure> {
         let program = self.start()?;
         self.snapshot_when_gone(program, title)
     }
 
     /// Lets a program go on that waits for Enter, and takes a snapshot when it is gone.
-    pub(super) fn finish(&mut self, program: Process, title: &str) -> Result<(), Failure> {
+    pub(super) fn finish(&mut self, program: Process, title: Text) -> Result<(), Failure> {
         self.press_enter(program);
         self.snapshot_when_gone(program, title)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence, check};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::scenarios::ledger::{C40, C41, C42, C47, X1};
@@ -12,16 +13,23 @@ use crate::scenarios::steps::BOTH_ENDED;
 use crate::scenarios::{Scenario, control};
 use crate::worker::Worker;
 
-pub(super) const ALL: &[Scenario] = &[WAIT, STOPPED_PARENT, GOROUTINE_WAIT, THREE_WAYS, TRY_WAIT];
+pub(super) const ALL: &[Scenario] = &[WAIT, STOPPED_PARENT];
+pub(super) const WITHOUT_BLOCKING: &[Scenario] = &[GOROUTINE_WAIT, THREE_WAYS, TRY_WAIT];
 
 /// Plenty for a parent that waits.
 const A_MOMENT: Duration = Duration::from_millis(500);
 
-const BLOCKED: &str = "the parent has slept enough and waits, the child sleeps";
+const BLOCKED: Text = text(
+    "the parent has slept enough and waits, the child sleeps",
+    "父进程睡完了，在等待；子进程还在睡",
+);
 
 const WAIT: Scenario = Scenario {
     name: "wait",
-    about: "The parent sleeps 5 seconds, then blocks until its child has slept 10.",
+    about: text(
+        "The parent sleeps 5 seconds, then blocks until its child has slept 10.",
+        "父进程睡 5 秒，然后阻塞到子进程睡完 10 秒。",
+    ),
     by_hand: "cargo run -p wait",
     command: "wait --parent-sleep 5s --child-sleep 10s",
     seconds: 10.0,
@@ -46,17 +54,23 @@ const WAIT: Scenario = Scenario {
         e.at(BOTH_ENDED).nothing_listed()
     })],
     ..control(
-        "a parent that does not wait",
+        text("a parent that does not wait", "不等待的父进程"),
         "goroutine-wait --parent-sleep 5s --child-sleep 10s --parent-work 2s --no-wait",
     )
 };
 
-const STOPPED: &str = "the child has ended, the parent that waits for it is stopped";
-const CONTINUED: &str = "the parent goes on";
+const STOPPED: Text = text(
+    "the child has ended, the parent that waits for it is stopped",
+    "子进程已结束，等待它的父进程被暂停",
+);
+const CONTINUED: Text = text("the parent goes on", "父进程继续运行");
 
 const STOPPED_PARENT: Scenario = Scenario {
     name: "stopped-parent",
-    about: "A parent that waits is stopped while its child ends; then it goes on.",
+    about: text(
+        "A parent that waits is stopped while its child ends; then it goes on.",
+        "正在等待的父进程被暂停，期间子进程结束；然后父进程继续。",
+    ),
     by_hand: "cargo run -p wait, and kill -STOP, later kill -CONT with the PPID of its child",
     command: "wait --parent-sleep 0s --child-sleep 10s",
     seconds: 10.0,
@@ -77,13 +91,15 @@ const STOPPED_PARENT: Scenario = Scenario {
         e.at(CONTINUED).gone("child").map(drop)
     })],
     ..control(
-        "a parent that does not wait",
+        text("a parent that does not wait", "不等待的父进程"),
         "goroutine-wait --parent-sleep 0s --child-sleep 10s --parent-work 60s --no-wait",
     )
 };
 
-const CHILDREN_SLEEP: &str = "the children sleep, their parents go on";
-const CHILDREN_ENDED: &str = "the children have ended, their parents go on";
+const CHILDREN_SLEEP: Text =
+    text("the children sleep, their parents go on", "子进程在睡，父进程继续干活");
+const CHILDREN_ENDED: Text =
+    text("the children have ended, their parents go on", "子进程已结束，父进程继续干活");
 
 /// A child for each parent: of the one with the thread that waits, and of the one without.
 const WAITED_FOR: &str = "child that is waited for";
@@ -93,7 +109,10 @@ const NO_WAIT: &str =
 
 const GOROUTINE_WAIT: Scenario = Scenario {
     name: "goroutine-wait",
-    about: "A thread waits for the child while the parent goes on; beside it, the same without.",
+    about: text(
+        "A thread waits for the child while the parent goes on; beside it, the same without.",
+        "另开一个线程等待子进程，父进程继续干活；旁边是没有等待的同一个程序。",
+    ),
     by_hand: "cargo run -p goroutine-wait, and the same with -- --no-wait",
     command: "goroutine-wait --parent-sleep 5s --child-sleep 30s --parent-work 60s",
     seconds: 65.0,
@@ -123,7 +142,7 @@ const GOROUTINE_WAIT: Scenario = Scenario {
             .count(2, "live parents", |row| row.is_alive() && of.contains(&row.pid))
             .map(drop)
     })],
-    ..control("without the waiting thread in both", NO_WAIT)
+    ..control(text("without the waiting thread in both", "两边都没有等待的线程"), NO_WAIT)
 };
 
 /// A parent that waits in a thread has started it by then.
@@ -131,15 +150,19 @@ fn time_for_a_thread(w: &mut Worker, parent: Process) -> Result<(), Failure> {
     w.give_time(A_MOMENT, |w| w.stat(parent).is_some_and(|stat| stat.threads > 1))
 }
 
-const THREE_GO_ON: &str = "three parents go on, their children live";
-const THREE_ENDED: &str = "the children have ended";
+const THREE_GO_ON: Text =
+    text("three parents go on, their children live", "三个父进程继续干活，子进程都活着");
+const THREE_ENDED: Text = text("the children have ended", "子进程已结束");
 const OF_THREAD: &str = "child of the one with a thread";
 const OF_ASKER: &str = "child of the one that asks";
 const OF_POLLER: &str = "child of the one that polls";
 
 const THREE_WAYS: Scenario = Scenario {
     name: "three-ways",
-    about: "A thread that waits, a loop that asks, a pidfd in poll: three parents that go on.",
+    about: text(
+        "A thread that waits, a loop that asks, a pidfd in poll: three parents that go on.",
+        "等待的线程、询问的循环、poll 里的 pidfd：三个父进程都在继续干活。",
+    ),
     by_hand: "cargo run -p goroutine-wait, and the same with --example try-wait, --example pidfd",
     command: "goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s", // until the end
     seconds: 21.0,
@@ -164,7 +187,7 @@ const THREE_WAYS: Scenario = Scenario {
         e.prints_each("Child ended with ", &["exit status: 24"; 2])
     })],
     ..control(
-        "without the waiting thread",
+        text("without the waiting thread", "没有等待的线程"),
         "goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s --no-wait",
     )
 };
@@ -181,12 +204,18 @@ fn three_parents_and_their_children(e: Evidence<'_>) -> Check {
     Ok(())
 }
 
-const BETWEEN: &str = "the child lives, its parent does something else between two questions";
-const ANSWERED: &str = "the parent has got the status";
+const BETWEEN: Text = text(
+    "the child lives, its parent does something else between two questions",
+    "子进程还活着，父进程在两次询问之间干别的",
+);
+const ANSWERED: Text = text("the parent has got the status", "父进程拿到了退出状态");
 
 const TRY_WAIT: Scenario = Scenario {
     name: "try-wait",
-    about: "Every 3 seconds a parent asks whether its child, of 15 seconds, has ended.",
+    about: text(
+        "Every 3 seconds a parent asks whether its child, of 15 seconds, has ended.",
+        "父进程每 3 秒问一次：要跑 15 秒的子进程结束了没有。",
+    ),
     by_hand: "cargo run -p goroutine-wait --example try-wait",
     command: "try-wait --child-sleep 15s --every 3s",
     seconds: 18.0,
@@ -208,5 +237,5 @@ const TRY_WAIT: Scenario = Scenario {
         e.prints("Child ended with ", "exit status: 24")?;
         e.at(ANSWERED).nothing_listed()
     })],
-    ..control("a pidfd in poll", "pidfd --child-sleep 15s")
+    ..control(text("a pidfd in poll", "在 poll 里等 pidfd"), "pidfd --child-sleep 15s")
 };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Evidence, check};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::{NAMESPACES, OTHER_USERS};
@@ -20,12 +21,15 @@ pub(super) const ALL: &[Scenario] =
 /// A child that ends at once, and a parent that waits for it at once.
 const WAITS_AT_ONCE: &str = "goroutine-wait --parent-sleep 0s --child-sleep 0s --parent-work 5s";
 
-const DEAD: &str = "the child has ended, its parent sleeps";
-const GONE: &str = "the parent has ended, too";
+const DEAD: Text = text("the child has ended, its parent sleeps", "子进程已结束，父进程还在睡");
+const GONE: Text = text("the parent has ended, too", "父进程也已结束");
 
 const ZOMBIE: Scenario = Scenario {
     name: "zombie",
-    about: "A child ends while its parent sleeps and does not wait for it.",
+    about: text(
+        "A child ends while its parent sleeps and does not wait for it.",
+        "子进程结束了，父进程还在睡，没有等待它。",
+    ),
     by_hand: "cargo run -p zombie",
     command: "zombie --parent-sleep 30s",
     seconds: 30.0,
@@ -45,18 +49,18 @@ const ZOMBIE: Scenario = Scenario {
             e.reaped("child").map(drop)
         }),
     ],
-    ..control("a parent that waits", WAITS_AT_ONCE)
+    ..control(text("a parent that waits", "会等待的父进程"), WAITS_AT_ONCE)
 };
 
 /// Plenty for a live process to end, when it is killed, and to be reaped.
 const A_MOMENT: Duration = Duration::from_millis(500);
 
-const BEFORE_KILL: &str = "the child is to be killed";
-const AFTER_KILL: &str = "the child has been sent SIGKILL";
+const BEFORE_KILL: Text = text("the child is to be killed", "子进程即将收到 SIGKILL");
+const AFTER_KILL: Text = text("the child has been sent SIGKILL", "已向子进程发送 SIGKILL");
 
 const KILL: Scenario = Scenario {
     name: "zombie-kill",
-    about: "Somebody tries to kill a zombie.",
+    about: text("Somebody tries to kill a zombie.", "试着杀死一个僵尸进程。"),
     by_hand: "cargo run -p zombie, and kill -9 with the pid that the child prints",
     command: "zombie --parent-sleep 20s",
     seconds: 20.0,
@@ -78,17 +82,23 @@ const KILL: Scenario = Scenario {
         Ok(())
     })],
     ..control(
-        "a child that lives",
+        text("a child that lives", "还活着的子进程"),
         "goroutine-wait --parent-sleep 0s --child-sleep 30s --parent-work 20s",
     )
 };
 
-const KILLED: &str = "the parent has been killed, the adopter has not waited yet";
-const REAPED: &str = "the adopter has waited";
+const KILLED: Text = text(
+    "the parent has been killed, the adopter has not waited yet",
+    "父进程已被杀死，收养者还没有等待",
+);
+const REAPED: Text = text("the adopter has waited", "收养者已经等待");
 
 const KILL_PARENT: Scenario = Scenario {
     name: "zombie-parent-kill",
-    about: "The parent of a zombie is killed; the process that adopts the zombie has to wait for it.",
+    about: text(
+        "The parent of a zombie is killed; the process that adopts the zombie has to wait for it.",
+        "杀死僵尸的父进程；收养僵尸的进程必须等待它。",
+    ),
     by_hand: "cargo run -p zombie, and kill -9 with the PPID that ps shows for the zombie",
     command: "zombie --parent-sleep 30s",
     seconds: 2.0,
@@ -109,17 +119,27 @@ const KILL_PARENT: Scenario = Scenario {
         e.at(REAPED).nothing_listed()?;
         e.reaped("child").map(drop)
     })],
-    ..control("a parent that waits, so that there is nothing to hand over", WAITS_AT_ONCE)
+    ..control(
+        text(
+            "a parent that waits, so that there is nothing to hand over",
+            "会等待的父进程，于是没有僵尸可移交",
+        ),
+        WAITS_AT_ONCE,
+    )
 };
 
-const BOTH: &str = "parent and child live";
-const ADOPTED: &str = "the parent has ended, the child lives";
-const ORPHAN_DEAD: &str = "the orphan has ended, its adopter has not waited yet";
-const ORPHAN_GONE: &str = "the orphan's adopter has waited";
+const BOTH: Text = text("parent and child live", "父进程和子进程都活着");
+const ADOPTED: Text = text("the parent has ended, the child lives", "父进程已结束，子进程还活着");
+const ORPHAN_DEAD: Text =
+    text("the orphan has ended, its adopter has not waited yet", "孤儿已结束，收养者还没有等待");
+const ORPHAN_GONE: Text = text("the orphan's adopter has waited", "孤儿的收养者已经等待");
 
 const ORPHAN: Scenario = Scenario {
     name: "orphan",
-    about: "The parent ends first; its child is adopted, lives on, and ends as a zombie, too.",
+    about: text(
+        "The parent ends first; its child is adopted, lives on, and ends as a zombie, too.",
+        "父进程先结束；子进程被收养，继续运行，结束时同样成为僵尸。",
+    ),
     by_hand: "cargo run -p zombie --example orphan",
     command: "orphan --parent-sleep 10s --child-sleep 25s",
     seconds: 25.0,
@@ -148,16 +168,22 @@ const ORPHAN: Scenario = Scenario {
         }),
     ],
     ..control(
-        "a child that is tied to its parent",
+        text("a child that is tied to its parent", "与父进程同生死的子进程"),
         "goroutine-wait --parent-sleep 0s --child-sleep 25s --parent-work 10s --no-wait",
     )
 };
 
-const FULL: &str = "the user has as many processes as the limit allows, most of them zombies";
+const FULL: Text = text(
+    "the user has as many processes as the limit allows, most of them zombies",
+    "这个用户的进程数已到上限，其中大多是僵尸",
+);
 
 const RESOURCES: Scenario = Scenario {
     name: "resources",
-    about: "A user who may have 6 processes has 5 zombies.",
+    about: text(
+        "A user who may have 6 processes has 5 zombies.",
+        "一个用户最多 6 个进程，其中 5 个是僵尸。",
+    ),
     by_hand: "cargo run -p zombie --example resources, and the same with -- --wait",
     command: "resources",
     needs: &[OTHER_USERS],
@@ -191,7 +217,7 @@ const RESOURCES: Scenario = Scenario {
         e.prints("After the wait, one more: ", "exit status: 0")?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control("with a wait for each child", "resources --wait")
+    ..control(text("with a wait for each child", "等待每个子进程"), "resources --wait")
 };
 
 /// How each child ends, what is then in the last field of /proc/PID/stat, and the status that wait gives.
@@ -200,12 +226,18 @@ const CAUSES: [(&str, i32, &str); 3] = [
     ("aborts", Signal::SIGABRT as i32, "signal: 6 (SIGABRT)"),
     ("isKilled", Signal::SIGKILL as i32, "signal: 9 (SIGKILL)"),
 ];
-const UNREAD: &str = "the children have ended, nobody has asked how";
-const READ: &str = "the parent has read how";
+const UNREAD: Text = text(
+    "the children have ended, nobody has asked how",
+    "子进程已结束，还没有谁问过它们的退出状态",
+);
+const READ: Text = text("the parent has read how", "父进程已读取退出状态");
 
 const CAUSES_OF_END: Scenario = Scenario {
     name: "causes",
-    about: "Three children end: by exit, by a fatal error, by a signal.",
+    about: text(
+        "Three children end: by exit, by a fatal error, by a signal.",
+        "三个子进程分别因 exit、致命错误和信号而结束。",
+    ),
     by_hand: "cargo run -p zombie --example causes, and cat /proc/N/stat",
     command: "causes",
     act: |w| {
@@ -242,18 +274,22 @@ const CAUSES_OF_END: Scenario = Scenario {
             e.at(READ).alive("parent").map(drop)
         }),
     ],
-    ..control("with a wait at once", "causes --wait")
+    ..control(text("with a wait at once", "立刻等待"), "causes --wait")
 };
 
-const ORPHANS: &str = "two adopters have an orphan each";
-const ORPHANS_ENDED: &str = "the orphans have ended";
-const SWEPT: &str = "the adopter that looks from time to time has looked";
+const ORPHANS: Text = text("two adopters have an orphan each", "两个收养者各有一个孤儿");
+const ORPHANS_ENDED: Text = text("the orphans have ended", "孤儿都已结束");
+const SWEPT: Text =
+    text("the adopter that looks from time to time has looked", "隔一段时间看一次的收养者已看过");
 /// As long as ps may take on a busy machine, and more.
 const SWEEPER: &str = "init-waits --every 20s";
 
 const INIT_WAITS: Scenario = Scenario {
     name: "init-waits",
-    about: "Orphans end: of an adopter that waits on SIGCHLD, and of one that looks from time to time.",
+    about: text(
+        "Orphans end: of an adopter that waits on SIGCHLD, and of one that looks from time to time.",
+        "孤儿结束：一个收养者收到 SIGCHLD 就等待，另一个隔一段时间才看一次。",
+    ),
     by_hand: "cargo run -p zombie --example init-waits, and the same with -- --every 20",
     command: "init-waits",
     seconds: 20.0,
@@ -286,7 +322,7 @@ const INIT_WAITS: Scenario = Scenario {
             .child_of("orphan 2", "sweeper")?;
         e.at(SWEPT).gone("orphan 2").map(drop)
     })],
-    ..control("two that look from time to time", SWEEPER)
+    ..control(text("two that look from time to time", "两个都是隔一段时间才看一次"), SWEEPER)
 };
 
 /// From one look to the next there is time for a snapshot. In the control both adopters look, the one a
@@ -301,12 +337,18 @@ fn until_sweepers_look_again(w: &mut Worker, adopters: &[Process]) -> Result<(),
     })
 }
 
-const TAKEN: &str = "the number of the zombie is taken";
-const USED_AGAIN: &str = "the zombie has been waited for, and its number used again";
+const TAKEN: Text = text("the number of the zombie is taken", "僵尸的进程号被占用");
+const USED_AGAIN: Text = text(
+    "the zombie has been waited for, and its number used again",
+    "僵尸已被等待，它的进程号又被使用",
+);
 
 const PID_REUSE: Scenario = Scenario {
     name: "pid-reuse",
-    about: "Numbers are given to processes, beginning with that of a zombie.",
+    about: text(
+        "Numbers are given to processes, beginning with that of a zombie.",
+        "从僵尸的进程号开始，依次给进程分配号码。",
+    ),
     by_hand: "cargo run -p zombie --example pid-reuse, as root",
     command: "pid-reuse",
     seconds: 1.0,
@@ -338,7 +380,7 @@ const PID_REUSE: Scenario = Scenario {
         })?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control("with a wait for the child at once", "pid-reuse --wait")
+    ..control(text("with a wait for the child at once", "立刻等待子进程"), "pid-reuse --wait")
 };
 
 /// In a status file, the line NSpid has the number that we know a process by, and its own.

@@ -2,12 +2,14 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
+use std::iter;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use textwrap::{Options, WordSplitter, WrapAlgorithm};
+use textwrap::core::{Word, display_width};
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
 use crate::model::failure::Failure;
 
@@ -153,8 +155,48 @@ pub(crate) fn width() -> usize {
 pub(crate) fn wrapped(text: &str, first: &str, other: &str, width: usize) -> String {
     let options = Options::new(width).initial_indent(first).subsequent_indent(other);
     let options = options.wrap_algorithm(WrapAlgorithm::FirstFit);
+    let options = options.word_separator(WordSeparator::Custom(words));
     let whole_words = options.break_words(false).word_splitter(WordSplitter::NoHyphenation);
     textwrap::fill(text, whole_words) + "\n"
+}
+
+/// As much of `text` as has this width, with an ellipsis if that is not all.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    if display_width(text) <= width {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        if display_width(&out) + display_width(c.encode_utf8(&mut [0; 4])) + 1 > width {
+            break;
+        }
+        out.push(c);
+    }
+    out + "…"
+}
+
+/// Splits a line where it may be broken: before a word, and between Han characters. Punctuation must not
+/// begin a line, nor an opening bracket end one.
+fn words(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
+    let is_han = |c: char| c >= '\u{2e80}';
+    let may_break = move |(before, after): (char, char)| match (before, after) {
+        (_, ' ') => false,
+        (' ', _) => true,
+        _ => {
+            (is_han(before) || is_han(after))
+                && !"（「《".contains(before)
+                && !"，。；：、）」》？！".contains(after)
+        }
+    };
+    let mut rest = line;
+    Box::new(iter::from_fn(move || {
+        let pairs = rest.char_indices().zip(rest.chars().skip(1));
+        let mut breaks = pairs.filter(|((_, before), after)| may_break((*before, *after)));
+        let end = breaks.next().map_or(rest.len(), |((at, before), _)| at + before.len_utf8());
+        let (word, others) = rest.split_at(end);
+        rest = others;
+        (!word.is_empty()).then(|| Word::from(word))
+    }))
 }
 
 /// Prints all that a command has to say, with styles in it, on stdout.

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::model::bilingual::Text;
 use crate::model::event::{Snapshot, What};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
@@ -16,7 +17,7 @@ use crate::worker::freeze::Freeze;
 
 impl Worker {
     /// Takes a snapshot of the processes of this run. A run that pauses does so here.
-    pub(crate) fn snapshot(&mut self, title: &str) -> Result<(), Failure> {
+    pub(crate) fn snapshot(&mut self, title: Text) -> Result<(), Failure> {
         self.take(title, self.pauses)?;
         self.pause()
     }
@@ -25,18 +26,18 @@ impl Worker {
     pub(crate) fn snapshot_when_gone(
         &mut self,
         process: Process,
-        title: &str,
+        title: Text,
     ) -> Result<(), Failure> {
         self.until_gone(process)?;
         self.snapshot(title)
     }
 
     /// The same where the run cannot pause: an alarm that comes meanwhile would change it.
-    pub(crate) fn snapshot_in_passing(&mut self, title: &str) -> Result<(), Failure> {
+    pub(crate) fn snapshot_in_passing(&mut self, title: Text) -> Result<(), Failure> {
         self.take(title, false)
     }
 
-    fn take(&mut self, title: &str, frozen: bool) -> Result<(), Failure> {
+    fn take(&mut self, title: Text, frozen: bool) -> Result<(), Failure> {
         let began = Instant::now();
         self.observe()?;
         let mut snapshot = snapshot_of(&self.processes, title)?;
@@ -98,7 +99,7 @@ const NOBODY: i32 = i32::MAX;
 
 /// Asks `ps` for these processes, but not by a number that is another's by now: its table has no start
 /// times, which tell them apart. A number can become another's while `ps` runs; then we ask again.
-fn snapshot_of(processes: &[Process], title: &str) -> io::Result<Snapshot> {
+fn snapshot_of(processes: &[Process], title: Text) -> io::Result<Snapshot> {
     let mut pids = own_numbers(processes)?;
     loop {
         let snapshot = ps::snapshot(title, pids)?;
@@ -122,14 +123,15 @@ fn own_numbers(processes: &[Process]) -> io::Result<Vec<i32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::bilingual::text;
 
     #[test]
     fn a_number_that_is_another_process_by_now_is_not_listed() {
         let own = procfs::stat(procfs::own_pid()).unwrap().process;
         let before = Process::new(own.pid, own.start_time - 1);
-        let snapshot = snapshot_of(&[before], "it is gone").unwrap();
+        let snapshot = snapshot_of(&[before], text("it is gone", "")).unwrap();
         assert!(ps::rows(&snapshot.text).is_empty() && snapshot.exit_code == Some(1));
-        let snapshot = snapshot_of(&[before, own], "it is gone").unwrap();
+        let snapshot = snapshot_of(&[before, own], text("it is gone", "")).unwrap();
         assert_eq!(snapshot.pids, [NOBODY, own.pid]);
         assert_eq!(ps::rows(&snapshot.text).len(), 1);
     }
