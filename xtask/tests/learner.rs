@@ -13,7 +13,7 @@ use test_support::TempDir;
 
 fn xtask(args: &[&str]) -> Command {
     let mut command = Command::new(support::XTASK);
-    command.args(args).env_remove("CLICOLOR_FORCE");
+    command.args(args).env_remove("CLICOLOR_FORCE").env("LC_ALL", "C");
     command
 }
 
@@ -32,7 +32,7 @@ fn a_claim_is_explained() {
             "C29  imprecise\n",
             "the chapter says: ",
             "here: ",
-            "shown by: orphan. ",
+            "shown by: orphan: ",
             "run: cargo xtask demo orphan\n",
             "by hand: cargo run -p zombie --example orphan\n",
             "read: zombie/examples/orphan.rs",
@@ -46,22 +46,107 @@ fn a_claim_is_explained() {
 }
 
 #[test]
-fn a_claim_that_there_is_not_is_refused_with_those_that_there_are() {
-    let output = xtask(&["explain", "C99"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let stderr = text(&output.stderr);
-    assert!(stderr.contains("'C99'") && stderr.contains("C24, "), "{stderr}");
+fn what_no_text_has_is_refused_with_what_is_spelt_alike() {
+    for (topic, hint) in
+        [("C50", "there is C5, "), ("zombi-kill", "zombie-kill"), ("gopher", "list")]
+    {
+        for command in ["explain", "list"] {
+            let output = xtask(&[command, topic]).output().unwrap();
+            assert_eq!(output.status.code(), Some(2));
+            let stderr = text(&output.stderr);
+            assert!(stderr.contains(&format!("{topic:?}")) && stderr.contains(hint), "{stderr}");
+        }
+    }
 }
 
 #[test]
-fn the_list_tells_of_durations_and_needs() {
+fn a_scenario_is_explained_with_durations_needs_and_control() {
+    let shown = printed(&mut xtask(&["explain", "pid-namespace"]));
+    assert_has(
+        &shown,
+        &[
+            "pid-namespace  (20 s in the chapter, at least 2 s in the demo)\n",
+            "needs: user and PID namespaces",
+            "C44: ",
+            "so that C44 must fail",
+            "run: cargo xtask demo pid-namespace\n",
+            "the text: zombie/README.md",
+        ],
+    );
+}
+
+#[test]
+fn a_word_finds_claims_and_scenarios_in_either_language() {
+    for word in ["orphan", "ORPHAN", "孤儿"] {
+        let shown = printed(&mut xtask(&["explain", word]));
+        match word == "orphan" {
+            true => assert_has(&shown, &["orphan  (25 s", "C30: "]), // the scenario of that name
+            false => assert_has(&shown, &["\nC30  an orphan runs on", "\ninit-waits  Orphans end"]),
+        }
+        let list = printed(&mut xtask(&["list", word]));
+        assert!(
+            list.contains("orphan  The parent ends first") && !list.contains("\nwait  "),
+            "{list}"
+        );
+    }
+    // The title of a section counts for its scenarios.
+    assert_has(
+        &printed(&mut xtask(&["list", "half-close"])),
+        &["one-close-too-few  ", "shutdown  "],
+    );
+}
+
+/// How many columns a line takes: a Han character, or punctuation beside it, takes two.
+fn columns(line: &str) -> usize {
+    line.chars().map(|c| if c >= '\u{2e80}' { 2 } else { 1 }).sum()
+}
+
+#[test]
+fn each_answer_fits_a_screen_in_both_languages() {
     let list = printed(&mut xtask(&["list"]));
-    assert!(list.contains("zombie  (30 s in the chapter, at least 3 s in the demo)\n"), "{list}");
-    let needs = |what| list.matches(what).count();
-    assert_eq!(needs("needs: user and PID namespaces"), 2, "{list}");
-    assert_eq!(needs("needs: strace"), 2, "{list}");
-    assert_eq!(needs("needs: the loopback network"), 6, "{list}");
-    assert!(list.lines().all(|line| line.len() <= 80), "{list}");
+    let names = list.lines().flat_map(|line| line.rsplit(": ").next().unwrap().split(','));
+    let names: Vec<&str> = names.map(str::trim).filter(|name| !name.contains([' ', '`'])).collect();
+    let claims: Vec<String> = (1..=49).map(|number| format!("C{number}")).collect();
+    let claims =
+        claims.iter().map(String::as_str).chain(["X1", "zombies", "process", "wait for", "进程"]);
+    let topics: Vec<&str> =
+        names.into_iter().filter(|name| !name.is_empty()).chain(claims).collect();
+    assert!(topics.len() > 90, "{topics:?}");
+    for language in ["en", "zh"] {
+        let mut answers = vec![printed(&mut xtask(&["list", "--lang", language]))];
+        for topic in &topics {
+            answers.push(printed(&mut xtask(&["explain", "--lang", language, topic])));
+        }
+        for answer in answers {
+            let widest = answer.lines().map(columns).max().unwrap();
+            assert!(answer.lines().count() < 24 && widest <= 80, "{answer}");
+        }
+    }
+}
+
+#[test]
+fn the_language_is_the_readers() {
+    let (english, chinese) = ("here: ", "这里：");
+    for (variables, option, expected) in [
+        (&[][..], &[][..], english),
+        (&[("LANG", "zh_CN.UTF-8")], &[], chinese),
+        (&[("LANG", "zh_CN.UTF-8"), ("LC_MESSAGES", "en_US.UTF-8")], &[], english),
+        (&[("LC_MESSAGES", "en_US.UTF-8"), ("LC_ALL", "zh_TW")], &[], chinese),
+        (&[("LC_ALL", ""), ("LANG", "zh_CN.UTF-8")], &[], chinese),
+        (&[("LC_ALL", "fr_FR.UTF-8"), ("LANG", "zh_CN.UTF-8")], &[], english),
+        (&[("LC_ALL", "C")], &["--lang", "zh-CN"], chinese),
+        (&[("LC_ALL", "zh_CN.UTF-8")], &["--lang", "en"], english),
+    ] {
+        let mut command = xtask(&["explain", "C24"]);
+        for name in ["LC_ALL", "LC_MESSAGES", "LANG"] {
+            command.env_remove(name);
+        }
+        command.args(option).envs(variables.iter().copied());
+        let shown = printed(&mut command);
+        assert!(shown.contains(expected), "{variables:?} {option:?}: {shown}");
+    }
+    let refused = xtask(&["explain", "C24", "--lang", "fr"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
 }
 
 #[test]

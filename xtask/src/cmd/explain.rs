@@ -63,7 +63,7 @@ impl Page {
         self.part(&mut out, text("here", "这里"), self.say(claim.here));
         let shows_it = |scenario: &&Scenario| scenario.claims().any(|it| it.id == claim.id);
         for scenario in scenarios::all().filter(shows_it) {
-            let shown = format!("{}. {}", scenario.name, self.say(scenario.about));
+            let shown = format!("{}{}{}", scenario.name, self.colon(), self.say(scenario.about));
             self.part(&mut out, text("shown by", "场景"), &shown);
             self.commands(&mut out, scenario);
         }
@@ -89,7 +89,7 @@ impl Page {
         }
         for claim in scenario.claims() {
             out += &wrapped(
-                &format!("{}: {}", claim.id, self.say(claim.here)),
+                &format!("{}{}{}", claim.id, self.colon(), self.say(claim.here)),
                 "  ",
                 "    ",
                 self.width,
@@ -120,13 +120,12 @@ impl Page {
     fn commands(&self, out: &mut String, scenario: &Scenario) {
         let run = format!("cargo xtask demo {}", scenario.name);
         self.part(out, text("run", "运行"), &run);
-        self.part(out, text("by hand", "亲手"), scenario.by_hand);
+        self.part(out, text("by hand", "亲手"), self.say(scenario.by_hand));
     }
 
     /// The scenarios and claims with this word, a line each.
     fn found(&self, word: &str) -> Result<String, Failure> {
-        let scenarios = scenarios::all().filter(|scenario| scenario.is_about(word));
-        let scenarios = scenarios.map(|it| (it.name, self.say(it.about)));
+        let scenarios = scenarios::about(word).map(|it| (it.name, self.say(it.about)));
         let claims = ledger::ALL.iter().filter(|claim| claim.is_about(word));
         let claims = claims.map(|it| (it.id, self.say(it.here)));
         let lines: Vec<String> =
@@ -148,7 +147,8 @@ impl Page {
         }
         let name = text("NAME", "名称");
         let more = text("tells more about one of them", "可以看其中一条的详情");
-        out += &format!("cargo xtask explain {}: {}\n", self.say(name), self.say(more));
+        out +=
+            &format!("cargo xtask explain {}{}{}\n", self.say(name), self.colon(), self.say(more));
         Ok(out)
     }
 
@@ -159,11 +159,12 @@ impl Page {
     }
 
     fn part(&self, out: &mut String, name: Text, text: &str) {
-        let colon = match self.language {
-            Language::English => ": ",
-            Language::Chinese => "：",
-        };
-        *out += &wrapped(&format!("{}{colon}{text}", self.say(name)), "  ", "    ", self.width);
+        let part = format!("{}{}{text}", self.say(name), self.colon());
+        *out += &wrapped(&part, "  ", "    ", self.width);
+    }
+
+    fn colon(&self) -> &'static str {
+        self.say(text(": ", "："))
     }
 
     fn say(&self, text: Text) -> &'static str {

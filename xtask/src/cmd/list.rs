@@ -30,11 +30,17 @@ pub(crate) fn run(options: &List) -> Result<bool, Failure> {
 
 /// A paragraph for each section, to fit a screen.
 fn all(language: Language, width: usize) -> String {
+    let colon = text(": ", "：");
     let mut out = String::new();
     for section in &SECTIONS {
         let names: Vec<_> = section.scenarios.iter().map(|scenario| scenario.name).collect();
         let title = styled(BOLD, section.title.to(language));
-        out += &wrapped(&format!("{title}: {}", names.join(", ")), "", "    ", width);
+        out += &wrapped(
+            &format!("{title}{}{}", colon.to(language), names.join(", ")),
+            "",
+            "    ",
+            width,
+        );
     }
     let more = text(
         "`cargo xtask explain NAME` tells more about one, `cargo xtask demo NAME` runs it.",
@@ -44,7 +50,7 @@ fn all(language: Language, width: usize) -> String {
 }
 
 fn about(topic: &str, language: Language, width: usize) -> Result<String, Failure> {
-    let found = scenarios::all().filter(|scenario| scenario.is_about(topic));
+    let found = scenarios::about(topic);
     let lines: Vec<String> = found
         .map(|scenario| {
             let about = scenario.about.to(language);

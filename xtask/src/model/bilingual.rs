@@ -39,6 +39,11 @@ pub(crate) const fn text(en: &'static str, zh: &'static str) -> Text {
     Text { en, zh }
 }
 
+/// What is no language's, such as a command.
+pub(crate) const fn same(text: &'static str) -> Text {
+    Text { en: text, zh: text }
+}
+
 impl Text {
     pub(crate) fn to(self, language: Language) -> &'static str {
         match language {

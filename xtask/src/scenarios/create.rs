@@ -1,7 +1,7 @@
 //! How to create a process: fork itself, and what becomes of it where there are threads.
 
 use crate::evidence::{Evidence, check};
-use crate::model::bilingual::{Text, text};
+use crate::model::bilingual::{Text, same, text};
 use crate::probe::need::STRACE;
 use crate::scenarios::ledger::{C3, C4, C5, C6};
 use crate::scenarios::steps::ENDED;
@@ -18,7 +18,7 @@ const PLAIN_FORK: Scenario = Scenario {
         "A variable is changed; then a child is forked, another one executed.",
         "先改一个变量，再 fork 一个子进程，并用 exec 执行另一个。",
     ),
-    by_hand: "cargo run -p reexec --example plain-fork",
+    by_hand: same("cargo run -p reexec --example plain-fork"),
     command: "plain-fork",
     act: |w| {
         let parent = w.start_with_stdin()?;
@@ -64,7 +64,10 @@ const FORK_WITH_THREADS: Scenario = Scenario {
         "A program forks while its other thread has a lock, which is then unlocked.",
         "程序 fork 时，另一个线程正持有锁，之后才解锁。",
     ),
-    by_hand: "cargo run -p reexec --example fork-with-threads, where there is strace",
+    by_hand: text(
+        "cargo run -p reexec --example fork-with-threads, where there is strace",
+        "cargo run -p reexec --example fork-with-threads（需要 strace）",
+    ),
     command: "fork-with-threads",
     needs: &[STRACE],
     act: |w| {
@@ -103,7 +106,10 @@ const SYSTEM_CALLS: Scenario = Scenario {
         "Processes are started in three ways, and strace shows the system calls.",
         "用三种办法启动进程，由 strace 显示系统调用。",
     ),
-    by_hand: "cargo run -p reexec --example system-calls, where there is strace",
+    by_hand: text(
+        "cargo run -p reexec --example system-calls, where there is strace",
+        "cargo run -p reexec --example system-calls（需要 strace）",
+    ),
     command: "system-calls",
     needs: &[STRACE],
     act: |w| w.run_to_end(ENDED),

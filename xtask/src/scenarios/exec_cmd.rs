@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence, check};
-use crate::model::bilingual::{Text, text};
+use crate::model::bilingual::{Text, same, text};
 use crate::model::event::Stream;
 use crate::scenarios::ledger::{C7, C8, C9, C10, C11, C12, C13, C15, C16, C17};
 use crate::scenarios::steps::ENDED;
@@ -19,7 +19,7 @@ const LIVE: Text = text("the children live", "子进程都活着");
 const REUSE: Scenario = Scenario {
     name: "reuse",
     about: text("One command is started twice.", "同一个命令启动两次。"),
-    by_hand: "cargo run -p exec-cmd --example reuse",
+    by_hand: same("cargo run -p exec-cmd --example reuse"),
     command: "reuse",
     act: |w| {
         let parent = w.start_with_stdin()?;
@@ -41,7 +41,10 @@ const PATH_AND_ARGS: Scenario = Scenario {
         "The same relative path in two directories; and a first argument that is no path.",
         "两个目录里的同一个相对路径；以及不是路径的第一个参数。",
     ),
-    by_hand: "cargo run -p exec-cmd --example path-and-args, and ls -l /proc/N/exe",
+    by_hand: text(
+        "cargo run -p exec-cmd --example path-and-args, and ls -l /proc/N/exe",
+        "cargo run -p exec-cmd --example path-and-args，再 ls -l /proc/N/exe",
+    ),
     command: "path-and-args",
     act: |w| {
         w.give_folder()?;
@@ -82,7 +85,10 @@ const INHERITED: Scenario = Scenario {
         "Commands for which nothing is set: one is spawned, one is run for its output.",
         "什么都没有设置的命令：一个用 spawn 启动，一个用 output 取输出。",
     ),
-    by_hand: "cargo run -p exec-cmd --example inherited, and ls -l /proc/N/fd /proc/N/cwd",
+    by_hand: text(
+        "cargo run -p exec-cmd --example inherited, and ls -l /proc/N/fd /proc/N/cwd",
+        "cargo run -p exec-cmd --example inherited，再 ls -l /proc/N/fd /proc/N/cwd",
+    ),
     command: "inherited",
     act: |w| {
         w.give_folder()?; // for a variable that we know
@@ -154,7 +160,7 @@ const GRANDCHILD: Scenario = Scenario {
         "A command ends, and leaves behind a process that holds the pipe of its output.",
         "命令结束了，却留下一个持有其输出管道的进程。",
     ),
-    by_hand: "cargo run -p exec-cmd --example grandchild-holds-pipe",
+    by_hand: same("cargo run -p exec-cmd --example grandchild-holds-pipe"),
     command: "grandchild-holds-pipe",
     seconds: 1.0,
     act: |w| {
@@ -192,7 +198,7 @@ const STATUS: Scenario = Scenario {
         "Three children, and what their parent knows of their ends, before and after.",
         "三个子进程；在它们结束之前和之后，父进程各知道些什么。",
     ),
-    by_hand: "cargo run -p exec-cmd --example status",
+    by_hand: same("cargo run -p exec-cmd --example status"),
     command: "status",
     act: |w| {
         let parent = w.start_with_stdin()?;
@@ -239,7 +245,7 @@ const THREE_WAYS: Scenario = Scenario {
         "A command is run without its output, with both streams in one, and with each apart.",
         "执行一个命令：不要输出、两个流合在一起、两个流分开。",
     ),
-    by_hand: "cargo run -p exec-cmd",
+    by_hand: same("cargo run -p exec-cmd"),
     // It writes to both streams in turn, and then lives long enough to be seen.
     command: "exec-cmd -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
     seconds: 15.0,
@@ -278,7 +284,7 @@ const SEPARATE: Scenario = Scenario {
         "A command is run, its output streams are captured apart, and no shell expands its *.",
         "执行一个命令，分别取两个输出流；没有 shell 展开它的 *。",
     ),
-    by_hand: "cargo run -p exec-cmd -- separate",
+    by_hand: same("cargo run -p exec-cmd -- separate"),
     command: "exec-cmd separate -- ls /etc/host*",
     act: |w| w.run_to_end(ENDED),
     shows: &[(C17, |e| {

@@ -59,6 +59,14 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
     SECTIONS.iter().flat_map(|section| section.scenarios)
 }
 
+/// The scenarios that are about this word, or whose section is.
+pub(crate) fn about(word: &str) -> impl Iterator<Item = &'static Scenario> {
+    SECTIONS.iter().flat_map(move |section| {
+        let all = section.title.contains(word);
+        section.scenarios.iter().filter(move |scenario| all || scenario.is_about(word))
+    })
+}
+
 pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
     all().find(|scenario| scenario.name == name)
 }
@@ -69,7 +77,7 @@ pub(crate) struct Scenario {
     /// One sentence.
     pub(crate) about: Text,
     /// How one runs the program by hand.
-    pub(crate) by_hand: &'static str,
+    pub(crate) by_hand: Text,
     /// The program with its arguments, as one would type it; see [`Clock::words`] for its times.
     pub(crate) command: &'static str,
     /// How long it takes with the chapter's own times.
@@ -99,7 +107,7 @@ pub(crate) type Judge = fn(Evidence<'_>) -> Check;
 const NO_CONTROL: Scenario = Scenario {
     name: "",
     about: text("", ""),
-    by_hand: "",
+    by_hand: text("", ""),
     command: "",
     seconds: 0.0,
     max_speed: f64::INFINITY,
@@ -127,7 +135,7 @@ impl Scenario {
     }
 
     /// Whether its name, its texts or its claims have this word.
-    pub(crate) fn is_about(&self, word: &str) -> bool {
+    fn is_about(&self, word: &str) -> bool {
         self.name.contains(&word.to_lowercase())
             || [self.about, self.without].iter().any(|text| text.contains(word))
             || self.claims().any(|claim| claim.is_about(word))
@@ -154,7 +162,9 @@ mod tests {
             let Scenario { name, about, by_hand, command, shows, .. } = scenario;
             let namesakes = all().filter(|other| other.name == *name).count();
             assert_eq!(namesakes, 1, "there are {namesakes} scenarios {name:?}");
-            let lacks = [about.en, about.zh, by_hand, command].iter().any(|text| text.is_empty());
+            let lacks = [about.en, about.zh, by_hand.en, by_hand.zh, command]
+                .iter()
+                .any(|text| text.is_empty());
             assert!(!lacks && !shows.is_empty(), "{name} lacks about, by_hand, command or shows");
         }
     }

@@ -17,7 +17,10 @@ const PID_NAMESPACE: Scenario = Scenario {
         "Three children in a PID namespace of their own print their numbers.",
         "三个子进程在自己的 PID 命名空间里打印进程号。",
     ),
-    by_hand: "cargo run -p zombie --example pid-namespace, as root",
+    by_hand: text(
+        "cargo run -p zombie --example pid-namespace, as root",
+        "cargo run -p zombie --example pid-namespace（以 root 身份）",
+    ),
     command: "pid-namespace --sleep 20s",
     seconds: 20.0,
     needs: &[NAMESPACES],

@@ -1,7 +1,7 @@
 //! Docker's fork: a program that starts itself again, to run another of its functions.
 
 use crate::evidence::{Check, Evidence, check};
-use crate::model::bilingual::{Text, text};
+use crate::model::bilingual::{Text, same, text};
 use crate::model::failure::Failure;
 use crate::scenarios::ledger::{C14, C18, C19, C20, C21, C22, C23};
 use crate::scenarios::steps::BOTH_ENDED;
@@ -20,7 +20,7 @@ const FORK: Scenario = Scenario {
         "A program starts itself again, to run another of its functions.",
         "程序重新执行自身，运行自己的另一个函数。",
     ),
-    by_hand: "cargo run -p reexec --example fork",
+    by_hand: same("cargo run -p reexec --example fork"),
     command: "fork",
     act: |w| {
         let parent = w.start()?;
@@ -66,7 +66,10 @@ const FAILING_CHILD: Scenario = Scenario {
         "A function is run in a process of its own, and fails.",
         "在单独的进程里运行一个函数，函数失败了。",
     ),
-    by_hand: "cargo run -p reexec --example failing-child, and the same with -- --exit-0",
+    by_hand: text(
+        "cargo run -p reexec --example failing-child, and the same with -- --exit-0",
+        "cargo run -p reexec --example failing-child，再加上 -- --exit-0 运行一次",
+    ),
     command: "failing-child",
     act: look_at_child,
     shows: &[
@@ -97,7 +100,10 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         "A command is given a file as descriptor 3; another one is open by accident.",
         "把一个文件作为描述符 3 传给命令；另有一个文件碰巧开着。",
     ),
-    by_hand: "cargo run -p reexec --example extra-descriptors, and ls -l /proc/N/fd",
+    by_hand: text(
+        "cargo run -p reexec --example extra-descriptors, and ls -l /proc/N/fd",
+        "cargo run -p reexec --example extra-descriptors，再 ls -l /proc/N/fd",
+    ),
     command: "extra-descriptors",
     act: |w| {
         let parent = w.start_with_stdin()?;
@@ -130,7 +136,10 @@ const SELF_EXE: Scenario = Scenario {
         "A program's file is renamed, and then deleted, while it runs and starts itself again.",
         "程序运行并重新执行自身时，它的文件先被改名，再被删除。",
     ),
-    by_hand: "cargo run -p reexec --example self-exe, and the same with -- --keep",
+    by_hand: text(
+        "cargo run -p reexec --example self-exe, and the same with -- --keep",
+        "cargo run -p reexec --example self-exe，再加上 -- --keep 运行一次",
+    ),
     command: "self-exe",
     act: look_at_child,
     shows: &[(C23, |e| {

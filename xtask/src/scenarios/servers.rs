@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence};
-use crate::model::bilingual::{Text, text};
+use crate::model::bilingual::{Text, same, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::LOOPBACK;
@@ -43,8 +43,11 @@ const MPSERV: Scenario = Scenario {
         "The chapter's own server, in one file: five clients at the same time, a process for each.",
         "原章的服务器，只有一个文件：同时五个客户端，每个客户端一个进程。",
     ),
-    by_hand: "cargo run -p echo-server --example echo-mpserv, and nc 127.0.0.1 9190 in five other \
+    by_hand: text(
+        "cargo run -p echo-server --example echo-mpserv, and nc 127.0.0.1 9190 in five other \
               terminals",
+        "cargo run -p echo-server --example echo-mpserv，再在另外五个终端里运行 nc 127.0.0.1 9190",
+    ),
     command: "echo-mpserv 127.0.0.1:0",
     needs: &[LOOPBACK],
     act: serve_five,
@@ -59,7 +62,10 @@ const FIVE_CLIENTS: Scenario = Scenario {
             sandbox.",
         "同时五个客户端，每个一个进程；在此之前有一个进程只用来试沙箱。",
     ),
-    by_hand: "cargo run -p echo-server, and nc 127.0.0.1 9190 in five other terminals",
+    by_hand: text(
+        "cargo run -p echo-server, and nc 127.0.0.1 9190 in five other terminals",
+        "cargo run -p echo-server，再在另外五个终端里运行 nc 127.0.0.1 9190",
+    ),
     command: "echo-server 0 --model fork",
     needs: &[LOOPBACK],
     act: serve_five,
@@ -129,7 +135,10 @@ const PREFORK: Scenario = Scenario {
             sandbox.",
         "二十个客户端，四个 worker 组成的进程池；在此之前有一个进程只用来试沙箱。",
     ),
-    by_hand: "cargo run -p echo-server -- --model prefork --workers 4, and more clients than that",
+    by_hand: text(
+        "cargo run -p echo-server -- --model prefork --workers 4, and more clients than that",
+        "cargo run -p echo-server -- --model prefork --workers 4，再连上更多的客户端",
+    ),
     command: "echo-server 0 --model prefork --workers 4",
     needs: &[LOOPBACK],
     act: |w| {
@@ -169,7 +178,7 @@ const SPLIT: Scenario = Scenario {
         "64 MiB to the server and back, by a client that is two processes.",
         "由两个进程组成的客户端，把 64 MiB 发到服务器再收回来。",
     ),
-    by_hand: "head -c 64M /dev/zero | cargo run -p echo-server --bin echo-client >/dev/null",
+    by_hand: same("head -c 64M /dev/zero | cargo run -p echo-server --bin echo-client >/dev/null"),
     command: "echo-client",
     seconds: 1.0,
     needs: &[LOOPBACK],

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::check;
-use crate::model::bilingual::{Text, text};
+use crate::model::bilingual::{Text, same, text};
 use crate::model::failure::Failure;
 use crate::model::process::State;
 use crate::probe::procfs;
@@ -28,7 +28,7 @@ const SIGNAL: Scenario = Scenario {
         "Ctrl-C, and twice an alarm, in sleeps of 100 seconds.",
         "在 100 秒的睡眠里，来一次 Ctrl-C、两次闹钟。",
     ),
-    by_hand: "cargo run -p goroutine-wait --example signal",
+    by_hand: same("cargo run -p goroutine-wait --example signal"),
     command: "signal --alarm 2s+",
     seconds: 4.0,
     act: |w| {
@@ -64,7 +64,10 @@ const HANDLER_LIMITS: Scenario = Scenario {
         "Ten signals merge; and one comes between the look at a note and the wait.",
         "十个信号合并成一个；还有一个恰好在看标记之后、等待之前到达。",
     ),
-    by_hand: "cargo run -p goroutine-wait --example handler-limits, and the same with -- --signalfd",
+    by_hand: text(
+        "cargo run -p goroutine-wait --example handler-limits, and the same with -- --signalfd",
+        "cargo run -p goroutine-wait --example handler-limits，再加上 -- --signalfd 运行一次",
+    ),
     command: "handler-limits --wait 10s --signalfd",
     act: |w| w.run_to_end(ENDED),
     shows: &[(C43, |e| {
@@ -96,8 +99,11 @@ const SIGCHLD: Scenario = Scenario {
         "A child is stopped, goes on, and is killed; its parent learns of all that.",
         "子进程被暂停、继续、被杀死；父进程每次都得到通知。",
     ),
-    by_hand: "cargo run -p goroutine-wait --example sigchld, and kill -STOP, -CONT, -KILL with the \
+    by_hand: text(
+        "cargo run -p goroutine-wait --example sigchld, and kill -STOP, -CONT, -KILL with the \
               pid that the child prints",
+        "cargo run -p goroutine-wait --example sigchld，再对子进程打印的进程号执行 kill -STOP、-CONT、-KILL",
+    ),
     command: "sigchld",
     act: |w| {
         let (parent, child) = w.start_with_child()?;
@@ -138,7 +144,10 @@ const REMOVE_ZOMBIE: Scenario = Scenario {
         "Ten children end while SIGCHLD is held back; then it comes, once.",
         "SIGCHLD 被挡住时，十个子进程结束；放开后它只来一次。",
     ),
-    by_hand: "cargo run -p goroutine-wait --example remove-zombie, and the same with -- --once",
+    by_hand: text(
+        "cargo run -p goroutine-wait --example remove-zombie, and the same with -- --once",
+        "cargo run -p goroutine-wait --example remove-zombie，再加上 -- --once 运行一次",
+    ),
     command: "remove-zombie --sleep 20s",
     seconds: 40.0,
     act: |w| {
@@ -176,8 +185,11 @@ const IGNORE_SIGCHLD: Scenario = Scenario {
         "A parent ignores SIGCHLD: children leave no zombies, and no statuses.",
         "父进程忽略 SIGCHLD：子进程不留僵尸，也不留退出状态。",
     ),
-    by_hand: "cargo run -p goroutine-wait --example ignore-sigchld, and the same with \
+    by_hand: text(
+        "cargo run -p goroutine-wait --example ignore-sigchld, and the same with \
               -- --no-child-wait",
+        "cargo run -p goroutine-wait --example ignore-sigchld，再加上 -- --no-child-wait 运行一次",
+    ),
     command: "ignore-sigchld --parent-sleep 20s",
     seconds: 40.0,
     max_speed: 5.0,
@@ -229,8 +241,11 @@ const LATE_HANDLER: Scenario = Scenario {
         "Somebody sends SIGCHLD to the parents of zombies by hand.",
         "手工向僵尸的父进程发送 SIGCHLD。",
     ),
-    by_hand: "cargo run -p goroutine-wait --example late-handler, and kill -CHLD with the pid that it \
+    by_hand: text(
+        "cargo run -p goroutine-wait --example late-handler, and kill -CHLD with the pid that it \
               prints; the same with -- --action default, -- --action ignore",
+        "cargo run -p goroutine-wait --example late-handler，再对它打印的进程号执行 kill -CHLD；加上 -- --action default、-- --action ignore 各再试一次",
+    ),
     command: "late-handler --parent-sleep 600s --action reap", // longer than the scenario
     seconds: 1.0,
     act: |w| {

@@ -1,7 +1,7 @@
 //! What a forked copy shares: one connection, of which it has a descriptor of its own.
 
 use crate::evidence::{Check, Evidence, check};
-use crate::model::bilingual::{Text, text};
+use crate::model::bilingual::{Text, same, text};
 use crate::model::failure::Failure;
 use crate::probe::need::LOOPBACK;
 use crate::scenarios::ledger::{C45, C46};
@@ -25,7 +25,7 @@ const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
         "A server forks for its client, and forgets to close its own copy of the connection.",
         "服务器为客户端 fork，却忘了关闭自己那份连接。",
     ),
-    by_hand: "cargo run -p echo-server --example one-close-too-few",
+    by_hand: same("cargo run -p echo-server --example one-close-too-few"),
     command: "one-close-too-few --sleep 15s",
     seconds: 30.0,
     max_speed: 7.5,
@@ -47,7 +47,7 @@ const SHUTDOWN: Scenario = Scenario {
         "The same, but the child shuts the connection down for writing.",
         "同上，但子进程用 shutdown 关闭写方向。",
     ),
-    by_hand: "cargo run -p echo-server --example one-close-too-few -- --shutdown",
+    by_hand: same("cargo run -p echo-server --example one-close-too-few -- --shutdown"),
     command: "one-close-too-few --sleep 15s --shutdown",
     seconds: 15.0,
     max_speed: 7.5,

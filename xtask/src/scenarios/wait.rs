@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence, check};
-use crate::model::bilingual::{Text, text};
+use crate::model::bilingual::{Text, same, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::scenarios::ledger::{C40, C41, C42, C47, X1};
@@ -30,7 +30,7 @@ const WAIT: Scenario = Scenario {
         "The parent sleeps 5 seconds, then blocks until its child has slept 10.",
         "父进程睡 5 秒，然后阻塞到子进程睡完 10 秒。",
     ),
-    by_hand: "cargo run -p wait",
+    by_hand: same("cargo run -p wait"),
     command: "wait --parent-sleep 5s --child-sleep 10s",
     seconds: 10.0,
     max_speed: 4.0,
@@ -71,7 +71,10 @@ const STOPPED_PARENT: Scenario = Scenario {
         "A parent that waits is stopped while its child ends; then it goes on.",
         "正在等待的父进程被暂停，期间子进程结束；然后父进程继续。",
     ),
-    by_hand: "cargo run -p wait, and kill -STOP, later kill -CONT with the PPID of its child",
+    by_hand: text(
+        "cargo run -p wait, and kill -STOP, later kill -CONT with the PPID of its child",
+        "cargo run -p wait，再对其子进程的 PPID 执行 kill -STOP，稍后 kill -CONT",
+    ),
     command: "wait --parent-sleep 0s --child-sleep 10s",
     seconds: 10.0,
     max_speed: 5.0,
@@ -113,7 +116,10 @@ const GOROUTINE_WAIT: Scenario = Scenario {
         "A thread waits for the child while the parent goes on; beside it, the same without.",
         "另开一个线程等待子进程，父进程继续干活；旁边是没有等待的同一个程序。",
     ),
-    by_hand: "cargo run -p goroutine-wait, and the same with -- --no-wait",
+    by_hand: text(
+        "cargo run -p goroutine-wait, and the same with -- --no-wait",
+        "cargo run -p goroutine-wait，再加上 -- --no-wait 运行一次",
+    ),
     command: "goroutine-wait --parent-sleep 5s --child-sleep 30s --parent-work 60s",
     seconds: 65.0,
     act: |w| {
@@ -163,7 +169,10 @@ const THREE_WAYS: Scenario = Scenario {
         "A thread that waits, a loop that asks, a pidfd in poll: three parents that go on.",
         "等待的线程、询问的循环、poll 里的 pidfd：三个父进程都在继续干活。",
     ),
-    by_hand: "cargo run -p goroutine-wait, and the same with --example try-wait, --example pidfd",
+    by_hand: text(
+        "cargo run -p goroutine-wait, and the same with --example try-wait, --example pidfd",
+        "cargo run -p goroutine-wait，再用 --example try-wait、--example pidfd 各运行一次",
+    ),
     command: "goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s", // until the end
     seconds: 21.0,
     act: |w| {
@@ -216,7 +225,7 @@ const TRY_WAIT: Scenario = Scenario {
         "Every 3 seconds a parent asks whether its child, of 15 seconds, has ended.",
         "父进程每 3 秒问一次：要跑 15 秒的子进程结束了没有。",
     ),
-    by_hand: "cargo run -p goroutine-wait --example try-wait",
+    by_hand: same("cargo run -p goroutine-wait --example try-wait"),
     command: "try-wait --child-sleep 15s --every 3s",
     seconds: 18.0,
     max_speed: 5.0,

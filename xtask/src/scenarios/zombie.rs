@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Evidence, check};
-use crate::model::bilingual::{Text, text};
+use crate::model::bilingual::{Text, same, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::{NAMESPACES, OTHER_USERS};
@@ -30,7 +30,7 @@ const ZOMBIE: Scenario = Scenario {
         "A child ends while its parent sleeps and does not wait for it.",
         "子进程结束了，父进程还在睡，没有等待它。",
     ),
-    by_hand: "cargo run -p zombie",
+    by_hand: same("cargo run -p zombie"),
     command: "zombie --parent-sleep 30s",
     seconds: 30.0,
     act: |w| {
@@ -61,7 +61,10 @@ const AFTER_KILL: Text = text("the child has been sent SIGKILL", "已向子进�
 const KILL: Scenario = Scenario {
     name: "zombie-kill",
     about: text("Somebody tries to kill a zombie.", "试着杀死一个僵尸进程。"),
-    by_hand: "cargo run -p zombie, and kill -9 with the pid that the child prints",
+    by_hand: text(
+        "cargo run -p zombie, and kill -9 with the pid that the child prints",
+        "cargo run -p zombie，再对子进程打印的进程号执行 kill -9",
+    ),
     command: "zombie --parent-sleep 20s",
     seconds: 20.0,
     max_speed: 5.0,
@@ -99,7 +102,10 @@ const KILL_PARENT: Scenario = Scenario {
         "The parent of a zombie is killed; the process that adopts the zombie has to wait for it.",
         "杀死僵尸的父进程；收养僵尸的进程必须等待它。",
     ),
-    by_hand: "cargo run -p zombie, and kill -9 with the PPID that ps shows for the zombie",
+    by_hand: text(
+        "cargo run -p zombie, and kill -9 with the PPID that ps shows for the zombie",
+        "cargo run -p zombie，再对 ps 为僵尸显示的 PPID 执行 kill -9",
+    ),
     command: "zombie --parent-sleep 30s",
     seconds: 2.0,
     act: |w| {
@@ -140,7 +146,7 @@ const ORPHAN: Scenario = Scenario {
         "The parent ends first; its child is adopted, lives on, and ends as a zombie, too.",
         "父进程先结束；子进程被收养，继续运行，结束时同样成为僵尸。",
     ),
-    by_hand: "cargo run -p zombie --example orphan",
+    by_hand: same("cargo run -p zombie --example orphan"),
     command: "orphan --parent-sleep 10s --child-sleep 25s",
     seconds: 25.0,
     max_speed: 4.0,
@@ -184,7 +190,10 @@ const RESOURCES: Scenario = Scenario {
         "A user who may have 6 processes has 5 zombies.",
         "一个用户最多 6 个进程，其中 5 个是僵尸。",
     ),
-    by_hand: "cargo run -p zombie --example resources, and the same with -- --wait",
+    by_hand: text(
+        "cargo run -p zombie --example resources, and the same with -- --wait",
+        "cargo run -p zombie --example resources，再加上 -- --wait 运行一次",
+    ),
     command: "resources",
     needs: &[OTHER_USERS],
     act: |w| {
@@ -238,7 +247,10 @@ const CAUSES_OF_END: Scenario = Scenario {
         "Three children end: by exit, by a fatal error, by a signal.",
         "三个子进程分别因 exit、致命错误和信号而结束。",
     ),
-    by_hand: "cargo run -p zombie --example causes, and cat /proc/N/stat",
+    by_hand: text(
+        "cargo run -p zombie --example causes, and cat /proc/N/stat",
+        "cargo run -p zombie --example causes，再 cat /proc/N/stat",
+    ),
     command: "causes",
     act: |w| {
         let parent = w.start_with_stdin()?;
@@ -290,7 +302,10 @@ const INIT_WAITS: Scenario = Scenario {
         "Orphans end: of an adopter that waits on SIGCHLD, and of one that looks from time to time.",
         "孤儿结束：一个收养者收到 SIGCHLD 就等待，另一个隔一段时间才看一次。",
     ),
-    by_hand: "cargo run -p zombie --example init-waits, and the same with -- --every 20",
+    by_hand: text(
+        "cargo run -p zombie --example init-waits, and the same with -- --every 20",
+        "cargo run -p zombie --example init-waits，再加上 -- --every 运行一次 20",
+    ),
     command: "init-waits",
     seconds: 20.0,
     max_speed: 5.0,
@@ -349,7 +364,10 @@ const PID_REUSE: Scenario = Scenario {
         "Numbers are given to processes, beginning with that of a zombie.",
         "从僵尸的进程号开始，依次给进程分配号码。",
     ),
-    by_hand: "cargo run -p zombie --example pid-reuse, as root",
+    by_hand: text(
+        "cargo run -p zombie --example pid-reuse, as root",
+        "cargo run -p zombie --example pid-reuse（以 root 身份）",
+    ),
     command: "pid-reuse",
     seconds: 1.0,
     needs: &[NAMESPACES],
