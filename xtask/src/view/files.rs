@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::model::bilingual::Language::{self, Chinese, English};
 use crate::model::event::Event;
 use crate::runner::recording::{self, CONTROL, ndjson};
 use crate::verdict::result::ScenarioResult;
@@ -12,18 +13,18 @@ use crate::view::story::Story;
 use crate::view::text::{self, printable};
 use crate::view::{page, snapshot, timeline};
 
-/// The page.
-pub(crate) const INDEX: &str = "index.html";
+/// The page in English.
+pub(crate) const INDEX: &str = page::INDEX.en;
 
 /// Writes what is made of the recordings: verdicts, transcripts, snapshots and timelines.
 fn draw(folder: &Path, result: &ScenarioResult) -> io::Result<()> {
     let name = result.scenario.name;
     let folder = folder.join(name);
     fs::write(folder.join("verdicts.ndjson"), ndjson(&result.verdicts)?)?;
-    draw_run(&folder, name, &result.events)?;
+    draw_run(&folder, |_| name.to_owned(), &result.events)?;
     if result.scenario.has_control() {
-        let title = format!("{name}, control: {}", result.scenario.without);
-        draw_run(&folder.join(CONTROL), &title, &result.control_events)?;
+        let title = |language| page::title_of_control(result.scenario, language);
+        draw_run(&folder.join(CONTROL), title, &result.control_events)?;
     }
     Ok(())
 }
@@ -44,9 +45,11 @@ pub(crate) fn write_report(folder: &Path, results: &[ScenarioResult]) -> io::Res
     fs::create_dir_all(folder)?;
     Machine::here().write(folder)?; // marks it as a report's
     // The page of an earlier report is wrong as soon as there are other recordings.
-    match fs::remove_file(folder.join(INDEX)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    for language in [English, Chinese] {
+        match fs::remove_file(folder.join(page::INDEX.to(language))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     for result in results {
         recording::write(folder, result)?;
@@ -62,15 +65,21 @@ pub(crate) fn redraw(folder: &Path, results: &[ScenarioResult], all: bool) -> io
     }
     if all {
         let machine = Machine::read(folder);
-        fs::write(folder.join(INDEX), page::page(results, machine.as_ref()))?;
+        for language in [English, Chinese] {
+            let page = page::page(results, machine.as_ref(), language);
+            fs::write(folder.join(page::INDEX.to(language)), page)?;
+        }
     }
     Ok(())
 }
 
-fn draw_run(folder: &Path, title: &str, events: &[Event]) -> io::Result<()> {
+fn draw_run(folder: &Path, title: impl Fn(Language) -> String, events: &[Event]) -> io::Result<()> {
     fs::write(folder.join(text::TRANSCRIPT), text::plain_transcript(events))?;
-    let timeline = timeline::file(&Story::new(events), &printable(title));
-    fs::write(folder.join(timeline::FILE), timeline)?;
+    let story = Story::new(events);
+    for language in [English, Chinese] {
+        let timeline = timeline::file(&story, &printable(&title(language)), language);
+        fs::write(folder.join(timeline::FILE.to(language)), timeline)?;
+    }
     for snapshot in snapshot::all(events) {
         fs::write(folder.join(snapshot.file()), snapshot.text())?;
     }

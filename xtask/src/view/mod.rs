@@ -9,3 +9,4 @@ mod story;
 pub(crate) mod text;
 mod timeline;
 pub(crate) mod tree;
+mod words;

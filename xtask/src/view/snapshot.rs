@@ -2,10 +2,13 @@
 
 use maud::{Markup, html};
 
+use crate::model::bilingual::{Language, Text, text};
 use crate::model::event::{self, Event, What};
 use crate::model::process::State;
 use crate::probe::ps::{self, Row};
 use crate::view::text::printable;
+
+const NO_ROW: Text = text("(no row: none of them exists)", "（没有行：它们都不存在了）");
 
 /// One snapshot of a run.
 pub(super) struct Snapshot<'a> {
@@ -48,31 +51,40 @@ impl Snapshot<'_> {
         format!("# {title}\n$ {command}\n{text}")
     }
 
-    pub(super) fn html(&self) -> Markup {
+    /// What had come true; in English if the recording has nothing else.
+    pub(super) fn title(&self, language: Language) -> &str {
+        let event::Snapshot { title, title_zh, .. } = self.printed;
+        match language {
+            Language::Chinese if !title_zh.is_empty() => title_zh,
+            _ => title,
+        }
+    }
+
+    pub(super) fn html(&self, language: Language) -> Markup {
         let text = &self.printed.text;
         html! {
             pre class="ps" tabindex="0" {
                 span class="prompt" { "    $ " (printable(&self.printed.command)) } "\n"
                 @for row in text.lines() {
                     @match ps::parse_row(row).and_then(|row| self.mark(&row)) {
-                        Some((letter, words)) => span class="marked" { " " (letter) "  " (printable(row)) " ← " (words) },
+                        Some((letter, words)) => span class="marked" { " " (letter) "  " (printable(row)) " ← " (words.to(language)) },
                         None => { "    " (printable(row)) },
                     }
                     "\n"
                 }
-                @if ps::rows(text).is_empty() { span class="faint" { "    (no row: none of them exists)\n" } }
+                @if ps::rows(text).is_empty() { span class="faint" { "    " (NO_ROW.to(language)) "\n" } }
             }
         }
     }
 
     /// Why a row matters: a letter for the margin, and words.
-    fn mark(&self, row: &Row) -> Option<(char, &'static str)> {
+    fn mark(&self, row: &Row) -> Option<(char, Text)> {
         let is_adopted = row.ppid == self.worker && !self.started.contains(&row.pid);
         match (row.state(), is_adopted) {
-            (State::Zombie, true) => Some(('Z', "a zombie, adopted")),
-            (State::Zombie, false) => Some(('Z', "a zombie")),
-            (State::Stopped, _) => Some(('T', "stopped")),
-            (State::Alive, true) => Some(('A', "adopted")),
+            (State::Zombie, true) => Some(('Z', text("a zombie, adopted", "僵尸，已被收养"))),
+            (State::Zombie, false) => Some(('Z', text("a zombie", "僵尸"))),
+            (State::Stopped, _) => Some(('T', text("stopped", "暂停"))),
+            (State::Alive, true) => Some(('A', text("adopted", "被收养"))),
             (State::Alive, false) => None,
         }
     }

@@ -1,9 +1,11 @@
 //! A run as its timeline needs it: which processes were there when and in which state, and what
 //! happened between them, in steps.
 
+use crate::model::bilingual::{Language, text};
 use crate::model::event::{Event, What};
 use crate::model::process::{Process, Stat, State};
 use crate::view::text::printable;
+use crate::view::words;
 
 /// If the same happens to several processes within this time, that is one step.
 const TOGETHER: f64 = 0.05;
@@ -364,22 +366,25 @@ impl Story {
     }
 
     /// Names the process: in full, and as short as it has to be where there is less room.
-    pub(super) fn labels(&self, number: usize) -> [String; 3] {
+    pub(super) fn labels(&self, number: usize, language: Language) -> [String; 3] {
         let lane = &self.lanes[number];
         let role = self.role(number);
         let more = if number == WORKER {
-            ": starts, signals, adopts".to_owned()
+            text(": starts, signals, adopts", "：启动、发信号、收养").to(language).to_owned()
         } else if lane.states.is_empty() {
-            ": gone before it was seen".to_owned()
+            text(": gone before it was seen", "：没看到就已消失").to(language).to_owned()
         } else if *role == lane.name || role == COPY || lane.name.is_empty() {
             String::new()
-        } else if lane.born_of == WORKER {
-            format!(" runs “{}”", lane.name)
         } else {
-            format!(", called “{}”", lane.name)
+            let called = match lane.born_of == WORKER {
+                true => text(" runs “", "，运行「"),
+                false => text(", called “", "，名为「"),
+            };
+            let end = text("”", "」");
+            format!("{}{}{}", called.to(language), lane.name, end.to(language))
         };
         let pid = format!("pid {}", lane.process.pid);
-        let who = format!("{role} ({pid})");
+        let who = format!("{} ({pid})", words::to(language, role));
         [format!("{who}{more}"), who, pid]
     }
 
@@ -476,7 +481,7 @@ pub(crate) mod tests {
         let text = format!("Ended, pid: {number}");
         let line = What::Line { program: PARENT, stream: Stream::Stdout, text };
         let known = story(vec![line, found()], 0);
-        assert!(known.labels(3)[0].ends_with(": gone before it was seen"));
+        assert!(known.labels(3, Language::English)[0].ends_with(": gone before it was seen"));
         assert!(known.lanes[3].states.is_empty() && known.lanes[3].end.is_some());
         assert_eq!(story(vec![found()], 0).lanes.len(), 3);
     }

@@ -1,11 +1,14 @@
 //! Draws a run: a lane for each process, and what happens between them.
 
 use maud::{Markup, PreEscaped, html};
+use textwrap::core::display_width;
 
+use crate::model::bilingual::{Language, Text, same, text};
 use crate::model::process::State;
 use crate::view::story::{Arrow, Lane, Step, Story, WORKER};
+use crate::view::words;
 
-pub(super) const FILE: &str = "timeline.svg";
+pub(super) const FILE: Text = text("timeline.svg", "timeline.zh-CN.svg");
 
 /// For a screen or paper, and for a telephone.
 pub(super) const WIDE: f64 = 760.0;
@@ -47,9 +50,10 @@ pub(super) fn hatching() -> Markup {
 }
 
 /// Draws it as a file of its own, with the style, the pattern and the legend.
-pub(super) fn file(story: &Story, title: &str) -> String {
-    let timeline = Timeline::new(story, WIDE);
-    let (legend, legend_height) = legend_rows(WIDE);
+pub(super) fn file(story: &Story, title: &str, language: Language) -> String {
+    let timeline = Timeline::new(story, WIDE, language);
+    let drawn = timeline.draw().into_string();
+    let (legend, legend_height) = legend_rows(WIDE, language, &drawn);
     let height = timeline.height + legend_height;
     let dark = format!("@media (prefers-color-scheme:dark){{{DARK_STYLE}}}");
     let svg = html! {
@@ -58,7 +62,7 @@ pub(super) fn file(story: &Story, title: &str) -> String {
             style { (PreEscaped(STYLE)) (PreEscaped(dark)) }
             (hatching())
             rect class="paper" width=(WIDE) height=(height) {}
-            (timeline.draw())
+            (PreEscaped(drawn))
             g transform=(format!("translate(0 {})", timeline.height)) { (legend) }
         }
     };
@@ -66,8 +70,8 @@ pub(super) fn file(story: &Story, title: &str) -> String {
 }
 
 /// Draws it for the page, which has the style and the pattern.
-pub(super) fn inline(story: &Story, title: &str, width: f64) -> Markup {
-    let timeline = Timeline::new(story, width);
+pub(super) fn inline(story: &Story, title: &str, width: f64, language: Language) -> Markup {
+    let timeline = Timeline::new(story, width, language);
     let class = if width == WIDE { "tl wide" } else { "tl narrow" };
     html! {
         svg class=(class) viewBox=(format!("0 0 {width} {}", timeline.height)) role="img" aria-label=(title) {
@@ -78,6 +82,7 @@ pub(super) fn inline(story: &Story, title: &str, width: f64) -> Markup {
 
 struct Timeline<'a> {
     story: &'a Story,
+    language: Language,
     order: Vec<usize>,
     /// The place of each step.
     x: Vec<f64>,
@@ -88,12 +93,12 @@ struct Timeline<'a> {
 }
 
 impl<'a> Timeline<'a> {
-    fn new(story: &'a Story, width: f64) -> Self {
+    fn new(story: &'a Story, width: f64, language: Language) -> Self {
         let order = story.order(WORKER);
-        let words = story.steps.iter().map(|step| label_of(step).chars().count());
+        let words = story.steps.iter().map(|step| display_width(&label_of(step, language)));
         let top = 2.0 * NUMBERS + 14.0 + (RISE * words.max().unwrap_or(0) as f64).ceil();
         let height = top + LANE * order.len() as f64 + BOTTOM;
-        Self { story, order, x: places(story, width), width, top, height }
+        Self { story, language, order, x: places(story, width), width, top, height }
     }
 
     fn draw(&self) -> Markup {
@@ -105,6 +110,10 @@ impl<'a> Timeline<'a> {
             @for (arrow, x) in self.arrows() { (self.head(arrow, x)) }
             (self.axis())
         }
+    }
+
+    fn say(&self, text: Text) -> &'static str {
+        text.to(self.language)
     }
 
     fn arrows(&self) -> impl Iterator<Item = (Arrow, f64)> {
@@ -128,7 +137,7 @@ impl<'a> Timeline<'a> {
     /// Draws a step: its word or the number of its snapshot, and a line down.
     fn step(&self, number: usize) -> Markup {
         let (step, x) = (&self.story.steps[number], self.x[number]);
-        let word = label_of(step);
+        let word = label_of(step, self.language);
         let line = format!("M{x} {}V{}", self.top - 2.0 * NUMBERS, self.bottom());
         html! {
             @if let Some(number) = step.snapshot {
@@ -179,7 +188,7 @@ impl<'a> Timeline<'a> {
                 path class="gone" d=(format!("M{end} {}v{}", y - 3.0, BAR + 6.0)) {}
                 @if end + 40.0 < self.width {
                     rect class="paper" x=(end + 4.0) y=(y + 1.0) width="29" height="14" {}
-                    text class="small" x=(end + 6.0) y=(y + 12.0) { "gone" }
+                    text class="small" x=(end + 6.0) y=(y + 12.0) { (self.say(text("gone", "消失"))) }
                 }
             }
         }
@@ -188,8 +197,8 @@ impl<'a> Timeline<'a> {
     /// Draws the name of a process, as long as there is room for, where its bar begins; further left if
     /// it would be cut off.
     fn label(&self, number: usize) -> Markup {
-        let room = |text: &str| text.chars().count() as f64 * LETTER;
-        let [full, shorter, shortest] = self.story.labels(number);
+        let room = |text: &str| display_width(text) as f64 * LETTER;
+        let [full, shorter, shortest] = self.story.labels(number, self.language);
         let fits = |text: &String| room(text) < self.width - 8.0;
         let label = [full, shorter].into_iter().find(fits).unwrap_or(shortest);
         let lane = &self.story.lanes[number];
@@ -215,7 +224,7 @@ impl<'a> Timeline<'a> {
 
     fn bar(&self, lane: usize, state: State, from: f64, to: f64, y: f64) -> Markup {
         let width = round((to - from).max(1.0));
-        let text = ["zombie (Z)", "Z"];
+        let zombie = [self.say(text("zombie (Z)", "僵尸 (Z)")), "Z"];
         let middle = from + width / 2.0;
         match state {
             State::Alive if lane == WORKER => html! {
@@ -223,18 +232,18 @@ impl<'a> Timeline<'a> {
             },
             State::Alive => html! {
                 rect class="lives" x=(from) y=(y) width=(width) height=(BAR) {}
-                @if !self.is_marked(lane, middle) { (word(&["lives"], width, middle, y, "on-lives")) }
+                @if !self.is_marked(lane, middle) { (word(&[self.say(text("lives", "活着"))], width, middle, y, "on-lives")) }
             },
             State::Stopped => html! {
                 path class="stopped" d=(format!("M{from} {}h{width}", y + BAR / 2.0)) {}
-                (word(&["stopped (T)", "T"], width, middle, y, "halo"))
+                (word(&[self.say(text("stopped (T)", "暂停 (T)")), "T"], width, middle, y, "halo"))
             },
             State::Zombie if !self.story.is_zombie_in_snapshot(lane) => html! {
                 rect class="zombie" x=(from) y=(y + BAR / 4.0) width=(width) height=(BAR / 2.0) {}
             },
             State::Zombie => html! {
                 rect class="zombie" x=(from) y=(y) width=(width) height=(BAR) {}
-                (word(&text, width, middle, y, "name halo"))
+                (word(&zombie, width, middle, y, "name halo"))
             },
         }
     }
@@ -308,16 +317,17 @@ impl<'a> Timeline<'a> {
                 path class="axis" d=(format!("M{x} {y}v5")) {}
                 text class="small" x=(round(x - 8.0)) y=(y + 18.0) { (label) }
             }
-            text class="small" x=(LEFT) y=(y + 36.0) { "Time, not to scale: short spans are drawn wider." }
+            text class="small" x=(LEFT) y=(y + 36.0) { (self.say(text("Time, not to scale: short spans are drawn wider.", "时间，不按比例：短的一段画得更宽。"))) }
         }
     }
 }
 
 /// What happened in this step, and how often.
-fn label_of(step: &Step) -> String {
+fn label_of(step: &Step, language: Language) -> String {
+    let word = words::to(language, &step.word);
     match step.times {
-        1 => step.word.clone(),
-        times => format!("{} ×{times}", step.word),
+        1 => word.into_owned(),
+        times => format!("{word} ×{times}"),
     }
 }
 
@@ -349,7 +359,7 @@ fn round(length: f64) -> f64 {
 
 /// The longest of these words that fits, in the middle.
 fn word(words: &[&str], width: f64, middle: f64, y: f64, class: &str) -> Markup {
-    let fitting = words.iter().find(|word| word.chars().count() as f64 * LETTER + 6.0 < width);
+    let fitting = words.iter().find(|word| display_width(word) as f64 * LETTER + 6.0 < width);
     html! {
         @if let Some(word) = fitting {
             text class=(class) x=(round(middle)) y=(y + 12.2) text-anchor="middle" { (word) }
@@ -357,50 +367,111 @@ fn word(words: &[&str], width: f64, middle: f64, y: f64, class: &str) -> Markup 
     }
 }
 
-/// The signs of the legend, 44 wide and 16 high, and after the `|` what each means.
-const SIGNS: [&str; 13] = [
-    r#"<rect class="lives" width="44" height="16"/>|lives: runs or sleeps"#,
-    r#"<path class="stopped" d="M0 8h44"/>|stopped (T)"#,
-    r#"<rect class="zombie" x="1" y="1" width="42" height="14"/>|zombie (Z): has ended, nobody has waited"#,
-    r#"<path class="gone" d="M22 0v16"/>|gone from the process table"#,
-    r#"<path class="arrow spawn" d="M2 8H34"/><path class="head spawn" d="M34 3.5v9l7-4.5z"/>|start, spawn: to the new process"#,
-    r#"<path class="mark" d="M22 3l5 5-5 5-5-5z"/>|exec, where seen: another program"#,
-    r#"<path class="arrow signal" d="M2 8H34"/><path class="head signal" d="M34 3.5v9l7-4.5z"/>|signal"#,
-    r#"<path class="arrow exit" d="M2 8H34"/><path class="head exit" d="M34 3.5v9l7-4.5z"/>|exit: has ended"#,
-    r#"<path class="arrow wait" d="M2 8H34"/><path class="head wait" d="M34 3.5v9l7-4.5z"/>|wait: reaped, by its parent or adopter"#,
-    r#"<path class="arrow wait" d="M9 8H34"/><path class="head wait" d="M34 3.5v9l7-4.5z"/><path class="head exit" d="M10 3.5v9l-7-4.5z"/>|exit, wait: reaped at once"#,
-    r#"<circle class="ignores" cx="22" cy="8" r="5.5"/><path class="ignores" d="M18.1 11.9l7.8 -7.8"/>|ignores SIGCHLD, from here at the latest"#,
-    r#"<path class="arrow adoption" d="M2 8H34"/><path class="head adoption" d="M34 3.5v9l7-4.5z"/>|adopted: to its new parent"#,
-    r#"<circle class="disc" cx="22" cy="8" r="8"/><text class="number" x="22" y="12.2">1</text>|a snapshot: ps was called"#,
-];
-
-fn signs() -> impl ExactSizeIterator<Item = (PreEscaped<&'static str>, &'static str)> {
-    let parts = SIGNS.iter().map(|sign| sign.split_once('|').unwrap_or_default());
-    parts.map(|(sign, meaning)| (PreEscaped(sign), meaning))
+/// A sign of the legend.
+struct Sign {
+    /// 44 wide and 16 high.
+    svg: &'static str,
+    meaning: Text,
+    /// What only a drawing with this sign contains.
+    marker: Text,
 }
 
+const fn sign(marker: Text, svg: &'static str, meaning: Text) -> Sign {
+    Sign { svg, meaning, marker }
+}
+
+const SIGNS: [Sign; 13] = [
+    sign(
+        same(r#"class="lives""#),
+        r#"<rect class="lives" width="44" height="16"/>"#,
+        text("lives: runs or sleeps", "活着：在运行或睡眠"),
+    ),
+    sign(
+        same(r#"class="stopped""#),
+        r#"<path class="stopped" d="M0 8h44"/>"#,
+        text("stopped (T)", "暂停 (T)"),
+    ),
+    sign(
+        same(r#"class="zombie""#),
+        r#"<rect class="zombie" x="1" y="1" width="42" height="14"/>"#,
+        text("zombie (Z): has ended, nobody has waited", "僵尸 (Z)：已结束，还没有谁等待它"),
+    ),
+    sign(
+        same(r#"class="gone""#),
+        r#"<path class="gone" d="M22 0v16"/>"#,
+        text("gone from the process table", "从进程表里消失"),
+    ),
+    sign(
+        same(r#"class="head spawn""#),
+        r#"<path class="arrow spawn" d="M2 8H34"/><path class="head spawn" d="M34 3.5v9l7-4.5z"/>"#,
+        text("start, spawn: to the new process", "启动、创建：指向新进程"),
+    ),
+    sign(
+        same(r#"class="mark""#),
+        r#"<path class="mark" d="M22 3l5 5-5 5-5-5z"/>"#,
+        text("exec, where seen: another program", "exec（看到时）：换成另一个程序"),
+    ),
+    sign(
+        same(r#"class="head signal""#),
+        r#"<path class="arrow signal" d="M2 8H34"/><path class="head signal" d="M34 3.5v9l7-4.5z"/>"#,
+        text("signal", "信号"),
+    ),
+    sign(
+        same(r#"class="head exit""#),
+        r#"<path class="arrow exit" d="M2 8H34"/><path class="head exit" d="M34 3.5v9l7-4.5z"/>"#,
+        text("exit: has ended", "退出：已结束"),
+    ),
+    sign(
+        same(r#"class="head wait""#),
+        r#"<path class="arrow wait" d="M2 8H34"/><path class="head wait" d="M34 3.5v9l7-4.5z"/>"#,
+        text("wait: reaped, by its parent or adopter", "回收：由父进程或收养者等待"),
+    ),
+    sign(
+        text(">exit, wait", ">退出，回收"), // over the step
+        r#"<path class="arrow wait" d="M9 8H34"/><path class="head wait" d="M34 3.5v9l7-4.5z"/><path class="head exit" d="M10 3.5v9l-7-4.5z"/>"#,
+        text("exit, wait: reaped at once", "退出，回收：立刻被回收"),
+    ),
+    sign(
+        same(r#"class="ignores""#),
+        r#"<circle class="ignores" cx="22" cy="8" r="5.5"/><path class="ignores" d="M18.1 11.9l7.8 -7.8"/>"#,
+        text("ignores SIGCHLD, from here at the latest", "忽略 SIGCHLD，最晚从这里开始"),
+    ),
+    sign(
+        same(r#"class="head adoption""#),
+        r#"<path class="arrow adoption" d="M2 8H34"/><path class="head adoption" d="M34 3.5v9l7-4.5z"/>"#,
+        text("adopted: to its new parent", "被收养：指向新的父进程"),
+    ),
+    sign(
+        same(r#"class="disc""#),
+        r#"<circle class="disc" cx="22" cy="8" r="8"/><text class="number" x="22" y="12.2">1</text>"#,
+        text("a snapshot: ps was called", "快照：此刻运行了 ps"),
+    ),
+];
+
 /// What the signs mean, as a list for the page.
-pub(super) fn legend() -> Markup {
+pub(super) fn legend(language: Language) -> Markup {
     html! {
         ul class="legend" {
-            @for (sign, meaning) in signs() {
-                li { svg class="tl sign" viewBox="0 0 44 16" aria-hidden="true" { (sign) } (meaning) }
+            @for Sign { svg, meaning, .. } in &SIGNS {
+                li { svg class="tl sign" viewBox="0 0 44 16" aria-hidden="true" { (PreEscaped(svg)) } (meaning.to(language)) }
             }
         }
     }
 }
 
-/// The same, as the lower part of a file, and its height.
-fn legend_rows(width: f64) -> (Markup, f64) {
+/// The same, as the lower part of a file: what this drawing contains. And its height.
+fn legend_rows(width: f64, language: Language, drawn: &str) -> (Markup, f64) {
     const ROW: f64 = 24.0;
-    let rows = SIGNS.len().div_ceil(2);
+    let is_there = |sign: &&Sign| drawn.contains(sign.marker.to(language));
+    let signs: Vec<&Sign> = SIGNS.iter().filter(is_there).collect();
+    let rows = signs.len().div_ceil(2);
     let place = |index: usize| {
         let x = LEFT + (index / rows) as f64 * width / 2.0;
         format!("translate({x} {})", 8.0 + ROW * (index % rows) as f64)
     };
     let svg = html! {
-        @for (index, (sign, meaning)) in signs().enumerate() {
-            g transform=(place(index)) { (sign) text x="54" y="12.2" { (meaning) } }
+        @for (index, Sign { svg, meaning, .. }) in signs.iter().enumerate() {
+            g transform=(place(index)) { (PreEscaped(svg)) text x="54" y="12.2" { (meaning.to(language)) } }
         }
     };
     (svg, ROW * rows as f64 + 16.0)
