@@ -8,9 +8,14 @@ use crate::probe::ps::{self, Row};
 /// Whether a claim held, or why not.
 pub(crate) type Check = Result<(), String>;
 
-pub(crate) fn check(holds: bool, why_not: impl FnOnce() -> String) -> Check {
-    if holds { Ok(()) } else { Err(why_not()) }
+/// The `Check` of a condition, and what to say if it is false, as for `format!`.
+macro_rules! check {
+    ($holds:expr, $($why_not:tt)+) => {
+        if $holds { Ok(()) } else { Err(format!($($why_not)+)) }
+    };
 }
+
+pub(crate) use check;
 
 /// What was read in /proc, or the error.
 type Reading<'a> = Result<&'a str, &'a str>;
@@ -22,34 +27,31 @@ const FIRST: [&str; 3] = ["parent", "program", "server"];
 #[derive(Clone, Copy)]
 pub(crate) struct Evidence<'a>(pub(crate) &'a [Event]);
 
-impl<'a> Evidence<'a> {
-    fn find<T>(self, wanted: impl Fn(&'a What) -> Option<T>) -> Option<T> {
-        self.0.iter().find_map(|event| wanted(&event.what))
-    }
+/// Iterates over what is in the events that match.
+macro_rules! matching {
+    ($evidence:expr, $what:pat $(if $is_wanted:expr)? => $value:expr) => {
+        $evidence.0.iter().filter_map(|event| match &event.what {
+            $what $(if $is_wanted)? => Some($value),
+            _ => None,
+        })
+    };
+}
 
+impl<'a> Evidence<'a> {
     /// The process with this role.
     pub(crate) fn process(self, who: &str) -> Result<Process, String> {
-        let found = self.find(|what| match what {
-            What::Found { process, role } if role == who => Some(*process),
-            _ => None,
-        });
-        let first = || {
-            self.find(|what| match what {
-                What::Start { process, .. } if FIRST.contains(&who) => Some(*process),
-                _ => None,
-            })
-        };
+        let found =
+            matching!(self, What::Found { process, role } if role == who => *process).next();
+        let mut started =
+            matching!(self, What::Start { process, .. } if FIRST.contains(&who) => *process);
         found
-            .or_else(first)
+            .or_else(|| started.next())
             .ok_or_else(|| format!("the {who} was not found{}", self.interruption()))
     }
 
     /// The worker, which adopts orphans.
     fn adopter(self) -> Result<i32, String> {
-        let adopter = self.find(|what| match what {
-            What::Worker { process } => Some(process.pid),
-            _ => None,
-        });
+        let adopter = matching!(self, What::Worker { process } => process.pid).next();
         adopter.ok_or_else(|| "the run has not begun".to_owned())
     }
 
@@ -59,11 +61,8 @@ impl<'a> Evidence<'a> {
     }
 
     pub(crate) fn lines_of(self, wanted: Stream) -> Vec<&'a str> {
-        let lines = self.0.iter().filter_map(|event| match &event.what {
-            What::Line { stream, text, .. } if *stream == wanted => Some(text.as_str()),
-            _ => None,
-        });
-        lines.collect()
+        matching!(self, What::Line { stream, text, .. } if *stream == wanted => text.as_str())
+            .collect()
     }
 
     /// The lines on stdout that begin like this, without the beginning.
@@ -81,31 +80,27 @@ impl<'a> Evidence<'a> {
     /// Checks that the first line that begins like this ends with `expected`.
     pub(crate) fn prints(self, beginning: &str, expected: &str) -> Check {
         let line = self.line(beginning)?;
-        check(line == expected, || format!("{beginning}{line}, instead of {expected}"))
+        check!(line == expected, "{beginning}{line}, instead of {expected}")
     }
 
     /// Checks that these are the ends of all lines that begin like this, in this order.
     pub(crate) fn prints_each(self, beginning: &str, expected: &[&str]) -> Check {
         let ends = self.lines_with(beginning);
-        check(ends == expected, || format!("{beginning}{ends:?}, instead of {expected:?}"))
+        check!(ends == expected, "{beginning}{ends:?}, instead of {expected:?}")
     }
 
     /// Checks that the lines, with the number of a process replaced by N, are these, in this order.
     pub(crate) fn prints_only(self, expected: &[&str]) -> Check {
         let lines: Vec<String> = self.lines().into_iter().map(without_pid).collect();
-        check(lines == expected, || format!("printed {lines:?}, not {expected:?}"))
+        check!(lines == expected, "printed {lines:?}, not {expected:?}")
     }
 
     /// What was read of a process in this place of /proc, each time; the error, if that failed.
     pub(crate) fn readings(self, who: &str, place: &str) -> Result<Vec<Reading<'a>>, String> {
         let of = self.process(who)?;
         let wanted = format!("/proc/{}/{place}", of.pid);
-        let readings = self.0.iter().filter_map(|event| match &event.what {
-            What::Proc { process, path, text, error } if *process == of && *path == wanted => {
-                Some(error.as_deref().map_or(Ok(text.as_str()), Err))
-            }
-            _ => None,
-        });
+        let readings = matching!(self, What::Proc { process, path, text, error }
+            if *process == of && *path == wanted => error.as_deref().map_or(Ok(text.as_str()), Err));
         Ok(readings.collect())
     }
 
@@ -124,36 +119,40 @@ impl<'a> Evidence<'a> {
     /// Checks the first of these.
     pub(crate) fn reads(self, who: &str, place: &str, is_so: impl Fn(&str) -> bool) -> Check {
         let reading = self.reading(who, place)?;
-        check(is_so(reading), || format!("{place} of the {who} was {reading:?}"))
+        check!(is_so(reading), "{place} of the {who} was {reading:?}")
+    }
+
+    /// Checks that the same was read of `who` as of another process, in each of these places.
+    pub(crate) fn reads_as(self, who: &str, other: &str, places: &[&str]) -> Check {
+        places.iter().try_for_each(|place| {
+            let expected = self.reading(other, place)?;
+            let found = self.reading(who, place)?;
+            check!(found == expected, "{place} was {expected} in the {other}, {found} in the {who}")
+        })
     }
 
     /// Checks that the worker, as parent or adopter, has waited for the process. Returns the status.
     pub(crate) fn reaped(self, who: &str) -> Result<&'a str, String> {
         let wanted = self.process(who)?;
         let unknown = Process::new(wanted.pid, 0); // it was gone before its start time was read
-        let is_same =
-            |process: Process| process == wanted || wanted == unknown && process.pid == wanted.pid;
-        let status = self.find(|what| match what {
-            What::Reaped { process, status } if is_same(*process) => Some(status.as_str()),
-            _ => None,
-        });
+        let mut statuses = matching!(self, What::Reaped { process, status }
+            if *process == wanted || wanted == unknown && process.pid == wanted.pid
+                => status.as_str());
+        let status = statuses.next();
         status.ok_or_else(|| format!("the {who} was never reaped by its adopter"))
     }
 
     /// Checks that the program, a child of the worker, has ended with exit status 0.
     pub(crate) fn succeeds(self, who: &str) -> Check {
         let status = self.reaped(who)?;
-        check(status == "exit status: 0", || format!("the {who} ended with {status}"))
+        check!(status == "exit status: 0", "the {who} ended with {status}")
     }
 
     /// Checks that the call that sent the signal succeeded.
     pub(crate) fn signal_accepted(self, who: &str) -> Check {
         let to = self.process(who)?;
-        let error = self.find(|what| match what {
-            What::Signal { process, error, .. } if *process == to => Some(error),
-            _ => None,
-        });
-        match error {
+        match matching!(self, What::Signal { process, error, .. } if *process == to => error).next()
+        {
             Some(None) => Ok(()),
             Some(Some(error)) => Err(format!("the call that sent the signal failed: {error}")),
             None => Err("no signal was sent".to_owned()),
@@ -162,9 +161,8 @@ impl<'a> Evidence<'a> {
 
     /// Checks that so many clients saw this.
     pub(crate) fn clients_saw(self, expected: usize, wanted: &str) -> Check {
-        let saw = |event: &&Event| matches!(&event.what, What::Client { saw, .. } if saw == wanted);
-        let count = self.0.iter().filter(saw).count();
-        check(count == expected, || format!("{count} of {expected} clients saw {wanted}"))
+        let count = matching!(self, What::Client { saw, .. } if saw == wanted => ()).count();
+        check!(count == expected, "{count} of {expected} clients saw {wanted}")
     }
 
     /// The snapshot with this title.
@@ -175,7 +173,7 @@ impl<'a> Evidence<'a> {
 
     /// Why the run ended early, if it did.
     fn interruption(self) -> String {
-        let why = self.find(|what| match what {
+        let why = self.0.iter().find_map(|event| match &event.what {
             What::Missed { condition } => Some(format!(": it never came true that {condition}")),
             What::Failed { why } => Some(format!(": {why}")),
             _ => None,
@@ -185,20 +183,14 @@ impl<'a> Evidence<'a> {
 
     /// For how many seconds its processes were stopped in pauses, if they were.
     pub(crate) fn paused(self) -> Option<f64> {
-        let pauses = self.0.iter().filter_map(|event| match event.what {
-            What::Resumed { seconds } => Some(seconds),
-            _ => None,
-        });
+        let pauses = matching!(self, What::Resumed { seconds } => *seconds);
         pauses.reduce(|one, other| one + other)
     }
 
     /// That a look came too late, if one did, and how the next run can be better. A run that broke down
     /// has a better reason.
     pub(crate) fn late(self) -> Option<String> {
-        let mut late = self.0.iter().filter_map(|event| match event.what {
-            What::Late { seconds, speed } => Some((seconds, speed)),
-            _ => None,
-        });
+        let mut late = matching!(self, What::Late { seconds, speed } => (*seconds, *speed));
         let (seconds, speed) = late.next_back().filter(|_| self.broke_down().is_none())?;
         let slower = ((speed * 8.0).floor() / 10.0).max(0.1);
         Some(format!("too slow at this speed: a look took {seconds:.1} s; try --speed {slower}"))
@@ -206,10 +198,7 @@ impl<'a> Evidence<'a> {
 
     /// Why this run proves nothing, if the worker failed, or ended too early.
     pub(crate) fn broke_down(self) -> Option<String> {
-        let failed = self.find(|what| match what {
-            What::Failed { why } => Some(why.clone()),
-            _ => None,
-        });
+        let failed = matching!(self, What::Failed { why } => why.clone()).next();
         let last = self.0.last().map(|event| &event.what);
         let ended = matches!(last, Some(What::End { .. }));
         failed.or_else(|| (!ended).then(|| "the run broke off".to_owned()))
@@ -218,16 +207,11 @@ impl<'a> Evidence<'a> {
     /// Why the run could not take place, if the worker or a program has found that this machine lacks
     /// what the run requires.
     pub(crate) fn skipped(self) -> Option<String> {
-        let by_worker = self.find(|what| match what {
-            What::Skipped { why } => Some(why.clone()),
-            _ => None,
-        });
+        let by_worker = matching!(self, What::Skipped { why } => why.clone()).next();
         let by_program = || {
-            let skipped =
-                |what: &What| matches!(what, What::Reaped { status, .. } if status == SKIPPED);
+            matching!(self, What::Reaped { status, .. } if status == SKIPPED => ()).next()?;
             let reason = self.lines_of(Stream::Stderr).last().copied();
-            let reason = reason.unwrap_or("no reason was given").to_owned();
-            self.find(|what| skipped(what).then(|| reason.clone()))
+            Some(reason.unwrap_or("no reason was given").to_owned())
         };
         by_worker.or_else(by_program)
     }
@@ -245,11 +229,9 @@ type Expected<'a> = Result<Snapshot<'a>, String>;
 
 impl<'a> Snapshot<'a> {
     fn table(self) -> Result<&'a event::Snapshot, String> {
-        let table = self.evidence.find(|what| match what {
-            What::Snapshot(snapshot) if snapshot.title == self.title => Some(snapshot),
-            _ => None,
-        });
-        table.ok_or_else(|| {
+        let mut tables =
+            matching!(self.evidence, What::Snapshot(it) if it.title == self.title => it);
+        tables.next().ok_or_else(|| {
             let why = self.evidence.interruption();
             format!("there is no snapshot when {}{why}", self.title)
         })
@@ -268,13 +250,9 @@ impl<'a> Snapshot<'a> {
     /// Checks the row of a process; `what` is what it should be.
     pub(crate) fn is(self, who: &str, what: &str, is_so: impl Fn(&Row) -> bool) -> Expected<'a> {
         let row = self.row(who)?;
-        check(is_so(&row), || {
-            let Row { pid, ppid, stat, wchan, rest } = row;
-            format!(
-                "the {who} was not {what} when {}: {pid} {ppid} {stat} {wchan} {rest}",
-                self.title
-            )
-        })?;
+        let Row { pid, ppid, stat, wchan, rest } = &row;
+        let shown = format!("{pid} {ppid} {stat} {wchan} {rest}");
+        check!(is_so(&row), "the {who} was not {what} when {}: {shown}", self.title)?;
         Ok(self)
     }
 
@@ -332,9 +310,11 @@ impl<'a> Snapshot<'a> {
         is_so: impl Fn(&Row) -> bool,
     ) -> Expected<'a> {
         let count = self.rows()?.iter().filter(|row| is_so(row)).count();
-        check(count == expected, || {
-            format!("there were {count} {what}, not {expected}, when {}", self.title)
-        })?;
+        check!(
+            count == expected,
+            "there were {count} {what}, not {expected}, when {}",
+            self.title
+        )?;
         Ok(self)
     }
 
@@ -351,9 +331,11 @@ impl<'a> Snapshot<'a> {
     /// Checks that no process was listed: the proof that all are gone, with exit code 1 of `ps`.
     pub(crate) fn nothing_listed(self) -> Check {
         let table = self.table()?;
-        check(self.rows()?.is_empty() && table.exit_code == Some(1), || {
-            format!("ps still listed something when {}", self.title)
-        })
+        check!(
+            self.rows()?.is_empty() && table.exit_code == Some(1),
+            "ps still listed something when {}",
+            self.title
+        )
     }
 }
 

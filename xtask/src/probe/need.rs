@@ -7,11 +7,10 @@
 //! scenario is skipped with the reason.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -65,14 +64,9 @@ impl fmt::Display for Remedy {
             Remedy::Install(packages, also) => (packages, also),
             Remedy::Do(what) => return f.write_str(what),
         };
+        let in_folders = |path| INSTALL.iter().position(|(program, _)| is_in(path, program));
         let path = env::var_os("PATH").unwrap_or_default();
-        let path = [path, OsString::from(SYSTEM_PATH)];
-        let mut folders = path.iter().flat_map(env::split_paths);
-        let in_folder = |folder: PathBuf| {
-            let is_there = |&(program, _): &(&str, &str)| folder.join(program).is_file();
-            INSTALL.iter().position(is_there)
-        };
-        let Some(manager) = folders.find_map(in_folder) else {
+        let Some(manager) = in_folders(&path).or_else(|| in_folders(SYSTEM_PATH.as_ref())) else {
             return write!(f, "what Debian calls {packages}{also}");
         };
         let names = PACKAGES.iter().find(|names| names[0] == packages);
@@ -242,9 +236,13 @@ fn run_quietly(program: &str, args: &[&str]) -> Finding {
 }
 
 pub(crate) fn in_path(program: &str) -> Finding {
-    let path = env::var_os("PATH").unwrap_or_default();
-    match env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+    match is_in(&env::var_os("PATH").unwrap_or_default(), program) {
         true => FOUND,
         false => Err(Missing(format!("{program} is not in PATH"))),
     }
+}
+
+/// Whether the program is in one of these folders, which are written as in PATH.
+fn is_in(path: &OsStr, program: &str) -> bool {
+    env::split_paths(path).any(|folder| folder.join(program).is_file())
 }

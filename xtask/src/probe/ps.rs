@@ -179,31 +179,3 @@ pub(crate) fn parse_row(line: &str) -> Option<Row> {
         rest: words.collect::<Vec<_>>().join(" "),
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TEXT: &str = "\
-    PID    PPID    PGID     SID STAT WCHAN                COMMAND         COMMAND
-   4710     900    4710     900 Sl   hrtimer_nanosleep    zombie          target/debug/zombie
-   4711    4710    4710     900 Z    -                    childProcess    [childProcess] <defunct>
-";
-
-    #[test]
-    fn a_zombie_is_read_from_its_row() {
-        let zombie = row(TEXT, 4711).unwrap();
-        assert!(zombie.is_zombie() && !zombie.is_alive());
-        assert_eq!(zombie.ppid, 4710);
-        assert_eq!(zombie.rest, "childProcess [childProcess] <defunct>");
-    }
-
-    #[test]
-    fn a_sleeper_is_alive_and_who_is_not_listed_has_no_row() {
-        let sleeper = row(TEXT, 4710).unwrap();
-        assert!(sleeper.is_alive());
-        assert_eq!(sleeper.wchan, "hrtimer_nanosleep");
-        assert!(row(TEXT, 4712).is_none());
-        assert_eq!(rows(TEXT).len(), 2);
-    }
-}

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::scenarios;
 
@@ -48,18 +48,6 @@ fn in_folder(folder: &Path) -> BTreeMap<String, OsString> {
     names().filter_map(|name| Some((name.to_owned(), find(name)?.into()))).collect()
 }
 
-/// The part of cargo's messages that we need.
-#[derive(Deserialize)]
-struct Message {
-    target: Option<Target>,
-    executable: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
-}
-
 /// Builds the programs, and asks cargo where they are.
 fn build() -> Programs {
     // The first build takes a while: what cargo prints on stderr is shown, too.
@@ -76,10 +64,12 @@ fn build() -> Programs {
             .stderr(Stdio::inherit()),
     )?;
     let messages = stdout.split(|byte| *byte == b'\n');
-    let messages = messages.filter_map(|line| serde_json::from_slice::<Message>(line).ok());
-    Ok(messages
-        .filter_map(|message| Some((message.target?.name, message.executable?.into())))
-        .collect())
+    let messages = messages.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+    let program = |message: Value| {
+        let (name, path) = (&message["target"]["name"], &message["executable"]);
+        Some((name.as_str()?.to_owned(), path.as_str()?.into()))
+    };
+    Ok(messages.filter_map(program).collect())
 }
 
 /// The options that make cargo build for the target and in the profile of this program. Cargo documents
@@ -106,19 +96,14 @@ fn as_this_one(target_folder: &Path) -> Vec<OsString> {
 /// Asks cargo for its target folder.
 fn target_folder() -> Result<PathBuf, String> {
     let stdout = output(cargo("metadata").args(["--no-deps", "--format-version=1"]))?;
-    let metadata: Metadata = serde_json::from_slice(&stdout)
-        .map_err(|error| format!("cargo metadata has printed something else: {error}"))?;
-    Ok(metadata.target_directory)
+    let metadata: Value = serde_json::from_slice(&stdout).unwrap_or_default();
+    let folder = metadata["target_directory"].as_str().map(PathBuf::from);
+    folder.ok_or_else(|| "cargo metadata has printed no target_directory".to_owned())
 }
 
 /// Cargo's target folder, or where it is if nothing sets another. Where there is no cargo, nothing does.
 pub(crate) fn target_folder_or_default() -> PathBuf {
     target_folder().unwrap_or_else(|_| workspace().join("target"))
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    target_directory: PathBuf,
 }
 
 /// Cargo, in the folder in which it was called: a relative path in its settings means the same then.

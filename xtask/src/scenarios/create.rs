@@ -1,7 +1,6 @@
 //! How to create a process: fork itself, and what becomes of it where there are threads.
 
-use crate::evidence::{Evidence, check};
-use crate::model::bilingual::{Text, same, text};
+use crate::evidence::check;
 use crate::probe::need::STRACE;
 use crate::scenarios::ledger::{C3, C4, C5, C6};
 use crate::scenarios::steps::ENDED;
@@ -38,7 +37,7 @@ const PLAIN_FORK: Scenario = Scenario {
                 |row| row.rest == parent.rest,
             )?;
             let refused = e.line("Refused: ")?;
-            check(refused.contains("2 threads"), || refused.to_owned())?;
+            check!(refused.contains("2 threads"), "{refused}")?;
             e.at(ENDED).nothing_listed()
         }),
         (C6, |e| {
@@ -77,19 +76,16 @@ const FORK_WITH_THREADS: Scenario = Scenario {
         w.line("Both can be looked at.")?;
         for process in [parent, copy] {
             w.read(process, "status", &["Threads:", "TracerPid:"]);
-            w.read(process, "cmdline", &[""]);
         }
+        w.read_all(&[parent, copy], &["cmdline"]);
         w.snapshot(COPIED)?;
         w.press_enter(tracer);
-        for process in [tracer, parent, copy] {
-            w.until_gone(process)?;
-        }
+        w.until_all_gone(&[tracer, parent, copy])?;
         w.snapshot(ENDED)
     },
     shows: &[(C4, |e| {
         e.at(COPIED).child_of("copy", "parent")?.is("copy", "there", |row| !row.is_zombie())?;
-        let command = e.reading("parent", "cmdline")?;
-        e.reads("copy", "cmdline", |its| its == command)?;
+        e.reads_as("copy", "parent", &["cmdline"])?;
         let has = |threads| move |status: &str| status.lines().any(|line| line == threads);
         e.reads("parent", "status", has("Threads:\t2"))?;
         e.reads("copy", "status", has("Threads:\t1"))?;
@@ -114,24 +110,17 @@ const SYSTEM_CALLS: Scenario = Scenario {
     needs: &[STRACE],
     act: |w| w.run_to_end(ENDED),
     shows: &[(C5, |e| {
-        let borrows = |call: &str| call.contains("clone") && call.contains("CLONE_VM|CLONE_VFORK");
-        for way in ["command", "reexec"] {
-            let calls = calls(e, way);
-            check(calls.iter().any(|call| borrows(call)), || format!("{way}: {calls:?}"))?;
-        }
-        let forked = calls(e, "user");
-        let clones = forked.iter().any(|call| call.contains("clone"));
-        let shares = forked.iter().any(|call| call.contains("CLONE_VM"));
-        check(clones && !shares, || format!("user: {forked:?}"))?;
-        for way in ["command", "reexec", "user"] {
-            let executed = calls(e, way).iter().any(|call| call.contains("execve("));
-            check(executed, || format!("{way}: no execve"))?;
+        for (way, flags, are_set) in [
+            ("command", "CLONE_VM|CLONE_VFORK", true),
+            ("reexec", "CLONE_VM|CLONE_VFORK", true),
+            ("user", "CLONE_VM", false),
+        ] {
+            let calls = e.lines_with(&format!("{way}: "));
+            let any = |part| calls.iter().any(|call| call.contains(part));
+            let is_so = any("clone") && any(flags) == are_set && any("execve(");
+            check!(is_so, "{way}: {calls:?}")?;
         }
         e.at(ENDED).nothing_listed()
     })],
     ..control(text("with a user to become, each time", "每次都要切换用户"), "system-calls --fork")
 };
-
-fn calls<'a>(e: Evidence<'a>, way: &str) -> Vec<&'a str> {
-    e.lines_with(&format!("{way}: "))
-}

@@ -1,33 +1,37 @@
 //! `exec.Cmd`: what a command is, what it has, and what comes of it, beside Rust's `Command`.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 
-use crate::evidence::{Check, Evidence, check};
-use crate::model::bilingual::{Text, same, text};
+use crate::evidence::check;
 use crate::model::event::Stream;
+use crate::model::failure::Failure;
 use crate::scenarios::ledger::{C7, C8, C9, C10, C11, C12, C13, C15, C16, C17};
 use crate::scenarios::steps::ENDED;
 use crate::scenarios::{NO_CONTROL, Scenario, control};
+use crate::worker::Worker;
 
 pub(super) const ALL: &[Scenario] =
     &[REUSE, PATH_AND_ARGS, INHERITED, GRANDCHILD, STATUS, THREE_WAYS, SEPARATE];
 
 const LIVE: Text = text("the children live", "子进程都活着");
 
+/// Looks at all children that the program has started when it waits for Enter, and at these places in
+/// /proc.
+fn look_at_children(w: &mut Worker, places: &[&str]) -> Result<(), Failure> {
+    let parent = w.start_with_stdin()?;
+    w.line("Press Enter")?;
+    let children = w.children(parent, "child")?;
+    w.read_all(&children, places);
+    w.snapshot(LIVE)?;
+    w.finish(parent, ENDED)
+}
+
 const REUSE: Scenario = Scenario {
     name: "reuse",
     about: text("One command is started twice.", "同一个命令启动两次。"),
     by_hand: same("cargo run -p exec-cmd --example reuse"),
     command: "reuse",
-    act: |w| {
-        let parent = w.start_with_stdin()?;
-        w.line("Press Enter")?;
-        w.children(parent, "child")?;
-        w.snapshot(LIVE)?;
-        w.finish(parent, ENDED)
-    },
+    act: |w| look_at_children(w, &[]),
     shows: &[(C7, |e| {
         e.at(LIVE).live_child("child 1", "parent")?.live_child("child 2", "parent")?;
         e.at(ENDED).nothing_listed()
@@ -48,12 +52,7 @@ const PATH_AND_ARGS: Scenario = Scenario {
     command: "path-and-args",
     act: |w| {
         w.give_folder()?;
-        let parent = w.start_with_stdin()?;
-        w.line("Press Enter")?;
-        let children = w.children(parent, "child")?;
-        w.read_all(&children, &["exe", "cmdline"]);
-        w.snapshot(LIVE)?;
-        w.finish(parent, ENDED)
+        look_at_children(w, &["exe", "cmdline"])
     },
     shows: &[
         (C8, |e| {
@@ -111,22 +110,21 @@ const INHERITED: Scenario = Scenario {
     shows: &[
         (C10, |e| {
             e.reads("child of spawn", "environ", |it| it.starts_with("TMPDIR="))?;
-            as_in_the_parent(e, &["environ", "cwd"])?;
+            e.reads_as("child of spawn", "parent", &["environ", "cwd"])?;
             e.at(ENDED).nothing_listed()
         }),
         (C11, |e| {
-            as_in_the_parent(e, &STREAMS[..1])?;
+            e.reads_as("child of spawn", "parent", &STREAMS[..1])?;
             e.reads("child of output", STREAMS[0], |stdin| stdin == "/dev/null")
         }),
         (C13, |e| {
-            as_in_the_parent(e, &STREAMS[1..])?;
+            e.reads_as("child of spawn", "parent", &STREAMS[1..])?;
             let [_, out, err] = STREAMS.map(|stream| e.reading("child of output", stream));
             let (out, err) = (out?, err?);
             let pipes = out.starts_with("pipe:") && err.starts_with("pipe:");
             let own = e.reading("parent", STREAMS[1])?;
-            check(pipes && out != err && out != own, || {
-                format!("the streams of output() were {out} and {err}")
-            })
+            let are_new = pipes && out != err && out != own;
+            check!(are_new, "the streams of output() were {out} and {err}")
         }),
     ],
     ..control(
@@ -138,21 +136,7 @@ const INHERITED: Scenario = Scenario {
     )
 };
 
-fn as_in_the_parent(e: Evidence<'_>, places: &[&str]) -> Check {
-    for place in places {
-        let in_parent = e.reading("parent", place)?;
-        let in_child = e.reading("child of spawn", place)?;
-        check(in_parent == in_child, || {
-            format!("{place} was {in_parent} in the parent, {in_child} in the child")
-        })?;
-    }
-    Ok(())
-}
-
-const BLOCKED: Text = text(
-    "the command has ended, its parent still waits for its output",
-    "命令已结束，父进程还在等它的输出",
-);
+const BLOCKED: &str = "the command has ended, its parent still waits for its output";
 
 const GRANDCHILD: Scenario = Scenario {
     name: "grandchild-holds-pipe",
@@ -168,7 +152,7 @@ const GRANDCHILD: Scenario = Scenario {
         let grandchild = w.process_in_line("Grandchild: ", "grandchild")?;
         w.line("Reading to the end")?;
         // A parent that does not have to wait has ended by then.
-        w.give_time(Duration::from_millis(500), |w| w.is_gone(parent))?;
+        w.give_a_moment(|w| w.is_gone(parent))?;
         w.read(grandchild, "fd/1", &[]);
         w.snapshot(BLOCKED)?;
         w.signal(grandchild, Signal::SIGTERM);
@@ -200,13 +184,7 @@ const STATUS: Scenario = Scenario {
     ),
     by_hand: same("cargo run -p exec-cmd --example status"),
     command: "status",
-    act: |w| {
-        let parent = w.start_with_stdin()?;
-        w.line("Press Enter")?;
-        w.children(parent, "child")?;
-        w.snapshot(LIVE)?;
-        w.finish(parent, ENDED)
-    },
+    act: |w| look_at_children(w, &[]),
     shows: &[(C15, |e| {
         e.at(LIVE).live_children(3, "parent")?;
         for (end, status) in [
@@ -268,8 +246,7 @@ const THREE_WAYS: Scenario = Scenario {
         e.prints_only(&[&combined[..], &apart].concat())?;
         // The program's own lines are there, and none of the commands'.
         let err = e.lines_of(Stream::Stderr);
-        let is_ours = err.iter().all(|line| line.starts_with("exec-cmd: "));
-        check(is_ours, || format!("on stderr were {err:?}"))?;
+        check!(err.is_empty(), "on stderr were {err:?}")?;
         e.at(ENDED).nothing_listed()
     })],
     ..control(
@@ -292,11 +269,11 @@ const SEPARATE: Scenario = Scenario {
         let err = lines.iter().position(|line| *line == "err:").unwrap_or(0);
         let (out, err) = lines.split_at(err);
         let complains = err.iter().any(|line| line.contains("/etc/host*"));
-        check(out == ["out:", ""] && complains, || format!("stdout {out:?}, stderr {err:?}"))?;
+        check!(out == ["out:", ""] && complains, "stdout {out:?}, stderr {err:?}")?;
         e.at(ENDED).nothing_listed()?;
         let said = e.lines_of(Stream::Stderr);
         let failed = said.iter().any(|line| line.ends_with("failed with exit status: 2"));
-        check(failed, || format!("{said:?}"))
+        check!(failed, "{said:?}")
     })],
     ..control(text("with a shell", "通过 shell 执行"), "exec-cmd separate -- sh -c 'ls /etc/host*'")
 };

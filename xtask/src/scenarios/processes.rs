@@ -40,7 +40,7 @@ const PID_NAMESPACE: Scenario = Scenario {
         let lines = e.lines();
         let children: Vec<(i32, i32)> = lines.iter().filter_map(|line| numbers(line)).collect();
         let inside: Vec<i32> = children.iter().map(|(_, inside)| *inside).collect();
-        check(inside == [1, 2, 3], || format!("the children had the numbers {inside:?}"))?;
+        check!(inside == [1, 2, 3], "the children had the numbers {inside:?}")?;
         let limit: i32 = e.line("Numbers are below: ")?.parse().unwrap_or(0);
         e.at(COUNTED).live_children(3, "parent")?.count(
             4,

@@ -34,7 +34,7 @@ const FORK: Scenario = Scenario {
             let order = ["init start", "main start", "init start", "childProcess", "main exit"];
             lines_begin(e, &order)?;
             let count = e.lines().len();
-            check(count == order.len(), || format!("{count} lines were printed"))?;
+            check!(count == order.len(), "{count} lines were printed")?;
             e.at(GONE).nothing_listed()
         }),
     ],
@@ -46,7 +46,7 @@ fn lines_begin(e: Evidence<'_>, beginnings: &[&str]) -> Check {
     let lines = e.lines();
     let mut pairs = lines.iter().zip(beginnings);
     let is_so = pairs.all(|(line, start)| line.starts_with(start));
-    check(is_so && lines.len() >= beginnings.len(), || format!("the lines were {lines:?}"))
+    check!(is_so && lines.len() >= beginnings.len(), "the lines were {lines:?}")
 }
 
 /// Looks at the child that prints its number and then waits, and lets it go on.
@@ -77,9 +77,8 @@ const FAILING_CHILD: Scenario = Scenario {
             let as_command = e.line("As a command: ")?;
             // Denied, if we may not look into one of the folders that are searched.
             let expected = [NO_SUCH_FILE, "Permission denied (os error 13)"];
-            check(expected.contains(&as_command), || as_command.to_owned())?;
-            let exe = e.reading("parent", "exe")?;
-            e.reads("child", "exe", |its| its == exe)?;
+            check!(expected.contains(&as_command), "{as_command}")?;
+            e.reads_as("child", "parent", &["exe"])?;
             e.reads("child", "cmdline", |args| args.lines().next() == Some("childProcess"))
         }),
         (C21, |e| {

@@ -1,26 +1,17 @@
 //! Signals, which the Go edition left out: what they do to a sleep, what a handler cannot do, and SIGCHLD.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 
 use crate::evidence::check;
-use crate::model::bilingual::{Text, same, text};
-use crate::model::failure::Failure;
 use crate::model::process::State;
-use crate::probe::procfs;
 use crate::scenarios::ledger::{C32, C33, C34, C37, C43, C48};
-use crate::scenarios::steps;
-use crate::scenarios::{Scenario, control};
+use crate::scenarios::{Scenario, control, steps};
 
 pub(super) const ALL: &[Scenario] =
     &[SIGNAL, HANDLER_LIMITS, SIGCHLD, REMOVE_ZOMBIE, IGNORE_SIGCHLD, LATE_HANDLER];
 
-/// Plenty for a process to notice something, where it does.
-const A_MOMENT: Duration = Duration::from_secs(1);
-
-const SLEEPS: Text = text("the program sleeps", "程序在睡眠");
-const ENDED: Text = text("the program has ended", "程序已结束");
+const SLEEPS: &str = "the program sleeps";
+const ENDED: &str = "the program has ended";
 
 const SIGNAL: Scenario = Scenario {
     name: "signal",
@@ -44,12 +35,10 @@ const SIGNAL: Scenario = Scenario {
         e.signal_accepted("program")?;
         e.at(SLEEPS).alive("program")?;
         let left = e.lines_with("left of the sleep: ");
-        check(left.len() == 3 && !left.contains(&"0 s"), || {
-            format!("left of the sleeps was {left:?}")
-        })?;
+        check!(left.len() == 3 && !left.contains(&"0 s"), "left of the sleeps was {left:?}")?;
         let count = |line| e.lines().iter().filter(|it| **it == line).count();
         let handled = (count("CTRL+C pressed"), count("Time out!"));
-        check(handled == (1, 2), || format!("Ctrl-C and alarms came {handled:?} times"))?;
+        check!(handled == (1, 2), "Ctrl-C and alarms came {handled:?} times")?;
         e.at(ENDED).nothing_listed()
     })],
     ..control(
@@ -110,11 +99,11 @@ const SIGCHLD: Scenario = Scenario {
         w.signal(child, Signal::SIGSTOP);
         w.until("the child is stopped", |w| w.state(child) == Some(State::Stopped))?;
         // Or the next signal would merge with this one.
-        w.give_time(A_MOMENT, |w| w.lines("SIGCHLD: ").len() == 1)?;
+        w.give_a_moment(|w| w.lines("SIGCHLD: ").len() == 1)?;
         w.snapshot(STOPPED)?;
         w.signal(child, Signal::SIGCONT);
         w.until("the child goes on", |w| w.state(child) != Some(State::Stopped))?;
-        w.give_time(A_MOMENT, |w| w.lines("SIGCHLD: ").len() == 2)?;
+        w.give_a_moment(|w| w.lines("SIGCHLD: ").len() == 2)?;
         w.signal(child, Signal::SIGKILL);
         w.snapshot_when_gone(parent, KILLED)
     },
@@ -123,12 +112,8 @@ const SIGCHLD: Scenario = Scenario {
         let child = e.process("child")?.pid;
         let learned = ["was stopped", "goes on", "was ended by a signal"];
         e.prints_each(&format!("SIGCHLD: process {child} "), &learned)?;
-        let by_default = [
-            "By default nothing happened when a child ended.",
-            "Its status was kept: exit status: 0",
-        ];
-        let lines = e.lines();
-        check(lines.starts_with(&by_default), || format!("{lines:?}"))?;
+        e.prints("By default nothing happened when a child ended.", "")?;
+        e.prints("Its status was kept: ", "exit status: 0")?;
         e.at(KILLED).nothing_listed()
     })],
     ..control(text("with SA_NOCLDSTOP", "设置了 SA_NOCLDSTOP"), "sigchld --no-child-stop")
@@ -212,9 +197,7 @@ const IGNORE_SIGCHLD: Scenario = Scenario {
         let first = format!("Exited(Pid({}), 0)", e.process("zombie from before")?.pid);
         e.prints_each("wait: ", &[&first, "there is no child"])?;
         let executed = e.line("SigIgn:")?;
-        check(ignores_sigchld(executed), || {
-            format!("the program that was executed ignores {executed}, not SIGCHLD")
-        })?;
+        check!(ignores_sigchld(executed), "the executed program ignores {executed}, not SIGCHLD")?;
         e.at(steps::ENDED).nothing_listed()
     })],
     ..control(
@@ -257,17 +240,15 @@ const LATE_HANDLER: Scenario = Scenario {
         let mut zombies = Vec::new();
         for (parent, role) in parents.into_iter().zip([LATE, OF_DEFAULT, OF_IGNORER]) {
             w.line(&format!("My pid is: {}", parent.pid))?;
-            let zombie = procfs::children(parent.pid)?.first().copied();
-            let zombie = zombie.ok_or_else(|| Failure::Missed(format!("there is a {role}")))?;
-            zombies.push(w.found(zombie, role));
+            zombies.push(w.child_of(parent, role)?);
         }
         w.snapshot(BEFORE)?;
         for parent in parents {
             w.signal(parent, Signal::SIGCHLD);
         }
-        w.give_time(A_MOMENT, |w| w.is_gone(zombies[0]))?;
+        w.give_a_moment(|w| w.is_gone(zombies[0]))?;
         // And for the others, which never go.
-        w.give_time(A_MOMENT / 4, |w| zombies.iter().all(|zombie| w.is_gone(*zombie)))?;
+        w.give_a_moment(|w| zombies.iter().all(|zombie| w.is_gone(*zombie)))?;
         w.snapshot(AFTER)
     },
     shows: &[(C37, |e| {

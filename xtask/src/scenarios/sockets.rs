@@ -82,5 +82,5 @@ fn client_sees(e: Evidence<'_>, expected: &[&str]) -> Check {
     let lines = e.lines().into_iter();
     let lines = lines.skip_while(|line| *line != CHILD_ENDED);
     let lines: Vec<&str> = lines.take_while(|line| *line != "End parent process.").collect();
-    check(lines == expected, || format!("{lines:?}"))
+    check!(lines == expected, "{lines:?}")
 }

@@ -1,6 +1,7 @@
 //! What several scenarios do.
 
-use crate::model::bilingual::{Text, text};
+use std::time::Duration;
+
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::worker::Worker;
@@ -8,6 +9,9 @@ use crate::worker::Worker;
 /// The title of a snapshot after the end.
 pub(super) const ENDED: Text = text("all have ended", "全部已结束");
 pub(super) const BOTH_ENDED: Text = text("both have ended", "两者都已结束");
+
+/// Plenty for a process to do something, where it does.
+const MOMENT: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Starts the program of the scenario, and finds the child that it starts at once.
@@ -31,6 +35,18 @@ impl Worker {
     pub(super) fn until_parent_ends(&mut self, parent: Process) -> Result<(), Failure> {
         self.line("End parent process.")?;
         self.until_gone(parent)
+    }
+
+    pub(super) fn until_all_gone(&mut self, processes: &[Process]) -> Result<(), Failure> {
+        processes.iter().try_for_each(|process| self.until_gone(*process))
+    }
+
+    /// Gives processes a moment in which `is_true` can come true. Where it does not, the run shows that.
+    pub(super) fn give_a_moment(
+        &mut self,
+        is_true: impl FnMut(&mut Worker) -> bool,
+    ) -> Result<(), Failure> {
+        self.give_time(MOMENT, is_true)
     }
 
     /// Reads all of several places in /proc, such as `exe`, of each of these.

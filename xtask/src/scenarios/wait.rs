@@ -1,7 +1,5 @@
 //! How to remove a zombie: wait for it; in a thread, while the parent goes on; or without one.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence, check};
@@ -16,13 +14,7 @@ use crate::worker::Worker;
 pub(super) const ALL: &[Scenario] = &[WAIT, STOPPED_PARENT];
 pub(super) const WITHOUT_BLOCKING: &[Scenario] = &[GOROUTINE_WAIT, THREE_WAYS, TRY_WAIT];
 
-/// Plenty for a parent that waits.
-const A_MOMENT: Duration = Duration::from_millis(500);
-
-const BLOCKED: Text = text(
-    "the parent has slept enough and waits, the child sleeps",
-    "父进程睡完了，在等待；子进程还在睡",
-);
+const BLOCKED: &str = "the parent has slept enough and waits, the child sleeps";
 
 const WAIT: Scenario = Scenario {
     name: "wait",
@@ -86,7 +78,7 @@ const STOPPED_PARENT: Scenario = Scenario {
         w.until_ended(child)?;
         w.snapshot(STOPPED)?;
         w.signal(parent, Signal::SIGCONT);
-        w.give_time(A_MOMENT, |w| w.is_gone(child))?;
+        w.give_a_moment(|w| w.is_gone(child))?;
         w.snapshot(CONTINUED)
     },
     shows: &[(X1, |e| {
@@ -133,10 +125,7 @@ const GOROUTINE_WAIT: Scenario = Scenario {
             w.until_ended(child)?;
         }
         w.snapshot(CHILDREN_ENDED)?;
-        for parent in parents {
-            w.until_gone(parent)?;
-        }
-        Ok(())
+        w.until_all_gone(&parents)
     },
     shows: &[(C42, |e| {
         let before = e.at(CHILDREN_SLEEP);
@@ -153,7 +142,7 @@ const GOROUTINE_WAIT: Scenario = Scenario {
 
 /// A parent that waits in a thread has started it by then.
 fn time_for_a_thread(w: &mut Worker, parent: Process) -> Result<(), Failure> {
-    w.give_time(A_MOMENT, |w| w.stat(parent).is_some_and(|stat| stat.threads > 1))
+    w.give_a_moment(|w| w.stat(parent).is_some_and(|stat| stat.threads > 1))
 }
 
 const THREE_GO_ON: Text =
@@ -208,7 +197,7 @@ fn three_parents_and_their_children(e: Evidence<'_>) -> Check {
         let parent = rows.iter().find(|row| row.pid == ppid);
         let parent = parent.ok_or_else(|| format!("ps did not list the parent of the {child}"))?;
         let is_so = parent.is_alive() && parent.stat.contains('l') == has_threads;
-        check(is_so, || format!("the parent of the {child} was {}", parent.stat))?;
+        check!(is_so, "the parent of the {child} was {}", parent.stat)?;
     }
     Ok(())
 }
@@ -240,9 +229,7 @@ const TRY_WAIT: Scenario = Scenario {
         e.at(BETWEEN).alive("child")?;
         let sleeps = e.lines_with("sleep ").len();
         // A busy machine can make the parent late, too, and so save it a question.
-        check((4..=6).contains(&sleeps), || {
-            format!("it slept {sleeps} times between its questions")
-        })?;
+        check!((4..=6).contains(&sleeps), "it slept {sleeps} times between its questions")?;
         e.prints("Child ended with ", "exit status: 24")?;
         e.at(ANSWERED).nothing_listed()
     })],

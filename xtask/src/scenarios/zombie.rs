@@ -52,11 +52,8 @@ const ZOMBIE: Scenario = Scenario {
     ..control(text("a parent that waits", "会等待的父进程"), WAITS_AT_ONCE)
 };
 
-/// Plenty for a live process to end, when it is killed, and to be reaped.
-const A_MOMENT: Duration = Duration::from_millis(500);
-
-const BEFORE_KILL: Text = text("the child is to be killed", "子进程即将收到 SIGKILL");
-const AFTER_KILL: Text = text("the child has been sent SIGKILL", "已向子进程发送 SIGKILL");
+const BEFORE_KILL: &str = "the child is to be killed";
+const AFTER_KILL: &str = "the child has been sent SIGKILL";
 
 const KILL: Scenario = Scenario {
     name: "zombie-kill",
@@ -73,7 +70,7 @@ const KILL: Scenario = Scenario {
         w.until_settled(child)?;
         w.snapshot(BEFORE_KILL)?;
         w.signal(child, Signal::SIGKILL);
-        w.give_time(A_MOMENT, |w| w.is_gone(child))?;
+        w.give_a_moment(|w| w.is_gone(child))?;
         w.snapshot(AFTER_KILL)?;
         w.until_parent_ends(parent)
     },
@@ -211,7 +208,7 @@ const RESOURCES: Scenario = Scenario {
     shows: &[(C25, |e| {
         e.at(FULL).zombies(5)?;
         let refused = e.line("Refused: ")?;
-        check(refused.contains("os error 11"), || refused.to_owned())?; // EAGAIN
+        check!(refused.contains("os error 11"), "{refused}")?; // EAGAIN
         e.reads("parent", "status", |status| status.contains("VmRSS:"))?;
         for zombie in (1..=5).map(|number| format!("zombie {number}")) {
             e.at(FULL).child_of(&zombie, "parent")?;
@@ -219,9 +216,7 @@ const RESOURCES: Scenario = Scenario {
             // Only root may look into a folder that belongs to nobody any more.
             let files = e.reading(&zombie, "fd").unwrap_or_default();
             let exe = e.reading(&zombie, "exe");
-            check(files.is_empty() && exe.is_err(), || {
-                format!("a zombie with files: {files}, {exe:?}")
-            })?;
+            check!(files.is_empty() && exe.is_err(), "a zombie with files: {files}, {exe:?}")?;
         }
         e.prints("After the wait, one more: ", "exit status: 0")?;
         e.at(ENDED).nothing_listed()
@@ -278,7 +273,7 @@ const CAUSES_OF_END: Scenario = Scenario {
                 let readings = e.readings(entry, "stat")?;
                 let kept = matches!(readings[..], [Ok(before), Err(_)]
                     if before.ends_with(&format!(" {last_field}")));
-                check(kept, || format!("{entry}: {readings:?}"))?;
+                check!(kept, "{entry}: {readings:?}")?;
                 e.prints(&format!("{entry}, status read: "), status)?;
                 e.prints(&format!("{entry}, exists: "), "false")?;
                 e.at(READ).gone(entry)?;
@@ -387,15 +382,15 @@ const PID_REUSE: Scenario = Scenario {
         let [zombie, next, again] = ["early child 1", "early child 2", "late child 2"];
         e.at(TAKEN).zombie(zombie)?;
         let (number, next_number) = (own_number(e, zombie)?, own_number(e, next)?);
-        check(next_number.checked_sub(1) == Some(number), || {
-            format!("after {number}, which was taken, came {next_number}")
-        })?;
+        let is_next = next_number.checked_sub(1) == Some(number);
+        check!(is_next, "after {number}, which was taken, came {next_number}")?;
         e.at(USED_AGAIN).gone(zombie)?;
         let again_number = own_number(e, again)?;
         let is_later = e.process(again)?.start_time > e.process(zombie)?.start_time;
-        check(again_number == number && is_later, || {
-            format!("after the wait for {number} came {again_number}, later: {is_later}")
-        })?;
+        check!(
+            again_number == number && is_later,
+            "after the wait for {number} came {again_number}, later: {is_later}"
+        )?;
         e.at(ENDED).nothing_listed()
     })],
     ..control(text("with a wait for the child at once", "立刻等待子进程"), "pid-reuse --wait")
