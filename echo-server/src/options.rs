@@ -76,8 +76,8 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::<u16>)]
     pub(crate) backlog: u16,
 
-    /// Whether workers give up what serving does not need: files, sockets, programs, signals, rights.
-    /// A worker that cannot get what could be had at the start serves nobody
+    /// Whether workers drop every right that they do not need: to files, sockets, programs, signals and
+    /// privileges. A worker serves nobody if it cannot apply what worked at the start
     #[arg(long, value_enum, default_value_t = Mode::Try)]
     pub(crate) sandbox: Mode,
 

@@ -66,7 +66,7 @@ fn traced() -> io::Result<()> {
     let status = command.arg("executed").uid(geteuid().as_raw()).status()?;
     drop(executed);
     if !status.success() {
-        return Err(io::Error::other("what the copy has executed has failed"));
+        return Err(io::Error::other("the program that the copy executed has failed"));
     }
     other.join().unwrap_or_else(|_| Err(io::Error::other("the other thread has panicked")))
 }

@@ -12,10 +12,10 @@ use crate::cmd::watch::Watch;
 
 /// Shows what the chapter says, on this machine.
 ///
-/// Exit codes: 0 every claim held or was skipped, and no process was left; 1 not so, or a run could
-/// not go on; 2 usage, a recording that is malformed, or a folder for the report that contains something
-/// else; 74 output cannot be written, 77 a required tool or permission is missing (a sentence says
-/// which), 130 interrupted, also by q.
+/// Exit codes: 0 every claim held or was skipped, and no process was left; 1 otherwise, or if a run
+/// could not go on; 2 usage, a recording that is malformed, or a folder for the report that contains
+/// something else; 74 output cannot be written, 77 a required tool or permission is missing (a sentence
+/// says which), 130 interrupted, also by q.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 pub(crate) struct Options {

@@ -286,7 +286,7 @@ fn how_to_look(snapshot: &Snapshot) -> String {
         ));
     }
     if let Some(alive) = first(State::Alive) {
-        commands.push(("what it has open", format!("ls -l /proc/{alive}/fd")));
+        commands.push(("its open files", format!("ls -l /proc/{alive}/fd")));
     }
     let mut out = "   Commands for another terminal:\n".to_owned();
     for (what_for, command) in commands {

@@ -24,7 +24,7 @@ pub(crate) struct Watch {
     #[arg(value_parser = PossibleValuesParser::new(scenarios::all().map(|scenario| scenario.name)))]
     pub(crate) scenario: String,
 
-    /// Run its control instead: the same without what the claims are about
+    /// Run its control instead: a run in which the claims must fail
     #[arg(long)]
     pub(crate) control: bool,
 
@@ -66,7 +66,7 @@ fn watch(options: &Watch, output: &Output) -> Result<bool, Failure> {
     let missed = any(|event| matches!(event.what, What::Missed { .. }));
     let failed = any(|event| matches!(event.what, What::Failed { .. }));
     let as_expected = match missed && options.control {
-        true => "What did not come true is what the control lacks. ",
+        true => "A condition did not come true, because this is the control. ",
         false => "",
     };
     output.text(&format!("Over. {as_expected}{left} processes left.\n"))?;

@@ -21,7 +21,7 @@ pub(super) fn locate(folder: Option<&Path>) -> Programs {
     let found = match folder {
         Some(folder) => in_folder(folder),
         None => build().map_err(|why| {
-            format!("{why}; --programs takes a folder of what was built elsewhere")
+            format!("{why}; --programs takes a folder of programs that were built elsewhere")
         })?,
     };
     match names().find(|name| !found.contains_key(*name)) {

@@ -13,11 +13,8 @@ const EXECUTED: Text = text("the child that was executed lives", "用 exec 执�
 
 const PLAIN_FORK: Scenario = Scenario {
     name: "plain-fork",
-    about: text(
-        "A variable is changed; then a child is forked, another one executed.",
-        "先改一个变量，再 fork 一个子进程，并用 exec 执行另一个。",
-    ),
-    by_hand: same("cargo run -p reexec --example plain-fork"),
+    about: "A program changes a variable, then forks one child and executes another.",
+    by_hand: "cargo run -p reexec --example plain-fork",
     command: "plain-fork",
     act: |w| {
         let parent = w.start_with_stdin()?;
@@ -122,5 +119,5 @@ const SYSTEM_CALLS: Scenario = Scenario {
         }
         e.at(ENDED).nothing_listed()
     })],
-    ..control(text("with a user to become, each time", "每次都要切换用户"), "system-calls --fork")
+    ..control("each start with another user", "system-calls --fork")
 };

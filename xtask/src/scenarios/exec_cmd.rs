@@ -80,14 +80,8 @@ const CAPTURED: Text = text("the child of output sleeps", "output 启动的子�
 
 const INHERITED: Scenario = Scenario {
     name: "inherited",
-    about: text(
-        "Commands for which nothing is set: one is spawned, one is run for its output.",
-        "什么都没有设置的命令：一个用 spawn 启动，一个用 output 取输出。",
-    ),
-    by_hand: text(
-        "cargo run -p exec-cmd --example inherited, and ls -l /proc/N/fd /proc/N/cwd",
-        "cargo run -p exec-cmd --example inherited，再 ls -l /proc/N/fd /proc/N/cwd",
-    ),
+    about: "Two commands with default settings: one is spawned, one is run for its output.",
+    by_hand: "cargo run -p exec-cmd --example inherited, and ls -l /proc/N/fd /proc/N/cwd",
     command: "inherited",
     act: |w| {
         w.give_folder()?; // for a variable that we know
@@ -178,11 +172,8 @@ const GRANDCHILD: Scenario = Scenario {
 
 const STATUS: Scenario = Scenario {
     name: "status",
-    about: text(
-        "Three children, and what their parent knows of their ends, before and after.",
-        "三个子进程；在它们结束之前和之后，父进程各知道些什么。",
-    ),
-    by_hand: same("cargo run -p exec-cmd --example status"),
+    about: "Three children end; before that and after, their parent asks for their statuses.",
+    by_hand: "cargo run -p exec-cmd --example status",
     command: "status",
     act: |w| look_at_children(w, &[]),
     shows: &[(C15, |e| {

@@ -87,10 +87,7 @@ const FAILING_CHILD: Scenario = Scenario {
         }),
     ],
     control_keeps: &[C18],
-    ..control(
-        text("exit(0) after the function, whatever it returned", "不管函数返回什么，都 exit(0)"),
-        "failing-child --exit-0",
-    )
+    ..control("exit(0) after the function, even if it failed", "failing-child --exit-0")
 };
 
 const EXTRA_DESCRIPTORS: Scenario = Scenario {
@@ -123,10 +120,7 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         e.reads("child", "fd/3", |file| file == "/etc/passwd")?;
         e.at(BOTH_ENDED).nothing_listed()
     })],
-    ..control(
-        text("std's Command, which has nothing of the kind", "标准库的 Command，它没有这个功能"),
-        "extra-descriptors --std",
-    )
+    ..control("std's Command, which cannot pass descriptors on", "extra-descriptors --std")
 };
 
 const SELF_EXE: Scenario = Scenario {

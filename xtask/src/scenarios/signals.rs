@@ -15,11 +15,8 @@ const ENDED: &str = "the program has ended";
 
 const SIGNAL: Scenario = Scenario {
     name: "signal",
-    about: text(
-        "Ctrl-C, and twice an alarm, in sleeps of 100 seconds.",
-        "在 100 秒的睡眠里，来一次 Ctrl-C、两次闹钟。",
-    ),
-    by_hand: same("cargo run -p goroutine-wait --example signal"),
+    about: "Ctrl-C ends a sleep of 100 seconds, and two alarms end two more.",
+    by_hand: "cargo run -p echo-server --example signal",
     command: "signal --alarm 2s+",
     seconds: 4.0,
     act: |w| {
@@ -49,14 +46,8 @@ const SIGNAL: Scenario = Scenario {
 
 const HANDLER_LIMITS: Scenario = Scenario {
     name: "handler-limits",
-    about: text(
-        "Ten signals merge; and one comes between the look at a note and the wait.",
-        "十个信号合并成一个；还有一个恰好在看标记之后、等待之前到达。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait --example handler-limits, and the same with -- --signalfd",
-        "cargo run -p goroutine-wait --example handler-limits，再加上 -- --signalfd 运行一次",
-    ),
+    about: "Ten signals merge; another one comes after the program has looked for it, before it waits.",
+    by_hand: "cargo run -p echo-server --example handler-limits, and the same with -- --signalfd",
     command: "handler-limits --wait 10s --signalfd",
     act: |w| w.run_to_end(ENDED),
     shows: &[(C43, |e| {
@@ -84,12 +75,8 @@ const KILLED: Text = text(
 
 const SIGCHLD: Scenario = Scenario {
     name: "sigchld",
-    about: text(
-        "A child is stopped, goes on, and is killed; its parent learns of all that.",
-        "子进程被暂停、继续、被杀死；父进程每次都得到通知。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait --example sigchld, and kill -STOP, -CONT, -KILL with the \
+    about: "A child is stopped, goes on, and is killed; its parent is told of each change.",
+    by_hand: "cargo run -p echo-server --example sigchld, and kill -STOP, -CONT, -KILL with the \
               pid that the child prints",
         "cargo run -p goroutine-wait --example sigchld，再对子进程打印的进程号执行 kill -STOP、-CONT、-KILL",
     ),

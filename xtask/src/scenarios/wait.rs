@@ -104,14 +104,8 @@ const NO_WAIT: &str =
 
 const GOROUTINE_WAIT: Scenario = Scenario {
     name: "goroutine-wait",
-    about: text(
-        "A thread waits for the child while the parent goes on; beside it, the same without.",
-        "另开一个线程等待子进程，父进程继续干活；旁边是没有等待的同一个程序。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait, and the same with -- --no-wait",
-        "cargo run -p goroutine-wait，再加上 -- --no-wait 运行一次",
-    ),
+    about: "A thread waits for the child while the parent goes on; another parent has no such thread.",
+    by_hand: "cargo run -p goroutine-wait, and the same with -- --no-wait",
     command: "goroutine-wait --parent-sleep 5s --child-sleep 30s --parent-work 60s",
     seconds: 65.0,
     act: |w| {

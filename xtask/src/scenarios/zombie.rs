@@ -293,14 +293,8 @@ const SWEEPER: &str = "init-waits --every 20s";
 
 const INIT_WAITS: Scenario = Scenario {
     name: "init-waits",
-    about: text(
-        "Orphans end: of an adopter that waits on SIGCHLD, and of one that looks from time to time.",
-        "孤儿结束：一个收养者收到 SIGCHLD 就等待，另一个隔一段时间才看一次。",
-    ),
-    by_hand: text(
-        "cargo run -p zombie --example init-waits, and the same with -- --every 20",
-        "cargo run -p zombie --example init-waits，再加上 -- --every 运行一次 20",
-    ),
+    about: "Two orphans end: one adopter waits on SIGCHLD, the other looks from time to time.",
+    by_hand: "cargo run -p zombie --example init-waits, and the same with -- --every 20",
     command: "init-waits",
     seconds: 20.0,
     max_speed: 5.0,
@@ -332,7 +326,7 @@ const INIT_WAITS: Scenario = Scenario {
             .child_of("orphan 2", "sweeper")?;
         e.at(SWEPT).gone("orphan 2").map(drop)
     })],
-    ..control(text("two that look from time to time", "两个都是隔一段时间才看一次"), SWEEPER)
+    ..control("two adopters that look from time to time", SWEEPER)
 };
 
 /// From one look to the next there is time for a snapshot. In the control both adopters look, the one a
@@ -355,14 +349,8 @@ const USED_AGAIN: Text = text(
 
 const PID_REUSE: Scenario = Scenario {
     name: "pid-reuse",
-    about: text(
-        "Numbers are given to processes, beginning with that of a zombie.",
-        "从僵尸的进程号开始，依次给进程分配号码。",
-    ),
-    by_hand: text(
-        "cargo run -p zombie --example pid-reuse, as root",
-        "cargo run -p zombie --example pid-reuse（以 root 身份）",
-    ),
+    about: "The kernel numbers new processes, beginning with the number of a zombie.",
+    by_hand: "cargo run -p zombie --example pid-reuse, as root",
     command: "pid-reuse",
     seconds: 1.0,
     needs: &[NAMESPACES],

@@ -94,6 +94,6 @@ impl Left {
     }
 
     fn unknown(error: io::Error) -> Self {
-        Self { processes: 1, why: format!("what was started cannot be ended: {error}") }
+        Self { processes: 1, why: format!("the started processes cannot be ended: {error}") }
     }
 }

@@ -74,7 +74,8 @@ fn line(text: &str) -> String {
 /// In the parent: reads the report, and what `/proc` shows. Dropping `hold` ends the probe.
 fn look(probe: &Child, mut said: File, hold: OwnedFd) -> io::Result<Findings> {
     let mut report = String::new();
-    said.read_to_string(&mut report).map_err(cannot("read what has come of the sandbox"))?;
+    said.read_to_string(&mut report)
+        .map_err(cannot("read the result of the trial of the sandbox"))?;
     let Some(report) = report.strip_suffix(END) else {
         drop(hold);
         return Err(not_tried(&probe.wait()?.to_string()));

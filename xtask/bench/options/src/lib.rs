@@ -12,7 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 /// Measure times beside those of rivals, in the same run
 #[derive(Subcommand)]
 pub enum Bench {
-    /// From the spawn of a child that does nothing until it is reaped, by parents of several sizes
+    /// Time from the spawn of a child that exits at once until it is reaped, with parents of several sizes
     Spawn(BenchSpawn),
     /// Echo servers, ours and rivals: new connections, messages, bulk, and the memory of idle connections
     ///
