@@ -79,6 +79,18 @@ impl Need {
     pub(crate) const fn new(name: &'static str, check: fn() -> Finding, remedy: Remedy) -> Self {
         Self { name, check, remedy }
     }
+
+    /// Fails if it is missing, with a sentence on what helps. Where that cannot be found out, the
+    /// program is left to find out itself.
+    pub(crate) fn require(&self) -> Result<(), String> {
+        match (self.check)() {
+            Err(Missing(why)) => {
+                let (name, remedy) = (self.name, self.remedy);
+                Err(format!("missing {name}: {why}; what helps: {remedy}"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 pub(crate) const ALL: [&Need; 4] = [NAMESPACES, OTHER_USERS, LOOPBACK, STRACE];
@@ -126,20 +138,6 @@ pub(crate) enum Lack {
 use Lack::{Missing, NoRoom, Unknown};
 
 pub(crate) const FOUND: Finding = Ok(String::new());
-
-impl Need {
-    /// Fails if it is missing, with a sentence on what helps. Where that cannot be found out, the
-    /// program is left to find out itself.
-    pub(crate) fn require(&self) -> Result<(), String> {
-        match (self.check)() {
-            Err(Missing(why)) => {
-                let (name, remedy) = (self.name, self.remedy);
-                Err(format!("missing {name}: {why}; what helps: {remedy}"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
 
 fn namespaces() -> Finding {
     with_proc()?;

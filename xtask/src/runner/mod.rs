@@ -17,6 +17,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::prctl::set_child_subreaper;
 use reexec::Child;
 
 use crate::model::clock::Clock;
@@ -91,20 +92,15 @@ impl Runner {
         let began = Instant::now();
         ps::check().map_err(|why| missing(why, need::PROCPS))?;
         let side_by_side = side_by_side(began.elapsed());
-        let mut runner = Self::listening(clock, side_by_side)
-            .map_err(|error| Failure::Missing(format!("signals cannot be taken: {error}")))?;
-        runner.build(programs)?;
-        Ok(runner)
-    }
-
-    fn listening(clock: Clock, side_by_side: usize) -> io::Result<Self> {
         let (sender, messages) = mpsc::channel();
         let interrupts = sender.clone();
-        interrupt::take_signals(move || {
-            let _ = interrupts.send(Message::Interrupt);
-        })?;
-        nix::sys::prctl::set_child_subreaper(true)?;
-        Ok(Self { clock, side_by_side, programs: BTreeMap::new(), sender, messages })
+        let interrupt = move || drop(interrupts.send(Message::Interrupt));
+        interrupt::take_signals(interrupt)
+            .and_then(|()| Ok(set_child_subreaper(true)?))
+            .map_err(|error| Failure::Missing(format!("signals cannot be taken: {error}")))?;
+        let mut runner = Self { clock, side_by_side, programs: BTreeMap::new(), sender, messages };
+        runner.build(programs)?;
+        Ok(runner)
     }
 
     fn build(&mut self, folder: Option<&Path>) -> Result<(), Failure> {

@@ -75,8 +75,8 @@ pub(crate) fn of_run(scenario: &Scenario, control: bool, events: &[Event]) -> Ve
             kind,
             scenario: scenario.name,
             claim: claim.id,
-            says: claim.here.en,
-            ruling: claim.chapter.as_ref().map(|statement| statement.ruling),
+            says: claim.here,
+            ruling: claim.ruling(),
             held: check.as_ref().map(Result::is_ok),
             because: check.map_or(proves_nothing.clone(), Result::err),
         };
@@ -99,9 +99,10 @@ pub(crate) fn of_run(scenario: &Scenario, control: bool, events: &[Event]) -> Ve
     shows.map(verdict).collect()
 }
 
-/// Whether a run shows less than it should because a look came too late. A slower one can show more.
+/// Whether a run that was not paused shows less than it should because a look came too late. A slower one
+/// can show more.
 pub(crate) fn was_too_slow(scenario: &Scenario, control: bool, events: &[Event]) -> bool {
-    let can_take_place = Evidence(events).skipped().is_none();
-    let is_skipped = |verdict: &Verdict| verdict.kind == Kind::Skipped;
-    can_take_place && of_run(scenario, control, events).iter().any(is_skipped)
+    let verdicts = of_run(scenario, control, events);
+    let is_skipped = verdicts.iter().any(|verdict| verdict.kind == Kind::Skipped);
+    is_skipped && Evidence(events).skipped().is_none()
 }
