@@ -45,14 +45,14 @@ fn no_file_imports_one_of_a_later_group() {
 fn each_kind_of_import_is_found() {
     let imports = imports();
     for (file, imported) in [
-        ("spawn", "command"),      // crate::{Command}, which lib.rs exports
-        ("spawn", "prepare"),      // crate::prepare::{…}
-        ("setup", "inherited"),    // crate::{inherited}, a module
-        ("control", "sys/mod"),    // crate::sys::{self}
-        ("poll", "sys/errno"),     // crate::sys::{…}, which sys/mod.rs exports
-        ("sys/wait", "sys/errno"), // super::errno
-        ("sys/mod", "sys/wait"),   // an export
-        ("sys/wait", "usage"),     // crate::usage, from a folder
+        ("spawn", "command"),         // crate::{Command}, which lib.rs exports
+        ("spawn", "prepare_spawn"),   // crate::prepare_spawn::{…}
+        ("child_setup", "inherited"), // crate::{inherited}, a module
+        ("control", "sys/mod"),       // crate::sys::{self}
+        ("poll", "sys/errno"),        // crate::sys::{…}, which sys/mod.rs exports
+        ("sys/wait", "sys/errno"),    // super::errno
+        ("sys/mod", "sys/wait"),      // an export
+        ("sys/wait", "usage"),        // crate::usage, from a folder
     ] {
         let found = &imports[file];
         assert!(found.contains(imported), "{file} imports {imported}: {found:?}");
