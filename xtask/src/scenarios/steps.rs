@@ -1,4 +1,4 @@
-//! What several scenarios do.
+//! Steps that several scenarios share.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::worker::Worker;
 pub(super) const ENDED: Text = text("all have ended", "全部已结束");
 pub(super) const BOTH_ENDED: Text = text("both have ended", "两者都已结束");
 
-/// Plenty for a process to do something, where it does.
+/// Long enough for a process to act, if it acts at all; also on a busy machine.
 const MOMENT: Duration = Duration::from_secs(1);
 
 impl Worker {
