@@ -13,10 +13,15 @@ use crate::probe::{procfs, ps};
 use crate::scenarios;
 use crate::view::output::{self, BAD, BOLD, GOOD, MARK, styled, wrapped};
 
-const HIDEPID: Remedy =
-    Remedy::Do("mount -o remount,hidepid=0 /proc, which is for the whole machine");
+const HIDEPID: Remedy = Do("mount -o remount,hidepid=0 /proc, which is for the whole machine");
 const RUSTUP: Remedy =
-    Remedy::Do("https://rustup.rs, or demo --programs with programs that were built elsewhere");
+    Do("https://rustup.rs, or demo --programs with programs that were built elsewhere");
+const SANDBOX_WITH_PROCESSES: Remedy =
+    Do("a sandbox or container that allows to start processes, and waitid");
+const SANDBOX_WITH_PRCTL: Remedy = Do("a sandbox or container that allows prctl");
+const WITH_LANDLOCK: Remedy = Do("Linux 5.13 or later with landlock in its parameter lsm=");
+const UCSPI_TCP: Remedy =
+    Do("apt-get install ucspi-tcp in Debian, else https://cr.yp.to/ucspi-tcp.html");
 
 /// What there is no demo without.
 const DEMO: &[Need] = &[

@@ -31,10 +31,157 @@ pub(crate) fn run(options: &Explain) -> Result<bool, Failure> {
     output::print(&answers?.join("\n")).map(|()| true)
 }
 
-fn text(claim: &Claim, width: usize) -> String {
-    let ruling = match claim.ruling() {
-        Some(ruling) => styled(style(ruling), ruling.word()),
-        None => "beyond the chapter".to_owned(),
+/// For whom it is written.
+struct Page {
+    language: Language,
+    width: usize,
+}
+
+impl Page {
+    fn answer(&self, topic: &str) -> Result<String, Failure> {
+        if topic == "all" {
+            let all: Vec<_> = ledger::ALL.iter().map(|claim| self.claim(claim)).collect();
+            Ok(all.join("\n"))
+        } else if let Some(claim) = ledger::find(&topic.to_uppercase()) {
+            Ok(self.claim(claim))
+        } else if let Some(scenario) = scenarios::find(topic) {
+            Ok(self.scenario(scenario))
+        } else {
+            self.found(topic)
+        }
+    }
+
+    fn claim(&self, claim: &Claim) -> String {
+        let ruling = match claim.ruling() {
+            Some(ruling) => styled(style(ruling), self.say(ruling.word())),
+            None => self.say(text("beyond the chapter", "原章之外")).to_owned(),
+        };
+        let mut out = format!("{}  {ruling}\n", styled(BOLD, claim.id));
+        if let Some(statement) = &claim.chapter {
+            self.part(&mut out, text("the chapter says", "原章"), self.say(statement.says));
+        }
+        self.part(&mut out, text("here", "这里"), self.say(claim.here));
+        let shows_it = |scenario: &&Scenario| scenario.claims().any(|it| it.id == claim.id);
+        for scenario in scenarios::all().filter(shows_it) {
+            let shown = format!("{}{}{}", scenario.name, self.colon(), self.say(scenario.about));
+            self.part(&mut out, text("shown by", "场景"), &shown);
+            self.commands(&mut out, scenario);
+        }
+        for code in claim.code {
+            self.part(&mut out, text("read", "代码"), code);
+        }
+        out
+    }
+
+    fn scenario(&self, scenario: &Scenario) -> String {
+        let seconds = scenario.seconds;
+        let short = seconds / scenario.clock(Clock::default()).speed;
+        let times = match self.language {
+            Language::English => {
+                format!("({seconds} s in the chapter, at least {short} s in the demo)")
+            }
+            Language::Chinese => format!("（原章 {seconds} 秒，演示至少 {short} 秒）"),
+        };
+        let mut out = format!("{}  {times}\n", styled(BOLD, scenario.name));
+        out += &wrapped(self.say(scenario.about), "  ", "    ", self.width);
+        for need in scenario.needs {
+            self.part(&mut out, text("needs", "需要"), need.name);
+        }
+        for claim in scenario.claims() {
+            out += &wrapped(
+                &format!("{}{}{}", claim.id, self.colon(), self.say(claim.here)),
+                "  ",
+                "    ",
+                self.width,
+            );
+        }
+        if scenario.has_control() {
+            let claims: Vec<_> = scenario.must_fail().map(|claim| claim.id).collect();
+            let (without, claims) = (self.say(scenario.without), claims.join(", "));
+            let control = match self.language {
+                Language::English => format!("{without}, so that {claims} must fail"),
+                Language::Chinese => format!("{without}；{claims} 必须不成立"),
+            };
+            self.part(&mut out, text("control", "对照程序"), &control);
+        }
+        self.commands(&mut out, scenario);
+        let has_it = |section: &&scenarios::Section| {
+            section.scenarios.iter().any(|other| other.name == scenario.name)
+        };
+        if let Some(section) = SECTIONS.iter().find(has_it) {
+            let readme = text("README.md", "README.zh-CN.md");
+            let place = format!("{}/{}", section.folder, self.say(readme));
+            self.part(&mut out, text("the text", "正文"), &place);
+        }
+        out
+    }
+
+    /// How to see it in the demo, and without.
+    fn commands(&self, out: &mut String, scenario: &Scenario) {
+        let run = format!("cargo xtask demo {}", scenario.name);
+        self.part(out, text("run", "运行"), &run);
+        self.part(out, text("by hand", "亲手"), self.say(scenario.by_hand));
+    }
+
+    /// The scenarios and claims with this word, a line each.
+    fn found(&self, word: &str) -> Result<String, Failure> {
+        let scenarios = scenarios::about(word).map(|it| (it.name, self.say(it.about)));
+        let claims = ledger::ALL.iter().filter(|claim| claim.is_about(word));
+        let claims = claims.map(|it| (it.id, self.say(it.here)));
+        let lines: Vec<String> =
+            claims.chain(scenarios).map(|(name, about)| self.line(name, about)).collect();
+        if lines.is_empty() {
+            return Err(nothing_about(word));
+        }
+        let shown = match lines.len() > SCREEN - 1 {
+            true => SCREEN - 2,
+            false => lines.len(),
+        };
+        let mut out = lines[..shown].concat();
+        if shown < lines.len() {
+            let more = lines.len() - shown;
+            out += &match self.language {
+                Language::English => format!("and {more} more; another word finds fewer\n"),
+                Language::Chinese => format!("还有 {more} 条；换一个词会更少\n"),
+            };
+        }
+        let name = text("NAME", "名称");
+        let more = text("tells more about one of them", "可以看其中一条的详情");
+        out +=
+            &format!("cargo xtask explain {}{}{}\n", self.say(name), self.colon(), self.say(more));
+        Ok(out)
+    }
+
+    /// A name and as much of what it is about as fits the line.
+    fn line(&self, name: &str, about: &str) -> String {
+        let rest = cut(about, self.width.saturating_sub(name.len() + 2));
+        format!("{}  {rest}\n", styled(BOLD, name))
+    }
+
+    fn part(&self, out: &mut String, name: Text, text: &str) {
+        let part = format!("{}{}{text}", self.say(name), self.colon());
+        *out += &wrapped(&part, "  ", "    ", self.width);
+    }
+
+    fn colon(&self) -> &'static str {
+        self.say(text(": ", "："))
+    }
+
+    fn say(&self, text: Text) -> &'static str {
+        text.to(self.language)
+    }
+}
+
+/// The sentence for a word that is in no text. It names what is spelt alike.
+pub(crate) fn nothing_about(word: &str) -> Failure {
+    let names = scenarios::all().map(|scenario| scenario.name);
+    let names = names.chain(ledger::ALL.iter().map(|claim| claim.id));
+    let alike =
+        |name: &&str| strsim::jaro_winkler(&word.to_lowercase(), &name.to_lowercase()) > 0.75;
+    let alike: Vec<_> = names.filter(alike).take(5).collect();
+    let hint = match alike.is_empty() {
+        true => "`cargo xtask list` shows all scenarios".to_owned(),
+        false => format!("there is {}", alike.join(", ")),
     };
     Failure::Refused(format!("no scenario or claim is about {word:?}; {hint}"))
 }

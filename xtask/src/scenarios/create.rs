@@ -1,6 +1,7 @@
 //! How to create a process: fork itself, and what becomes of it where there are threads.
 
 use crate::evidence::check;
+use crate::model::bilingual::{Text, same, text};
 use crate::probe::need::STRACE;
 use crate::scenarios::ledger::{C3, C4, C5, C6};
 use crate::scenarios::steps::ENDED;
@@ -13,8 +14,11 @@ const EXECUTED: Text = text("the child that was executed lives", "用 exec 执�
 
 const PLAIN_FORK: Scenario = Scenario {
     name: "plain-fork",
-    about: "A program changes a variable, then forks one child and executes another.",
-    by_hand: "cargo run -p reexec --example plain-fork",
+    about: text(
+        "A program changes a variable, then forks one child and executes another.",
+        "程序改一个变量，再 fork 一个子进程，并用 exec 执行另一个。",
+    ),
+    by_hand: same("cargo run -p reexec --example plain-fork"),
     command: "plain-fork",
     act: |w| {
         let parent = w.start_with_stdin()?;
@@ -119,5 +123,5 @@ const SYSTEM_CALLS: Scenario = Scenario {
         }
         e.at(ENDED).nothing_listed()
     })],
-    ..control("each start with another user", "system-calls --fork")
+    ..control(text("each start with another user", "每次都以另一个用户启动"), "system-calls --fork")
 };

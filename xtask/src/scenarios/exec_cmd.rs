@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::evidence::check;
+use crate::model::bilingual::{Text, same, text};
 use crate::model::event::Stream;
 use crate::model::failure::Failure;
 use crate::scenarios::ledger::{C7, C8, C9, C10, C11, C12, C13, C15, C16, C17};
@@ -80,8 +81,14 @@ const CAPTURED: Text = text("the child of output sleeps", "output 启动的子�
 
 const INHERITED: Scenario = Scenario {
     name: "inherited",
-    about: "Two commands with default settings: one is spawned, one is run for its output.",
-    by_hand: "cargo run -p exec-cmd --example inherited, and ls -l /proc/N/fd /proc/N/cwd",
+    about: text(
+        "Two commands with default settings: one is spawned, one is run for its output.",
+        "两个什么都没有设置的命令：一个用 spawn 启动，一个用 output 取输出。",
+    ),
+    by_hand: text(
+        "cargo run -p exec-cmd --example inherited, and ls -l /proc/N/fd /proc/N/cwd",
+        "cargo run -p exec-cmd --example inherited，再 ls -l /proc/N/fd /proc/N/cwd",
+    ),
     command: "inherited",
     act: |w| {
         w.give_folder()?; // for a variable that we know
@@ -130,7 +137,10 @@ const INHERITED: Scenario = Scenario {
     )
 };
 
-const BLOCKED: &str = "the command has ended, its parent still waits for its output";
+const BLOCKED: Text = text(
+    "the command has ended, its parent still waits for its output",
+    "命令已结束，父进程还在等它的输出",
+);
 
 const GRANDCHILD: Scenario = Scenario {
     name: "grandchild-holds-pipe",
@@ -172,8 +182,11 @@ const GRANDCHILD: Scenario = Scenario {
 
 const STATUS: Scenario = Scenario {
     name: "status",
-    about: "Three children end; before that and after, their parent asks for their statuses.",
-    by_hand: "cargo run -p exec-cmd --example status",
+    about: text(
+        "Three children end; before that and after, their parent asks for their statuses.",
+        "三个子进程结束；父进程在此之前和之后都询问它们的退出状态。",
+    ),
+    by_hand: same("cargo run -p exec-cmd --example status"),
     command: "status",
     act: |w| look_at_children(w, &[]),
     shows: &[(C15, |e| {

@@ -36,6 +36,12 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
+    /// Whether it has this number, or this word in its texts.
+    pub(crate) fn is_about(&self, word: &str) -> bool {
+        let says = self.chapter.as_ref().is_some_and(|statement| statement.says.contains(word));
+        self.id.eq_ignore_ascii_case(word) || says || self.here.contains(word)
+    }
+
     /// Whether the chapter is right, if it says anything of this.
     pub(crate) fn ruling(&self) -> Option<Ruling> {
         self.chapter.as_ref().map(|statement| statement.ruling)

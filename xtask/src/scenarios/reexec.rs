@@ -87,7 +87,10 @@ const FAILING_CHILD: Scenario = Scenario {
         }),
     ],
     control_keeps: &[C18],
-    ..control("exit(0) after the function, even if it failed", "failing-child --exit-0")
+    ..control(
+        text("exit(0) after the function, even if it failed", "函数之后总是 exit(0)，哪怕它失败了"),
+        "failing-child --exit-0",
+    )
 };
 
 const EXTRA_DESCRIPTORS: Scenario = Scenario {
@@ -120,7 +123,13 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         e.reads("child", "fd/3", |file| file == "/etc/passwd")?;
         e.at(BOTH_ENDED).nothing_listed()
     })],
-    ..control("std's Command, which cannot pass descriptors on", "extra-descriptors --std")
+    ..control(
+        text(
+            "std's Command, which cannot pass descriptors on",
+            "标准库的 Command，它不能传递描述符",
+        ),
+        "extra-descriptors --std",
+    )
 };
 
 const SELF_EXE: Scenario = Scenario {

@@ -54,9 +54,15 @@ const MPSERV: Scenario = Scenario {
 
 const FIVE_CLIENTS: Scenario = Scenario {
     name: "echo-server",
-    about: "Five clients at the same time, a process for each. Before them, the server starts one \
+    about: text(
+        "Five clients at the same time, a process for each. Before them, the server starts one \
             that only tries out their sandbox.",
-    by_hand: "cargo run -p echo-server, and nc 127.0.0.1 9190 in five other terminals",
+        "同时五个客户端，每个一个进程。在此之前，服务器启动一个只用来试沙箱的进程。",
+    ),
+    by_hand: text(
+        "cargo run -p echo-server, and nc 127.0.0.1 9190 in five other terminals",
+        "cargo run -p echo-server，再在另外五个终端里运行 nc 127.0.0.1 9190",
+    ),
     command: "echo-server 0 --model fork",
     needs: &[LOOPBACK],
     act: serve_five,
@@ -121,9 +127,15 @@ const ALL_SERVED: Text = text("every client has been answered", "每个客户端
 
 const PREFORK: Scenario = Scenario {
     name: "prefork",
-    about: "Twenty clients, and a pool of four workers. Before them, the server starts a process \
+    about: text(
+        "Twenty clients, and a pool of four workers. Before them, the server starts a process \
             that only tries out their sandbox.",
-    by_hand: "cargo run -p echo-server -- --model prefork --workers 4, and five clients or more",
+        "二十个客户端，四个 worker 组成的进程池。在此之前，服务器启动一个只用来试沙箱的进程。",
+    ),
+    by_hand: text(
+        "cargo run -p echo-server -- --model prefork --workers 4, and five clients or more",
+        "cargo run -p echo-server -- --model prefork --workers 4，再连上五个以上的客户端",
+    ),
     command: "echo-server 0 --model prefork --workers 4",
     needs: &[LOOPBACK],
     act: |w| {

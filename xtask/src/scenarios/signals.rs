@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::evidence::check;
+use crate::model::bilingual::{Text, same, text};
 use crate::model::process::State;
 use crate::scenarios::ledger::{C32, C33, C34, C37, C43, C48};
 use crate::scenarios::{Scenario, control, steps};
@@ -10,13 +11,16 @@ use crate::scenarios::{Scenario, control, steps};
 pub(super) const ALL: &[Scenario] =
     &[SIGNAL, HANDLER_LIMITS, SIGCHLD, REMOVE_ZOMBIE, IGNORE_SIGCHLD, LATE_HANDLER];
 
-const SLEEPS: &str = "the program sleeps";
-const ENDED: &str = "the program has ended";
+const SLEEPS: Text = text("the program sleeps", "程序在睡眠");
+const ENDED: Text = text("the program has ended", "程序已结束");
 
 const SIGNAL: Scenario = Scenario {
     name: "signal",
-    about: "Ctrl-C ends a sleep of 100 seconds, and two alarms end two more.",
-    by_hand: "cargo run -p echo-server --example signal",
+    about: text(
+        "Ctrl-C ends a sleep of 100 seconds, and two alarms end two more.",
+        "Ctrl-C 结束一次 100 秒的睡眠，两次闹钟结束另外两次。",
+    ),
+    by_hand: same("cargo run -p goroutine-wait --example signal"),
     command: "signal --alarm 2s+",
     seconds: 4.0,
     act: |w| {
@@ -46,8 +50,14 @@ const SIGNAL: Scenario = Scenario {
 
 const HANDLER_LIMITS: Scenario = Scenario {
     name: "handler-limits",
-    about: "Ten signals merge; another one comes after the program has looked for it, before it waits.",
-    by_hand: "cargo run -p echo-server --example handler-limits, and the same with -- --signalfd",
+    about: text(
+        "Ten signals merge; another one comes after the program has looked for it, before it waits.",
+        "十个信号合并成一个；另一个在程序看过之后、等待之前到达。",
+    ),
+    by_hand: text(
+        "cargo run -p goroutine-wait --example handler-limits, and the same with -- --signalfd",
+        "cargo run -p goroutine-wait --example handler-limits，再加上 -- --signalfd 运行一次",
+    ),
     command: "handler-limits --wait 10s --signalfd",
     act: |w| w.run_to_end(ENDED),
     shows: &[(C43, |e| {
@@ -75,8 +85,12 @@ const KILLED: Text = text(
 
 const SIGCHLD: Scenario = Scenario {
     name: "sigchld",
-    about: "A child is stopped, goes on, and is killed; its parent is told of each change.",
-    by_hand: "cargo run -p echo-server --example sigchld, and kill -STOP, -CONT, -KILL with the \
+    about: text(
+        "A child is stopped, goes on, and is killed; its parent is told of each change.",
+        "子进程被暂停、继续、被杀死；父进程每次都得到通知。",
+    ),
+    by_hand: text(
+        "cargo run -p goroutine-wait --example sigchld, and kill -STOP, -CONT, -KILL with the \
               pid that the child prints",
         "cargo run -p goroutine-wait --example sigchld，再对子进程打印的进程号执行 kill -STOP、-CONT、-KILL",
     ),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::worker::Worker;

@@ -14,7 +14,10 @@ use crate::worker::Worker;
 pub(super) const ALL: &[Scenario] = &[WAIT, STOPPED_PARENT];
 pub(super) const WITHOUT_BLOCKING: &[Scenario] = &[GOROUTINE_WAIT, THREE_WAYS, TRY_WAIT];
 
-const BLOCKED: &str = "the parent has slept enough and waits, the child sleeps";
+const BLOCKED: Text = text(
+    "the parent has slept enough and waits, the child sleeps",
+    "父进程睡完了，在等待；子进程还在睡",
+);
 
 const WAIT: Scenario = Scenario {
     name: "wait",
@@ -104,8 +107,14 @@ const NO_WAIT: &str =
 
 const GOROUTINE_WAIT: Scenario = Scenario {
     name: "goroutine-wait",
-    about: "A thread waits for the child while the parent goes on; another parent has no such thread.",
-    by_hand: "cargo run -p goroutine-wait, and the same with -- --no-wait",
+    about: text(
+        "A thread waits for the child while the parent goes on; another parent has no such thread.",
+        "一个线程等待子进程，父进程继续干活；另一个父进程没有这样的线程。",
+    ),
+    by_hand: text(
+        "cargo run -p goroutine-wait, and the same with -- --no-wait",
+        "cargo run -p goroutine-wait，再加上 -- --no-wait 运行一次",
+    ),
     command: "goroutine-wait --parent-sleep 5s --child-sleep 30s --parent-work 60s",
     seconds: 65.0,
     act: |w| {

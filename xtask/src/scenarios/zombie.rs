@@ -52,8 +52,8 @@ const ZOMBIE: Scenario = Scenario {
     ..control(text("a parent that waits", "会等待的父进程"), WAITS_AT_ONCE)
 };
 
-const BEFORE_KILL: &str = "the child is to be killed";
-const AFTER_KILL: &str = "the child has been sent SIGKILL";
+const BEFORE_KILL: Text = text("the child is to be killed", "子进程即将收到 SIGKILL");
+const AFTER_KILL: Text = text("the child has been sent SIGKILL", "已向子进程发送 SIGKILL");
 
 const KILL: Scenario = Scenario {
     name: "zombie-kill",
@@ -293,8 +293,14 @@ const SWEEPER: &str = "init-waits --every 20s";
 
 const INIT_WAITS: Scenario = Scenario {
     name: "init-waits",
-    about: "Two orphans end: one adopter waits on SIGCHLD, the other looks from time to time.",
-    by_hand: "cargo run -p zombie --example init-waits, and the same with -- --every 20",
+    about: text(
+        "Two orphans end: one adopter waits on SIGCHLD, the other looks from time to time.",
+        "两个孤儿结束：一个收养者收到 SIGCHLD 就等待，另一个隔一段时间才看一次。",
+    ),
+    by_hand: text(
+        "cargo run -p zombie --example init-waits, and the same with -- --every 20",
+        "cargo run -p zombie --example init-waits，再加上 -- --every 运行一次 20",
+    ),
     command: "init-waits",
     seconds: 20.0,
     max_speed: 5.0,
@@ -326,7 +332,10 @@ const INIT_WAITS: Scenario = Scenario {
             .child_of("orphan 2", "sweeper")?;
         e.at(SWEPT).gone("orphan 2").map(drop)
     })],
-    ..control("two adopters that look from time to time", SWEEPER)
+    ..control(
+        text("two adopters that look from time to time", "两个收养者都是隔一段时间才看一次"),
+        SWEEPER,
+    )
 };
 
 /// From one look to the next there is time for a snapshot. In the control both adopters look, the one a
@@ -349,8 +358,14 @@ const USED_AGAIN: Text = text(
 
 const PID_REUSE: Scenario = Scenario {
     name: "pid-reuse",
-    about: "The kernel numbers new processes, beginning with the number of a zombie.",
-    by_hand: "cargo run -p zombie --example pid-reuse, as root",
+    about: text(
+        "The kernel numbers new processes, beginning with the number of a zombie.",
+        "内核给新进程编号，从僵尸的进程号开始。",
+    ),
+    by_hand: text(
+        "cargo run -p zombie --example pid-reuse, as root",
+        "cargo run -p zombie --example pid-reuse（以 root 身份）",
+    ),
     command: "pid-reuse",
     seconds: 1.0,
     needs: &[NAMESPACES],
