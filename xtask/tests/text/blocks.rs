@@ -114,7 +114,7 @@ impl Marker<'_> {
             let Ok(image) = fs::read_to_string(root.join(&file)) else {
                 return Ok(Some(format!("there is no picture {file}")));
             };
-            let differs = picture(&image, &run.timeline, &run.known);
+            let differs = picture(&image, run.timeline_for(page), &run.known);
             return Ok(
                 differs.map(|what| format!("the picture {file} is not of this run: {what:?}"))
             );
@@ -220,7 +220,7 @@ pub(crate) fn update(
             if let ("picture", Ok(Some(run)), Ok(image)) =
                 (marker.kind, marker.run(recording), marker.image(&page))
             {
-                fs::write(root.join(image), &run.timeline).unwrap();
+                fs::write(root.join(image), run.timeline_for(&page)).unwrap();
             } else if let Some(fence) = page.fence_after(marker.line)
                 && let Ok(content) = marker.content(root, &page, recording)
             {

@@ -26,11 +26,12 @@ fn texts() -> TempDir {
     for name in ["zombie/Cargo.toml", "zombie/src"] {
         symlink(root.join(name), folder.path().join(name)).unwrap();
     }
-    for (name, other, link, words) in [
-        ("README.md", "README.zh-CN.md", "简体中文", "Words with"),
-        ("README.zh-CN.md", "README.md", "English", "文字，"),
+    for (name, other, link, words, svg) in [
+        ("README.md", "README.zh-CN.md", "简体中文", "Words with", ".svg"),
+        ("README.zh-CN.md", "README.md", "English", "文字，", ".zh-CN.svg"),
     ] {
         let text = TEXT.replace("OTHER", &format!("[{link}]({other})")).replace("SELF", name);
+        let text = text.replace(".svg", svg);
         fs::write(folder.path().join(name), text.replace("WORDS", words)).unwrap();
     }
     folder

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::page::Page;
 use crate::support::{Run, XTASK, of_kind, programs, text};
 
 /// What was recorded of each run: `zombie`, and `zombie control`.
@@ -25,6 +26,7 @@ pub(crate) struct Shown {
     pub(crate) snapshots: Vec<Vec<String>>,
     pub(crate) transcript: Vec<String>,
     pub(crate) timeline: String,
+    pub(crate) timeline_zh: String,
     pub(crate) pids: BTreeSet<String>,
     /// The processes that the scenario is about: it has started them, or given them a role.
     pub(crate) known: BTreeSet<String>,
@@ -74,6 +76,11 @@ impl Recording {
 }
 
 impl Shown {
+    /// The timeline for the readers of this page.
+    pub(crate) fn timeline_for(&self, page: &Page) -> &str {
+        if page.is_chinese() { &self.timeline_zh } else { &self.timeline }
+    }
+
     fn read(folder: &Path, run: &Run) -> Self {
         let file = |name: &str| {
             let text = fs::read_to_string(folder.join(name)).unwrap();
@@ -93,6 +100,7 @@ impl Shown {
         }
         shown.transcript = lines(&file("transcript.txt"));
         shown.timeline = file("timeline.svg");
+        shown.timeline_zh = file("timeline.zh-CN.svg");
         shown
     }
 

@@ -175,14 +175,14 @@ pub(crate) fn transcript_groups(lines: &[String]) -> Vec<Vec<String>> {
 }
 
 /// The first text of a timeline that is not the same in both. Compared are the title, the style, the
-/// legend, the snapshots, the signals, and the lanes of the processes that the scenario knows: another that
+/// snapshots, the signals, and the lanes of the processes that the scenario knows: another that
 /// was gone at once has a lane in some runs only.
 pub(crate) fn picture(image: &str, run: &str, known: &BTreeSet<String>) -> Option<String> {
     let texts = |svg: &str, known: Option<&BTreeSet<String>>| {
         let (mut same, mut lanes) = (BTreeSet::new(), Vec::new());
         for part in svg.split('<') {
             let (tag, text) = part.split_once('>').unwrap_or((part, ""));
-            let is_same = ["title", "style", "text x=\"54\" y=\"12.2\""].contains(&tag)
+            let is_same = ["title", "style"].contains(&tag)
                 || tag.starts_with("text class=\"number\"")
                 || (tag.contains("rotate") && text.contains("SIG"));
             if is_same {
@@ -193,7 +193,7 @@ pub(crate) fn picture(image: &str, run: &str, known: &BTreeSet<String>) -> Optio
             let lane = lane.filter(|(_, rest)| known.is_none_or(|it| it.contains(&pid_of(rest))));
             lanes.extend(lane.map(|(role, _)| {
                 let role = role.replace(|c: char| c.is_ascii_digit(), "");
-                role.replace("parent", "program") // without a child that was seen
+                role.replace("parent", "program").replace("父进程", "程序") // without a child that was seen
             }));
         }
         (same, lanes)
