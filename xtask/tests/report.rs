@@ -447,6 +447,18 @@ fn an_event_of_a_process_says_which_it_was() {
     }
 }
 
+/// As recordings were before events carried how they were noticed.
+#[test]
+fn a_recording_without_how_events_were_noticed_is_judged_alike() {
+    let report = report();
+    for scenario in SCENARIOS {
+        edit(&report, scenario, |event| drop(event.as_object_mut().unwrap().remove("noticed")));
+    }
+    let output = recheck(&report);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_held(&output, "verdict", |_| true);
+}
+
 /// What a recording says of a process so far.
 struct Recorded {
     state: char,

@@ -105,6 +105,26 @@ fn assert_all_held(output: &Output) {
 const OWN_PROCESSES: [&str; 4] = ["--mount", "--pid", "--fork", "--kill-child"];
 
 #[test]
+fn without_pidfds_ends_are_noticed_by_samples() {
+    let run = Run::new();
+    let refuse = "strace -f -qq -o /dev/null -e trace=pidfd_open -e inject=pidfd_open:error=ENOSYS";
+    let refusing = |words: &[String]| {
+        let mut command = run.shell(&format!(r#"exec {refuse} "$@""#), words);
+        command.output().unwrap()
+    };
+    if !refusing(&["true".to_owned()]).status.success() {
+        return skip("strace cannot be run, or cannot refuse system calls");
+    }
+    assert_all_held(&refusing(&run.demo(&SCENARIOS)));
+    let events = |scenario| run.report().join(scenario).join("events.ndjson");
+    let events = SCENARIOS.map(|scenario| fs::read_to_string(events(scenario)).unwrap()).concat();
+    assert!(!events.contains(r#""by":"pidfd""#), "{events}");
+    let is_end = |line: &&str| line.contains(r#""by":"sample""#) && line.contains(") Z ");
+    assert!(events.lines().any(|line| is_end(&line)), "{events}");
+    run.assert_nothing_is_left();
+}
+
+#[test]
 fn without_proc_it_says_so() {
     let run = Run::new();
     let without = |words: &[String]| {
