@@ -469,6 +469,12 @@ ledger! {
          the parent is in wait"
         / "被暂停的父进程什么也不回收：即使它正在等待，子进程也一直是僵尸，直到父进程继续运行"
         ["wait/src/main.rs: parent"]
+    X2 => "an upgrade cuts off no client: the new server serves the next client, and the old server \
+         serves its own until they leave; then it ends"
+        / "平滑升级不中断任何客户端：新服务器服务下一个客户端，旧服务器服务自己的客户端，直到他们\
+          离开，然后结束"
+        ["echo-server/src/server/supervisor.rs: begin_upgrade",
+         "echo-server/src/ops/upgrade/predecessor.rs: take_over"]
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::LOOPBACK;
 use crate::probe::procfs;
-use crate::scenarios::ledger::{C1, C2, C49};
+use crate::scenarios::ledger::{C1, C2, C49, X2};
 use crate::scenarios::{Scenario, control};
 use crate::worker::Worker;
 use crate::worker::thread::start_thread;
 
-pub(super) const ALL: &[Scenario] = &[MPSERV, FIVE_CLIENTS, PREFORK, SPLIT];
+pub(super) const ALL: &[Scenario] = &[MPSERV, FIVE_CLIENTS, PREFORK, SPLIT, UPGRADE];
 
 /// How long clients wait that are not served.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -222,6 +222,81 @@ fn feed_half(w: &mut Worker, client: Process) -> Result<(), Failure> {
     Ok(())
 }
 
+const STILL_SERVED: &str = "an answer after the upgrade";
+const TWO_SERVERS: Text = text(
+    "the old server finishes its session, the new one has the next client",
+    "旧服务器做完自己的会话，下一个客户端归新服务器",
+);
+const ONE_SERVER: Text = text(
+    "the old client has left, and the old server with it",
+    "老客户端离开了，旧服务器也随之结束",
+);
+
+const UPGRADE: Scenario = Scenario {
+    name: "upgrade",
+    about: text(
+        "A server with a client is sent SIGUSR2: it starts its successor, which gets the next client.",
+        "向正有客户端的服务器发送 SIGUSR2：它启动接替者，下一个客户端归接替者。",
+    ),
+    by_hand: text(
+        "cargo run -p echo-server -- --drain-timeout 0, and kill -USR2 with the pid that it prints",
+        "cargo run -p echo-server -- --drain-timeout 0，再对它打印的进程号执行 kill -USR2",
+    ),
+    command: "echo-server 0 --model fork --drain-timeout 0",
+    needs: &[LOOPBACK],
+    act: |w| {
+        let old = w.start()?;
+        let address = address(w)?;
+        let mut first = Client::connect(&address, 1)?;
+        w.until("the first client is answered", |_| first.is_answered())?;
+        w.child_of(old, "old worker")?;
+        w.signal(old, Signal::SIGUSR2);
+        w.until_lines(2, "listening on ")?;
+        let new = new_server(w)?;
+        let mut second = Client::connect(&address, 2)?;
+        w.until("the second client is answered", |_| second.is_answered())?;
+        w.child_of(new, "new worker")?;
+        // An old server that did not wait for its client would be gone by then.
+        w.give_a_moment(|w| w.is_gone(old))?;
+        first.ask_again();
+        w.give_time(PATIENCE, |_| first.is_answered())?;
+        for client in [&mut first, &mut second] {
+            let is_answered = client.is_answered();
+            w.client(client.number, if is_answered { STILL_SERVED } else { UNANSWERED });
+        }
+        w.snapshot(TWO_SERVERS)?;
+        drop(first);
+        w.snapshot_when_gone(old, ONE_SERVER)?;
+        drop(second);
+        w.signal(new, Signal::SIGTERM);
+        w.until_gone(new)
+    },
+    shows: &[(X2, |e| {
+        e.clients_saw(2, STILL_SERVED)?;
+        e.at(TWO_SERVERS)
+            .live_child("old worker", "server")?
+            .live_child("new worker", "new server")?
+            .adopted("new server")?;
+        e.at(ONE_SERVER).gone("server")?.alive("new server")?;
+        e.succeeds("server")
+    })],
+    ..control(
+        text(
+            "an old server that waits for its client a tenth of a second",
+            "旧服务器只等客户端十分之一秒",
+        ),
+        "echo-server 0 --model fork --drain-timeout 0.1",
+    )
+};
+
+/// The server that has announced itself last.
+fn new_server(w: &mut Worker) -> Result<Process, Failure> {
+    let line = w.lines("listening on ").pop().unwrap_or_default();
+    let pid = line.trim_end_matches(')').rsplit(' ').next().and_then(|pid| pid.parse().ok());
+    let pid = pid.ok_or_else(|| Failure::Failed(format!("no process number in {line:?}")))?;
+    Ok(w.found(pid, "new server"))
+}
+
 /// A client that has sent its line, and waits for it to come back.
 struct Client {
     number: usize,
@@ -237,6 +312,12 @@ impl Client {
         stream.write_all(line.as_bytes())?;
         stream.set_nonblocking(true)?; // the worker has other things to look at, too
         Ok(Self { number, stream, line: line.into_bytes(), answer: Vec::new() })
+    }
+
+    /// Sends its line once more. The server may have closed the connection: then no answer comes.
+    fn ask_again(&mut self) {
+        self.answer.clear();
+        let _ = self.stream.write_all(&self.line);
     }
 
     /// Whether all of its bytes have come back, and no others.

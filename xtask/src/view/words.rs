@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use crate::model::bilingual::Language;
 
-const CHINESE: [(&str, &str); 43] = [
+const CHINESE: [(&str, &str); 46] = [
     // What happened.
     ("start", "启动"),
     ("spawn", "创建"),
@@ -24,6 +24,9 @@ const CHINESE: [(&str, &str); 43] = [
     ("child", "子进程"),
     ("program", "程序"),
     ("client", "客户端"),
+    ("new server", "新服务器"),
+    ("old worker", "旧 worker"),
+    ("new worker", "新 worker"),
     ("sender", "发送进程"),
     ("grandchild", "孙进程"),
     ("copy", "副本"),
