@@ -595,6 +595,130 @@ fn the_page_cannot_be_misread() {
     assert!(in_order.map(place).is_sorted(), "{section}");
 }
 
+const PAGES: [&str; 2] = ["index.html", "index.zh-CN.html"];
+
+/// What stands between the tags of a page, without its code: a tag, and the text after it.
+fn parts(page: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut code = "";
+    page.split('<').filter_map(|part| part.split_once('>')).filter(move |(tag, _)| {
+        if code.is_empty() {
+            let name = tag.split(' ').next().unwrap();
+            code = ["pre", "code", "style"].into_iter().find(|it| *it == name).unwrap_or("");
+        } else if tag.strip_prefix('/') == Some(code) {
+            code = "";
+        }
+        code.is_empty()
+    })
+}
+
+#[test]
+fn the_pages_in_both_languages_have_the_same_parts() {
+    let report = report();
+    let pages = PAGES.map(|name| fs::read_to_string(report.path().join(name)).unwrap());
+    let [english, chinese] = pages.each_ref().map(|page| {
+        let values = |attribute: &str| -> Vec<String> {
+            let values = page.split(attribute).skip(1).map(|it| it.split('"').next().unwrap());
+            values.map(|it| it.replace(".zh-CN.", ".")).collect()
+        };
+        let count = |what: &str| page.matches(what).count().to_string();
+        let tags = ["<section", "<svg", "<figure class=\"snapshot\"", "<pre", "<tr", "<details"];
+        let mut links = values(" href=\"");
+        links.retain(|link| !link.starts_with("index.")); // to each other
+        [values(" id=\""), links, tags.map(count).to_vec()]
+    });
+    assert!(english.iter().all(|part| part.len() > 5), "{english:?}");
+    assert_eq!(english, chinese);
+    assert_has(&pages[0], &["<html lang=\"en\"", "<a href=\"index.zh-CN.html\""]);
+    assert_has(&pages[1], &["<html lang=\"zh-CN\"", "<a href=\"index.html\""]);
+}
+
+/// Two English words that follow one another.
+fn english_words(text: &str) -> Option<String> {
+    let words: Vec<&str> = text.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+    let is_word =
+        |word: &str| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let is_pair = |pair: &&[&str]| {
+        pair.iter().all(|word| is_word(word))
+            && pair[1].bytes().all(|byte| byte.is_ascii_lowercase())
+    };
+    words.windows(2).find(is_pair).map(|pair| pair.join(" "))
+}
+
+/// English are only commands, what programs and `ps` have printed, and the reasons of verdicts.
+#[test]
+fn the_page_in_chinese_has_no_english_sentence_of_its_own() {
+    const ALLOWED: [&str; 2] = ["ps from", "ps au"]; // the version of ps; a command in a claim
+    let report = report();
+    let mut reasons = BTreeSet::new();
+    let files = files(report.path());
+    for (_, content) in files.iter().filter(|(path, _)| path.ends_with("verdicts.ndjson")) {
+        let verdicts = text(content);
+        let verdicts = verdicts.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        reasons.extend(verdicts.filter_map(|it| Some(it["because"].as_str()?.to_owned())));
+    }
+    assert!(reasons.len() > 5, "{reasons:?}");
+    let is_chinese = |path: &Path| path.ends_with(PAGES[1]) || path.ends_with("timeline.zh-CN.svg");
+    let mut looked_at = 0;
+    for (path, content) in files.iter().filter(|(path, _)| is_chinese(path)) {
+        let page = text(content);
+        for (tag, text) in parts(&page) {
+            let attributes = tag.split('"').skip(1).step_by(2).zip(tag.split('"').step_by(2));
+            let is_shown =
+                |name: &str| name.ends_with("aria-label=") || name.ends_with("data-narrow=");
+            let attributes = attributes.filter(|(_, name)| is_shown(name)).map(|(value, _)| value);
+            for text in attributes.chain([text]) {
+                let text = text.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
+                let is_reason = reasons.iter().any(|why| text.ends_with(&format!("：{why}")));
+                let english = english_words(&text).filter(|it| !ALLOWED.contains(&it.as_str()));
+                assert!(is_reason || english.is_none(), "{}: {text:?}", path.display());
+                looked_at += 1;
+            }
+        }
+        // Words that the style adds.
+        let mut added = page.split("content:\"").skip(1).map(|it| it.split('"').next().unwrap());
+        assert!(added.all(|it| english_words(&format!("{it} in")).is_none()), "{}", path.display());
+    }
+    assert!(looked_at > 1000, "{looked_at}");
+}
+
+/// As it was before there was a page in Chinese.
+#[test]
+fn a_recording_without_chinese_titles_has_them_in_english() {
+    let report = report();
+    edit(&report, "zombie", |event| {
+        event.as_object_mut().unwrap().remove("title_zh");
+    });
+    stdout(&recheck(&report), 0);
+    let page = fs::read_to_string(report.path().join(PAGES[1])).unwrap();
+    let section = page.split_once("<section class=\"scenario\" id=\"zombie\">").unwrap().1;
+    assert_has(section.split("</section>").next().unwrap(), &["its parent sleeps", "父进程"]);
+}
+
+#[test]
+fn the_legend_of_a_timeline_lists_what_occurs_in_it() {
+    let report = report();
+    for (scenario, signs) in [
+        ("zombie", [true, true, false, false, false]),
+        ("ignore-sigchld", [true, true, true, false, false]),
+        ("sigchld", [true, true, false, true, true]),
+    ] {
+        let path = report.path().join(scenario).join("timeline.svg");
+        let timeline = fs::read_to_string(path).unwrap();
+        let meanings = [
+            "lives: runs or sleeps",
+            "a snapshot: ps was called",
+            "ignores SIGCHLD, ",
+            ">signal<",
+            "stopped (T)<",
+        ];
+        let rows: Vec<&str> = timeline.split("<text x=\"54\"").skip(1).collect();
+        let is_there = meanings.map(|meaning| {
+            rows.iter().any(|row| row.split("/text").next().unwrap().contains(meaning))
+        });
+        assert_eq!(is_there, signs, "{scenario}: {rows:#?}");
+    }
+}
+
 /// The names under which Chromium is installed.
 const BROWSERS: [&str; 2] = ["chromium", "google-chrome"];
 

@@ -137,15 +137,15 @@ impl Page<'_> {
     }
 
     /// A scenario, if it is on the page, after some words.
-    fn linked(&self, words: Text, name: &str) -> Markup {
+    fn linked(&self, words: &str, name: &str) -> Markup {
         let is_here = self.results.iter().any(|result| result.scenario.name == name);
         html! {
-            @if is_here { " " (self.say(words)) " " a href=(format!("#{name}")) { (name) } (self.stop()) }
+            @if is_here { (words) a href=(format!("#{name}")) { (name) } (self.stop()) }
         }
     }
 
     fn see(&self, name: &str) -> Markup {
-        self.linked(text("See", "见"), name)
+        self.linked(self.say(text(" See ", "见 ")), name)
     }
 
     /// What a zombie is, with the scenarios that show it.
@@ -165,7 +165,7 @@ impl Page<'_> {
                             li {
                                 "Only a " strong { "wait" } " removes it, by its parent, or by the process that has adopted it. That is to " strong { "reap" }
                                 " it: the process that waits gets the status, and the zombie is gone."
-                                (self.see("remove-zombie")) (self.linked(text("Reaped at once:", ""), "wait"))
+                                (self.see("remove-zombie")) (self.linked(" Reaped at once: ", "wait"))
                             }
                             li { "A signal does not, not even SIGKILL: it is dead already." (self.see("zombie-kill")) }
                             li {
@@ -191,7 +191,7 @@ impl Page<'_> {
                             li {
                                 "只有 " strong { "wait" } " 能除掉它，由父进程或收养它的进程来调用。这就叫" strong { "回收" }
                                 "：等待的进程拿到退出状态，僵尸随之消失。"
-                                (self.see("remove-zombie")) (self.linked(text("", "立刻回收："), "wait"))
+                                (self.see("remove-zombie")) (self.linked("立刻回收：", "wait"))
                             }
                             li { "信号不行，SIGKILL 也不行：它已经死了。" (self.see("zombie-kill")) }
                             li {
@@ -321,15 +321,15 @@ impl Page<'_> {
                                     br; (self.instead(Ruling::Wrong)) (here) (self.stop())
                                 }
                             }
-                            td { (self.say(statement.ruling.word())) }
+                            td data-narrow=(self.say(text("That is ", "判断："))) { (self.say(statement.ruling.word())) }
                         }
                         None => {
                             td { (self.say(text("Nothing: ", "没有提到："))) (here) (self.stop()) }
-                            td { (self.say(text("beyond it", "原章之外"))) }
+                            td data-narrow=(self.say(text("That is ", "判断："))) { (self.say(text("beyond it", "原章之外"))) }
                         }
                     }
-                    td { (self.shown(result.verdict(claim))) }
-                    td { a href=(format!("#{}", result.scenario.name)) { (result.scenario.name) } }
+                    td data-narrow=(self.say(text("· our statement: ", "· 我们的说法："))) { (self.shown(result.verdict(claim))) }
+                    td data-narrow="· " { a href=(format!("#{}", result.scenario.name)) { (result.scenario.name) } }
                 }
             }
         }
@@ -406,7 +406,7 @@ impl Page<'_> {
             @for snapshot in snapshot::all(events) {
                 figure class="snapshot" {
                     figcaption {
-                        (circled(snapshot.number)) " " (printable(snapshot.title(self.language))) (self.stop())
+                        (circled(snapshot.number)) " " (printable(snapshot.title(self.language)).trim_end_matches(['.', '。'])) (self.stop())
                         " " span class="files" { (file(folder, &snapshot.file())) }
                     }
                     (snapshot.html(self.language))
@@ -442,7 +442,7 @@ impl Page<'_> {
                 @if let Some(statement) = &claim.chapter {
                     (self.say(text("The chapter says: ", "原章说："))) (self.say(statement.says)) " "
                     span class="ruling" {
-                        (self.say(text("That is ", "这"))) strong { (self.say(statement.ruling.word())) } (self.stop())
+                        (self.say(text("That is ", "判断："))) strong { (self.say(statement.ruling.word())) } (self.stop())
                     }
                     br;
                     (self.instead(statement.ruling))
@@ -483,7 +483,7 @@ impl Page<'_> {
                 p { code { (printable(control_command(result))) } }
                 ul {
                     @for verdict in result.verdicts_of(true) {
-                        li { (verdict.claim) (self.colon()) (printable(verdict.because.as_deref().unwrap_or(NOTHING_PROVED))) }
+                        li { (verdict.claim) (self.colon()) (printable(verdict.because.as_deref().unwrap_or(self.say(NOTHING_PROVED)))) }
                     }
                 }
                 (self.run(&title, &folder, &result.control_events))

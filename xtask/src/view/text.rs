@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::model::bilingual::{Text, text};
 use crate::model::event::{Event, Snapshot, Stream, What};
 use crate::probe::ps;
 use crate::scenarios::Scenario;
@@ -140,14 +141,17 @@ fn verdict_line(verdict: &Verdict) -> String {
 }
 
 /// Why a control that did not fail is no good.
-pub(super) const NOTHING_PROVED: &str = "it held there, too, so the scenario proves nothing";
+pub(super) const NOTHING_PROVED: Text = text(
+    "it held there, too, so the scenario proves nothing",
+    "论断在那里也成立，所以这个场景什么也没证明",
+);
 
 /// Claims that fail for the same reason share a line.
 fn control_lines(result: &ScenarioResult) -> String {
     let mut lines: Vec<(bool, &str, Vec<&str>)> = Vec::new();
     for verdict in result.verdicts_of(true) {
         let (good, claim) = (verdict.is_good(), verdict.claim);
-        let because = verdict.because.as_deref().unwrap_or(NOTHING_PROVED);
+        let because = verdict.because.as_deref().unwrap_or(NOTHING_PROVED.en);
         match lines.iter_mut().find(|line| (line.0, line.1) == (good, because)) {
             Some(line) => line.2.push(claim),
             None => lines.push((good, because, vec![claim])),

@@ -31,8 +31,9 @@ const STEP: f64 = 26.0;
 const WORD: f64 = 10.0;
 /// The gap between a bar and the line of an arrow that passes it.
 const GAP: f64 = 4.0;
-/// The width of a letter, in bold.
+/// The width of a letter, in bold, and of a Han character.
 const LETTER: f64 = 7.2;
+const HAN: f64 = 12.4;
 
 /// Readable on light and dark, and without colour.
 pub(super) const STYLE: &str = concat!("\n", include_str!("timeline.css"));
@@ -197,7 +198,11 @@ impl<'a> Timeline<'a> {
     /// Draws the name of a process, as long as there is room for, where its bar begins; further left if
     /// it would be cut off.
     fn label(&self, number: usize) -> Markup {
-        let room = |text: &str| display_width(text) as f64 * LETTER;
+        let room = |text: &str| {
+            let letters = text.chars().count();
+            let han = display_width(text).saturating_sub(letters); // each is two columns wide
+            letters as f64 * LETTER + han as f64 * (HAN - LETTER)
+        };
         let [full, shorter, shortest] = self.story.labels(number, self.language);
         let fits = |text: &String| room(text) < self.width - 8.0;
         let label = [full, shorter].into_iter().find(fits).unwrap_or(shortest);
