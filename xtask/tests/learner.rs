@@ -70,7 +70,7 @@ fn a_scenario_is_explained_with_durations_needs_and_control() {
             "C44: ",
             "so that C44 must fail",
             "run: cargo xtask demo pid-namespace\n",
-            "the text: zombie/README.md",
+            "the text: zombie/README.md, section 5\n",
         ],
     );
 }
@@ -81,7 +81,9 @@ fn a_word_finds_claims_and_scenarios_in_either_language() {
         let shown = printed(&mut xtask(&["explain", word]));
         match word == "orphan" {
             true => assert_has(&shown, &["orphan  (25 s", "C30: "]), // the scenario of that name
-            false => assert_has(&shown, &["\nC30  an orphan runs on", "\ninit-waits  Orphans end"]),
+            false => {
+                assert_has(&shown, &["\nC30  an orphan runs on", "\ninit-waits  Two orphans end"])
+            }
         }
         let list = printed(&mut xtask(&["list", word]));
         assert!(

@@ -779,7 +779,15 @@ frame.srcdoc = PAGE;
 #[test]
 fn the_page_opens_and_is_whole() {
     let report = report();
-    let index = report.path().join("index.html");
+    for (page, adopted, not_held) in
+        [(PAGES[0], "a zombie, adopted", "NOT held"), (PAGES[1], "僵尸，已被收养", "✗ 不成立")]
+    {
+        opens_and_is_whole(&report, page, adopted, not_held);
+    }
+}
+
+fn opens_and_is_whole(report: &TempDir, page: &str, adopted: &str, not_held: &str) {
+    let index = report.path().join(page);
     let Some((dom, log)) = open(&format!("file://{}", index.display())) else {
         return;
     };
@@ -787,8 +795,8 @@ fn the_page_opens_and_is_whole() {
     for scenario in SCENARIOS {
         assert!(dom.contains(&format!("id=\"{scenario}\"")), "{scenario}");
     }
-    assert!(dom.contains("a zombie, adopted"), "no row is marked");
-    assert!(!dom.contains("NOT held"));
+    assert!(dom.contains(adopted), "no row is marked");
+    assert!(!dom.contains(not_held));
 
     let page = fs::read_to_string(&index).unwrap();
     let elsewhere = page.replace("http://www.w3.org/2000/svg", "");
@@ -798,15 +806,15 @@ fn the_page_opens_and_is_whole() {
             && !elsewhere.contains("url(h")
     );
 
-    let found = look(&report, &page);
+    let found = look(report, &page);
     assert_eq!(found["width"], 360);
     assert_eq!(found["scrollWidth"], 360, "one has to scroll sideways");
     assert_eq!(found["scripts"], 0);
     assert_eq!(found["dangling"], Value::Array(Vec::new()));
     assert_eq!(found["outside"], Value::Array(Vec::new()));
     // A timeline for each scenario and each control, and each snapshot.
-    assert_eq!(found["figures"][0], fs_count(&report, "timeline.svg"));
-    assert_eq!(found["figures"][1], fs_count(&report, "ps-"));
+    assert_eq!(found["figures"][0], fs_count(report, "timeline.svg"));
+    assert_eq!(found["figures"][1], fs_count(report, "ps-"));
     assert_eq!(
         (&found["timelines"], &found["snapshots"]),
         (&found["figures"][0], &found["figures"][1])

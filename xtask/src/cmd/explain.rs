@@ -77,12 +77,13 @@ impl Page {
         let seconds = scenario.seconds;
         let short = seconds / scenario.clock(Clock::default()).speed;
         let times = match self.language {
+            _ if seconds == 0.0 => String::new(),
             Language::English => {
-                format!("({seconds} s in the chapter, at least {short} s in the demo)")
+                format!("  ({seconds} s in the chapter, at least {short} s in the demo)")
             }
-            Language::Chinese => format!("（原章 {seconds} 秒，演示至少 {short} 秒）"),
+            Language::Chinese => format!("  （原章 {seconds} 秒，演示至少 {short} 秒）"),
         };
-        let mut out = format!("{}  {times}\n", styled(BOLD, scenario.name));
+        let mut out = format!("{}{times}\n", styled(BOLD, scenario.name));
         out += &wrapped(self.say(scenario.about), "  ", "    ", self.width);
         for need in scenario.needs {
             self.part(&mut out, text("needs", "需要"), need.name);
@@ -109,8 +110,11 @@ impl Page {
             section.scenarios.iter().any(|other| other.name == scenario.name)
         };
         if let Some(section) = SECTIONS.iter().find(has_it) {
-            let readme = text("README.md", "README.zh-CN.md");
-            let place = format!("{}/{}", section.folder, self.say(readme));
+            let (folder, number) = section.text;
+            let place = match self.language {
+                Language::English => format!("{folder}/README.md, section {number}"),
+                Language::Chinese => format!("{folder}/README.zh-CN.md，第 {number} 节"),
+            };
             self.part(&mut out, text("the text", "正文"), &place);
         }
         out

@@ -24,34 +24,45 @@ use crate::probe::need::Need;
 use crate::scenarios::ledger::Claim;
 use crate::worker::Worker;
 
-/// A section of the text, and its scenarios.
+/// Scenarios on one topic, and where to read about it.
 pub(crate) struct Section {
     pub(crate) title: Text,
-    /// Where the text is: a folder with a README in each language.
-    pub(crate) folder: &'static str,
+    /// A folder with a README in each language, and the number of a section in them.
+    pub(crate) text: (&'static str, u32),
     pub(crate) scenarios: &'static [Scenario],
 }
 
-const fn section(title: Text, folder: &'static str, scenarios: &'static [Scenario]) -> Section {
-    Section { title, folder, scenarios }
+const fn section(
+    title: Text,
+    text: (&'static str, u32),
+    scenarios: &'static [Scenario],
+) -> Section {
+    Section { title, text, scenarios }
 }
 
 /// In the order of the chapter.
-pub(crate) const SECTIONS: [Section; 10] = [
-    section(text("Running other programs", "运行其他程序"), "exec-cmd", exec_cmd::ALL),
-    section(text("Fork", "fork"), "reexec/examples", create::ALL),
-    section(text("Re-exec", "重新执行自身"), "reexec/examples", reexec::ALL),
-    section(text("Zombies", "僵尸进程"), "zombie", zombie::ALL),
-    section(text("Numbers of processes", "进程号"), "zombie", processes::ALL),
-    section(text("Waiting", "等待"), "wait", wait::ALL),
+pub(crate) const SECTIONS: [Section; 13] = [
+    section(text("Running other programs", "运行其他程序"), ("exec-cmd", 2), exec_cmd::ALL),
+    section(text("Fork", "fork"), ("reexec/examples", 3), create::ALL),
+    section(text("Re-exec", "重新执行自身"), ("reexec/examples", 4), reexec::ALL),
+    section(text("Zombies", "僵尸进程"), ("zombie", 5), zombie::ALL),
+    section(text("Numbers of processes", "进程号"), ("zombie", 5), processes::ALL),
+    section(text("Waiting", "等待"), ("wait", 6), wait::ALL),
     section(
         text("Waiting without blocking", "不阻塞的等待"),
-        "goroutine-wait",
+        ("goroutine-wait", 7),
         wait::WITHOUT_BLOCKING,
     ),
-    section(text("Signals", "信号"), "goroutine-wait", signals::ALL),
-    section(text("Half-close", "半关闭"), "echo-server", sockets::ALL),
-    section(text("Servers", "服务器"), "echo-server", servers::ALL),
+    section(text("Signals", "信号"), ("goroutine-wait", 8), signals::ALL),
+    section(text("Half-close", "半关闭"), ("echo-server", 10), sockets::ALL),
+    section(text("Servers", "服务器"), ("echo-server", 9), servers::ALL),
+    section(text("Pools", "进程池"), ("echo-server", 11), servers::POOLS),
+    section(
+        text("Split clients", "分割 I/O 的客户端"),
+        ("echo-server", 10),
+        servers::SPLIT_CLIENTS,
+    ),
+    section(text("Upgrade", "平滑升级"), ("echo-server", 12), servers::UPGRADES),
 ];
 
 /// All scenarios, in the order of the chapter.
@@ -154,7 +165,22 @@ impl Scenario {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn the_text_of_each_section_exists_in_both_languages() {
+        for Section { text: (folder, number), .. } in &SECTIONS {
+            for readme in ["README.md", "README.zh-CN.md"] {
+                let path = Path::new("..").join(folder).join(readme);
+                let text = fs::read_to_string(&path).unwrap();
+                let has_it = text.contains(&format!("\n## {number} "));
+                assert!(has_it, "{} has no section {number}", path.display());
+            }
+        }
+    }
 
     #[test]
     fn each_scenario_has_a_name_of_its_own_and_lacks_nothing() {

@@ -17,7 +17,10 @@ use crate::scenarios::{Scenario, control};
 use crate::worker::Worker;
 use crate::worker::thread::start_thread;
 
-pub(super) const ALL: &[Scenario] = &[MPSERV, FIVE_CLIENTS, PREFORK, SPLIT, UPGRADE];
+pub(super) const ALL: &[Scenario] = &[MPSERV, FIVE_CLIENTS];
+pub(super) const POOLS: &[Scenario] = &[PREFORK];
+pub(super) const SPLIT_CLIENTS: &[Scenario] = &[SPLIT];
+pub(super) const UPGRADES: &[Scenario] = &[UPGRADE];
 
 /// How long clients wait that are not served.
 const PATIENCE: Duration = Duration::from_secs(2);
