@@ -73,6 +73,9 @@ fn a_scenario_is_explained_with_durations_needs_and_control() {
             "the text: zombie/README.md, section 5\n",
         ],
     );
+    let shown = printed(&mut xtask(&["explain", "pid-namespace", "--lang", "zh"]));
+    let parts = ["需要：用户命名空间", "C44 必须不成立", "正文：zombie/README.zh-CN.md，第 5 节\n"];
+    assert_has(&shown, &parts);
 }
 
 #[test]

@@ -96,7 +96,7 @@ pub(crate) fn run() -> Result<bool, Failure> {
         let finding = (need.check)();
         if matches!(finding, Err(Missing(_) | NoRoom(..))) {
             if only_for.is_none() {
-                blockers.push(need.name);
+                blockers.push(need.name.en);
             }
             can_build &= BUILD.iter().all(|it| it.name != need.name);
         }
@@ -119,7 +119,7 @@ fn line(need: &Need, only_for: Option<&str>, finding: &Finding, width: usize) ->
         Err(Missing(why) | NoRoom(why, _)) => (MARK, "missing ", why),
         Err(Unknown(why)) => (MARK, "unknown ", why),
     };
-    let mut text = styled(BOLD, need.name);
+    let mut text = styled(BOLD, need.name.en);
     if !detail.is_empty() {
         text += &format!(": {detail}");
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
+use crate::model::bilingual::{Text, same, text};
 use crate::probe::procfs;
 
 /// The name of the entry that does nothing: starting it is the test.
@@ -26,7 +27,7 @@ pub(crate) const ENTRY: &str = "xtask-check";
 const TRY_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Need {
-    pub(crate) name: &'static str,
+    pub(crate) name: Text,
     pub(crate) check: fn() -> Finding,
     pub(crate) remedy: Remedy,
 }
@@ -76,8 +77,9 @@ impl fmt::Display for Remedy {
 }
 
 impl Need {
+    /// One that no scenario has, so that it is only ever named in English.
     pub(crate) const fn new(name: &'static str, check: fn() -> Finding, remedy: Remedy) -> Self {
-        Self { name, check, remedy }
+        Self { name: same(name), check, remedy }
     }
 
     /// Fails if it is missing, with a sentence on what helps. Where that cannot be found out, the
@@ -95,29 +97,34 @@ impl Need {
 
 pub(crate) const ALL: [&Need; 4] = [NAMESPACES, OTHER_USERS, LOOPBACK, STRACE];
 
-pub(crate) const NAMESPACES: &Need = &Need::new(
-    "user and PID namespaces",
-    namespaces,
-    Remedy::Do("root with CAP_SYS_ADMIN, or for others sysctl user.max_user_namespaces=1000"),
-);
+pub(crate) const NAMESPACES: &Need = &Need {
+    name: text("user and PID namespaces", "用户命名空间和 PID 命名空间"),
+    check: namespaces,
+    remedy: Remedy::Do(
+        "root with CAP_SYS_ADMIN, or for others sysctl user.max_user_namespaces=1000",
+    ),
+};
 
-pub(crate) const OTHER_USERS: &Need = &Need::new(
-    "processes of another user",
-    other_users,
-    Remedy::Do(
+pub(crate) const OTHER_USERS: &Need = &Need {
+    name: text("processes of another user", "另一个用户的进程"),
+    check: other_users,
+    remedy: Remedy::Do(
         "root with CAP_SETUID, CAP_SETGID and ids for other users, or for others sysctl \
          user.max_user_namespaces=1000",
     ),
-);
+};
 
-pub(crate) const LOOPBACK: &Need =
-    &Need::new("the loopback network", loopback, Remedy::Do("ip link set lo up"));
+pub(crate) const LOOPBACK: &Need = &Need {
+    name: text("the loopback network", "回环网络"),
+    check: loopback,
+    remedy: Remedy::Do("ip link set lo up"),
+};
 
-pub(crate) const STRACE: &Need = &Need::new(
-    "strace",
-    strace,
-    Remedy::Install("strace", ", and a sandbox or container that allows ptrace"),
-);
+pub(crate) const STRACE: &Need = &Need {
+    name: same("strace"),
+    check: strace,
+    remedy: Remedy::Install("strace", ", and a sandbox or container that allows ptrace"),
+};
 
 /// What has our `ps`.
 pub(crate) const PROCPS: Remedy = Remedy::Install("procps", "");
