@@ -201,7 +201,7 @@ fn a_line_with_q_ends_what_comes_through_a_pipe() {
         let file = TempFile::new(sent);
         let script = "cat \"$2\" | \"$0\" \"$1\"";
         assert_result(&mut shell(script, server.address, &file.path), expected);
-        // The twin: from a file it is a line like any other.
+        // The control: from a file it is a line like any other.
         assert_result(&mut client(server.address, &file.path), sent);
     }
 }

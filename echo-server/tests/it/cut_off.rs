@@ -66,7 +66,7 @@ fn assert_error(model: Model, cause: Cause) {
 }
 
 models!(without_linger_bytes_are_lost_in_silence);
-/// The twin of the tests above.
+/// The control of the tests above.
 fn without_linger_bytes_are_lost_in_silence(model: Model) {
     if strace_works() {
         with_small_buffers(|| for_each_cause(&CAUSES, |cause| assert_silence(model, cause)));

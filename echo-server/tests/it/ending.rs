@@ -177,7 +177,7 @@ fn a_session_that_has_finished_is_not_cut_off_whatever_is_seen_first(model: Mode
 }
 
 models!(a_worker_that_was_killed_before_is_no_session_cut_off);
-/// The twin: what the server has seen before it was told to end is another matter.
+/// The control: what the server has seen before it was told to end is another matter.
 fn a_worker_that_was_killed_before_is_no_session_cut_off(model: Model) {
     let mut server = model.start(&[]);
     let (_client, worker) = server.connect_and_see_worker();

@@ -77,7 +77,7 @@ fn each_source_has_its_limit() {
     });
 }
 
-/// The twin of the one above.
+/// The control of the test above.
 #[test]
 fn without_a_limit_one_source_may_have_all() {
     in_every_model(|model| {
@@ -140,7 +140,7 @@ fn a_silent_client_is_disconnected_and_a_slow_one_is_not() {
     });
 }
 
-/// The twin of the one above: 0 is no limit, and not none at all.
+/// The control of the test above: 0 is no limit, and not none at all.
 #[test]
 fn a_client_may_be_silent_for_ever() {
     in_every_model(|model| {
@@ -176,7 +176,7 @@ fn clients_that_dawdle_lose_their_places() {
     });
 }
 
-/// The twin of the one above: without the option, a session may last.
+/// The control of the test above: without the option, a session may last.
 #[test]
 fn clients_that_dawdle_keep_their_places() {
     in_every_model(|model| {
@@ -264,7 +264,7 @@ fn a_client_that_never_reads_is_disconnected_in_time() {
     });
 }
 
-/// The twin of the one above.
+/// The control of the test above.
 #[test]
 fn a_client_may_read_nothing_for_ever() {
     in_every_model(|model| {
@@ -315,7 +315,7 @@ fn the_queue_is_as_long_as_asked_for() {
     });
 }
 
-/// The twin of the one above.
+/// The control of the test above.
 #[test]
 fn the_queue_is_as_long_as_the_system_allows() {
     in_every_model(|model| {

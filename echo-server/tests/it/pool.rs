@@ -51,7 +51,7 @@ fn a_large_pool_does_not_keep_the_supervisor_from_its_signals() {
 }
 
 models!(workers_that_have_served_are_replaced_at_once, prefork, thread, multiplex);
-/// The twin of the one above.
+/// The control of the test above.
 fn workers_that_have_served_are_replaced_at_once(model: Model) {
     let mut server = model.start(&["--workers", "1"]);
     for _ in 0..10 {

@@ -40,7 +40,7 @@ fn a_worker_that_is_broken_into_can_do_nothing() {
     });
 }
 
-/// The twin of the one above.
+/// The control of the test above.
 #[test]
 fn without_the_sandbox_it_can_do_everything() {
     in_every_model(|model| {
@@ -90,7 +90,7 @@ fn the_kernel_says_of_a_worker_what_the_server_says() {
     });
 }
 
-/// The twin of the one above: a worker is like us.
+/// The control of the test above: a worker is like us.
 #[test]
 fn without_the_sandbox_a_worker_has_everything() {
     in_every_model(|model| {
@@ -269,7 +269,7 @@ fn other_users_are_for_root_with_all_rights_that_this_takes() {
     });
 }
 
-/// The twin of the one above.
+/// The control of the test above.
 #[test]
 fn root_with_no_other_right_ends_workers_of_other_users() {
     in_every_model(|model| {
@@ -354,7 +354,7 @@ fn a_layer_that_is_missing() {
     });
 }
 
-/// The twin of the one above: nobody insists.
+/// The control of the test above: nobody insists.
 #[test]
 fn a_layer_that_nobody_insists_on() {
     in_every_model(|model| {

@@ -443,7 +443,7 @@ fn the_guardian_does_not_keep_the_listener() {
         shared
     };
     wait_until("no copy", || shared(guardian), Vec::is_empty);
-    // The twin: this is how one would be seen.
+    // The control: this is how one would be seen.
     assert_eq!(shared(hanging).len(), 1);
 }
 

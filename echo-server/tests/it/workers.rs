@@ -37,7 +37,7 @@ fn no_process_more_for_a_client(model: Model) {
 }
 
 models!(zombies_until_the_server_goes_on);
-/// The twin of all tests that see no zombie: while the server cannot reap, the same look shows
+/// The control of all tests that see no zombie: while the server cannot reap, the same look shows
 /// them. And however many have ended meanwhile, none is overlooked then.
 fn zombies_until_the_server_goes_on(model: Model) {
     let server = model.start(&[]);
@@ -331,7 +331,7 @@ fn at_the_limit_clients_wait_in_the_queue(model: Model) {
 }
 
 models!(without_the_limit_nobody_waits);
-/// The twin of the one above.
+/// The control of the test above.
 fn without_the_limit_nobody_waits(model: Model) {
     let limit = if model.0 == "prefork" { "20" } else { "0" };
     let server = model.start(&[model.limit(), limit]);
