@@ -1,6 +1,7 @@
 //! Shows results to people: as text, as files, and as a page. All of it is made from recorded events.
 
 pub(crate) mod files;
+mod legend;
 mod machine;
 pub(crate) mod output;
 mod page;

@@ -17,7 +17,7 @@ use crate::view::text::{
     NOTHING_PROVED, TRANSCRIPT, control_command, line, plain_transcript, printable,
 };
 use crate::view::timeline::{NARROW, WIDE};
-use crate::view::{snapshot, timeline};
+use crate::view::{legend, snapshot, timeline};
 
 const TITLE: Text = text("What the process table says", "进程表怎么说");
 
@@ -225,7 +225,7 @@ impl Page<'_> {
                             "Each process is a zombie from its exit to the wait for it, if only for an instant; "
                             "the bar of one that no " code { "ps" } " was there to see is thin."
                         }
-                        (timeline::legend(self.language))
+                        (legend::list(self.language))
                         p {
                             "“exit, no wait” is the end of a child whose parent ignores SIGCHLD; "
                             "“gone”, of one that was missed when its parent was gone, too; "
@@ -246,7 +246,7 @@ impl Page<'_> {
                             "worker 是启动这些程序的进程；孤儿进程由它收养，在别处则是 init。"
                             "每个进程从退出到被等待都是僵尸，哪怕只有一瞬间；没有哪次 " code { "ps" } " 看到的，画成细杠。"
                         }
-                        (timeline::legend(self.language))
+                        (legend::list(self.language))
                         p {
                             "「退出，不必等待」：父进程忽略 SIGCHLD 的子进程结束了；"
                             "「消失」：父进程已不在，没有看到它怎样结束；"
