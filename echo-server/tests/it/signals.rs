@@ -23,13 +23,15 @@ fn after_an_upgrade_one_term_to_both_servers_cuts_nobody_off(model: Model) {
     for pid in [server.program.pid(), next.id()] {
         kill(pid, Signal::SIGTERM).unwrap();
     }
+    // A worker of the old pool may have accepted the other client just before it saw that it must stop.
     let line = server.program.stderr.next_with("already draining");
-    assert!(line.ends_with("; 1 session left to finish"), "{line}");
+    let left = ["; 1 session left to finish", "; 2 sessions left to finish"];
+    assert!(left.iter().any(|left| line.ends_with(left)), "{line}");
     client.assert_echo(b"still served");
     other.assert_echo(b"still served");
     assert!(client.session(b"the end").unwrap() == b"the end");
+    assert!(other.session(b"the end").unwrap() == b"the end");
     assert_eq!(server.program.exit_code(), 0);
-    drop(other);
     let pid = next.id();
     assert_eq!(next.end(), WaitStatus::Exited(pid, 0));
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use test_support::{NOT_SECONDS, Output, Program, closed_pipe, full_device, wait_until};
 
-use crate::server::{BINARY, Client, Model, Server, descriptors, is_root};
+use crate::server::{BINARY, Client, Model, Server, descriptors, is_known_here, is_root};
 
 fn server(args: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
@@ -77,7 +77,8 @@ fn a_second_server_cannot_have_the_port(model: Model) {
 
 #[test]
 fn the_forms_of_an_address() {
-    for address in ["0", "127.0.0.1:0", "localhost:0"] {
+    let addresses = ["0", "127.0.0.1:0", "localhost:0"];
+    for address in addresses.into_iter().filter(|address| is_known_here(address)) {
         let server = Server::run(&mut server(&[address]));
         assert!(server.address.ip().is_loopback(), "{}", server.address);
         server.assert_serves();
