@@ -49,7 +49,7 @@ impl Machine {
 
     pub(super) fn text(&self) -> String {
         let Self { kernel, architecture, ps, date } = self;
-        printable(&format!("Linux {kernel} ({architecture}); {ps}; {date}."))
+        printable(&format!("Linux {kernel} ({architecture}); {ps}; {date}"))
     }
 }
 

@@ -114,7 +114,9 @@ impl Page<'_> {
                 }
             }
             p class="faint" {
-                @if let Some(machine) = self.machine { (machine.text()) " " }
+                @if let Some(machine) = self.machine {
+                    span lang="en" { (machine.text()) } (self.say(text(". ", "。")))
+                }
                 (self.results.len()) (self.say(text(" scenarios.", " 个场景。")))
             }
         }
@@ -440,15 +442,17 @@ impl Page<'_> {
             li id=(anchor(result, claim)) {
                 strong { (claim.id) } (self.say(text(". ", "：")))
                 @if let Some(statement) = &claim.chapter {
-                    (self.say(text("The chapter says: ", "原章说："))) (self.say(statement.says)) " "
+                    (self.say(text("The chapter says: ", "原章说："))) (self.say(statement.says))
                     span class="ruling" {
-                        (self.say(text("That is ", "判断："))) strong { (self.say(statement.ruling.word())) } (self.stop())
+                        (self.say(text(" That is ", "判断："))) strong { (self.say(statement.ruling.word())) } (self.stop())
                     }
                     br;
                     (self.instead(statement.ruling))
                 }
                 (self.shown(verdict)) (self.say(text(" in this run: ", "（在这次运行里）："))) (self.say(claim.here)) (self.say(text(". ", "。")))
-                @if let Some(because) = because { br; (self.say(text("Because", "原因"))) (self.colon()) (printable(because)) }
+                @if let Some(because) = because {
+                    br; (self.say(text("Because", "原因"))) (self.colon()) (reason(because))
+                }
             }
         }
     }
@@ -483,7 +487,7 @@ impl Page<'_> {
                 p { code { (printable(control_command(result))) } }
                 ul {
                     @for verdict in result.verdicts_of(true) {
-                        li { (verdict.claim) (self.colon()) (printable(verdict.because.as_deref().unwrap_or(self.say(NOTHING_PROVED)))) }
+                        li { (verdict.claim) (self.colon()) (reason(verdict.because.as_deref().unwrap_or(self.say(NOTHING_PROVED)))) }
                     }
                 }
                 (self.run(&title, &folder, &result.control_events))
@@ -515,6 +519,11 @@ pub(super) fn title_of_control(scenario: &Scenario, language: Language) -> Strin
 
 fn circled(number: usize) -> Markup {
     html! { span class="circled" { (number) } }
+}
+
+/// Why a verdict is as it is, which is a diagnosis and so in English.
+fn reason(because: &str) -> Markup {
+    html! { span lang="en" { (printable(because)) } }
 }
 
 fn anchor(result: &ScenarioResult, claim: &Claim) -> String {

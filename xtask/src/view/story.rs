@@ -141,7 +141,7 @@ impl Story {
                 }
             }
             What::Signal { process, signal, error } => {
-                let refused = if error.is_some() { " refused" } else { "" };
+                let refused = if error.is_some() { ", refused" } else { "" };
                 let step = self.step(t, &format!("{}{refused}", printable(signal)));
                 if let Some(lane) = self.present(process.pid) {
                     self.arrow(step, "signal", WORKER, lane);

@@ -27,8 +27,9 @@ const BAR: f64 = 16.0;
 const BOTTOM: f64 = 46.0;
 /// The width that a word over a step needs.
 const STEP: f64 = 26.0;
-/// The least distance between two words; with less, the second is left out.
+/// The least distance between two words; with less, the second is left out. Han characters are taller.
 const WORD: f64 = 10.0;
+const HAN_WORD: f64 = 15.0;
 /// The gap between a bar and the line of an arrow that passes it.
 const GAP: f64 = 4.0;
 /// The width of a letter, in bold, and of a Han character.
@@ -156,9 +157,10 @@ impl<'a> Timeline<'a> {
 
     /// Whether the word of this step can be read beside those before it.
     fn has_room(&self, wanted: usize) -> bool {
+        let least = if self.language == Language::Chinese { HAN_WORD } else { WORD };
         let mut last = f64::NEG_INFINITY;
         for (number, step) in self.story.steps.iter().enumerate() {
-            let fits = self.x[number] - last >= WORD;
+            let fits = self.x[number] - last >= least;
             if number == wanted {
                 return fits;
             }

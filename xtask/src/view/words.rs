@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use crate::model::bilingual::Language;
 
-const CHINESE: [(&str, &str); 46] = [
+const CHINESE: [(&str, &str); 47] = [
     // What happened.
     ("start", "启动"),
     ("spawn", "创建"),
@@ -16,6 +16,7 @@ const CHINESE: [(&str, &str); 46] = [
     ("gone", "消失"),
     ("unseen", "没有看到"),
     ("cleared up", "清理"),
+    ("refused", "被拒绝"),
     ("stopped", "暂停"),
     ("goes on", "继续"),
     ("ignores SIGCHLD", "忽略 SIGCHLD"),
