@@ -4,12 +4,12 @@ use anstyle::Style;
 use clap::Args;
 
 use crate::cmd::{Reader, Topics};
-use crate::model::bilingual::{Language, Text, text};
+use crate::model::bilingual::{COLON, Language, Text, same, text};
 use crate::model::clock::Clock;
 use crate::model::failure::Failure;
 use crate::scenarios::ledger::{self, Claim, Ruling};
 use crate::scenarios::{self, SECTIONS, Scenario};
-use crate::view::output::{self, BAD, BOLD, GOOD, MARK, cut, styled, wrapped};
+use crate::view::output::{self, BAD, BOLD, GOOD, MARK, entry, styled, wrapped};
 
 /// How many lines an answer may have, so that it and the next prompt fit a terminal.
 const SCREEN: usize = 23;
@@ -89,12 +89,7 @@ impl Page {
             self.part(&mut out, text("needs", "需要"), self.say(need.name));
         }
         for claim in scenario.claims() {
-            out += &wrapped(
-                &format!("{}{}{}", claim.id, self.colon(), self.say(claim.here)),
-                "  ",
-                "    ",
-                self.width,
-            );
+            self.part(&mut out, same(claim.id), self.say(claim.here));
         }
         if scenario.has_control() {
             let claims: Vec<_> = scenario.must_fail().map(|claim| claim.id).collect();
@@ -132,8 +127,9 @@ impl Page {
         let scenarios = scenarios::about(word).map(|it| (it.name, self.say(it.about)));
         let claims = ledger::ALL.iter().filter(|claim| claim.is_about(word));
         let claims = claims.map(|it| (it.id, self.say(it.here)));
+        let found = claims.chain(scenarios);
         let lines: Vec<String> =
-            claims.chain(scenarios).map(|(name, about)| self.line(name, about)).collect();
+            found.map(|(name, about)| entry(name, about, self.width)).collect();
         if lines.is_empty() {
             return Err(nothing_about(word));
         }
@@ -156,19 +152,13 @@ impl Page {
         Ok(out)
     }
 
-    /// A name and as much of what it is about as fits the line.
-    fn line(&self, name: &str, about: &str) -> String {
-        let rest = cut(about, self.width.saturating_sub(name.len() + 2));
-        format!("{}  {rest}\n", styled(BOLD, name))
-    }
-
     fn part(&self, out: &mut String, name: Text, text: &str) {
         let part = format!("{}{}{text}", self.say(name), self.colon());
         *out += &wrapped(&part, "  ", "    ", self.width);
     }
 
     fn colon(&self) -> &'static str {
-        self.say(text(": ", "："))
+        self.say(COLON)
     }
 
     fn say(&self, text: Text) -> &'static str {

@@ -4,10 +4,10 @@ use clap::Args;
 
 use crate::cmd::explain::nothing_about;
 use crate::cmd::{Reader, Topics};
-use crate::model::bilingual::{Language, text};
+use crate::model::bilingual::{COLON, Language, text};
 use crate::model::failure::Failure;
 use crate::scenarios::{self, SECTIONS};
-use crate::view::output::{self, BOLD, cut, styled, wrapped};
+use crate::view::output::{self, BOLD, entry, styled, wrapped};
 
 #[derive(Args)]
 pub(crate) struct List {
@@ -30,13 +30,12 @@ pub(crate) fn run(options: &List) -> Result<bool, Failure> {
 
 /// A paragraph for each section, to fit a screen.
 fn all(language: Language, width: usize) -> String {
-    let colon = text(": ", "：");
     let mut out = String::new();
     for section in &SECTIONS {
         let names: Vec<_> = section.scenarios.iter().map(|scenario| scenario.name).collect();
         let title = styled(BOLD, section.title.to(language));
         out += &wrapped(
-            &format!("{title}{}{}", colon.to(language), names.join(", ")),
+            &format!("{title}{}{}", COLON.to(language), names.join(", ")),
             "",
             "    ",
             width,
@@ -51,13 +50,7 @@ fn all(language: Language, width: usize) -> String {
 
 fn about(topic: &str, language: Language, width: usize) -> Result<String, Failure> {
     let found = scenarios::about(topic);
-    let lines: Vec<String> = found
-        .map(|scenario| {
-            let about = scenario.about.to(language);
-            let rest = cut(about, width.saturating_sub(scenario.name.len() + 2));
-            format!("{}  {rest}\n", styled(BOLD, scenario.name))
-        })
-        .collect();
+    let lines: Vec<String> = found.map(|it| entry(it.name, it.about.to(language), width)).collect();
     match lines.is_empty() {
         true => Err(nothing_about(topic)),
         false => Ok(lines.concat()),

@@ -44,6 +44,9 @@ pub(crate) const fn same(text: &'static str) -> Text {
     Text { en: text, zh: text }
 }
 
+/// Between a name and what is said of it.
+pub(crate) const COLON: Text = text(": ", "：");
+
 impl Text {
     pub(crate) fn to(self, language: Language) -> &'static str {
         match language {

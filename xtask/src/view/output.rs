@@ -160,8 +160,14 @@ pub(crate) fn wrapped(text: &str, first: &str, other: &str, width: usize) -> Str
     textwrap::fill(text, whole_words) + "\n"
 }
 
+/// A name, and as much of what it is about as fits the line.
+pub(crate) fn entry(name: &str, about: &str, width: usize) -> String {
+    let about = cut(about, width.saturating_sub(name.len() + 2));
+    format!("{}  {about}\n", styled(BOLD, name))
+}
+
 /// As much of `text` as has this width, with an ellipsis if that is not all.
-pub(crate) fn cut(text: &str, width: usize) -> String {
+fn cut(text: &str, width: usize) -> String {
     if display_width(text) <= width {
         return text.to_owned();
     }

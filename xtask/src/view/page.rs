@@ -4,7 +4,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::model::bilingual::Language::{Chinese, English};
-use crate::model::bilingual::{Language, Text, text};
+use crate::model::bilingual::{COLON, Language, Text, text};
 use crate::model::event::{Event, What};
 use crate::runner::recording::{CONTROL, EVENTS};
 use crate::scenarios::Scenario;
@@ -128,7 +128,7 @@ impl Page<'_> {
     }
 
     fn colon(&self) -> &'static str {
-        self.say(text(": ", "："))
+        self.say(COLON)
     }
 
     /// The scenario to look at first: `zombie`, which the others vary, if it is there.
