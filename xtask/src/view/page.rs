@@ -221,8 +221,8 @@ impl Page<'_> {
                 @match self.language {
                     English => {
                         p {
-                            "A lane is a process, time goes to the right, and over each step stands what happened. "
-                            "Short times are drawn wider than they are: the seconds stand below. "
+                            "A lane is a process, time goes to the right, and the words over the steps say what happened. "
+                            "Short times are drawn wider than they are: read the seconds below. "
                             "The worker is the process that started the programs; orphans are adopted by it, as by init elsewhere. "
                             "Each process is a zombie from its exit to the wait for it, if only for an instant; "
                             "the bar of one that no " code { "ps" } " was there to see is thin."
@@ -286,7 +286,7 @@ impl Page<'_> {
                             strong { (held) " held" } ", "
                             @if not_held > 0 { strong class="bad" { (not_held) " did NOT hold" } } @else { "0 did not" }
                             ", " (skipped) " skipped. "
-                            "Held means: our own statement, which stands with the scenario, was seen in this run. Where the chapter is right, it says the same; where the chapter is imprecise or wrong, it is the correction. "
+                            "Held means: this run showed our own statement, which you find at its scenario. Where the chapter is right, it says the same; where the chapter is imprecise or wrong, it is the correction. "
                             "In a control, a run that lacks what the statement is about, it must fail: so it did for "
                             (controls_failed) " of " (controls) "."
                         }
