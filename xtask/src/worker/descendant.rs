@@ -25,11 +25,24 @@ pub(super) enum Change {
     Adoption,
 }
 
+/// How often we look again for a parent that was missing.
+const LOOKS: usize = 3;
+
 /// Our descendants, each read before its parent: if one has been adopted, its parent is found to have
 /// ended.
 pub(super) fn look() -> io::Result<Vec<Stat>> {
-    let pids = procfs::descendants(procfs::own_pid())?.into_iter().rev();
-    pids.filter_map(|pid| procfs::look(pid).transpose()).collect()
+    let own = procfs::own_pid();
+    let mut look: Vec<Stat> = Vec::new();
+    for _ in 0..LOOKS {
+        let pids = procfs::descendants(own)?.into_iter().rev();
+        look = pids.filter_map(|pid| procfs::look(pid).transpose()).collect::<io::Result<_>>()?;
+        // A parent may have gone after we read its child. By now, the child has another one.
+        let is_there = |pid: i32| pid == own || look.iter().any(|stat| stat.process.pid == pid);
+        if look.iter().all(|stat| is_there(stat.ppid)) {
+            break;
+        }
+    }
+    Ok(look)
 }
 
 /// What has changed since the process was recorded. That it fell asleep or woke up is not recorded.
