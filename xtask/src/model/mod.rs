@@ -4,4 +4,5 @@ pub(crate) mod bilingual;
 pub(crate) mod clock;
 pub(crate) mod event;
 pub(crate) mod failure;
+pub(crate) mod markdown;
 pub(crate) mod process;
