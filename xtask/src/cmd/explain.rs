@@ -57,17 +57,17 @@ impl Page {
             None => self.say(text("beyond the chapter", "原章之外")).to_owned(),
         };
         let mut out = format!("{}  {ruling}\n", styled(BOLD, claim.id));
-        if let Some(statement) = &claim.chapter {
+        if let Some(statement) = claim.chapter() {
             self.part(&mut out, text("the chapter says", "原章"), self.say(statement.says));
         }
-        self.part(&mut out, text("here", "这里"), self.say(claim.here));
+        self.part(&mut out, text("here", "这里"), self.say(claim.here()));
         let shows_it = |scenario: &&Scenario| scenario.claims().any(|it| it.id == claim.id);
         for scenario in scenarios::all().filter(shows_it) {
             let shown = format!("{}{}{}", scenario.name, self.colon(), self.say(scenario.about));
             self.part(&mut out, text("shown by", "场景"), &shown);
             self.commands(&mut out, scenario);
         }
-        for code in claim.code {
+        for code in claim.code() {
             self.part(&mut out, text("read", "代码"), code);
         }
         out
@@ -89,7 +89,7 @@ impl Page {
             self.part(&mut out, text("needs", "需要"), self.say(need.name));
         }
         for claim in scenario.claims() {
-            self.part(&mut out, same(claim.id), self.say(claim.here));
+            self.part(&mut out, same(claim.id), self.say(claim.here()));
         }
         if scenario.has_control() {
             let claims: Vec<_> = scenario.must_fail().map(|claim| claim.id).collect();
@@ -126,7 +126,7 @@ impl Page {
     fn found(&self, word: &str) -> Result<String, Failure> {
         let scenarios = scenarios::about(word).map(|it| (it.name, self.say(it.about)));
         let claims = ledger::ALL.iter().filter(|claim| claim.is_about(word));
-        let claims = claims.map(|it| (it.id, self.say(it.here)));
+        let claims = claims.map(|it| (it.id, self.say(it.here())));
         let found = claims.chain(scenarios);
         let lines: Vec<String> =
             found.map(|(name, about)| entry(name, about, self.width)).collect();

@@ -1,5 +1,42 @@
 //! Texts for readers that lie in Markdown files, a section for each subject.
 
+use std::collections::BTreeMap;
+
+use crate::model::bilingual::{Text, text};
+
+/// The texts of a file and of the same in Chinese, by subject and label. A subject is a heading `## subject`,
+/// and its section a list with a line for each text: `- Label: text`.
+pub(crate) struct Texts(BTreeMap<[&'static str; 2], String>);
+
+impl Texts {
+    /// Without backticks, which mark code for those who read the file.
+    pub(crate) fn of(files: [&'static str; 2]) -> Self {
+        let mut texts = BTreeMap::new();
+        for file in files {
+            for subject in file.lines().filter_map(|line| line.strip_prefix("## ")) {
+                for line in section(file, 2, subject).unwrap_or_default().split('\n') {
+                    let item = line.strip_prefix("- ").unwrap_or(line);
+                    let (label, text) = item.split_once([':', '：']).unwrap_or((item, ""));
+                    texts.insert([subject, label], text.trim_start().replace('`', ""));
+                }
+            }
+        }
+        Self(texts)
+    }
+
+    /// Empty where there is none: tests compare what there is with what there must be.
+    pub(crate) fn get(&'static self, subject: &'static str, label: Text) -> Text {
+        let find = |label| self.0.get(&[subject, label]).map_or("", String::as_str);
+        text(find(label.en), find(label.zh))
+    }
+
+    /// Which texts there are. A line that is none is listed, too, as if it were the label of one.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> Vec<[&'static str; 2]> {
+        self.0.keys().copied().collect()
+    }
+}
+
 /// What stands below the heading of this level and name, up to the next heading of that level or a higher
 /// one, without blank lines around it. `level` 2 is `## name`. `None` if there is no such heading.
 pub(crate) fn section<'a>(text: &'a str, level: usize, name: &str) -> Option<&'a str> {

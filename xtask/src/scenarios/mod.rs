@@ -1,8 +1,8 @@
 //! The scenarios: a file for each section of the chapter. Everything else is made from this list.
 //!
 //! To add one: write it in the file of its section, and name it in the `ALL` there. If it shows a claim
-//! that there is not yet, write that in `ledger.rs`. If it needs a new program, that is an example in the
-//! crate of the chapter's program.
+//! that there is not yet, write that in `claims.md` and its number in `ledger.rs`. If it needs a new program,
+//! that is an example in the crate of the chapter's program.
 
 mod create;
 mod exec_cmd;

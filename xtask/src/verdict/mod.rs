@@ -75,7 +75,7 @@ pub(crate) fn of_run(scenario: &Scenario, control: bool, events: &[Event]) -> Ve
             kind,
             scenario: scenario.name,
             claim: claim.id,
-            says: claim.here.en,
+            says: claim.here().en,
             ruling: claim.ruling(),
             held: check.as_ref().map(Result::is_ok),
             because: check.map_or(proves_nothing.clone(), Result::err),

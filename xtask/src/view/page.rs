@@ -310,12 +310,12 @@ impl Page<'_> {
     /// The rows of the table for a claim: one for each scenario here that shows it.
     fn row(&self, claim: &Claim) -> Markup {
         let is_about_it = |result: &&ScenarioResult| result.verdict(claim).is_some();
-        let here = self.say(claim.here);
+        let here = self.say(claim.here());
         html! {
             @for result in self.results.iter().filter(is_about_it) {
                 tr {
                     td { a href=(format!("#{}", anchor(result, claim))) { (claim.id) } }
-                    @match &claim.chapter {
+                    @match claim.chapter() {
                         Some(statement) => {
                             td {
                                 (self.say(statement.says))
@@ -441,7 +441,7 @@ impl Page<'_> {
         html! {
             li id=(anchor(result, claim)) {
                 strong { (claim.id) } (self.say(text(". ", "：")))
-                @if let Some(statement) = &claim.chapter {
+                @if let Some(statement) = claim.chapter() {
                     (self.say(text("The chapter says: ", "原章说："))) (self.say(statement.says))
                     span class="ruling" {
                         (self.say(text(" That is ", "判断："))) strong { (self.say(statement.ruling.word())) } (self.stop())
@@ -449,7 +449,7 @@ impl Page<'_> {
                     br;
                     (self.instead(statement.ruling))
                 }
-                (self.shown(verdict)) (self.say(text(" in this run: ", "（在这次运行里）："))) (self.say(claim.here)) (self.say(text(". ", "。")))
+                (self.shown(verdict)) (self.say(text(" in this run: ", "（在这次运行里）："))) (self.say(claim.here())) (self.say(text(". ", "。")))
                 @if let Some(because) = because {
                     br; (self.say(text("Because", "原因"))) (self.colon()) (reason(because))
                 }

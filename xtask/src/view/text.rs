@@ -194,7 +194,7 @@ pub(crate) fn table(results: &[ScenarioResult]) -> String {
             writeln!(out, "{name:width$}  {claims:16}  {verdict}  {seconds:7.1}  {chapter:7.0}");
         // Else a reader of the table could believe that what the chapter says has held.
         for claim in result.scenario.claims().filter(|claim| claim.is_wrong()) {
-            let _ = writeln!(out, "  {}, where the chapter is wrong: {}", claim.id, claim.here);
+            let _ = writeln!(out, "  {}, where the chapter is wrong: {}", claim.id, claim.here());
         }
     }
     out
