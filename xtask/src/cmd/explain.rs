@@ -63,7 +63,7 @@ impl Page {
         self.part(&mut out, text("here", "这里"), self.say(claim.here()));
         let shows_it = |scenario: &&Scenario| scenario.claims().any(|it| it.id == claim.id);
         for scenario in scenarios::all().filter(shows_it) {
-            let shown = format!("{}{}{}", scenario.name, self.colon(), self.say(scenario.about));
+            let shown = format!("{}{}{}", scenario.name, self.colon(), self.say(scenario.about()));
             self.part(&mut out, text("shown by", "场景"), &shown);
             self.commands(&mut out, scenario);
         }
@@ -84,7 +84,7 @@ impl Page {
             Language::Chinese => format!("  （原章 {seconds} 秒，演示至少 {short} 秒）"),
         };
         let mut out = format!("{}{times}\n", styled(BOLD, scenario.name));
-        out += &wrapped(self.say(scenario.about), "  ", "    ", self.width);
+        out += &wrapped(self.say(scenario.about()), "  ", "    ", self.width);
         for need in scenario.needs {
             self.part(&mut out, text("needs", "需要"), self.say(need.name));
         }
@@ -93,7 +93,7 @@ impl Page {
         }
         if scenario.has_control() {
             let claims: Vec<_> = scenario.must_fail().map(|claim| claim.id).collect();
-            let (without, claims) = (self.say(scenario.without), claims.join(", "));
+            let (without, claims) = (self.say(scenario.without()), claims.join(", "));
             let control = match self.language {
                 Language::English => format!("{without}, so that {claims} must fail"),
                 Language::Chinese => format!("{without}；{claims} 必须不成立"),
@@ -119,12 +119,12 @@ impl Page {
     fn commands(&self, out: &mut String, scenario: &Scenario) {
         let run = format!("cargo xtask demo {}", scenario.name);
         self.part(out, text("run", "运行"), &run);
-        self.part(out, text("by hand", "亲手"), self.say(scenario.by_hand));
+        self.part(out, text("by hand", "亲手"), self.say(scenario.by_hand()));
     }
 
     /// The scenarios and claims with this word, a line each.
     fn found(&self, word: &str) -> Result<String, Failure> {
-        let scenarios = scenarios::about(word).map(|it| (it.name, self.say(it.about)));
+        let scenarios = scenarios::about(word).map(|it| (it.name, self.say(it.about())));
         let claims = ledger::ALL.iter().filter(|claim| claim.is_about(word));
         let claims = claims.map(|it| (it.id, self.say(it.here())));
         let found = claims.chain(scenarios);

@@ -50,7 +50,8 @@ fn all(language: Language, width: usize) -> String {
 
 fn about(topic: &str, language: Language, width: usize) -> Result<String, Failure> {
     let found = scenarios::about(topic);
-    let lines: Vec<String> = found.map(|it| entry(it.name, it.about.to(language), width)).collect();
+    let lines: Vec<String> =
+        found.map(|it| entry(it.name, it.about().to(language), width)).collect();
     match lines.is_empty() {
         true => Err(nothing_about(topic)),
         false => Ok(lines.concat()),

@@ -93,7 +93,7 @@ impl<'a> Practice<'a> {
         self.snapshot = None; // if the run broke off there
         let mut control_events = Vec::new();
         if scenario.has_control() {
-            let without = scenario.without;
+            let without = scenario.without();
             let line = format!("\nNow its control, without a pause: {without}.");
             self.print(&(styled(DIM, line) + "\n"))?;
             control_events = runner.run_alone(scenario, true, false, &mut |_| Ok(false))?;

@@ -74,10 +74,10 @@ fn watch(options: &Watch, output: &Output) -> Result<bool, Failure> {
 }
 
 fn about(scenario: &Scenario, control: bool) -> Result<String, Failure> {
-    let Scenario { name, without, .. } = scenario;
+    let (name, without) = (scenario.name, scenario.without());
     match scenario.has_control() {
-        _ if !control => Ok(scenario.about.to_string()),
-        true => Ok(format!("{} The control: {without}.", scenario.about)),
+        _ if !control => Ok(scenario.about().to_string()),
+        true => Ok(format!("{} The control: {without}.", scenario.about())),
         false => Err(Failure::Missing(format!("{name} has no control"))),
     }
 }

@@ -1,7 +1,7 @@
 //! How to create a process: fork itself, and what becomes of it where there are threads.
 
 use crate::evidence::check;
-use crate::model::bilingual::{Text, same, text};
+use crate::model::bilingual::{Text, text};
 use crate::probe::need::STRACE;
 use crate::scenarios::ledger::{C3, C4, C5, C6};
 use crate::scenarios::steps::ENDED;
@@ -14,11 +14,6 @@ const EXECUTED: Text = text("the child that was executed lives", "用 exec 执�
 
 const PLAIN_FORK: Scenario = Scenario {
     name: "plain-fork",
-    about: text(
-        "A program changes a variable, then forks one child and executes another.",
-        "程序改一个变量，再 fork 一个子进程，并用 exec 执行另一个。",
-    ),
-    by_hand: same("cargo run -p reexec --example plain-fork"),
     command: "plain-fork",
     act: |w| {
         let parent = w.start_with_stdin()?;
@@ -47,10 +42,7 @@ const PLAIN_FORK: Scenario = Scenario {
             e.prints("Executed, the value is ", "1")
         }),
     ],
-    ..control(
-        text("without the change, and without the second thread", "不改变量，也没有第二个线程"),
-        "plain-fork --no-change",
-    )
+    ..control("plain-fork --no-change")
 };
 
 const COPIED: Text = text(
@@ -60,14 +52,6 @@ const COPIED: Text = text(
 
 const FORK_WITH_THREADS: Scenario = Scenario {
     name: "fork-with-threads",
-    about: text(
-        "A program forks while its other thread has a lock, which is then unlocked.",
-        "程序 fork 时，另一个线程正持有锁，之后才解锁。",
-    ),
-    by_hand: text(
-        "cargo run -p reexec --example fork-with-threads, where there is strace",
-        "cargo run -p reexec --example fork-with-threads（需要 strace）",
-    ),
     command: "fork-with-threads",
     needs: &[STRACE],
     act: |w| {
@@ -94,19 +78,11 @@ const FORK_WITH_THREADS: Scenario = Scenario {
         e.prints("Copy, locked: ", "true")?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control(text("with the lock not taken", "没有谁持有锁"), "fork-with-threads --unlocked")
+    ..control("fork-with-threads --unlocked")
 };
 
 const SYSTEM_CALLS: Scenario = Scenario {
     name: "system-calls",
-    about: text(
-        "Processes are started in three ways, and strace shows the system calls.",
-        "用三种办法启动进程，由 strace 显示系统调用。",
-    ),
-    by_hand: text(
-        "cargo run -p reexec --example system-calls, where there is strace",
-        "cargo run -p reexec --example system-calls（需要 strace）",
-    ),
     command: "system-calls",
     needs: &[STRACE],
     act: |w| w.run_to_end(ENDED),
@@ -123,5 +99,5 @@ const SYSTEM_CALLS: Scenario = Scenario {
         }
         e.at(ENDED).nothing_listed()
     })],
-    ..control(text("each start with another user", "每次都以另一个用户启动"), "system-calls --fork")
+    ..control("system-calls --fork")
 };

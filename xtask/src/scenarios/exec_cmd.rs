@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::evidence::check;
-use crate::model::bilingual::{Text, same, text};
+use crate::model::bilingual::{Text, text};
 use crate::model::event::Stream;
 use crate::model::failure::Failure;
 use crate::scenarios::ledger::{C7, C8, C9, C10, C11, C12, C13, C15, C16, C17};
@@ -29,27 +29,17 @@ fn look_at_children(w: &mut Worker, places: &[&str]) -> Result<(), Failure> {
 
 const REUSE: Scenario = Scenario {
     name: "reuse",
-    about: text("One command is started twice.", "同一个命令启动两次。"),
-    by_hand: same("cargo run -p exec-cmd --example reuse"),
     command: "reuse",
     act: |w| look_at_children(w, &[]),
     shows: &[(C7, |e| {
         e.at(LIVE).live_child("child 1", "parent")?.live_child("child 2", "parent")?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control(text("started once", "只启动一次"), "reuse --once")
+    ..control("reuse --once")
 };
 
 const PATH_AND_ARGS: Scenario = Scenario {
     name: "path-and-args",
-    about: text(
-        "The same relative path in two directories; and a first argument that is no path.",
-        "两个目录里的同一个相对路径；以及不是路径的第一个参数。",
-    ),
-    by_hand: text(
-        "cargo run -p exec-cmd --example path-and-args, and ls -l /proc/N/exe",
-        "cargo run -p exec-cmd --example path-and-args，再 ls -l /proc/N/exe",
-    ),
     command: "path-and-args",
     act: |w| {
         w.give_folder()?;
@@ -68,10 +58,7 @@ const PATH_AND_ARGS: Scenario = Scenario {
             e.reads("child 2", "exe", |exe| exe.ends_with("/program"))
         }),
     ],
-    ..control(
-        text("both in one directory, under the name of the path", "都在一个目录里，并以路径为名"),
-        "path-and-args --same",
-    )
+    ..control("path-and-args --same")
 };
 
 const STREAMS: [&str; 3] = ["fd/0", "fd/1", "fd/2"];
@@ -81,14 +68,6 @@ const CAPTURED: Text = text("the child of output sleeps", "output 启动的子�
 
 const INHERITED: Scenario = Scenario {
     name: "inherited",
-    about: text(
-        "Two commands with default settings: one is spawned, one is run for its output.",
-        "两个什么都没有设置的命令：一个用 spawn 启动，一个用 output 取输出。",
-    ),
-    by_hand: text(
-        "cargo run -p exec-cmd --example inherited, and ls -l /proc/N/fd /proc/N/cwd",
-        "cargo run -p exec-cmd --example inherited，再 ls -l /proc/N/fd /proc/N/cwd",
-    ),
     command: "inherited",
     act: |w| {
         w.give_folder()?; // for a variable that we know
@@ -128,13 +107,7 @@ const INHERITED: Scenario = Scenario {
             check!(are_new, "the streams of output() were {out} and {err}")
         }),
     ],
-    ..control(
-        text(
-            "a cleared environment, another directory, and other streams",
-            "清空环境变量，换目录，换标准流",
-        ),
-        "inherited --nothing",
-    )
+    ..control("inherited --nothing")
 };
 
 const BLOCKED: Text = text(
@@ -144,11 +117,6 @@ const BLOCKED: Text = text(
 
 const GRANDCHILD: Scenario = Scenario {
     name: "grandchild-holds-pipe",
-    about: text(
-        "A command ends, and leaves behind a process that holds the pipe of its output.",
-        "命令结束了，却留下一个持有其输出管道的进程。",
-    ),
-    by_hand: same("cargo run -p exec-cmd --example grandchild-holds-pipe"),
     command: "grandchild-holds-pipe",
     seconds: 1.0,
     act: |w| {
@@ -174,19 +142,11 @@ const GRANDCHILD: Scenario = Scenario {
         ])?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control(
-        text("a grandchild with another stdout", "孙进程另有 stdout"),
-        "grandchild-holds-pipe --closed",
-    )
+    ..control("grandchild-holds-pipe --closed")
 };
 
 const STATUS: Scenario = Scenario {
     name: "status",
-    about: text(
-        "Three children end; before that and after, their parent asks for their statuses.",
-        "三个子进程结束；父进程在此之前和之后都询问它们的退出状态。",
-    ),
-    by_hand: same("cargo run -p exec-cmd --example status"),
     command: "status",
     act: |w| look_at_children(w, &[]),
     shows: &[(C15, |e| {
@@ -223,11 +183,6 @@ const WAYS: [(&str, Text); 3] = [
 
 const THREE_WAYS: Scenario = Scenario {
     name: "exec-cmd",
-    about: text(
-        "A command is run without its output, with both streams in one, and with each apart.",
-        "执行一个命令：不要输出、两个流合在一起、两个流分开。",
-    ),
-    by_hand: same("cargo run -p exec-cmd"),
     // It writes to both streams in turn, and then lives long enough to be seen.
     command: "exec-cmd -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
     seconds: 15.0,
@@ -255,18 +210,12 @@ const THREE_WAYS: Scenario = Scenario {
         e.at(ENDED).nothing_listed()
     })],
     ..control(
-        text("one way only", "只用一种办法"),
         "exec-cmd combined -- sh -c 'echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2; sleep 5s; :'",
     )
 };
 
 const SEPARATE: Scenario = Scenario {
     name: "exec-separate",
-    about: text(
-        "A command is run, its output streams are captured apart, and no shell expands its *.",
-        "执行一个命令，分别取两个输出流；没有 shell 展开它的 *。",
-    ),
-    by_hand: same("cargo run -p exec-cmd -- separate"),
     command: "exec-cmd separate -- ls /etc/host*",
     act: |w| w.run_to_end(ENDED),
     shows: &[(C17, |e| {
@@ -280,5 +229,5 @@ const SEPARATE: Scenario = Scenario {
         let failed = said.iter().any(|line| line.ends_with("failed with exit status: 2"));
         check!(failed, "{said:?}")
     })],
-    ..control(text("with a shell", "通过 shell 执行"), "exec-cmd separate -- sh -c 'ls /etc/host*'")
+    ..control("exec-cmd separate -- sh -c 'ls /etc/host*'")
 };

@@ -1,7 +1,7 @@
 //! The scenarios: a file for each section of the chapter. Everything else is made from this list.
 //!
-//! To add one: write it in the file of its section, and name it in the `ALL` there. If it shows a claim
-//! that there is not yet, write that in `claims.md` and its number in `ledger.rs`. If it needs a new program,
+//! To add one: write it in the file of its section, name it in the `ALL` there, and write in `scenarios.md`
+//! and `scenarios.zh-CN.md` what happens. If it shows a claim that there is not yet, write that in `claims.md` and its number in `ledger.rs`. If it needs a new program,
 //! that is an example in the crate of the chapter's program.
 
 mod create;
@@ -16,10 +16,13 @@ mod steps;
 mod wait;
 mod zombie;
 
+use std::sync::LazyLock;
+
 use crate::evidence::{Check, Evidence};
 use crate::model::bilingual::{Text, text};
 use crate::model::clock::Clock;
 use crate::model::failure::Failure;
+use crate::model::markdown::Texts;
 use crate::probe::need::Need;
 use crate::scenarios::ledger::Claim;
 use crate::worker::Worker;
@@ -82,13 +85,17 @@ pub(crate) fn find(name: &str) -> Option<&'static Scenario> {
     all().find(|scenario| scenario.name == name)
 }
 
-/// What happens, what it shows, and how one would notice if it did not.
+static TEXTS: LazyLock<Texts> = LazyLock::new(|| {
+    Texts::of([include_str!("../../scenarios.md"), include_str!("../../scenarios.zh-CN.md")])
+});
+const ABOUT: Text = text("What happens", "经过");
+const BY_HAND: Text = text("By hand", "亲手试试");
+const WITHOUT: Text = text("Control", "对照程序");
+
+/// What happens, what it shows, and how one would notice if it did not. Its texts are in the section of its
+/// name.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// One sentence.
-    pub(crate) about: Text,
-    /// How one runs the program by hand.
-    pub(crate) by_hand: Text,
     /// The program with its arguments, as one would type it; see [`Clock::words`] for its times.
     pub(crate) command: &'static str,
     /// How long it takes with the chapter's own times.
@@ -105,8 +112,6 @@ pub(crate) struct Scenario {
     /// The control: the same with a program that lacks what the claims are about. They must fail there;
     /// if they also held, the scenario would prove nothing. Empty, if there is none.
     pub(crate) control: &'static str,
-    /// What the control lacks, or has instead.
-    pub(crate) without: Text,
     /// The claims that the control is not about.
     pub(crate) control_keeps: &'static [&'static Claim],
 }
@@ -117,8 +122,6 @@ pub(crate) type Judge = fn(Evidence<'_>) -> Check;
 /// For what a scenario does not say. What it must say is empty here: the first test below names it.
 const NO_CONTROL: Scenario = Scenario {
     name: "",
-    about: text("", ""),
-    by_hand: text("", ""),
     command: "",
     seconds: 0.0,
     max_speed: f64::INFINITY,
@@ -126,16 +129,30 @@ const NO_CONTROL: Scenario = Scenario {
     act: |_| Ok(()),
     shows: &[],
     control: "",
-    without: text("", ""),
     control_keeps: &[],
 };
 
-/// The same for a scenario with this control, and what that lacks or has instead.
-const fn control(without: Text, command: &'static str) -> Scenario {
-    Scenario { control: command, without, ..NO_CONTROL }
+/// The same for a scenario with this control.
+const fn control(command: &'static str) -> Scenario {
+    Scenario { control: command, ..NO_CONTROL }
 }
 
 impl Scenario {
+    /// What happens, in a sentence or two.
+    pub(crate) fn about(&self) -> Text {
+        TEXTS.get(self.name, ABOUT)
+    }
+
+    /// How one runs the program by hand.
+    pub(crate) fn by_hand(&self) -> Text {
+        TEXTS.get(self.name, BY_HAND)
+    }
+
+    /// What the control lacks, or has instead.
+    pub(crate) fn without(&self) -> Text {
+        TEXTS.get(self.name, WITHOUT)
+    }
+
     /// The clock of its runs where the demo has this one.
     pub(crate) fn clock(&self, clock: Clock) -> Clock {
         Clock { speed: clock.speed.min(self.max_speed) }
@@ -148,7 +165,7 @@ impl Scenario {
     /// Whether its name, its texts or its claims have this word.
     fn is_about(&self, word: &str) -> bool {
         self.name.contains(&word.to_lowercase())
-            || [self.about, self.without].iter().any(|text| text.contains(word))
+            || [self.about(), self.without()].iter().any(|text| text.contains(word))
             || self.claims().any(|claim| claim.is_about(word))
     }
 
@@ -165,6 +182,7 @@ impl Scenario {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs;
     use std::path::Path;
 
@@ -184,15 +202,23 @@ mod tests {
 
     #[test]
     fn each_scenario_has_a_name_of_its_own_and_lacks_nothing() {
-        for scenario in all() {
-            let Scenario { name, about, by_hand, command, shows, .. } = scenario;
+        for Scenario { name, command, shows, .. } in all() {
             let namesakes = all().filter(|other| other.name == *name).count();
             assert_eq!(namesakes, 1, "there are {namesakes} scenarios {name:?}");
-            let lacks = [about.en, about.zh, by_hand.en, by_hand.zh, command]
-                .iter()
-                .any(|text| text.is_empty());
-            assert!(!lacks && !shows.is_empty(), "{name} lacks about, by_hand, command or shows");
+            assert!(!command.is_empty() && !shows.is_empty(), "{name} lacks command or shows");
         }
+    }
+
+    #[test]
+    fn each_scenario_and_control_has_its_texts_and_there_are_no_others() {
+        let mut expected = BTreeSet::new();
+        for scenario in all() {
+            let control = scenario.has_control().then_some(WITHOUT);
+            for label in [ABOUT, BY_HAND].into_iter().chain(control) {
+                expected.extend([[scenario.name, label.en], [scenario.name, label.zh]]);
+            }
+        }
+        assert_eq!(TEXTS.places(), Vec::from_iter(expected));
     }
 
     #[test]

@@ -13,14 +13,6 @@ const COUNTED: Text = text("the children have printed their numbers", "子进程
 
 const PID_NAMESPACE: Scenario = Scenario {
     name: "pid-namespace",
-    about: text(
-        "Three children in a PID namespace of their own print their numbers.",
-        "三个子进程在自己的 PID 命名空间里打印进程号。",
-    ),
-    by_hand: text(
-        "cargo run -p zombie --example pid-namespace, as root",
-        "cargo run -p zombie --example pid-namespace（以 root 身份）",
-    ),
     command: "pid-namespace --sleep 20s",
     seconds: 20.0,
     needs: &[NAMESPACES],
@@ -49,7 +41,7 @@ const PID_NAMESPACE: Scenario = Scenario {
         )?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control(text("without the namespace", "没有命名空间"), "pid-namespace --sleep 20s --outside")
+    ..control("pid-namespace --sleep 20s --outside")
 };
 
 /// From `Child outside: 4711, to itself: 2`.

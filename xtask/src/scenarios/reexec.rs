@@ -1,7 +1,7 @@
 //! Docker's fork: a program that starts itself again, to run another of its functions.
 
 use crate::evidence::{Check, Evidence, check};
-use crate::model::bilingual::{Text, same, text};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::scenarios::ledger::{C14, C18, C19, C20, C21, C22, C23};
 use crate::scenarios::steps::BOTH_ENDED;
@@ -16,11 +16,6 @@ const NO_SUCH_FILE: &str = "No such file or directory (os error 2)";
 
 const FORK: Scenario = Scenario {
     name: "fork",
-    about: text(
-        "A program starts itself again, to run another of its functions.",
-        "程序重新执行自身，运行自己的另一个函数。",
-    ),
-    by_hand: same("cargo run -p reexec --example fork"),
     command: "fork",
     act: |w| {
         let parent = w.start()?;
@@ -62,14 +57,6 @@ fn look_at_child(w: &mut Worker) -> Result<(), Failure> {
 
 const FAILING_CHILD: Scenario = Scenario {
     name: "failing-child",
-    about: text(
-        "A function is run in a process of its own, and fails.",
-        "在单独的进程里运行一个函数，函数失败了。",
-    ),
-    by_hand: text(
-        "cargo run -p reexec --example failing-child, and the same with -- --exit-0",
-        "cargo run -p reexec --example failing-child，再加上 -- --exit-0 运行一次",
-    ),
     command: "failing-child",
     act: look_at_child,
     shows: &[
@@ -87,22 +74,11 @@ const FAILING_CHILD: Scenario = Scenario {
         }),
     ],
     control_keeps: &[C18],
-    ..control(
-        text("exit(0) after the function, even if it failed", "函数之后总是 exit(0)，哪怕它失败了"),
-        "failing-child --exit-0",
-    )
+    ..control("failing-child --exit-0")
 };
 
 const EXTRA_DESCRIPTORS: Scenario = Scenario {
     name: "extra-descriptors",
-    about: text(
-        "A command is given a file as descriptor 3; another one is open by accident.",
-        "把一个文件作为描述符 3 传给命令；另有一个文件碰巧开着。",
-    ),
-    by_hand: text(
-        "cargo run -p reexec --example extra-descriptors, and ls -l /proc/N/fd",
-        "cargo run -p reexec --example extra-descriptors，再 ls -l /proc/N/fd",
-    ),
     command: "extra-descriptors",
     act: |w| {
         let parent = w.start_with_stdin()?;
@@ -123,25 +99,11 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         e.reads("child", "fd/3", |file| file == "/etc/passwd")?;
         e.at(BOTH_ENDED).nothing_listed()
     })],
-    ..control(
-        text(
-            "std's Command, which cannot pass descriptors on",
-            "标准库的 Command，它不能传递描述符",
-        ),
-        "extra-descriptors --std",
-    )
+    ..control("extra-descriptors --std")
 };
 
 const SELF_EXE: Scenario = Scenario {
     name: "self-exe",
-    about: text(
-        "A program's file is renamed, and then deleted, while it runs and starts itself again.",
-        "程序运行并重新执行自身时，它的文件先被改名，再被删除。",
-    ),
-    by_hand: text(
-        "cargo run -p reexec --example self-exe, and the same with -- --keep",
-        "cargo run -p reexec --example self-exe，再加上 -- --keep 运行一次",
-    ),
     command: "self-exe",
     act: look_at_child,
     shows: &[(C23, |e| {
@@ -154,5 +116,5 @@ const SELF_EXE: Scenario = Scenario {
         e.reads("child", "exe", |exe| exe.ends_with(" (deleted)"))?;
         e.at(BOTH_ENDED).nothing_listed()
     })],
-    ..control(text("with the file left alone", "不动那个文件"), "self-exe --keep")
+    ..control("self-exe --keep")
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence};
-use crate::model::bilingual::{Text, same, text};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::LOOPBACK;
@@ -32,22 +32,10 @@ const CONNECTED: Text = text("five clients are connected", "五个客户端已�
 const CLOSED: Text = text("the clients have left", "客户端都已离开");
 const ENDED: Text = text("the server has been sent SIGTERM", "已向服务器发送 SIGTERM");
 
-const ONE_AT_A_TIME: Scenario = control(
-    text("one client at a time", "一次只服务一个客户端"),
-    "echo-server 0 --model fork --max-children 1",
-);
+const ONE_AT_A_TIME: Scenario = control("echo-server 0 --model fork --max-children 1");
 
 const MPSERV: Scenario = Scenario {
     name: "echo-mpserv",
-    about: text(
-        "The chapter's own server, in one file: five clients at the same time, a process for each.",
-        "原章的服务器，只有一个文件：同时五个客户端，每个客户端一个进程。",
-    ),
-    by_hand: text(
-        "cargo run -p echo-server --example echo-mpserv, and nc 127.0.0.1 9190 in five other \
-              terminals",
-        "cargo run -p echo-server --example echo-mpserv，再在另外五个终端里运行 nc 127.0.0.1 9190",
-    ),
     command: "echo-mpserv 127.0.0.1:0",
     needs: &[LOOPBACK],
     act: serve_five,
@@ -57,15 +45,6 @@ const MPSERV: Scenario = Scenario {
 
 const FIVE_CLIENTS: Scenario = Scenario {
     name: "echo-server",
-    about: text(
-        "Five clients at the same time, a process for each. Before them, the server starts one \
-            that only tries out their sandbox.",
-        "同时五个客户端，每个一个进程。在此之前，服务器启动一个只用来试沙箱的进程。",
-    ),
-    by_hand: text(
-        "cargo run -p echo-server, and nc 127.0.0.1 9190 in five other terminals",
-        "cargo run -p echo-server，再在另外五个终端里运行 nc 127.0.0.1 9190",
-    ),
     command: "echo-server 0 --model fork",
     needs: &[LOOPBACK],
     act: serve_five,
@@ -130,15 +109,6 @@ const ALL_SERVED: Text = text("every client has been answered", "每个客户端
 
 const PREFORK: Scenario = Scenario {
     name: "prefork",
-    about: text(
-        "Twenty clients, and a pool of four workers. Before them, the server starts a process \
-            that only tries out their sandbox.",
-        "二十个客户端，四个 worker 组成的进程池。在此之前，服务器启动一个只用来试沙箱的进程。",
-    ),
-    by_hand: text(
-        "cargo run -p echo-server -- --model prefork --workers 4, and five clients or more",
-        "cargo run -p echo-server -- --model prefork --workers 4，再连上五个以上的客户端",
-    ),
     command: "echo-server 0 --model prefork --workers 4",
     needs: &[LOOPBACK],
     act: |w| {
@@ -164,7 +134,7 @@ const PREFORK: Scenario = Scenario {
         e.clients_saw(MANY, SERVED)?;
         e.at(FIRST_SERVED).live_children(4, "server").map(drop)
     })],
-    ..control(text("a process for each client", "每个客户端一个进程"), "echo-server 0 --model fork")
+    ..control("echo-server 0 --model fork")
 };
 
 /// Many times what fits into the buffers between a client and a server.
@@ -174,11 +144,6 @@ const CLIENT_ENDED: Text = text("the client has ended", "客户端已结束");
 
 const SPLIT: Scenario = Scenario {
     name: "split",
-    about: text(
-        "64 MiB to the server and back, by a client that is two processes.",
-        "由两个进程组成的客户端，把 64 MiB 发到服务器再收回来。",
-    ),
-    by_hand: same("head -c 64M /dev/zero | cargo run -p echo-server --bin echo-client >/dev/null"),
     command: "echo-client",
     seconds: 1.0,
     needs: &[LOOPBACK],
@@ -204,10 +169,7 @@ const SPLIT: Scenario = Scenario {
         e.at(HALF_WAY).child_of("sender", "client")?;
         e.at(CLIENT_ENDED).gone("client")?.gone("sender").map(drop)
     })],
-    ..control(
-        text("one process that sends everything before it receives", "一个进程，全部发完才开始收"),
-        "echo-client --one-process --stall-timeout 0.5",
-    )
+    ..control("echo-client --one-process --stall-timeout 0.5")
 };
 
 /// Half of it, to a client that takes it, or ends.
@@ -237,14 +199,6 @@ const ONE_SERVER: Text = text(
 
 const UPGRADE: Scenario = Scenario {
     name: "upgrade",
-    about: text(
-        "A server with a client is sent SIGUSR2: it starts its successor, which gets the next client.",
-        "向正有客户端的服务器发送 SIGUSR2：它启动接替者，下一个客户端归接替者。",
-    ),
-    by_hand: text(
-        "cargo run -p echo-server -- --drain-timeout 0, and kill -USR2 with the pid that it prints",
-        "cargo run -p echo-server -- --drain-timeout 0，再对它打印的进程号执行 kill -USR2",
-    ),
     command: "echo-server 0 --model fork --drain-timeout 0",
     needs: &[LOOPBACK],
     act: |w| {
@@ -283,13 +237,7 @@ const UPGRADE: Scenario = Scenario {
         e.at(ONE_SERVER).gone("server")?.alive("new server")?;
         e.succeeds("server")
     })],
-    ..control(
-        text(
-            "an old server that waits for its client a tenth of a second",
-            "旧服务器只等客户端十分之一秒",
-        ),
-        "echo-server 0 --model fork --drain-timeout 0.1",
-    )
+    ..control("echo-server 0 --model fork --drain-timeout 0.1")
 };
 
 /// The server that has announced itself last.

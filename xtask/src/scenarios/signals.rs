@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::evidence::check;
-use crate::model::bilingual::{Text, same, text};
+use crate::model::bilingual::{Text, text};
 use crate::model::process::State;
 use crate::scenarios::ledger::{C32, C33, C34, C37, C43, C48};
 use crate::scenarios::{Scenario, control, steps};
@@ -16,11 +16,6 @@ const ENDED: Text = text("the program has ended", "程序已结束");
 
 const SIGNAL: Scenario = Scenario {
     name: "signal",
-    about: text(
-        "Ctrl-C ends a sleep of 100 seconds, and two alarms end two more.",
-        "Ctrl-C 结束一次 100 秒的睡眠，两次闹钟结束另外两次。",
-    ),
-    by_hand: same("cargo run -p goroutine-wait --example signal"),
     command: "signal --alarm 2s+",
     seconds: 4.0,
     act: |w| {
@@ -42,22 +37,11 @@ const SIGNAL: Scenario = Scenario {
         check!(handled == (1, 2), "Ctrl-C and alarms came {handled:?} times")?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control(
-        text("by thread::sleep, a second each", "用 thread::sleep，每次一秒"),
-        "signal --std --alarm 2s+ --sleep 1",
-    )
+    ..control("signal --std --alarm 2s+ --sleep 1")
 };
 
 const HANDLER_LIMITS: Scenario = Scenario {
     name: "handler-limits",
-    about: text(
-        "Ten signals merge; another one comes after the program has looked for it, before it waits.",
-        "十个信号合并成一个；另一个在程序看过之后、等待之前到达。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait --example handler-limits, and the same with -- --signalfd",
-        "cargo run -p goroutine-wait --example handler-limits，再加上 -- --signalfd 运行一次",
-    ),
     command: "handler-limits --wait 10s --signalfd",
     act: |w| w.run_to_end(ENDED),
     shows: &[(C43, |e| {
@@ -68,13 +52,7 @@ const HANDLER_LIMITS: Scenario = Scenario {
         ])?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control(
-        text(
-            "a handler that notes the signal, and a wait for something else",
-            "处理程序只做标记，等待的却是别的东西",
-        ),
-        "handler-limits --wait 10s",
-    )
+    ..control("handler-limits --wait 10s")
 };
 
 const STOPPED: Text = text("the child has been sent SIGSTOP", "已向子进程发送 SIGSTOP");
@@ -85,15 +63,6 @@ const KILLED: Text = text(
 
 const SIGCHLD: Scenario = Scenario {
     name: "sigchld",
-    about: text(
-        "A child is stopped, goes on, and is killed; its parent is told of each change.",
-        "子进程被暂停、继续、被杀死；父进程每次都得到通知。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait --example sigchld, and kill -STOP, -CONT, -KILL with the \
-              pid that the child prints",
-        "cargo run -p goroutine-wait --example sigchld，再对子进程打印的进程号执行 kill -STOP、-CONT、-KILL",
-    ),
     command: "sigchld",
     act: |w| {
         let (parent, child) = w.start_with_child()?;
@@ -117,7 +86,7 @@ const SIGCHLD: Scenario = Scenario {
         e.prints("Its status was kept: ", "exit status: 0")?;
         e.at(KILLED).nothing_listed()
     })],
-    ..control(text("with SA_NOCLDSTOP", "设置了 SA_NOCLDSTOP"), "sigchld --no-child-stop")
+    ..control("sigchld --no-child-stop")
 };
 
 const HELD_BACK: Text =
@@ -126,14 +95,6 @@ const HANDLED: Text = text("SIGCHLD has come", "SIGCHLD 已到达");
 
 const REMOVE_ZOMBIE: Scenario = Scenario {
     name: "remove-zombie",
-    about: text(
-        "Ten children end while SIGCHLD is held back; then it comes, once.",
-        "SIGCHLD 被挡住时，十个子进程结束；放开后它只来一次。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait --example remove-zombie, and the same with -- --once",
-        "cargo run -p goroutine-wait --example remove-zombie，再加上 -- --once 运行一次",
-    ),
     command: "remove-zombie --sleep 20s",
     seconds: 40.0,
     act: |w| {
@@ -150,10 +111,7 @@ const REMOVE_ZOMBIE: Scenario = Scenario {
         e.prints("Signals that came: ", "1")?;
         e.at(HANDLED).zombies(0)?.alive("parent").map(drop)
     })],
-    ..control(
-        text("one wait for each signal, as in the chapter", "像原章那样，一个信号只等待一次"),
-        "remove-zombie --sleep 20s --once",
-    )
+    ..control("remove-zombie --sleep 20s --once")
 };
 
 const IGNORED: Text = text(
@@ -167,15 +125,6 @@ const BLOCKED: Text = text(
 
 const IGNORE_SIGCHLD: Scenario = Scenario {
     name: "ignore-sigchld",
-    about: text(
-        "A parent ignores SIGCHLD: children leave no zombies, and no statuses.",
-        "父进程忽略 SIGCHLD：子进程不留僵尸，也不留退出状态。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait --example ignore-sigchld, and the same with \
-              -- --no-child-wait",
-        "cargo run -p goroutine-wait --example ignore-sigchld，再加上 -- --no-child-wait 运行一次",
-    ),
     command: "ignore-sigchld --parent-sleep 20s",
     seconds: 40.0,
     max_speed: 5.0,
@@ -201,10 +150,7 @@ const IGNORE_SIGCHLD: Scenario = Scenario {
         check!(ignores_sigchld(executed), "the executed program ignores {executed}, not SIGCHLD")?;
         e.at(steps::ENDED).nothing_listed()
     })],
-    ..control(
-        text("with SIGCHLD at default", "SIGCHLD 为默认处理"),
-        "ignore-sigchld --parent-sleep 20s --default",
-    )
+    ..control("ignore-sigchld --parent-sleep 20s --default")
 };
 
 /// Parses the mask of /proc/PID/status, in which the lowest bit is signal 1.
@@ -221,15 +167,6 @@ const AFTER: Text = text("the parents have been sent SIGCHLD", "已向三个父�
 
 const LATE_HANDLER: Scenario = Scenario {
     name: "late-handler",
-    about: text(
-        "Somebody sends SIGCHLD to the parents of zombies by hand.",
-        "手工向僵尸的父进程发送 SIGCHLD。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait --example late-handler, and kill -CHLD with the pid that it \
-              prints; the same with -- --action default, -- --action ignore",
-        "cargo run -p goroutine-wait --example late-handler，再对它打印的进程号执行 kill -CHLD；加上 -- --action default、-- --action ignore 各再试一次",
-    ),
     command: "late-handler --parent-sleep 600s --action reap", // longer than the scenario
     seconds: 1.0,
     act: |w| {
@@ -261,8 +198,5 @@ const LATE_HANDLER: Scenario = Scenario {
         }
         e.signal_accepted("parent")
     })],
-    ..control(
-        text("no handler at all", "完全没有处理程序"),
-        "late-handler --parent-sleep 600s --action default",
-    )
+    ..control("late-handler --parent-sleep 600s --action default")
 };

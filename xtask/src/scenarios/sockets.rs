@@ -1,7 +1,7 @@
 //! What a forked copy shares: one connection, of which it has a descriptor of its own.
 
 use crate::evidence::{Check, Evidence, check};
-use crate::model::bilingual::{Text, same, text};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::probe::need::LOOPBACK;
 use crate::scenarios::ledger::{C45, C46};
@@ -21,11 +21,6 @@ const SEEN: &str = "The client has seen the end.";
 
 const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
     name: "one-close-too-few",
-    about: text(
-        "A server forks for its client, and forgets to close its own copy of the connection.",
-        "服务器为客户端 fork，却忘了关闭自己那份连接。",
-    ),
-    by_hand: same("cargo run -p echo-server --example one-close-too-few"),
     command: "one-close-too-few --sleep 15s",
     seconds: 30.0,
     max_speed: 7.5,
@@ -35,19 +30,11 @@ const ONE_CLOSE_TOO_FEW: Scenario = Scenario {
         child_has_a_copy(e)?;
         client_sees(e, &[CHILD_ENDED, IN_VAIN, PARENT_CLOSED, SEEN])
     })],
-    ..control(
-        text("a parent that closes its copy at once", "父进程立刻关闭自己的副本"),
-        "one-close-too-few --sleep 15s --close",
-    )
+    ..control("one-close-too-few --sleep 15s --close")
 };
 
 const SHUTDOWN: Scenario = Scenario {
     name: "shutdown",
-    about: text(
-        "The same, but the child shuts the connection down for writing.",
-        "同上，但子进程用 shutdown 关闭写方向。",
-    ),
-    by_hand: same("cargo run -p echo-server --example one-close-too-few -- --shutdown"),
     command: "one-close-too-few --sleep 15s --shutdown",
     seconds: 15.0,
     max_speed: 7.5,
@@ -57,10 +44,7 @@ const SHUTDOWN: Scenario = Scenario {
         child_has_a_copy(e)?;
         client_sees(e, &[CHILD_ENDED, SEEN, PARENT_CLOSED, SEEN])
     })],
-    ..control(
-        text("a child that just closes its copy", "子进程只是 close 自己的副本"),
-        "one-close-too-few --sleep 15s",
-    )
+    ..control("one-close-too-few --sleep 15s")
 };
 
 fn until_the_end(w: &mut Worker) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence, check};
-use crate::model::bilingual::{Text, same, text};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::scenarios::ledger::{C40, C41, C42, C47, X1};
@@ -21,11 +21,6 @@ const BLOCKED: Text = text(
 
 const WAIT: Scenario = Scenario {
     name: "wait",
-    about: text(
-        "The parent sleeps 5 seconds, then blocks until its child has slept 10.",
-        "父进程睡 5 秒，然后阻塞到子进程睡完 10 秒。",
-    ),
-    by_hand: same("cargo run -p wait"),
     command: "wait --parent-sleep 5s --child-sleep 10s",
     seconds: 10.0,
     max_speed: 4.0,
@@ -48,10 +43,7 @@ const WAIT: Scenario = Scenario {
         ])?;
         e.at(BOTH_ENDED).nothing_listed()
     })],
-    ..control(
-        text("a parent that does not wait", "不等待的父进程"),
-        "goroutine-wait --parent-sleep 5s --child-sleep 10s --parent-work 2s --no-wait",
-    )
+    ..control("goroutine-wait --parent-sleep 5s --child-sleep 10s --parent-work 2s --no-wait")
 };
 
 const STOPPED: Text = text(
@@ -62,14 +54,6 @@ const CONTINUED: Text = text("the parent goes on", "父进程继续运行");
 
 const STOPPED_PARENT: Scenario = Scenario {
     name: "stopped-parent",
-    about: text(
-        "A parent that waits is stopped while its child ends; then it goes on.",
-        "正在等待的父进程被暂停，期间子进程结束；然后父进程继续。",
-    ),
-    by_hand: text(
-        "cargo run -p wait, and kill -STOP, later kill -CONT with the PPID of its child",
-        "cargo run -p wait，再对其子进程的 PPID 执行 kill -STOP，稍后 kill -CONT",
-    ),
     command: "wait --parent-sleep 0s --child-sleep 10s",
     seconds: 10.0,
     max_speed: 5.0,
@@ -88,10 +72,7 @@ const STOPPED_PARENT: Scenario = Scenario {
         e.at(STOPPED).stopped("parent")?.zombie("child")?;
         e.at(CONTINUED).gone("child").map(drop)
     })],
-    ..control(
-        text("a parent that does not wait", "不等待的父进程"),
-        "goroutine-wait --parent-sleep 0s --child-sleep 10s --parent-work 60s --no-wait",
-    )
+    ..control("goroutine-wait --parent-sleep 0s --child-sleep 10s --parent-work 60s --no-wait")
 };
 
 const CHILDREN_SLEEP: Text =
@@ -107,14 +88,6 @@ const NO_WAIT: &str =
 
 const GOROUTINE_WAIT: Scenario = Scenario {
     name: "goroutine-wait",
-    about: text(
-        "A thread waits for the child while the parent goes on; another parent has no such thread.",
-        "一个线程等待子进程，父进程继续干活；另一个父进程没有这样的线程。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait, and the same with -- --no-wait",
-        "cargo run -p goroutine-wait，再加上 -- --no-wait 运行一次",
-    ),
     command: "goroutine-wait --parent-sleep 5s --child-sleep 30s --parent-work 60s",
     seconds: 65.0,
     act: |w| {
@@ -140,7 +113,7 @@ const GOROUTINE_WAIT: Scenario = Scenario {
             .count(2, "live parents", |row| row.is_alive() && of.contains(&row.pid))
             .map(drop)
     })],
-    ..control(text("without the waiting thread in both", "两边都没有等待的线程"), NO_WAIT)
+    ..control(NO_WAIT)
 };
 
 /// A parent that waits in a thread has started it by then.
@@ -157,14 +130,6 @@ const OF_POLLER: &str = "child of the one that polls";
 
 const THREE_WAYS: Scenario = Scenario {
     name: "three-ways",
-    about: text(
-        "A thread that waits, a loop that asks, a pidfd in poll: three parents that go on.",
-        "等待的线程、询问的循环、poll 里的 pidfd：三个父进程都在继续干活。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait, and the same with --example try-wait, --example pidfd",
-        "cargo run -p goroutine-wait，再用 --example try-wait、--example pidfd 各运行一次",
-    ),
     command: "goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s", // until the end
     seconds: 21.0,
     act: |w| {
@@ -187,10 +152,7 @@ const THREE_WAYS: Scenario = Scenario {
         e.at(THREE_ENDED).gone(OF_THREAD)?.gone(OF_ASKER)?.gone(OF_POLLER)?.alive("parent")?;
         e.prints_each("Child ended with ", &["exit status: 24"; 2])
     })],
-    ..control(
-        text("without the waiting thread", "没有等待的线程"),
-        "goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s --no-wait",
-    )
+    ..control("goroutine-wait --parent-sleep 0s --child-sleep 20s --parent-work 600s --no-wait")
 };
 
 fn three_parents_and_their_children(e: Evidence<'_>) -> Check {
@@ -213,11 +175,6 @@ const ANSWERED: Text = text("the parent has got the status", "父进程拿到了
 
 const TRY_WAIT: Scenario = Scenario {
     name: "try-wait",
-    about: text(
-        "Every 3 seconds a parent asks whether its child, of 15 seconds, has ended.",
-        "父进程每 3 秒问一次：要跑 15 秒的子进程结束了没有。",
-    ),
-    by_hand: same("cargo run -p goroutine-wait --example try-wait"),
     command: "try-wait --child-sleep 15s --every 3s",
     seconds: 18.0,
     max_speed: 5.0,
@@ -236,5 +193,5 @@ const TRY_WAIT: Scenario = Scenario {
         e.prints("Child ended with ", "exit status: 24")?;
         e.at(ANSWERED).nothing_listed()
     })],
-    ..control(text("a pidfd in poll", "在 poll 里等 pidfd"), "pidfd --child-sleep 15s")
+    ..control("pidfd --child-sleep 15s")
 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Evidence, check};
-use crate::model::bilingual::{Text, same, text};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::{NAMESPACES, OTHER_USERS};
@@ -26,11 +26,6 @@ const GONE: Text = text("the parent has ended, too", "父进程也已结束");
 
 const ZOMBIE: Scenario = Scenario {
     name: "zombie",
-    about: text(
-        "A child ends while its parent sleeps and does not wait for it.",
-        "子进程结束了，父进程还在睡，没有等待它。",
-    ),
-    by_hand: same("cargo run -p zombie"),
     command: "zombie --parent-sleep 30s",
     seconds: 30.0,
     act: |w| {
@@ -49,7 +44,7 @@ const ZOMBIE: Scenario = Scenario {
             e.reaped("child").map(drop)
         }),
     ],
-    ..control(text("a parent that waits", "会等待的父进程"), WAITS_AT_ONCE)
+    ..control(WAITS_AT_ONCE)
 };
 
 const BEFORE_KILL: Text = text("the child is to be killed", "子进程即将收到 SIGKILL");
@@ -57,11 +52,6 @@ const AFTER_KILL: Text = text("the child has been sent SIGKILL", "已向子进�
 
 const KILL: Scenario = Scenario {
     name: "zombie-kill",
-    about: text("Somebody tries to kill a zombie.", "试着杀死一个僵尸进程。"),
-    by_hand: text(
-        "cargo run -p zombie, and kill -9 with the pid that the child prints",
-        "cargo run -p zombie，再对子进程打印的进程号执行 kill -9",
-    ),
     command: "zombie --parent-sleep 20s",
     seconds: 20.0,
     max_speed: 5.0,
@@ -81,10 +71,7 @@ const KILL: Scenario = Scenario {
         }
         Ok(())
     })],
-    ..control(
-        text("a child that lives", "还活着的子进程"),
-        "goroutine-wait --parent-sleep 0s --child-sleep 30s --parent-work 20s",
-    )
+    ..control("goroutine-wait --parent-sleep 0s --child-sleep 30s --parent-work 20s")
 };
 
 const KILLED: Text = text(
@@ -95,14 +82,6 @@ const REAPED: Text = text("the adopter has waited", "收养者已经等待");
 
 const KILL_PARENT: Scenario = Scenario {
     name: "zombie-parent-kill",
-    about: text(
-        "The parent of a zombie is killed; the process that adopts the zombie has to wait for it.",
-        "杀死僵尸的父进程；收养僵尸的进程必须等待它。",
-    ),
-    by_hand: text(
-        "cargo run -p zombie, and kill -9 with the PPID that ps shows for the zombie",
-        "cargo run -p zombie，再对 ps 为僵尸显示的 PPID 执行 kill -9",
-    ),
     command: "zombie --parent-sleep 30s",
     seconds: 2.0,
     act: |w| {
@@ -122,13 +101,7 @@ const KILL_PARENT: Scenario = Scenario {
         e.at(REAPED).nothing_listed()?;
         e.reaped("child").map(drop)
     })],
-    ..control(
-        text(
-            "a parent that waits, so that there is nothing to hand over",
-            "会等待的父进程，于是没有僵尸可移交",
-        ),
-        WAITS_AT_ONCE,
-    )
+    ..control(WAITS_AT_ONCE)
 };
 
 const BOTH: Text = text("parent and child live", "父进程和子进程都活着");
@@ -139,11 +112,6 @@ const ORPHAN_GONE: Text = text("the orphan's adopter has waited", "孤儿的收�
 
 const ORPHAN: Scenario = Scenario {
     name: "orphan",
-    about: text(
-        "The parent ends first; its child is adopted, lives on, and ends as a zombie, too.",
-        "父进程先结束；子进程被收养，继续运行，结束时同样成为僵尸。",
-    ),
-    by_hand: same("cargo run -p zombie --example orphan"),
     command: "orphan --parent-sleep 10s --child-sleep 25s",
     seconds: 25.0,
     max_speed: 4.0,
@@ -170,10 +138,7 @@ const ORPHAN: Scenario = Scenario {
             e.at(ORPHAN_GONE).nothing_listed()
         }),
     ],
-    ..control(
-        text("a child that is tied to its parent", "与父进程同生死的子进程"),
-        "goroutine-wait --parent-sleep 0s --child-sleep 25s --parent-work 10s --no-wait",
-    )
+    ..control("goroutine-wait --parent-sleep 0s --child-sleep 25s --parent-work 10s --no-wait")
 };
 
 const FULL: Text = text(
@@ -183,14 +148,6 @@ const FULL: Text = text(
 
 const RESOURCES: Scenario = Scenario {
     name: "resources",
-    about: text(
-        "A user who may have 6 processes has 5 zombies.",
-        "一个用户最多 6 个进程，其中 5 个是僵尸。",
-    ),
-    by_hand: text(
-        "cargo run -p zombie --example resources, and the same with -- --wait",
-        "cargo run -p zombie --example resources，再加上 -- --wait 运行一次",
-    ),
     command: "resources",
     needs: &[OTHER_USERS],
     act: |w| {
@@ -221,7 +178,7 @@ const RESOURCES: Scenario = Scenario {
         e.prints("After the wait, one more: ", "exit status: 0")?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control(text("with a wait for each child", "等待每个子进程"), "resources --wait")
+    ..control("resources --wait")
 };
 
 /// How each child ends, what is then in the last field of /proc/PID/stat, and the status that wait gives.
@@ -238,14 +195,6 @@ const READ: Text = text("the parent has read how", "父进程已读取退出状�
 
 const CAUSES_OF_END: Scenario = Scenario {
     name: "causes",
-    about: text(
-        "Three children end: by exit, by a fatal error, by a signal.",
-        "三个子进程分别因 exit、致命错误和信号而结束。",
-    ),
-    by_hand: text(
-        "cargo run -p zombie --example causes, and cat /proc/N/stat",
-        "cargo run -p zombie --example causes，再 cat /proc/N/stat",
-    ),
     command: "causes",
     act: |w| {
         let parent = w.start_with_stdin()?;
@@ -281,7 +230,7 @@ const CAUSES_OF_END: Scenario = Scenario {
             e.at(READ).alive("parent").map(drop)
         }),
     ],
-    ..control(text("with a wait at once", "立刻等待"), "causes --wait")
+    ..control("causes --wait")
 };
 
 const ORPHANS: Text = text("two adopters have an orphan each", "两个收养者各有一个孤儿");
@@ -293,14 +242,6 @@ const SWEEPER: &str = "init-waits --every 20s";
 
 const INIT_WAITS: Scenario = Scenario {
     name: "init-waits",
-    about: text(
-        "Two orphans end: one adopter waits on SIGCHLD, the other looks from time to time.",
-        "两个孤儿结束：一个收养者收到 SIGCHLD 就等待，另一个隔一段时间才看一次。",
-    ),
-    by_hand: text(
-        "cargo run -p zombie --example init-waits, and the same with -- --every 20",
-        "cargo run -p zombie --example init-waits，再加上 -- --every 运行一次 20",
-    ),
     command: "init-waits",
     seconds: 20.0,
     max_speed: 5.0,
@@ -332,10 +273,7 @@ const INIT_WAITS: Scenario = Scenario {
             .child_of("orphan 2", "sweeper")?;
         e.at(SWEPT).gone("orphan 2").map(drop)
     })],
-    ..control(
-        text("two adopters that look from time to time", "两个收养者都是隔一段时间才看一次"),
-        SWEEPER,
-    )
+    ..control(SWEEPER)
 };
 
 /// From one look to the next there is time for a snapshot. In the control both adopters look, the one a
@@ -358,14 +296,6 @@ const USED_AGAIN: Text = text(
 
 const PID_REUSE: Scenario = Scenario {
     name: "pid-reuse",
-    about: text(
-        "The kernel numbers new processes, beginning with the number of a zombie.",
-        "内核给新进程编号，从僵尸的进程号开始。",
-    ),
-    by_hand: text(
-        "cargo run -p zombie --example pid-reuse, as root",
-        "cargo run -p zombie --example pid-reuse（以 root 身份）",
-    ),
     command: "pid-reuse",
     seconds: 1.0,
     needs: &[NAMESPACES],
@@ -396,7 +326,7 @@ const PID_REUSE: Scenario = Scenario {
         )?;
         e.at(ENDED).nothing_listed()
     })],
-    ..control(text("with a wait for the child at once", "立刻等待子进程"), "pid-reuse --wait")
+    ..control("pid-reuse --wait")
 };
 
 /// In a status file, the line NSpid has the number that we know a process by, and its own.

@@ -362,7 +362,7 @@ impl Page<'_> {
         html! {
             section class="scenario" id=(name) {
                 h2 { a href=(format!("#{name}")) { (name) } }
-                p class="about" { (self.say(scenario.about)) }
+                p class="about" { (self.say(scenario.about())) }
                 @if let Some(times) = self.times(result) { p class="faint" { (times) } }
                 (self.run(name, name, &result.events))
                 h3 { (self.say(text("What it shows", "它展示什么"))) }
@@ -370,7 +370,7 @@ impl Page<'_> {
                 @if scenario.has_control() { (self.control(result)) }
                 (self.transcript(name, &result.events))
                 p class="again" {
-                    (self.say(text("By hand", "亲手试试"))) (self.colon()) code { (self.say(scenario.by_hand)) }
+                    (self.say(text("By hand", "亲手试试"))) (self.colon()) code { (self.say(scenario.by_hand())) }
                     br;
                     (self.say(text("Again, like this", "再来一次"))) (self.colon()) code { "cargo xtask demo " (name) }
                 }
@@ -458,8 +458,8 @@ impl Page<'_> {
     }
 
     fn control(&self, result: &ScenarioResult) -> Markup {
-        let Scenario { name, without, .. } = result.scenario;
-        let without = self.say(*without);
+        let Scenario { name, .. } = result.scenario;
+        let without = self.say(result.scenario.without());
         let title = title_of_control(result.scenario, self.language);
         let folder = format!("{name}/{CONTROL}");
         let claims = |good: bool| {
@@ -514,7 +514,7 @@ impl Page<'_> {
 /// Names the control of a scenario.
 pub(super) fn title_of_control(scenario: &Scenario, language: Language) -> String {
     let control = text(", control: ", " 的对照程序：");
-    format!("{}{}{}", scenario.name, control.to(language), scenario.without.to(language))
+    format!("{}{}{}", scenario.name, control.to(language), scenario.without().to(language))
 }
 
 fn circled(number: usize) -> Markup {

@@ -24,7 +24,7 @@ pub(crate) fn conclusion(result: &ScenarioResult) -> String {
     let mut out: String = result.verdicts_of(false).map(verdict_line).collect();
     if result.scenario.has_control() {
         let command = control_command(result);
-        let _ = writeln!(out, "control, {}: {command}", result.scenario.without);
+        let _ = writeln!(out, "control, {}: {command}", result.scenario.without());
         out += &control_lines(result);
     }
     out
@@ -33,8 +33,8 @@ pub(crate) fn conclusion(result: &ScenarioResult) -> String {
 /// What it is about.
 pub(crate) fn heading(scenario: &Scenario) -> String {
     let title = styled(BOLD, format_args!("== {} ==", scenario.name));
-    let by_hand = styled(DIM, format_args!("by hand: {}", scenario.by_hand));
-    format!("\n{title}\n{}\n{by_hand}\n", scenario.about)
+    let by_hand = styled(DIM, format_args!("by hand: {}", scenario.by_hand()));
+    format!("\n{title}\n{}\n{by_hand}\n", scenario.about())
 }
 
 /// What was started, printed, seen and done, with the seconds since the beginning.
