@@ -26,8 +26,7 @@ pub(crate) struct Explain {
 
 pub(crate) fn run(options: &Explain) -> Result<bool, Failure> {
     let page = Page { language: options.reader.language(), width: output::width() };
-    let answers: Result<Vec<String>, Failure> =
-        options.topics.iter().map(|topic| page.answer(topic)).collect();
+    let answers: Result<Vec<_>, _> = options.topics.iter().map(|it| page.answer(it)).collect();
     output::print(&answers?.join("\n")).map(|()| true)
 }
 
@@ -57,13 +56,14 @@ impl Page {
             None => self.say(text("beyond the chapter", "原章之外")).to_owned(),
         };
         let mut out = format!("{}  {ruling}\n", styled(BOLD, claim.id));
-        if let Some(statement) = claim.chapter() {
-            self.part(&mut out, text("the chapter says", "原章"), self.say(statement.says));
+        if claim.ruling().is_some() {
+            self.part(&mut out, text("the chapter says", "原章"), self.say(claim.says()));
         }
         self.part(&mut out, text("here", "这里"), self.say(claim.here()));
         let shows_it = |scenario: &&Scenario| scenario.claims().any(|it| it.id == claim.id);
         for scenario in scenarios::all().filter(shows_it) {
-            let shown = format!("{}{}{}", scenario.name, self.colon(), self.say(scenario.about()));
+            let shown =
+                format!("{}{}{}", scenario.name, self.say(COLON), self.say(scenario.about()));
             self.part(&mut out, text("shown by", "场景"), &shown);
             self.commands(&mut out, scenario);
         }
@@ -128,15 +128,11 @@ impl Page {
         let claims = ledger::ALL.iter().filter(|claim| claim.is_about(word));
         let claims = claims.map(|it| (it.id, self.say(it.here())));
         let found = claims.chain(scenarios);
-        let lines: Vec<String> =
-            found.map(|(name, about)| entry(name, about, self.width)).collect();
+        let lines: Vec<_> = found.map(|(name, text)| entry(name, text, self.width)).collect();
         if lines.is_empty() {
             return Err(nothing_about(word));
         }
-        let shown = match lines.len() > SCREEN - 1 {
-            true => SCREEN - 2,
-            false => lines.len(),
-        };
+        let shown = if lines.len() < SCREEN { lines.len() } else { SCREEN - 2 };
         let mut out = lines[..shown].concat();
         if shown < lines.len() {
             let more = lines.len() - shown;
@@ -145,20 +141,14 @@ impl Page {
                 Language::Chinese => format!("还有 {more} 条；换一个词会更少\n"),
             };
         }
-        let name = text("NAME", "名称");
-        let more = text("tells more about one of them", "可以看其中一条的详情");
-        out +=
-            &format!("cargo xtask explain {}{}{}\n", self.say(name), self.colon(), self.say(more));
-        Ok(out)
+        let name = self.say(text("NAME", "名称"));
+        let more = self.say(text("tells more about one of them", "可以看其中一条的详情"));
+        Ok(out + &format!("cargo xtask explain {name}{}{more}\n", self.say(COLON)))
     }
 
     fn part(&self, out: &mut String, name: Text, text: &str) {
-        let part = format!("{}{}{text}", self.say(name), self.colon());
+        let part = format!("{}{}{text}", self.say(name), self.say(COLON));
         *out += &wrapped(&part, "  ", "    ", self.width);
-    }
-
-    fn colon(&self) -> &'static str {
-        self.say(COLON)
     }
 
     fn say(&self, text: Text) -> &'static str {

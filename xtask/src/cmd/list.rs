@@ -34,12 +34,8 @@ fn all(language: Language, width: usize) -> String {
     for section in &SECTIONS {
         let names: Vec<_> = section.scenarios.iter().map(|scenario| scenario.name).collect();
         let title = styled(BOLD, section.title.to(language));
-        out += &wrapped(
-            &format!("{title}{}{}", COLON.to(language), names.join(", ")),
-            "",
-            "    ",
-            width,
-        );
+        let line = format!("{title}{}{}", COLON.to(language), names.join(", "));
+        out += &wrapped(&line, "", "    ", width);
     }
     let more = text(
         "`cargo xtask explain NAME` tells more about one, `cargo xtask demo NAME` runs it.",
@@ -50,10 +46,6 @@ fn all(language: Language, width: usize) -> String {
 
 fn about(topic: &str, language: Language, width: usize) -> Result<String, Failure> {
     let found = scenarios::about(topic);
-    let lines: Vec<String> =
-        found.map(|it| entry(it.name, it.about().to(language), width)).collect();
-    match lines.is_empty() {
-        true => Err(nothing_about(topic)),
-        false => Ok(lines.concat()),
-    }
+    let lines: String = found.map(|it| entry(it.name, it.about().to(language), width)).collect();
+    if lines.is_empty() { Err(nothing_about(topic)) } else { Ok(lines) }
 }

@@ -30,10 +30,18 @@ impl Texts {
         text(find(label.en), find(label.zh))
     }
 
-    /// Which texts there are. A line that is none is listed, too, as if it were the label of one.
+    /// Fails unless these texts are there in both languages, and no others. A line of a section that is no
+    /// text counts as a label.
     #[cfg(test)]
-    pub(crate) fn places(&self) -> Vec<[&'static str; 2]> {
-        self.0.keys().copied().collect()
+    pub(crate) fn expect(&self, places: impl Iterator<Item = (&'static str, Text)>) {
+        let mut others = self.0.clone();
+        for (subject, label) in places {
+            for label in [label.en, label.zh].into_iter().filter(|label| !label.is_empty()) {
+                let text = others.remove(&[subject, label]).unwrap_or_default();
+                assert!(!text.is_empty(), "{subject} has no text {label:?}");
+            }
+        }
+        assert!(others.is_empty(), "there is more than expected: {others:?}");
     }
 }
 

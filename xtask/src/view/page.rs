@@ -315,15 +315,15 @@ impl Page<'_> {
             @for result in self.results.iter().filter(is_about_it) {
                 tr {
                     td { a href=(format!("#{}", anchor(result, claim))) { (claim.id) } }
-                    @match claim.chapter() {
-                        Some(statement) => {
+                    @match claim.ruling() {
+                        Some(ruling) => {
                             td {
-                                (self.say(statement.says))
-                                @if claim.is_wrong() {
+                                (self.say(claim.says()))
+                                @if ruling == Ruling::Wrong {
                                     br; (self.instead(Ruling::Wrong)) (here) (self.stop())
                                 }
                             }
-                            td data-narrow=(self.say(text("That is ", "判断："))) { (self.say(statement.ruling.word())) }
+                            td data-narrow=(self.say(text("That is ", "判断："))) { (self.say(ruling.word())) }
                         }
                         None => {
                             td { (self.say(text("Nothing: ", "没有提到："))) (here) (self.stop()) }
@@ -441,13 +441,13 @@ impl Page<'_> {
         html! {
             li id=(anchor(result, claim)) {
                 strong { (claim.id) } (self.say(text(". ", "：")))
-                @if let Some(statement) = claim.chapter() {
-                    (self.say(text("The chapter says: ", "原章说："))) (self.say(statement.says))
+                @if let Some(ruling) = claim.ruling() {
+                    (self.say(text("The chapter says: ", "原章说："))) (self.say(claim.says()))
                     span class="ruling" {
-                        (self.say(text(" That is ", "判断："))) strong { (self.say(statement.ruling.word())) } (self.stop())
+                        (self.say(text(" That is ", "判断："))) strong { (self.say(ruling.word())) } (self.stop())
                     }
                     br;
-                    (self.instead(statement.ruling))
+                    (self.instead(ruling))
                 }
                 (self.shown(verdict)) (self.say(text(" in this run: ", "（在这次运行里）："))) (self.say(claim.here())) (self.say(text(". ", "。")))
                 @if let Some(because) = because {
