@@ -6,6 +6,7 @@ use xtask_bench_options::{Bench, Soak};
 
 use crate::cmd::completions::shells;
 use crate::cmd::demo::Demo;
+use crate::cmd::exercise::ExerciseOptions;
 use crate::cmd::explain::Explain;
 use crate::cmd::list::List;
 use crate::cmd::watch::Watch;
@@ -35,6 +36,7 @@ pub(crate) enum Task {
     /// A claim: what the chapter says, what holds here, the code to read. A scenario: what happens, the
     /// claims it shows, its control, how to see it by hand.
     Explain(Explain),
+    Exercise(ExerciseOptions),
     /// Check for everything that xtask can use, and say how to get what is missing
     ///
     /// Exit codes: 0 the demo can run, perhaps only with --programs; 77 it cannot.

@@ -15,6 +15,8 @@ mod evidence;
 
 mod scenarios;
 
+mod exercises;
+
 mod verdict;
 
 mod runner;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Task::Watch(options) => cmd::watch::run(&options),
         Task::List(options) => cmd::list::run(&options),
         Task::Explain(options) => cmd::explain::run(&options),
+        Task::Exercise(options) => cmd::exercise::run(&options),
         Task::Doctor => return cmd::exit(cmd::doctor::run(), EXIT_MISSING),
         Task::Completions { shell } => cmd::completions::run(shell, Options::command()),
         Task::Bench(_) | Task::Soak(_) => return cmd::bench::run(),

@@ -4,12 +4,13 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod exercise;
 pub(crate) mod explain;
 pub(crate) mod list;
 mod practice;
 pub(crate) mod watch;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ use crate::model::bilingual::Language;
 use crate::model::clock::Clock;
 use crate::model::failure::Failure;
 use crate::runner::Runner;
+use crate::runner::programs::Wanted;
 use crate::scenarios::{self, ledger};
 use crate::worker::cleanup;
 
@@ -91,7 +93,8 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn runner(&self) -> Result<Runner, Failure> {
         let speed = if self.real_time { 1.0 } else { self.speed };
-        Runner::new(Clock { speed }, self.programs.as_deref())
+        let folder = self.programs.as_ref().map(OsString::from);
+        Runner::new(Clock { speed }, Wanted { folder, answer: None })
     }
 }
 

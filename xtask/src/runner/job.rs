@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exercises;
 use crate::model::clock::Clock;
 use crate::model::failure::Failure;
-use crate::runner::programs;
+use crate::runner::programs::{self, Wanted};
 use crate::scenarios::{self, Scenario};
 use crate::worker::Worker;
 
@@ -23,9 +23,9 @@ pub(crate) const ENTRY: &str = "xtask-worker";
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Job {
-    /// Build the programs, or find them in this folder, and print where each is. In a process of its
-    /// own, as we block signals meanwhile, which cargo must not inherit.
-    Build(Option<OsString>),
+    /// Build the programs, or find them, and print where each is. In a process of its own, as we block
+    /// signals meanwhile, which cargo must not inherit.
+    Build(Wanted),
     /// Run a scenario, and print its events.
     Run(Run),
 }
@@ -57,12 +57,13 @@ fn take_job() -> io::Result<()> {
     let mut job = String::new();
     io::stdin().read_line(&mut job)?;
     match serde_json::from_str(&job)? {
-        Job::Build(folder) => {
-            let programs = programs::locate(folder.as_deref().map(Path::new));
+        Job::Build(wanted) => {
+            let programs = programs::locate(&wanted);
             writeln!(io::stdout(), "{}", serde_json::to_string(&programs)?)
         }
         Job::Run(run) => {
-            let scenario = scenarios::find(&run.scenario).ok_or_else(|| {
+            let exercise = || exercises::find(&run.scenario).map(|exercise| &exercise.run);
+            let scenario = scenarios::find(&run.scenario).or_else(exercise).ok_or_else(|| {
                 io::Error::other(format!("there is no scenario {:?}", run.scenario))
             })?;
             let mut worker = worker(scenario, run)?;

@@ -1,5 +1,6 @@
 //! Runs scenarios, each in its own process, and collects their events.
 
+pub(crate) mod answers;
 pub(crate) mod interrupt;
 pub(crate) mod job;
 pub(crate) mod programs;
@@ -11,7 +12,6 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::num::NonZero;
-use std::path::Path;
 use std::process::ChildStdin;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -26,7 +26,7 @@ use crate::model::failure::Failure;
 use crate::probe::need::{self, Remedy};
 use crate::probe::{procfs, ps};
 use crate::runner::job::{ENTRY, Job};
-use crate::runner::programs::Programs;
+use crate::runner::programs::{Programs, Wanted};
 use crate::runner::run::{Run, STOP_LIMIT};
 use crate::scenarios::Scenario;
 use crate::verdict::result::ScenarioResult;
@@ -84,8 +84,8 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// Builds the programs, or finds them in a folder.
-    pub(crate) fn new(clock: Clock, programs: Option<&Path>) -> Result<Self, Failure> {
+    /// Builds the programs, or finds them.
+    pub(crate) fn new(clock: Clock, programs: Wanted) -> Result<Self, Failure> {
         let missing = |why, remedy| Failure::Missing(format!("{why}; what helps: {remedy}"));
         procfs::check().map_err(|why| missing(why, Remedy::Do(procfs::REMEDY)))?;
         own_children_only()?;
@@ -103,8 +103,8 @@ impl Runner {
         Ok(runner)
     }
 
-    fn build(&mut self, folder: Option<&Path>) -> Result<(), Failure> {
-        let job = Job::Build(folder.map(OsString::from));
+    fn build(&mut self, wanted: Wanted) -> Result<(), Failure> {
+        let job = Job::Build(wanted);
         let parse = |line: &str| serde_json::from_str(line).ok().map(Message::Built);
         let broken = Message::Built(Err("the process that builds has broken off".to_owned()));
         // Interrupted, we drop the builder, and so kill it; cargo, which it leaves behind, comes to us,

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::scenarios;
@@ -16,17 +17,36 @@ use crate::scenarios;
 /// `OsString` may be any path; a `PathBuf` must be UTF-8.
 pub(crate) type Programs = Result<BTreeMap<String, OsString>, String>;
 
-/// Where each program that the scenarios run is found.
-pub(super) fn locate(folder: Option<&Path>) -> Programs {
-    let found = match folder {
-        Some(folder) => in_folder(folder),
-        None => build().map_err(|why| {
-            format!("{why}; --programs takes a folder of programs that were built elsewhere")
-        })?,
+/// Which programs are to be found, and where.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Wanted {
+    /// The folder of answers to exercises, and the name of one; otherwise the programs of all scenarios.
+    pub(crate) answer: Option<(OsString, String)>,
+    /// Where they are; otherwise cargo builds them.
+    pub(crate) folder: Option<OsString>,
+}
+
+/// Finds the programs, or builds them.
+pub(super) fn locate(wanted: &Wanted) -> Programs {
+    let names = match &wanted.answer {
+        Some((_, name)) => vec![name.as_str()],
+        None => names().collect(),
     };
-    match names().find(|name| !found.contains_key(*name)) {
+    let found = match (&wanted.folder, &wanted.answer) {
+        (Some(folder), _) => in_folder(folder.as_ref(), &names),
+        (None, Some((answers, name))) => build(answers.as_ref(), &["--bin", name])?,
+        (None, None) => {
+            // The first build takes a while: what cargo prints on stderr is shown, too.
+            let _ = writeln!(io::stderr(), "cargo builds the programs");
+            let all = ["--workspace", "--bins", "--examples", "--exclude", "xtask", "--exclude"];
+            build(workspace(), &[&all[..], &["xtask-bench"]].concat()).map_err(|why| {
+                format!("{why}; --programs takes a folder of programs that were built elsewhere")
+            })?
+        }
+    };
+    match names.iter().find(|name| !found.contains_key(**name)) {
         None => Ok(found),
-        Some(missing) => Err(match folder {
+        Some(missing) => Err(match &wanted.folder {
             Some(folder) => format!("there is no program {missing} in {}", folder.display()),
             None => format!("cargo has not built the program {missing}"),
         }),
@@ -40,23 +60,20 @@ fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Finds the programs as cargo lays them out, with the examples in a folder within; or all in one folder.
-fn in_folder(folder: &Path) -> BTreeMap<String, OsString> {
+fn in_folder(folder: &Path, names: &[&str]) -> BTreeMap<String, OsString> {
     let find = |name: &str| {
         let places = [folder.join(name), folder.join("examples").join(name)];
         places.into_iter().find(|path| path.is_file())
     };
-    names().filter_map(|name| Some((name.to_owned(), find(name)?.into()))).collect()
+    names.iter().filter_map(|name| Some(((*name).to_owned(), find(name)?.into()))).collect()
 }
 
-/// Builds the programs, and asks cargo where they are.
-fn build() -> Programs {
-    // The first build takes a while: what cargo prints on stderr is shown, too.
-    let _ = writeln!(io::stderr(), "cargo builds the programs");
+/// Builds programs of the package, or the workspace, in this folder, and asks cargo where they are.
+fn build(folder: &Path, which: &[&str]) -> Programs {
     let target_folder = target_folder()?;
     let stdout = output(
-        cargo("build")
-            .args(["--workspace", "--bins", "--examples"])
-            .args(["--exclude", "xtask", "--exclude", "xtask-bench"])
+        cargo("build", folder)
+            .args(which)
             .arg("--message-format=json-render-diagnostics")
             .args(as_this_one(&target_folder))
             .arg("--target-dir")
@@ -95,7 +112,7 @@ fn as_this_one(target_folder: &Path) -> Vec<OsString> {
 
 /// Asks cargo for its target folder.
 fn target_folder() -> Result<PathBuf, String> {
-    let stdout = output(cargo("metadata").args(["--no-deps", "--format-version=1"]))?;
+    let stdout = output(cargo("metadata", workspace()).args(["--no-deps", "--format-version=1"]))?;
     let metadata: Value = serde_json::from_slice(&stdout).unwrap_or_default();
     let folder = metadata["target_directory"].as_str().map(PathBuf::from);
     folder.ok_or_else(|| "cargo metadata has printed no target_directory".to_owned())
@@ -107,13 +124,10 @@ pub(crate) fn target_folder_or_default() -> PathBuf {
 }
 
 /// Cargo, in the folder in which it was called: a relative path in its settings means the same then.
-fn cargo(command: &str) -> Command {
+fn cargo(command: &str, package: &Path) -> Command {
     // Cargo sets this for the programs that it runs, so that they can call the same cargo.
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args([command, "--manifest-path"])
-        .arg(workspace().join("Cargo.toml"))
-        .stdin(Stdio::null());
+    cargo.args([command, "--manifest-path"]).arg(package.join("Cargo.toml")).stdin(Stdio::null());
     cargo
 }
 

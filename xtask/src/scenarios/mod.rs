@@ -13,7 +13,7 @@ mod reexec;
 mod servers;
 mod signals;
 mod sockets;
-mod steps;
+pub(crate) mod steps;
 mod wait;
 mod zombie;
 
@@ -119,7 +119,7 @@ pub(crate) struct Scenario {
 pub(crate) type Judge = fn(Evidence<'_>) -> Check;
 
 /// For what a scenario does not say. What it must say is empty here: the first test below names it.
-const NO_CONTROL: Scenario = Scenario {
+pub(crate) const NO_CONTROL: Scenario = Scenario {
     name: "",
     command: "",
     seconds: 0.0,
