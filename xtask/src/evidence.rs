@@ -171,6 +171,11 @@ impl<'a> Evidence<'a> {
         Snapshot { evidence, title: title.en }
     }
 
+    /// The condition that did not come true, if the run was given up for that.
+    pub(crate) fn missed(self) -> Option<&'a str> {
+        matching!(self, What::Missed { condition } => condition.as_str()).next()
+    }
+
     /// Why the run ended early, if it did.
     fn interruption(self) -> String {
         let why = self.0.iter().find_map(|event| match &event.what {

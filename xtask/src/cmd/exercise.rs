@@ -1,6 +1,6 @@
 //! `cargo xtask exercise`: a program to mend, which the process table marks.
 
-use std::io;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,25 +8,25 @@ use clap::builder::PossibleValuesParser;
 
 use crate::cmd::{Reader, clear_up};
 use crate::evidence::Evidence;
-use crate::exercises::{self, Criterion, Exercise, HINT, SOLUTION, TASK};
-use crate::model::bilingual::{Language, Text, text};
+use crate::exercises::{self, DOES_NOT_COMPILE, Exercise, Finding, HINT, SOLUTION, TASK};
+use crate::model::bilingual::{COLON, Language, Text, text};
 use crate::model::clock::Clock;
 use crate::model::event::{Event, What};
 use crate::model::failure::Failure;
 use crate::runner::answers::Answers;
 use crate::runner::programs::Wanted;
 use crate::runner::{RunEvent, Runner};
-use crate::view::output::{BAD, BOLD, DIM, GOOD, Output, styled, wrapped};
+use crate::view::output::{self, BAD, BOLD, DIM, GOOD, Output, styled, wrapped};
+use crate::view::text as view;
 use crate::view::tree::Tree;
-use crate::view::{output, text as view};
 
 /// List the exercises, lay out one to mend, or mark your answer by the process table
 ///
 /// The first time, an exercise is laid out: a small program with a fault, in xtask/answers. Change it,
-/// and give the same command again: it builds your program, runs it, and says whether it holds.
-/// Nothing overwrites your program, and nothing is sent anywhere.
+/// and give the same command again: it builds your program, runs it, and says from the process table
+/// whether it does what it should. Nothing overwrites your program, and nothing is sent anywhere.
 ///
-/// Exit codes: 0 the answer holds, or nothing was run; 1 not yet, and those of demo.
+/// Exit codes: 0 the answer is right, or nothing was run; 1 not yet, and those of demo.
 #[derive(Args)]
 pub(crate) struct ExerciseOptions {
     /// Which one; without a name, all are listed
@@ -53,72 +53,109 @@ pub(crate) struct ExerciseOptions {
     reader: Reader,
 }
 
-/// Returns whether the answer holds, if one was run.
+/// Returns whether the answer is right, if one was run.
 pub(crate) fn run(options: &ExerciseOptions) -> Result<bool, Failure> {
     let answers = Answers::new(options.answers.clone());
-    let learner = Learner { language: options.reader.language(), answers };
-    let Some(exercise) = options.name.as_deref().and_then(exercises::find) else {
-        return output::print(&learner.list()).map(|()| true);
-    };
-    let part = |heading| learner.wrapped(exercise.part(heading, learner.language));
-    if options.hint {
-        return output::print(&part(HINT)).map(|()| true);
+    let teacher = Teacher { language: options.reader.language(), answers };
+    match options.name.as_deref().and_then(exercises::find) {
+        None => teacher.print(&teacher.list()),
+        Some(exercise) if options.hint => teacher.print(&teacher.part(exercise, HINT)),
+        Some(exercise) if options.solution => {
+            let why = teacher.part(exercise, SOLUTION);
+            teacher.print(&format!("{why}\n{}", exercise.solution))
+        }
+        Some(exercise) => teacher.lay_out_or_mark(exercise, options.programs.clone()),
     }
-    if options.solution {
-        return output::print(&format!("{}\n{}", part(SOLUTION), exercise.solution)).map(|()| true);
-    }
-    let built = options.programs.clone();
-    let path = learner.answers.path(exercise);
-    let is_new = built.is_none()
-        && learner.answers.lay_out(exercise).map_err(|error| {
-            Failure::Output(format!("cannot lay out {}: {error}", path.display()))
-        })?;
-    let title = styled(BOLD, format_args!("== {} ==", exercise.run.name));
-    output::print(&format!("{title}\n{}\n", part(TASK)))?;
-    if is_new {
-        let program = text("Your program", "你的程序");
-        return output::print(&format!("{}: {}\n", learner.say(program), path.display()))
-            .map(|()| true);
-    }
-    learner.mark(exercise, built)
 }
 
-struct Learner {
+struct Teacher {
     language: Language,
     answers: Answers,
 }
 
-impl Learner {
+impl Teacher {
     fn say(&self, text: Text) -> &'static str {
         text.to(self.language)
     }
 
-    /// Markdown, broken into lines as wide as the terminal.
+    fn print(&self, text: &str) -> Result<bool, Failure> {
+        output::print(text).map(|()| true)
+    }
+
+    fn part(&self, exercise: &Exercise, heading: Text) -> String {
+        self.wrapped(exercise.part(heading, self.language))
+    }
+
+    /// Paragraphs of Markdown, with lines as wide as the terminal.
     fn wrapped(&self, markdown: &str) -> String {
-        let width = output::width();
-        let join = if self.language == Language::Chinese { "" } else { " " };
-        let paragraphs = markdown.split("\n\n").map(|it| it.lines().collect::<Vec<_>>().join(join));
-        paragraphs
-            .map(|paragraph| wrapped(&paragraph, "", "", width))
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-
-    fn list(&self) -> String {
-        let entry = |exercise: &Exercise| {
-            let done =
-                if self.answers.is_done(exercise) { styled(GOOD, "✓") } else { " ".to_owned() };
-            let name = styled(BOLD, format_args!("{:20}", exercise.run.name));
-            format!("{done} {name} {:>2}  {}\n", exercise.section, exercise.title(self.language))
+        let joint = if self.language == Language::Chinese { "" } else { " " };
+        let paragraph = |text: &str| {
+            let text = text.lines().collect::<Vec<_>>().join(joint);
+            wrapped(&text, "", "", output::width())
         };
-        exercises::ALL.iter().map(entry).collect()
+        markdown.split("\n\n").map(paragraph).collect::<Vec<_>>().join("\n")
     }
 
-    /// Builds the answer, runs it, and says whether it holds.
+    /// All exercises, and which of them are done.
+    fn list(&self) -> String {
+        let mut out = String::new();
+        for exercise in exercises::ALL {
+            let is_done = self.answers.is_done(exercise);
+            let mark = if is_done { styled(GOOD, "✓") } else { "·".to_owned() };
+            let name = styled(BOLD, format_args!("{:19}", exercise.run.name));
+            let (title, number) = (exercise.title(self.language), exercise.section);
+            let section = match self.language {
+                Language::English => format!("(section {number})"),
+                Language::Chinese => format!("（第 {number} 节）"),
+            };
+            let _ = writeln!(out, "{mark} {name}  {title} {}", styled(DIM, section));
+        }
+        let begin = text("Begin one, or have it marked", "开始做，或者判定答案");
+        let example = styled(BOLD, format_args!("cargo xtask exercise {}", self.next()));
+        out + &format!("\n{}{}{example}\n", self.say(begin), self.say(COLON))
+    }
+
+    /// The first that is not done.
+    fn next(&self) -> &'static str {
+        let next = exercises::ALL.iter().find(|exercise| !self.answers.is_done(exercise));
+        next.map_or("NAME", |exercise| exercise.run.name)
+    }
+
+    fn lay_out_or_mark(
+        &self,
+        exercise: &'static Exercise,
+        built: Option<PathBuf>,
+    ) -> Result<bool, Failure> {
+        let path = self.answers.path(exercise);
+        let is_new = built.is_none()
+            && self.answers.lay_out(exercise).map_err(|error| {
+                let path = path.display();
+                Failure::Output(format!(
+                    "cannot lay out {path}: {error}; --answers takes another folder"
+                ))
+            })?;
+        let title = styled(BOLD, exercise.title(self.language));
+        output::print(&format!("{title}\n\n{}\n", self.part(exercise, TASK)))?;
+        if is_new {
+            let program = self.say(text("Change this program", "请修改这个程序"));
+            let then = self.say(text("Then have it marked", "然后判定"));
+            let (colon, path) = (self.say(COLON), styled(BOLD, path.display()));
+            let command = styled(BOLD, format_args!("cargo xtask exercise {}", exercise.run.name));
+            return self.print(&format!("{program}{colon}{path}\n{then}{colon}{command}\n"));
+        }
+        self.mark(exercise, built)
+    }
+
+    /// Builds the answer, runs it, and says whether it is right.
     fn mark(&self, exercise: &'static Exercise, built: Option<PathBuf>) -> Result<bool, Failure> {
         let answer = Some((self.answers.folder.clone().into(), exercise.run.name.to_owned()));
         let wanted = Wanted { answer, folder: built.map(Into::into) };
-        let runner = Runner::new(Clock { speed: 1.0 }, wanted)?;
+        let runner = match Runner::new(Clock { speed: 1.0 }, wanted) {
+            Err(Failure::Failed(why)) => {
+                return self.print(&self.not_yet(exercise, DOES_NOT_COMPILE, &why)).map(|_| false);
+            }
+            runner => runner?,
+        };
         let output = Output::dialogue();
         let mut tree = Tree::default();
         let events = runner.run_alone(&exercise.run, false, false, &mut |event| {
@@ -130,47 +167,59 @@ impl Learner {
             Ok(false)
         })?;
         let left = clear_up();
-        let evidence = Evidence(&events);
-        let failed =
-            exercise.criteria.iter().find_map(|it| Some((it, (it.judge)(evidence).err()?)));
-        match failed {
-            None => {
-                let _ = self.answers.set_done(exercise);
-                output.text(&format!(
-                    "\n{}\n",
-                    styled(GOOD, self.say(text("It holds.", "成立。")))
-                ))?;
+        if let Some(why) = Evidence(&events).broke_down() {
+            return Err(Failure::Failed(why));
+        }
+        if let Some(why) = Evidence(&events).skipped() {
+            return Err(Failure::Missing(why));
+        }
+        match exercise.judge(&events) {
+            None => output.text(&self.right(exercise)?)?,
+            Some(ref finding) => {
+                output.text(&self.not_yet(exercise, finding.name, &finding.why))?;
+                output.text(&evidence_of(finding, &events, output.columns()))?;
+                return Ok(false);
             }
-            Some((criterion, why)) => self.explain(exercise, criterion, &why, &events, &output)?,
         }
-        Ok(failed_is_none(&events, left))
+        Ok(left == 0)
     }
 
-    fn explain(
-        &self,
-        exercise: &Exercise,
-        criterion: &Criterion,
-        why: &str,
-        events: &[Event],
-        output: &Output,
-    ) -> Result<(), Failure> {
-        let not_yet = styled(BAD, self.say(text("Not yet.", "还不行。")));
-        let finding = self.wrapped(exercise.finding(criterion.finding, self.language));
-        output.text(&format!("\n{not_yet} {finding}\n{}\n", styled(DIM, why)))?;
-        let snapshot = events.iter().find_map(|event| match &event.what {
-            What::Snapshot(snapshot) if snapshot.title == criterion.at.en => Some(snapshot),
-            _ => None,
-        });
-        if let Some(snapshot) = snapshot {
-            output.text(&view::snapshot(snapshot, output.columns()))?;
-        }
-        Ok(())
+    fn right(&self, exercise: &Exercise) -> Result<String, Failure> {
+        self.answers.set_done(exercise).map_err(|error| Failure::writing("done", &error))?;
+        let right = text("Right: the process table shows it.", "正确：进程表可以作证。");
+        let next = self.say(text("Next", "下一个"));
+        let (right, colon) = (styled(GOOD, self.say(right)), self.say(COLON));
+        Ok(format!("\n{right}\n{next}{colon}cargo xtask exercise {}\n", self.next()))
+    }
+
+    fn not_yet(&self, exercise: &Exercise, finding: &str, why: &str) -> String {
+        let not_yet = styled(BAD, self.say(text("Not yet.", "还不对。")));
+        let finding = self.wrapped(exercise.finding(finding, self.language));
+        format!("\n{not_yet} {}\n{finding}\n", styled(DIM, why))
     }
 }
 
-fn failed_is_none(_events: &[Event], left: usize) -> bool {
-    left == 0
+/// The snapshot that shows it, and the life of the process that it is about.
+fn evidence_of(finding: &Finding, events: &[Event], columns: usize) -> String {
+    let mut out = String::new();
+    for event in events {
+        if let What::Snapshot(snapshot) = &event.what
+            && snapshot.title == finding.at.en
+        {
+            out += &format!("{:7.3}  ps: {}\n", event.t, styled(BOLD, &snapshot.title));
+            out += &view::snapshot(snapshot, columns);
+        }
+    }
+    let Ok(process) = Evidence(events).process(finding.who) else {
+        return out;
+    };
+    let mut tree = Tree::default();
+    out += &format!("\nlife of process {}, the {}\n", process.pid, finding.who);
+    for event in events {
+        let line = tree.take(event);
+        if event.what.process() == Some(process) {
+            out += &line.map(|line| line + "\n").unwrap_or_default();
+        }
+    }
+    out
 }
-
-#[allow(unused)]
-type Unused = io::Error;

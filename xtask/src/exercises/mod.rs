@@ -2,18 +2,36 @@
 //!
 //! The texts and programs of an exercise lie in its folder in `xtask/exercises`: `README.md` and
 //! `README.zh-CN.md` with the task, a hint, why the solution is right, and a sentence for each finding;
-//! `start.rs`, which fails; `solution.rs`; and for each finding but the first a wrong answer of its name.
+//! `start.rs`, which fails; `solution.rs`; and wrong answers, each with the name of what is found.
 
 mod children;
 
+use crate::evidence::Evidence;
 use crate::model::bilingual::{Language, Text, text};
+use crate::model::event::Event;
 use crate::model::markdown::section;
 use crate::scenarios::{Judge, Scenario};
+use crate::worker::descendant::NOT_TOO_MANY;
+
+/// The sentences about what can be found of any answer.
+const GENERAL: Text = text(
+    include_str!("../../exercises/README.md"),
+    include_str!("../../exercises/README.zh-CN.md"),
+);
 
 /// The headings of the texts.
 pub(crate) const TASK: Text = text("Task", "任务");
 pub(crate) const HINT: Text = text("Hint", "提示");
 pub(crate) const SOLUTION: Text = text("Solution", "答案");
+
+/// What can be found of any answer, besides what its exercise names.
+pub(crate) const DOES_NOT_COMPILE: &str = "does-not-compile";
+pub(crate) const HANGS: &str = "hangs";
+pub(crate) const ENDS_EARLY: &str = "ends-early";
+pub(crate) const FORKS_FOR_EVER: &str = "forks-for-ever";
+
+/// The title of the last snapshot of a run that is given up.
+pub(crate) const GIVEN_UP: Text = text("the run was given up", "运行被放弃");
 
 /// In the order in which they should be done.
 pub(crate) const ALL: &[Exercise] = &[children::NEVER_WAITS];
@@ -78,6 +96,65 @@ impl Exercise {
 
     /// What to say of an answer of which this was found.
     pub(crate) fn finding(&self, name: &str, language: Language) -> &'static str {
-        section(self.readme.to(language), 3, name).unwrap_or_default()
+        let own = section(self.readme.to(language), 3, name);
+        own.or_else(|| section(GENERAL.to(language), 3, name)).unwrap_or_default()
+    }
+
+    /// Looks in the events of a run for what is wrong with the answer. `None` if nothing is.
+    pub(crate) fn judge(&self, events: &[Event]) -> Option<Finding> {
+        let evidence = Evidence(events);
+        let mut failed = self.criteria.iter().filter_map(|criterion| {
+            let why = (criterion.judge)(evidence).err()?;
+            let Criterion { finding, at, who, .. } = *criterion;
+            Some(Finding { name: finding, at, who, why })
+        });
+        let Some(missed) = evidence.missed() else {
+            return failed.next();
+        };
+        // Of a run that did not come to its end, only what was seen until then counts.
+        let seen = failed.find(|finding| evidence.at(finding.at).rows().is_ok());
+        Some(seen.unwrap_or_else(|| {
+            let nothing_lives = evidence.at(GIVEN_UP).nothing_listed().is_ok();
+            let name = match () {
+                () if missed == NOT_TOO_MANY => FORKS_FOR_EVER,
+                () if nothing_lives => ENDS_EARLY,
+                () => HANGS,
+            };
+            let why = format!("it never came true that {missed}");
+            Finding { name, at: GIVEN_UP, who: "program", why }
+        }))
+    }
+}
+
+/// What is wrong with an answer, and where it is seen.
+pub(crate) struct Finding {
+    pub(crate) name: &'static str,
+    /// The title of the snapshot that shows it.
+    pub(crate) at: Text,
+    /// The role of the process that it is about.
+    pub(crate) who: &'static str,
+    pub(crate) why: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_exercise_has_all_its_texts_in_both_languages() {
+        for exercise in ALL {
+            let names = exercise.criteria.iter().map(|criterion| criterion.finding);
+            let general = [DOES_NOT_COMPILE, HANGS, ENDS_EARLY, FORKS_FOR_EVER];
+            for language in [Language::English, Language::Chinese] {
+                let parts = [TASK, HINT, SOLUTION].map(|heading| exercise.part(heading, language));
+                let lacks = parts.iter().any(|part| part.is_empty());
+                assert!(!lacks, "{} lacks a part in {language:?}", exercise.run.name);
+                for name in names.clone().chain(general) {
+                    let finding = exercise.finding(name, language);
+                    let name_of = exercise.run.name;
+                    assert!(!finding.is_empty(), "{name_of}: no {name} in {language:?}");
+                }
+            }
+        }
     }
 }

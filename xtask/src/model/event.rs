@@ -175,6 +175,18 @@ pub(crate) struct Snapshot {
 }
 
 impl What {
+    /// The process whose life it is part of, if it is.
+    pub(crate) fn process(&self) -> Option<Process> {
+        match self {
+            What::State { raw } => Some(raw.process),
+            What::Start { process, .. }
+            | What::Gone { process }
+            | What::Signal { process, .. }
+            | What::Reaped { process, .. } => Some(*process),
+            _ => None,
+        }
+    }
+
     pub(crate) fn source(&self) -> Source {
         match self {
             What::Line { .. } => Source::Program,

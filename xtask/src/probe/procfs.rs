@@ -185,11 +185,17 @@ fn children_by_search(parent: i32) -> io::Result<Vec<i32>> {
     Ok(children)
 }
 
-/// Lists the children of a process, their children, and so on.
+/// More descendants than any run needs.
+pub(crate) const MANY: usize = 100;
+
+/// Lists the children of a process, their children, and so on; not all, if there are more than [`MANY`]:
+/// where processes fork for ever, the list would have no end.
 pub(crate) fn descendants(pid: i32) -> io::Result<Vec<i32>> {
     let mut found = children(pid)?;
     let mut next = 0;
-    while let Some(&pid) = found.get(next) {
+    while let Some(&pid) = found.get(next)
+        && found.len() <= MANY
+    {
         found.extend(children(pid)?);
         next += 1;
     }

@@ -10,6 +10,9 @@ use crate::runner::programs::workspace;
 
 const MANIFEST: &str = include_str!("../../exercises/answers.toml");
 
+/// For cargo, where a learner calls it in that folder.
+const CONFIG: &str = "[build]\ntarget-dir = \"../../target\"\n";
+
 /// The names of the exercises that an answer has satisfied, a line each.
 const DONE: &str = "done";
 
@@ -30,18 +33,18 @@ impl Answers {
 
     /// Lays out the package, and the program to mend. Returns whether the program is new.
     pub(crate) fn lay_out(&self, exercise: &Exercise) -> io::Result<bool> {
-        fs::create_dir_all(self.folder.join("src/bin"))?;
-        let library = format!("{:?}", workspace().join("reexec"));
-        let is_inside = self.folder == workspace().join("xtask/answers");
-        let manifest = match is_inside {
-            true => MANIFEST.to_owned(),
-            false => MANIFEST.replace("\"../../reexec\"", &library),
+        for folder in ["src/bin", ".cargo"] {
+            fs::create_dir_all(self.folder.join(folder))?;
+        }
+        let library = workspace().join("reexec");
+        let manifest = match self.folder == workspace().join("xtask/answers") {
+            true => MANIFEST.to_owned(), // the workspace may be moved
+            false => MANIFEST.replace("\"../../reexec\"", &format!("{library:?}")),
         };
         create(&self.folder.join("Cargo.toml"), &manifest)?;
-        let lock = self.folder.join("Cargo.lock");
-        if !lock.exists() {
-            fs::copy(workspace().join("Cargo.lock"), lock)?; // the same versions
-        }
+        create(&self.folder.join(".cargo/config.toml"), CONFIG)?;
+        let lock = fs::read_to_string(workspace().join("Cargo.lock"))?;
+        create(&self.folder.join("Cargo.lock"), &lock)?; // the same versions
         create(&self.path(exercise), exercise.start)
     }
 
@@ -54,6 +57,7 @@ impl Answers {
         if self.is_done(exercise) {
             return Ok(());
         }
+        fs::create_dir_all(&self.folder)?;
         let mut file = File::options().create(true).append(true).open(self.folder.join(DONE))?;
         writeln!(file, "{}", exercise.run.name)
     }

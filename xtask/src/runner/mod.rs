@@ -104,6 +104,7 @@ impl Runner {
     }
 
     fn build(&mut self, wanted: Wanted) -> Result<(), Failure> {
+        let is_answer = wanted.answer.is_some();
         let job = Job::Build(wanted);
         let parse = |line: &str| serde_json::from_str(line).ok().map(Message::Built);
         let broken = Message::Built(Err("the process that builds has broken off".to_owned()));
@@ -117,7 +118,9 @@ impl Runner {
                 self.programs = programs;
                 Ok(())
             }
-            Ok(Message::Built(Err(why))) if !self.is_interrupted() => Err(Failure::Missing(why)),
+            Ok(Message::Built(Err(_))) if self.is_interrupted() => Err(Failure::Interrupted),
+            Ok(Message::Built(Err(why))) if is_answer => Err(Failure::Failed(why)),
+            Ok(Message::Built(Err(why))) => Err(Failure::Missing(why)),
             _ => Err(Failure::Interrupted),
         }
     }

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::model::failure::Failure;
 use crate::model::process::{Process, Stat};
-use crate::probe::procfs;
+use crate::probe::procfs::{self, MANY};
 
 pub(super) struct Descendant {
     /// As it was last recorded.
@@ -25,16 +26,23 @@ pub(super) enum Change {
     Adoption,
 }
 
+/// What ends a run with more processes.
+pub(crate) const NOT_TOO_MANY: &str = "there are at most 100 processes";
+
 /// How often we look again for a parent that was missing.
 const LOOKS: usize = 3;
 
 /// Our descendants, each read before its parent: if one has been adopted, its parent is found to have
-/// ended.
-pub(super) fn look() -> io::Result<Vec<Stat>> {
+/// ended. Fails if there are too many.
+pub(super) fn look() -> Result<Vec<Stat>, Failure> {
     let own = procfs::own_pid();
     let mut look: Vec<Stat> = Vec::new();
     for _ in 0..LOOKS {
-        let pids = procfs::descendants(own)?.into_iter().rev();
+        let pids = procfs::descendants(own)?;
+        if pids.len() > MANY {
+            return Err(Failure::Missed(NOT_TOO_MANY.to_owned()));
+        }
+        let pids = pids.into_iter().rev();
         look = pids.filter_map(|pid| procfs::look(pid).transpose()).collect::<io::Result<_>>()?;
         // A parent may have gone after we read its child. By now, the child has another one.
         let is_there = |pid: i32| pid == own || look.iter().any(|stat| stat.process.pid == pid);

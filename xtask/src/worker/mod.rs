@@ -5,7 +5,7 @@
 //! process can get away.
 
 pub(crate) mod cleanup;
-mod descendant;
+pub(crate) mod descendant;
 mod freeze;
 mod log;
 mod pipe;
@@ -177,8 +177,7 @@ impl Worker {
         let left = cleanup::kill_and_reap_all().map_or(0, |left| left.processes);
         let observed = self.observe();
         if let (Err(error), false) = (observed, matches!(result, Err(Failure::Failed(_)))) {
-            let why = error.to_string();
-            self.log.record(What::Failed { why });
+            self.log.record(What::Failed { why: error.sentence() });
         }
         if let Some(folder) = &self.folder {
             let _ = fs::remove_dir_all(folder);

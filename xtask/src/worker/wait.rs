@@ -1,14 +1,14 @@
 //! Waits for conditions, and records what changes meanwhile.
 
-use std::io;
 use std::mem;
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 
 use crate::model::event::{By, SKIPPED, What};
 use crate::model::failure::Failure;
@@ -88,11 +88,28 @@ impl Worker {
         if self.orders.is_closed() || self.log.is_broken {
             return Err(Failure::Interrupted);
         }
-        self.observe()?;
+        let observed = self.observe();
+        if matches!(observed, Err(Failure::Missed(_))) {
+            self.kill_groups();
+        }
+        observed?;
         if self.reaping {
             self.reap();
         }
         Ok(())
+    }
+
+    /// Ends programs that fork for ever. To kill one process after the other would be too slow: the others
+    /// go on forking. The kernel kills a group at once, and a fork meanwhile fails.
+    fn kill_groups(&self) {
+        let own = self.processes.iter().map(|process| Pid::from_raw(process.pid));
+        let groups: Vec<Pid> =
+            self.seen.keys().filter_map(|&pid| getpgid(Some(Pid::from_raw(pid))).ok()).collect();
+        // A group with a descendant of ours in it, and the number of a program, is that program's: its
+        // number cannot be another's meanwhile.
+        for group in own.filter(|own| groups.contains(own)) {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
     }
 
     /// Waits for a tick; less if a program writes something, a process ends, or an order comes.
@@ -113,9 +130,9 @@ impl Worker {
     ///    so the lines are recorded before its end. 3. If there are lines, we look again: the process that
     ///    wrote them was born before 2, so births and executed programs are recorded before the lines.
     ///    4. The end of a process that ends after 1 is recorded the next time: more lines may come first.
-    pub(super) fn observe(&mut self) -> io::Result<()> {
+    pub(super) fn observe(&mut self) -> Result<(), Failure> {
         if let Some(error) = self.unreadable.take() {
-            return Err(error);
+            return Err(error.into());
         }
         self.log.since = mem::replace(&mut self.looked, Instant::now());
         let look = descendant::look()?;
