@@ -218,8 +218,13 @@ pub(crate) fn run(root: &Path, pages: &[Page]) -> Vec<Fault> {
             continue;
         }
         // What does not exist has been named by `check`.
-        let Ok(Some(started)) = resolved(root, &words) else { continue };
+        let Ok(Some(mut started)) = resolved(root, &words) else { continue };
         let folder = TempDir::new().unwrap();
+        if started.args.first().is_some_and(|command| command == "exercise") {
+            // Not where a learner has answers.
+            let answers = folder.path().join("answers").to_str().unwrap().to_owned();
+            started.args.extend(["--answers".to_owned(), answers]);
+        }
         let program = start(root, &mut Command::new(&started.program), &started.args, &folder);
         let file = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap_or_default();
         let end = wait_until_within(
