@@ -2,7 +2,7 @@
 
 use crate::model::bilingual::Text;
 use crate::model::event::{self, Event, SKIPPED, Stream, What};
-use crate::model::process::Process;
+use crate::model::process::{Process, Stat};
 use crate::probe::ps::{self, Row};
 
 /// Whether a claim held, or why not.
@@ -129,6 +129,13 @@ impl<'a> Evidence<'a> {
             let found = self.reading(who, place)?;
             check!(found == expected, "{place} was {expected} in the {other}, {found} in the {who}")
         })
+    }
+
+    /// Where the stack of a process began when it last changed; `None` if that was not to be read.
+    pub(crate) fn stack(self, who: &str) -> Result<Option<u64>, String> {
+        let of = self.process(who)?;
+        let is_it = |raw: &Stat| raw.process == of && raw.stack != 0;
+        Ok(matching!(self, What::State { raw } if is_it(raw) => raw.stack).next_back())
     }
 
     /// Checks that the worker, as parent or adopter, has waited for the process. Returns the status.

@@ -58,7 +58,11 @@ pub(crate) const SECTIONS: [Section; 13] = [
     section(text("Signals", "信号"), ("goroutine-wait", 8), signals::ALL),
     section(text("Half-close", "半关闭"), ("echo-server", 10), sockets::ALL),
     section(text("Servers", "服务器"), ("echo-server", 9), servers::ALL),
-    section(text("Pools", "进程池"), ("echo-server", 11), servers::POOLS),
+    section(
+        text("Pools, threads, one loop", "进程池、线程、一个循环"),
+        ("echo-server", 11),
+        servers::POOLS,
+    ),
     section(
         text("Split clients", "分割 I/O 的客户端"),
         ("echo-server", 10),

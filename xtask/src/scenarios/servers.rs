@@ -6,26 +6,27 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::evidence::{Check, Evidence};
-use crate::model::bilingual::{Text, text};
+use crate::evidence::{Check, Evidence, check};
+use crate::model::bilingual::{Text, same, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::LOOPBACK;
 use crate::probe::procfs;
-use crate::scenarios::ledger::{C1, C2, C49, X2};
+use crate::probe::ps::Row;
+use crate::scenarios::ledger::{C1, C2, C49, X2, X3, X4, X5};
 use crate::scenarios::{Scenario, control};
 use crate::worker::Worker;
 use crate::worker::thread::start_thread;
 
 pub(super) const ALL: &[Scenario] = &[MPSERV, FIVE_CLIENTS];
-pub(super) const POOLS: &[Scenario] = &[PREFORK];
+pub(super) const POOLS: &[Scenario] = &[PREFORK, THREAD_MODEL, MULTIPLEX_MODEL, REEXEC_MODEL];
 pub(super) const SPLIT_CLIENTS: &[Scenario] = &[SPLIT];
 pub(super) const UPGRADES: &[Scenario] = &[UPGRADE];
 
 /// How long clients wait that are not served.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-const ANSWERED: &str = "an answer while all five were connected";
+const ANSWERED: &str = "an answer while all were connected";
 const UNANSWERED: &str = "no answer while another client was served";
 
 const CONNECTED: Text = text("five clients are connected", "五个客户端已连接");
@@ -57,12 +58,7 @@ const FIVE_CLIENTS: Scenario = Scenario {
 
 fn serve_five(w: &mut Worker) -> Result<(), Failure> {
     let server = w.start()?;
-    let mut clients = connect(w, 5)?;
-    w.give_time(PATIENCE, |_| answered(&mut clients) == 5)?;
-    for (number, client) in (1..).zip(&mut clients) {
-        let is_answered = client.is_answered();
-        w.client(number, if is_answered { ANSWERED } else { UNANSWERED });
-    }
+    let clients = connect_and_ask(w, 5)?;
     w.children(server, "worker")?;
     w.snapshot(CONNECTED)?;
     drop(clients);
@@ -91,6 +87,17 @@ fn connect(w: &mut Worker, count: usize) -> Result<Vec<Client>, Failure> {
     let address = address(w)?;
     let clients = (1..=count).map(|number| Client::connect(&address, number));
     Ok(clients.collect::<io::Result<_>>()?)
+}
+
+/// Connects clients, and records which of them are answered while all are connected.
+fn connect_and_ask(w: &mut Worker, count: usize) -> Result<Vec<Client>, Failure> {
+    let mut clients = connect(w, count)?;
+    w.give_time(PATIENCE, |_| answered(&mut clients) == count)?;
+    for client in &mut clients {
+        let is_answered = client.is_answered();
+        w.client(client.number, if is_answered { ANSWERED } else { UNANSWERED });
+    }
+    Ok(clients)
 }
 
 /// How many of the clients are answered. Asks each of them, not only up to the first that waits.
@@ -135,6 +142,110 @@ const PREFORK: Scenario = Scenario {
         e.at(FIRST_SERVED).live_children(4, "server").map(drop)
     })],
     ..control("echo-server 0 --model fork")
+};
+
+const MANY_CONNECTED: Text = text("twenty clients are connected", "二十个客户端已连接");
+const THREADS: &str = "echo-server 0 --model thread";
+const LOOP: &str = "echo-server 0 --model multiplex";
+
+const THREAD_MODEL: Scenario = Scenario {
+    name: "thread-model",
+    about: text(
+        "Twenty clients, and one process that starts a thread for each of them.",
+        "二十个客户端，由一个进程服务，每个客户端一个线程。",
+    ),
+    by_hand: text(
+        "cargo run -p echo-server -- --model thread, and nc 127.0.0.1 9190 in other terminals",
+        "cargo run -p echo-server -- --model thread，再在另外几个终端里运行 nc 127.0.0.1 9190",
+    ),
+    command: THREADS,
+    needs: &[LOOPBACK],
+    act: serve_many,
+    shows: &[(X3, |e| {
+        one_worker_for_all(e, ["1", "21"])?;
+        let is_threaded = |row: &Row| row.stat.contains('l');
+        e.at(MANY_CONNECTED).is("worker 1", "shown with threads (l)", is_threaded)?;
+        e.at(CLOSED).is("worker 1", "shown with one thread", |row| !is_threaded(row)).map(drop)
+    })],
+    ..control(text("one loop for all clients", "一个循环服务所有客户端"), LOOP)
+};
+
+const MULTIPLEX_MODEL: Scenario = Scenario {
+    name: "multiplex-model",
+    about: text(
+        "Twenty clients, and one process that serves all of them in a single thread.",
+        "二十个客户端，由一个进程里的一个线程全部服务。",
+    ),
+    by_hand: text(
+        "cargo run -p echo-server -- --model multiplex, and nc 127.0.0.1 9190 in other terminals",
+        "cargo run -p echo-server -- --model multiplex，再在另外几个终端里运行 nc 127.0.0.1 9190",
+    ),
+    command: LOOP,
+    needs: &[LOOPBACK],
+    act: serve_many,
+    shows: &[(X4, |e| {
+        one_worker_for_all(e, ["1", "1"])?;
+        e.at(MANY_CONNECTED).sleeps_in("worker 1", "poll").map(drop) // ep_poll, do_epoll_wait
+    })],
+    ..control(text("a thread for each client", "每个客户端一个线程"), THREADS)
+};
+
+fn serve_many(w: &mut Worker) -> Result<(), Failure> {
+    let server = w.start()?;
+    let worker = w.child_of(server, "worker 1")?;
+    w.read(worker, "status", &["Threads:"]);
+    let clients = connect_and_ask(w, MANY)?;
+    w.read(worker, "status", &["Threads:"]);
+    w.children(server, "worker")?; // if there are others
+    w.snapshot(MANY_CONNECTED)?;
+    drop(clients);
+    w.until("one thread is left", |w| w.stat(worker).is_some_and(|stat| stat.threads == 1))?;
+    w.snapshot(CLOSED)?;
+    w.signal(server, Signal::SIGTERM);
+    w.snapshot_when_gone(server, ENDED)
+}
+
+/// Checks that one process serves all clients, and how many threads it has before them and with them.
+fn one_worker_for_all(e: Evidence<'_>, threads: [&str; 2]) -> Check {
+    e.clients_saw(MANY, ANSWERED)?;
+    e.at(MANY_CONNECTED).live_child("worker 1", "server")?.live_children(1, "server")?;
+    let read = e.readings("worker 1", "status")?.into_iter();
+    let read = read.map(|it| it.unwrap_or_else(|error| error).trim_start_matches("Threads:\t"));
+    let read: Vec<_> = read.collect();
+    check!(
+        read == threads,
+        "the worker had {read:?} threads before and with them, not {threads:?}"
+    )?;
+    e.at(ENDED).nothing_listed()
+}
+
+const REEXEC_MODEL: Scenario = Scenario {
+    name: "reexec-model",
+    about: text(
+        "Five clients, and a process for each that executes the server's program again.",
+        "五个客户端，每个一个进程，各自重新执行服务器的程序。",
+    ),
+    by_hand: text(
+        "cargo run -p echo-server -- --model reexec, and nc 127.0.0.1 9190 in five other terminals",
+        "cargo run -p echo-server -- --model reexec，再在另外五个终端里运行 nc 127.0.0.1 9190",
+    ),
+    command: "echo-server 0 --model reexec",
+    needs: &[LOOPBACK],
+    act: serve_five,
+    shows: &[(X5, |e| {
+        a_process_for_each(e)?;
+        let of_server = e.stack("server")?;
+        for worker in (1..=5).map(|number| format!("worker {number}")) {
+            let own = e.stack(&worker)?;
+            check!(own != of_server || own.is_none(), "the {worker} has the server's stack")?;
+            e.at(CONNECTED).shows(&worker, "echo-worker echo-worker ")?; // the name, and argv[0]
+        }
+        Ok(())
+    })],
+    ..control(
+        text("a fork that executes nothing", "只 fork，不执行程序"),
+        "echo-server 0 --model fork",
+    )
 };
 
 /// Many times what fits into the buffers between a client and a server.
