@@ -12,13 +12,13 @@ use std::thread;
 use std::time::Duration;
 use std::{mem, process};
 
-use clap::Parser;
+use clap::{Parser, value_parser};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use program_support::{exit_code, seconds, stdout, suggest_ps, wait_until_readable};
 
-/// Lets ten children end while SIGCHLD is blocked, and removes the zombies when it comes.
+/// Lets children end while SIGCHLD is blocked, and removes the zombies when it comes.
 ///
 /// Exit codes: 0 done, 1 failed (a sentence on stderr says why), 2 usage.
 #[derive(Parser)]
@@ -27,9 +27,10 @@ struct Options {
     #[arg(long)]
     once: bool,
 
-    /// How many children end
+    /// How many children end, 1 to 1000
     #[arg(long, value_name = "NUMBER", default_value = "10")]
-    children: usize,
+    #[arg(value_parser = value_parser!(u32).range(1..=1000))]
+    children: u32,
 
     /// How long SIGCHLD stays blocked when all have ended, and how long the parent goes on then
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = seconds)]

@@ -237,4 +237,10 @@ fn usage() {
         }
     }
     Program::start(&mut example("signal", &["--alarm", "0"])).output().assert_usage("--alarm");
+    for value in ["0", "1001", "-1", "x"] {
+        let value = format!("--children={value}");
+        Program::start(&mut example("remove-zombie", &[&value]))
+            .output()
+            .assert_usage("--children");
+    }
 }

@@ -77,6 +77,12 @@ impl<'a> Evidence<'a> {
         first.ok_or_else(|| format!("no line {beginning:?} was printed"))
     }
 
+    /// The number at the end of that line.
+    pub(crate) fn number(self, beginning: &str) -> Result<usize, String> {
+        let end = self.line(beginning)?;
+        end.parse().map_err(|_| format!("{beginning}{end} does not end with a number"))
+    }
+
     /// Checks that the first line that begins like this ends with `expected`.
     pub(crate) fn prints(self, beginning: &str, expected: &str) -> Check {
         let line = self.line(beginning)?;

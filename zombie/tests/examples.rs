@@ -54,15 +54,19 @@ fn plain_std_leaves_a_zombie_until_the_parent_ends() {
 
 #[test]
 fn zombies_count_as_processes() {
-    let full = output("resources", &[]);
-    if is_skipped(&full) {
-        return;
+    for (args, zombies) in [(&[][..], "Zombies: 5"), (&["--limit", "3"], "Zombies: 2")] {
+        let full = output("resources", args);
+        if is_skipped(&full) {
+            return;
+        }
+        assert_eq!(full.code, 0, "{full:?}");
+        assert!(full.stdout[0].starts_with("Refused: "), "{full:?}");
+        assert!(full.stdout.contains(&zombies.to_owned()), "{full:?}");
+        let last = "After the wait, one more: exit status: 0";
+        assert_eq!(full.stdout.last().map(String::as_str), Some(last));
     }
-    assert_eq!(full.code, 0, "{full:?}");
-    assert!(full.stdout[0].starts_with("Refused: "), "{full:?}");
-    assert!(full.stdout.contains(&"Zombies: 5".to_owned()), "{full:?}");
-    let last = "After the wait, one more: exit status: 0";
-    assert_eq!(full.stdout.last().map(String::as_str), Some(last));
+    let wrong = output("resources", &["--limit", "1"]);
+    assert_eq!((wrong.code, wrong.stdout.len()), (2, 0), "{wrong:?}");
 }
 
 #[test]

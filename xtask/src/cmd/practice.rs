@@ -85,7 +85,7 @@ impl<'a> Practice<'a> {
         self.number = 0;
         self.frozen.clear();
         self.print(&text::heading(scenario))?;
-        let events = runner.run_alone(scenario, false, true, &mut |event| match event {
+        let events = runner.run_alone(scenario, false, true, None, &mut |event| match event {
             RunEvent::Event(event) => self.event(event),
             RunEvent::Typed(line) => self.typed(*line),
             _ => Ok(false),
@@ -96,7 +96,7 @@ impl<'a> Practice<'a> {
             let without = scenario.without();
             let line = format!("\nNow its control, without a pause: {without}.");
             self.print(&(styled(DIM, line) + "\n"))?;
-            control_events = runner.run_alone(scenario, true, false, &mut |_| Ok(false))?;
+            control_events = runner.run_alone(scenario, true, false, None, &mut |_| Ok(false))?;
         }
         let result = ScenarioResult::new(scenario, events, control_events);
         self.print(&text::conclusion(&result))?;

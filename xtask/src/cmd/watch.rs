@@ -49,7 +49,7 @@ fn watch(options: &Watch, output: &Output) -> Result<bool, Failure> {
     let runner = options.running.runner()?;
     output.text(&format!("{}. {about}\n", styled(BOLD, scenario.name)))?;
     let mut tree = Tree::default();
-    let events = runner.run_alone(scenario, options.control, false, &mut |event| {
+    let events = runner.run_alone(scenario, options.control, false, None, &mut |event| {
         // In the control, the title of a snapshot is what must not come true.
         if let RunEvent::Event(event) = event
             && let Some(line) = tree.take(event)

@@ -39,6 +39,8 @@ pub(crate) struct Run {
     pub(crate) slowness: u32,
     /// Whether it pauses at each snapshot.
     pub(crate) pauses: bool,
+    /// See [`Scenario::command`].
+    pub(crate) number: Option<u32>,
     pub(crate) programs: BTreeMap<String, OsString>,
 }
 
@@ -83,10 +85,7 @@ fn take_job() -> io::Result<()> {
 }
 
 fn worker(scenario: &Scenario, run: Run) -> io::Result<Worker> {
-    let command = match run.control {
-        true => scenario.control,
-        false => scenario.command,
-    };
+    let command = scenario.command(run.control, run.number);
     let mut clock = scenario.clock(Clock { speed: run.speed });
     clock.speed /= f64::from(run.slowness);
     // Twice the time it should take, and time for a busy machine.

@@ -176,15 +176,16 @@ impl Runner {
     }
 
     /// Runs a scenario, or its control, alone, and once. With `pauses`, it waits at each snapshot until
-    /// the sink has returned true. Returns the events.
+    /// the sink has returned true. `number` replaces that of its command. Returns the events.
     pub(crate) fn run_alone(
         &self,
         scenario: &'static Scenario,
         control: bool,
         pauses: bool,
+        number: Option<u32>,
         sink: &mut Sink<'_>,
     ) -> Result<Vec<Event>, Failure> {
-        let mut runs = [Run::new(scenario, control, pauses)];
+        let mut runs = [Run { number, ..Run::new(scenario, control, pauses) }];
         self.run(&mut runs, sink, |_, _, _| Ok(()))?;
         let [run] = runs;
         Ok(run.events)
@@ -263,6 +264,7 @@ impl Runner {
             speed: self.clock.speed,
             slowness: run.slowness,
             pauses: run.pauses,
+            number: run.number,
             programs: self.programs.clone(),
         });
         let parse = |line: &str| serde_json::from_str(line).ok().map(Message::Event);

@@ -22,6 +22,8 @@ pub(super) struct Run {
     pub(super) control: bool,
     /// Whether it waits at each snapshot for the order to go on.
     pub(super) pauses: bool,
+    /// See [`Scenario::command`].
+    pub(super) number: Option<u32>,
     /// How many times as slow as the first time it runs.
     pub(super) slowness: u32,
     pub(super) name: String,
@@ -39,6 +41,7 @@ impl Run {
             scenario,
             control,
             pauses,
+            number: None,
             slowness: 1,
             name: run_name(scenario.name, control),
             events: Vec::new(),

@@ -99,7 +99,8 @@ const WITHOUT: Text = text("Control", "对照程序");
 /// name.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// The program with its arguments, as one would type it; see [`Clock::words`] for its times.
+    /// The program with its arguments, as one would type it; see [`Clock::words`] for its times, and
+    /// [`Scenario::number`].
     pub(crate) command: &'static str,
     /// How long it takes with the chapter's own times.
     pub(crate) seconds: f64,
@@ -154,6 +155,19 @@ impl Scenario {
     /// What the control lacks, or has instead.
     pub(crate) fn without(&self) -> Text {
         TEXTS.get(self.name, WITHOUT)
+    }
+
+    /// The number in its command that a run may replace: 10 in `--children {10}`.
+    pub(crate) fn number(&self) -> Option<&'static str> {
+        Some(self.command.split_once('{')?.1.split_once('}')?.0)
+    }
+
+    /// The command of a run, or of the control's, with this number in it; without one, with its own.
+    pub(crate) fn command(&self, control: bool, number: Option<u32>) -> String {
+        let command = if control { self.control } else { self.command };
+        let own = self.number().unwrap_or_default();
+        let number = number.map_or_else(|| own.to_owned(), |number| number.to_string());
+        command.replace(&format!("{{{own}}}"), &number)
     }
 
     /// The clock of its runs where the demo has this one.
@@ -217,6 +231,18 @@ mod tests {
             let control = scenario.has_control().then_some(WITHOUT);
             [ABOUT, BY_HAND].into_iter().chain(control).map(|label| (scenario.name, label))
         }));
+    }
+
+    #[test]
+    fn a_run_and_its_control_have_the_same_number() {
+        for scenario in all().filter(|scenario| scenario.number().is_some()) {
+            for control in [false, true] {
+                let own = scenario.command(control, None);
+                let other = scenario.command(control, Some(7));
+                assert!(own != other && !own.contains('{'), "{own}, {other}");
+                assert!(other.contains(" 7"), "{other}");
+            }
+        }
     }
 
     #[test]

@@ -148,7 +148,19 @@ const FULL: Text = text(
 
 const RESOURCES: Scenario = Scenario {
     name: "resources",
+<<<<<<< HEAD
     command: "resources",
+=======
+    about: text(
+        "A user may have a few processes only, and all but one of them are zombies.",
+        "一个用户只能有几个进程，除了一个，全是僵尸。",
+    ),
+    by_hand: text(
+        "cargo run -p zombie --example resources, and the same with -- --wait",
+        "cargo run -p zombie --example resources，再加上 -- --wait 运行一次",
+    ),
+    command: "resources --limit {6}",
+>>>>>>> 86a44b7 (xtask: a run can have another number: {10} in a scenario's command; remove-zombie and resources have one)
     needs: &[OTHER_USERS],
     act: |w| {
         let program = w.start_with_stdin()?;
@@ -163,11 +175,12 @@ const RESOURCES: Scenario = Scenario {
         w.finish(program, ENDED)
     },
     shows: &[(C25, |e| {
-        e.at(FULL).zombies(5)?;
+        let zombies = e.number("Limit: ")?.saturating_sub(1); // and the parent
+        e.at(FULL).zombies(zombies)?;
         let refused = e.line("Refused: ")?;
         check!(refused.contains("os error 11"), "{refused}")?; // EAGAIN
         e.reads("parent", "status", |status| status.contains("VmRSS:"))?;
-        for zombie in (1..=5).map(|number| format!("zombie {number}")) {
+        for zombie in (1..=zombies).map(|number| format!("zombie {number}")) {
             e.at(FULL).child_of(&zombie, "parent")?;
             e.reads(&zombie, "status", |status| !status.contains("VmRSS:"))?;
             // Only root may look into a folder that belongs to nobody any more.
@@ -178,7 +191,11 @@ const RESOURCES: Scenario = Scenario {
         e.prints("After the wait, one more: ", "exit status: 0")?;
         e.at(ENDED).nothing_listed()
     })],
+<<<<<<< HEAD
     ..control("resources --wait")
+=======
+    ..control(text("with a wait for each child", "等待每个子进程"), "resources --limit {6} --wait")
+>>>>>>> 86a44b7 (xtask: a run can have another number: {10} in a scenario's command; remove-zombie and resources have one)
 };
 
 /// How each child ends, what is then in the last field of /proc/PID/stat, and the status that wait gives.

@@ -44,7 +44,7 @@ pub(crate) struct Worker {
     /// Where each program is.
     programs: BTreeMap<String, OsString>,
     /// The command line of the scenario, or of its control.
-    command: &'static str,
+    command: String,
     clock: Clock,
     /// How many times as long as usual a process is given to do something.
     patience: u32,
@@ -79,7 +79,7 @@ impl Worker {
     pub(crate) fn new(
         run: &str,
         programs: BTreeMap<String, OsString>,
-        command: &'static str,
+        command: String,
         (clock, patience): (Clock, u32),
         limit: Duration,
         pauses: bool,

@@ -18,12 +18,12 @@ use crate::worker::{Worker, identify};
 impl Worker {
     /// Starts the program of the scenario, or of its control.
     pub(crate) fn start(&mut self) -> Result<Process, Failure> {
-        self.start_program(self.command)
+        self.spawn(self.clock.words(&self.command), |_| {})
     }
 
     /// The same for a program that waits for Enter: see [`Worker::press_enter`].
     pub(crate) fn start_with_stdin(&mut self) -> Result<Process, Failure> {
-        self.start_program_with_stdin(self.command)
+        self.start_program_with_stdin(&self.command.clone())
     }
 
     /// Starts another program.
@@ -40,7 +40,7 @@ impl Worker {
     /// Starts the program of the scenario with one more argument, to be fed through its stdin. What it
     /// writes to stdout is thrown away.
     pub(crate) fn start_fed(&mut self, last: &str) -> Result<Process, Failure> {
-        let mut words = self.clock.words(self.command);
+        let mut words = self.clock.words(&self.command);
         words.push(last.to_owned());
         self.spawn(words, |command| {
             command.stdin(Stdio::piped()).stdout(Stdio::null());
