@@ -158,7 +158,7 @@ impl Teacher {
         };
         let output = Output::dialogue();
         let mut tree = Tree::default();
-        let events = runner.run_alone(&exercise.run, false, false, &mut |event| {
+        let events = runner.run_alone(&exercise.run, false, false, None, &mut |event| {
             if let RunEvent::Event(event) = event
                 && let Some(line) = tree.take(event)
             {

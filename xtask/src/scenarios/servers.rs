@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::evidence::{Check, Evidence, check};
-use crate::model::bilingual::{Text, same, text};
+use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::need::LOOPBACK;
@@ -150,14 +150,6 @@ const LOOP: &str = "echo-server 0 --model multiplex";
 
 const THREAD_MODEL: Scenario = Scenario {
     name: "thread-model",
-    about: text(
-        "Twenty clients, and one process that starts a thread for each of them.",
-        "二十个客户端，由一个进程服务，每个客户端一个线程。",
-    ),
-    by_hand: text(
-        "cargo run -p echo-server -- --model thread, and nc 127.0.0.1 9190 in other terminals",
-        "cargo run -p echo-server -- --model thread，再在另外几个终端里运行 nc 127.0.0.1 9190",
-    ),
     command: THREADS,
     needs: &[LOOPBACK],
     act: serve_many,
@@ -167,19 +159,11 @@ const THREAD_MODEL: Scenario = Scenario {
         e.at(MANY_CONNECTED).is("worker 1", "shown with threads (l)", is_threaded)?;
         e.at(CLOSED).is("worker 1", "shown with one thread", |row| !is_threaded(row)).map(drop)
     })],
-    ..control(text("one loop for all clients", "一个循环服务所有客户端"), LOOP)
+    ..control(LOOP)
 };
 
 const MULTIPLEX_MODEL: Scenario = Scenario {
     name: "multiplex-model",
-    about: text(
-        "Twenty clients, and one process that serves all of them in a single thread.",
-        "二十个客户端，由一个进程里的一个线程全部服务。",
-    ),
-    by_hand: text(
-        "cargo run -p echo-server -- --model multiplex, and nc 127.0.0.1 9190 in other terminals",
-        "cargo run -p echo-server -- --model multiplex，再在另外几个终端里运行 nc 127.0.0.1 9190",
-    ),
     command: LOOP,
     needs: &[LOOPBACK],
     act: serve_many,
@@ -187,7 +171,7 @@ const MULTIPLEX_MODEL: Scenario = Scenario {
         one_worker_for_all(e, ["Threads:\t1", "Threads:\t1"])?;
         e.at(MANY_CONNECTED).sleeps_in("worker 1", "poll").map(drop) // ep_poll, do_epoll_wait
     })],
-    ..control(text("a thread for each client", "每个客户端一个线程"), THREADS)
+    ..control(THREADS)
 };
 
 fn serve_many(w: &mut Worker) -> Result<(), Failure> {
@@ -216,14 +200,6 @@ fn one_worker_for_all(e: Evidence<'_>, threads: [&str; 2]) -> Check {
 
 const REEXEC_MODEL: Scenario = Scenario {
     name: "reexec-model",
-    about: text(
-        "Five clients, and a process for each that executes the server's program again.",
-        "五个客户端，每个一个进程，各自重新执行服务器的程序。",
-    ),
-    by_hand: text(
-        "cargo run -p echo-server -- --model reexec, and nc 127.0.0.1 9190 in five other terminals",
-        "cargo run -p echo-server -- --model reexec，再在另外五个终端里运行 nc 127.0.0.1 9190",
-    ),
     command: "echo-server 0 --model reexec",
     needs: &[LOOPBACK],
     act: serve_five,
@@ -237,10 +213,7 @@ const REEXEC_MODEL: Scenario = Scenario {
         }
         Ok(())
     })],
-    ..control(
-        text("a fork that executes nothing", "只 fork，不执行程序"),
-        "echo-server 0 --model fork",
-    )
+    ..control("echo-server 0 --model fork")
 };
 
 /// Many times what fits into the buffers between a client and a server.

@@ -95,14 +95,6 @@ const HANDLED: Text = text("SIGCHLD has come", "SIGCHLD 已到达");
 
 const REMOVE_ZOMBIE: Scenario = Scenario {
     name: "remove-zombie",
-    about: text(
-        "Several children end while SIGCHLD is held back; then it comes, once.",
-        "SIGCHLD 被挡住时，好几个子进程结束；放开后它只来一次。",
-    ),
-    by_hand: text(
-        "cargo run -p goroutine-wait --example remove-zombie, and the same with -- --once",
-        "cargo run -p goroutine-wait --example remove-zombie，再加上 -- --once 运行一次",
-    ),
     command: "remove-zombie --sleep 20s --children {10}",
     seconds: 40.0,
     act: |w| {
@@ -119,10 +111,7 @@ const REMOVE_ZOMBIE: Scenario = Scenario {
         e.prints("Signals that came: ", "1")?;
         e.at(HANDLED).zombies(0)?.alive("parent").map(drop)
     })],
-    ..control(
-        text("one wait for each signal, as in the chapter", "像原章那样，一个信号只等待一次"),
-        "remove-zombie --sleep 20s --children {10} --once",
-    )
+    ..control("remove-zombie --sleep 20s --children {10} --once")
 };
 
 const IGNORED: Text = text(

@@ -148,19 +148,7 @@ const FULL: Text = text(
 
 const RESOURCES: Scenario = Scenario {
     name: "resources",
-<<<<<<< HEAD
-    command: "resources",
-=======
-    about: text(
-        "A user may have a few processes only, and all but one of them are zombies.",
-        "一个用户只能有几个进程，除了一个，全是僵尸。",
-    ),
-    by_hand: text(
-        "cargo run -p zombie --example resources, and the same with -- --wait",
-        "cargo run -p zombie --example resources，再加上 -- --wait 运行一次",
-    ),
     command: "resources --limit {6}",
->>>>>>> 86a44b7 (xtask: a run can have another number: {10} in a scenario's command; remove-zombie and resources have one)
     needs: &[OTHER_USERS],
     act: |w| {
         let program = w.start_with_stdin()?;
@@ -191,11 +179,7 @@ const RESOURCES: Scenario = Scenario {
         e.prints("After the wait, one more: ", "exit status: 0")?;
         e.at(ENDED).nothing_listed()
     })],
-<<<<<<< HEAD
-    ..control("resources --wait")
-=======
-    ..control(text("with a wait for each child", "等待每个子进程"), "resources --limit {6} --wait")
->>>>>>> 86a44b7 (xtask: a run can have another number: {10} in a scenario's command; remove-zombie and resources have one)
+    ..control("resources --limit {6} --wait")
 };
 
 /// How each child ends, what is then in the last field of /proc/PID/stat, and the status that wait gives.
