@@ -34,7 +34,12 @@ pub(crate) const FORKS_FOR_EVER: &str = "forks-for-ever";
 pub(crate) const GIVEN_UP: Text = text("the run was given up", "运行被放弃");
 
 /// In the order in which they should be done.
-pub(crate) const ALL: &[Exercise] = &[children::NEVER_WAITS];
+pub(crate) const ALL: &[Exercise] = &[
+    children::NEVER_WAITS,
+    children::OUTLIVES_PARENT,
+    children::WAITS_BEFORE_READING,
+    children::WAITS_IN_LINE,
+];
 
 pub(crate) struct Exercise {
     /// How an answer is run. It shows no claims.
