@@ -5,6 +5,7 @@
 //! `start.rs`, which fails; `solution.rs`; and wrong answers, each with the name of what is found.
 
 mod children;
+mod supervisor;
 
 use crate::evidence::Evidence;
 use crate::model::bilingual::{Language, Text, text};
@@ -39,6 +40,7 @@ pub(crate) const ALL: &[Exercise] = &[
     children::OUTLIVES_PARENT,
     children::WAITS_BEFORE_READING,
     children::WAITS_IN_LINE,
+    supervisor::SUPERVISOR,
 ];
 
 pub(crate) struct Exercise {
