@@ -47,8 +47,8 @@ fn supervise() -> io::Result<()> {
     Ok(())
 }
 
-/// From now on, SIGTERM does not end this process, but can be read. `SfdFlags::SFD_NONBLOCK`: reading
-/// does not sleep, and returns `None` if the signal has not come.
+/// From now on, SIGTERM does not end this process, but can be read. With `SfdFlags::SFD_NONBLOCK`,
+/// reading does not sleep, and returns `None` as long as the signal has not come.
 fn sigterm(flags: SfdFlags) -> io::Result<SignalFd> {
     let signals = SigSet::from_iter([Signal::SIGTERM]);
     signals.thread_block()?;

@@ -1,4 +1,5 @@
-//! Exercise waits-before-reading: `cargo xtask exercise waits-before-reading` says what should come true.
+//! Exercise waits-before-reading: `cargo xtask exercise waits-before-reading` says what should come
+//! true.
 
 use std::io::{self, Read};
 use std::process::{Command, Stdio};

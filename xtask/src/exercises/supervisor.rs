@@ -10,8 +10,10 @@ use crate::model::bilingual::{Text, text};
 use crate::model::failure::Failure;
 
 const WORKER_KILLED: Text = text("one of three workers was killed", "三个 worker 中的一个被杀死");
-const TERMINATED: Text =
-    text("the supervisor got SIGTERM, and had time to end", "监督进程收到 SIGTERM，并有时间结束");
+const TERMINATED: Text = text(
+    "two seconds have passed since SIGTERM, or the supervisor has ended",
+    "SIGTERM 已过两秒，或者监督进程已结束",
+);
 const TIME_TO_ACT: Duration = Duration::from_secs(2);
 
 pub(super) const SUPERVISOR: Exercise = exercise!(
@@ -19,6 +21,7 @@ pub(super) const SUPERVISOR: Exercise = exercise!(
     section 12,
     |w| {
         let supervisor = w.start()?;
+        w.found(supervisor.pid, "supervisor");
         w.until_lines(3, "Worker: ")?;
         let Some(&second) = w.children(supervisor, "worker")?.get(1) else {
             return Err(Failure::Missed("the supervisor has three children".to_owned()));
@@ -31,14 +34,15 @@ pub(super) const SUPERVISOR: Exercise = exercise!(
         w.snapshot(WORKER_KILLED)?;
         w.signal(supervisor, Signal::SIGTERM);
         w.give_time(TIME_TO_ACT, |w| w.is_gone(supervisor))?;
+        w.children(supervisor, "worker that is left")?;
         w.snapshot(TERMINATED)
     },
     ("not-reaped", WORKER_KILLED, "worker 2", |e| e.at(WORKER_KILLED).gone("worker 2").map(drop)),
-    ("no-respawn", WORKER_KILLED, "parent", |e| {
-        e.at(WORKER_KILLED).live_child("new worker", "parent").map(drop)
+    ("no-respawn", WORKER_KILLED, "supervisor", |e| {
+        e.at(WORKER_KILLED).live_child("new worker", "supervisor").map(drop)
     }),
-    ("never-ends", TERMINATED, "parent", |e| e.at(TERMINATED).gone("parent").map(drop)),
-    ("dies-of-sigterm", TERMINATED, "parent", |e| e.succeeds("parent")),
+    ("never-ends", TERMINATED, "supervisor", |e| e.at(TERMINATED).gone("supervisor").map(drop)),
+    ("dies-of-sigterm", TERMINATED, "supervisor", |e| e.succeeds("supervisor")),
     ("leaves-workers", TERMINATED, "worker 1", |e| match e.reaped("worker 1") {
         Ok(_) => Err("worker 1 was reaped by the process that adopts orphans".to_owned()),
         Err(_) => e.at(TERMINATED).gone("worker 1").map(drop),
