@@ -1,0 +1,30 @@
+//! A wrong answer: more waits, but not as many as children that have ended.
+
+use std::io;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+
+fn main() -> io::Result<()> {
+    SigSet::from(Signal::SIGCHLD).thread_block()?;
+
+    let mut long_lived = Command::new("sleep").arg("3.5").spawn()?;
+    println!("Long-lived: {}", long_lived.id());
+    for _ in 0..10 {
+        let child = Command::new("sleep").arg("0.7").spawn()?;
+        println!("Child: {}", child.id());
+    }
+
+    for piece in 1..=6 {
+        thread::sleep(Duration::from_millis(500)); // a piece of the parent's own work
+        let status = waitpid(None, Some(WaitPidFlag::WNOHANG))?;
+        println!("Ended: {status:?}");
+        println!("Work: {piece}");
+    }
+    long_lived.kill()?;
+    long_lived.wait()?;
+    Ok(())
+}
