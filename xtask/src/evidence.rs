@@ -175,7 +175,14 @@ impl<'a> Evidence<'a> {
     /// Checks that so many clients saw this.
     pub(crate) fn clients_saw(self, expected: usize, wanted: &str) -> Check {
         let count = matching!(self, What::Client { saw, .. } if saw == wanted => ()).count();
-        check!(count == expected, "{count} of {expected} clients saw {wanted}")
+        check!(count == expected, "{count} clients saw {wanted}, not {expected}")
+    }
+
+    /// What was recorded before this snapshot.
+    pub(crate) fn before(self, title: Text) -> Self {
+        let is_it =
+            |event: &Event| matches!(&event.what, What::Snapshot(it) if it.title == title.en);
+        Evidence(self.0.split(is_it).next().unwrap_or_default())
     }
 
     /// The snapshot with this title.

@@ -10,7 +10,7 @@ mod exec_cmd;
 pub(crate) mod ledger;
 mod processes;
 mod reexec;
-mod servers;
+pub(crate) mod servers;
 mod signals;
 mod sockets;
 pub(crate) mod steps;

@@ -1,7 +1,7 @@
 //! Servers with many clients at once, which the Go edition left out.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -24,13 +24,13 @@ pub(super) const SPLIT_CLIENTS: &[Scenario] = &[SPLIT];
 pub(super) const UPGRADES: &[Scenario] = &[UPGRADE];
 
 /// How long clients wait that are not served.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
-const ANSWERED: &str = "an answer while all were connected";
+pub(crate) const ANSWERED: &str = "an answer while all were connected";
 const UNANSWERED: &str = "no answer while another client was served";
 
-const CONNECTED: Text = text("five clients are connected", "五个客户端已连接");
-const CLOSED: Text = text("the clients have left", "客户端都已离开");
+pub(crate) const CONNECTED: Text = text("five clients are connected", "五个客户端已连接");
+pub(crate) const CLOSED: Text = text("the clients have left", "客户端都已离开");
 const ENDED: Text = text("the server has been sent SIGTERM", "已向服务器发送 SIGTERM");
 
 const ONE_AT_A_TIME: Scenario = control("echo-server 0 --model fork --max-children 1");
@@ -78,12 +78,12 @@ fn a_process_for_each(e: Evidence<'_>) -> Check {
 }
 
 /// The address that the server announces.
-fn address(w: &mut Worker) -> Result<String, Failure> {
+pub(crate) fn address(w: &mut Worker) -> Result<String, Failure> {
     let line = w.line("listening on ")?;
     Ok(line.split(' ').nth(2).unwrap_or_default().to_owned())
 }
 
-fn connect(w: &mut Worker, count: usize) -> Result<Vec<Client>, Failure> {
+pub(crate) fn connect(w: &mut Worker, count: usize) -> Result<Vec<Client>, Failure> {
     let address = address(w)?;
     let clients = (1..=count).map(|number| Client::connect(&address, number));
     Ok(clients.collect::<io::Result<_>>()?)
@@ -94,14 +94,13 @@ fn connect_and_ask(w: &mut Worker, count: usize) -> Result<Vec<Client>, Failure>
     let mut clients = connect(w, count)?;
     w.give_time(PATIENCE, |_| answered(&mut clients) == count)?;
     for client in &mut clients {
-        let is_answered = client.is_answered();
-        w.client(client.number, if is_answered { ANSWERED } else { UNANSWERED });
+        client.record(w, ANSWERED, UNANSWERED);
     }
     Ok(clients)
 }
 
 /// How many of the clients are answered. Asks each of them, not only up to the first that waits.
-fn answered(clients: &mut [Client]) -> usize {
+pub(crate) fn answered(clients: &mut [Client]) -> usize {
     let answered = clients.iter_mut().map(Client::is_answered);
     answered.filter(|answered| *answered).count()
 }
@@ -297,8 +296,7 @@ const UPGRADE: Scenario = Scenario {
         first.ask_again();
         w.give_time(PATIENCE, |_| first.is_answered())?;
         for client in [&mut first, &mut second] {
-            let is_answered = client.is_answered();
-            w.client(client.number, if is_answered { STILL_SERVED } else { UNANSWERED });
+            client.record(w, STILL_SERVED, UNANSWERED);
         }
         w.snapshot(TWO_SERVERS)?;
         drop(first);
@@ -328,7 +326,7 @@ fn new_server(w: &mut Worker) -> Result<Process, Failure> {
 }
 
 /// A client that has sent its line, and waits for it to come back.
-struct Client {
+pub(crate) struct Client {
     number: usize,
     stream: TcpStream,
     line: Vec<u8>,
@@ -336,7 +334,7 @@ struct Client {
 }
 
 impl Client {
-    fn connect(address: &str, number: usize) -> io::Result<Self> {
+    pub(crate) fn connect(address: &str, number: usize) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address)?;
         let line = format!("client {number}\n");
         stream.write_all(line.as_bytes())?;
@@ -345,15 +343,31 @@ impl Client {
     }
 
     /// Sends its line once more. The server may have closed the connection: then no answer comes.
-    fn ask_again(&mut self) {
+    pub(crate) fn ask_again(&mut self) {
         self.answer.clear();
         let _ = self.stream.write_all(&self.line);
     }
 
+    /// Says that it sends no more. The server may have closed the connection before.
+    pub(crate) fn half_close(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// Whether all of its bytes have come back, and no others.
-    fn is_answered(&mut self) -> bool {
+    pub(crate) fn is_answered(&mut self) -> bool {
         // An error means that there is no more yet. What was read before it is in the answer.
         let _ = self.stream.read_to_end(&mut self.answer);
         self.answer == self.line
+    }
+
+    /// Whether the server has closed the connection.
+    pub(crate) fn is_cut_off(&mut self) -> bool {
+        let read = self.stream.read_to_end(&mut self.answer);
+        !read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Records that it saw `answer`, if it has been answered, or else `no_answer`.
+    pub(crate) fn record(&mut self, w: &mut Worker, answer: &str, no_answer: &str) {
+        w.client(self.number, if self.is_answered() { answer } else { no_answer });
     }
 }
