@@ -1,4 +1,4 @@
-//! A wrong answer: who ignores SIGCHLD has no zombies, and no statuses.
+//! A wrong answer: a parent that ignores SIGCHLD has no zombies, and no statuses.
 
 use std::io;
 use std::process::Command;

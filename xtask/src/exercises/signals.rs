@@ -30,12 +30,12 @@ pub(super) const ONE_WAIT: Exercise = exercise!(
         w.snapshot(TEN_ENDED)?;
         w.until_gone(parent)
     },
-    ("blocks", TEN_ENDED, "parent", |e| e.at(TEN_ENDED).alive("long-lived child").map(drop)),
-    ("one-wait", TEN_ENDED, "parent", |e| {
+    ("blocks", TEN_ENDED, "long-lived child", |e| e.at(TEN_ENDED).alive("long-lived child").map(drop)),
+    ("one-wait", TEN_ENDED, "child 10", |e| {
         let zombies = e.at(TEN_ENDED).rows()?.iter().filter(|row| Row::is_zombie(row)).count();
         check!(zombies != 9, "one of the ten was reaped, {zombies} were left")
     }),
-    ("one-each-round", TEN_ENDED, "parent", |e| e.at(TEN_ENDED).zombies(0).map(drop)),
+    ("one-each-round", TEN_ENDED, "child 10", |e| e.at(TEN_ENDED).zombies(0).map(drop)),
     ("ignores", TEN_ENDED, "parent", |e| {
         let statuses = e.lines_with("Ended: ").len();
         check!(statuses >= 10, "the parent printed {statuses} of 10 statuses")
@@ -60,7 +60,7 @@ pub(super) const HANDLER_TOO_LATE: Exercise = exercise!(
     ("ignores", CHILD_ENDED, "parent", |e| {
         check!(!sigchld_is_in(e, "SigIgn:")?, "the parent ignores SIGCHLD")
     }),
-    ("not-blocked", CHILD_ENDED, "parent", |e| {
+    ("not-blocked", CHILD_ENDED, "child", |e| {
         let is_reaped = e.at(CHILD_ENDED).gone("child").is_ok();
         check!(is_reaped || sigchld_is_in(e, "SigBlk:")?, "the parent does not block SIGCHLD")
     }),
