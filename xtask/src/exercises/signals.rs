@@ -17,7 +17,7 @@ pub(super) const ONE_WAIT: Exercise = exercise!(
     section 8,
     |w| {
         let parent = w.start()?;
-        w.process_in_line("Long-lived: ", "long-lived child")?;
+        let long_lived = w.process_in_line("Long-lived: ", "long-lived child")?;
         w.until_lines(10, "Child: ")?;
         w.signal(parent, Signal::SIGSTOP); // all have ended before it looks
         let lines = w.lines("Child: ").into_iter();
@@ -27,10 +27,13 @@ pub(super) const ONE_WAIT: Exercise = exercise!(
         w.until("the ten have ended", |w| children.iter().all(|child| w.has_ended(*child)))?;
         w.signal(parent, Signal::SIGCONT);
         w.until_lines(3, "Work: ")?;
+        w.read(long_lived, "stat", &[""]);
         w.snapshot(TEN_ENDED)?;
         w.until_gone(parent)
     },
-    ("blocks", TEN_ENDED, "long-lived child", |e| e.at(TEN_ENDED).alive("long-lived child").map(drop)),
+    ("blocks", TEN_ENDED, "long-lived child", |e| {
+        e.reads("long-lived child", "stat", |stat| !stat.contains(") Z "))
+    }),
     ("one-wait", TEN_ENDED, "child 10", |e| {
         let zombies = e.at(TEN_ENDED).rows()?.iter().filter(|row| Row::is_zombie(row)).count();
         check!(zombies != 9, "one of the ten was reaped, {zombies} were left")
