@@ -1,7 +1,11 @@
 //! Exercises about servers and their clients.
 
+use crate::evidence::check;
 use crate::exercises::{Exercise, exercise};
-use crate::scenarios::servers::{ANSWERED, CLOSED, CONNECTED, PATIENCE, answered, connect};
+use crate::model::bilingual::{Text, text};
+use crate::model::process::Stat;
+use crate::scenarios::servers::{ANSWERED, CLOSED, CONNECTED, Client, PATIENCE};
+use crate::scenarios::servers::{address, answered, connect};
 
 const CUT_OFF: &str = "the connection closed by the server";
 
@@ -16,7 +20,7 @@ pub(super) const ONE_AT_A_TIME: Exercise = exercise!(
         for (number, client) in (1..).zip(&mut clients) {
             match client.is_cut_off() {
                 true => w.client(number, CUT_OFF),
-                false => client.record(w, ANSWERED),
+                false => client.record(w, ANSWERED, "no answer"),
             }
         }
         w.snapshot(CONNECTED)?;
@@ -34,4 +38,49 @@ pub(super) const ONE_AT_A_TIME: Exercise = exercise!(
     ("one-process", CONNECTED, "server", |e| e.at(CONNECTED).live_children(5, "server").map(drop)),
     ("server-ends", CLOSED, "server", |e| e.at(CLOSED).alive("server").map(drop)),
     ("child-stays", CLOSED, "server", |e| e.at(CLOSED).live_children(0, "server").map(drop)),
+);
+
+const FULL: Text = text("more clients have come than find room", "来的客户端比容得下的多");
+const LEFT: Text =
+    text("most clients have left, a new one has come", "大多数客户端离开了，来了一个新的");
+const NEW_SERVED: &str = "an answer, after others had left";
+const STILL_SERVED: &str = "an answer, as before";
+
+/// The processor time of a server that never sleeps, in ticks.
+const BUSY: u64 = 20;
+
+pub(super) const STOPS_AT_EMFILE: Exercise = exercise!(
+    "stops-at-emfile",
+    section 9,
+    |w| {
+        let server = w.start()?;
+        let address = address(w)?;
+        let connect = |number| Client::connect(&address, number).ok(); // the server may have ended
+        let mut clients: Vec<_> = (1..=20).map_while(connect).collect();
+        w.give_time(PATIENCE, |w| {
+            let is_busy = w.stat(server).is_none_or(|stat| stat.ticks >= BUSY);
+            is_busy || answered(&mut clients) == 20
+        })?;
+        w.read(server, "limits", &["Max open files"]);
+        w.read(server, "stat", &[""]);
+        w.snapshot(FULL)?;
+        clients.truncate(1);
+        clients.iter_mut().for_each(Client::ask_again);
+        clients.extend(connect(21));
+        w.give_time(PATIENCE, |_| answered(&mut clients) == 2)?;
+        for (client, answer) in clients.iter_mut().zip([STILL_SERVED, NEW_SERVED]) {
+            client.record(w, answer, "no answer");
+        }
+        w.snapshot(LEFT)
+    },
+    ("stops-at-emfile", FULL, "server", |e| e.at(FULL).alive("server").map(drop)),
+    ("limit-raised", FULL, "server", |e| {
+        e.reads("server", "limits", |limit| limit.split_whitespace().nth(3) == Some("16"))
+    }),
+    ("spins", FULL, "server", |e| {
+        let Stat { ticks, .. } = Stat::try_from(e.reading("server", "stat")?.to_owned())?;
+        check!(ticks < BUSY, "the server has used the processor for {ticks} hundredths of a second")
+    }),
+    ("cuts-off", LEFT, "server", |e| e.clients_saw(1, STILL_SERVED)),
+    ("accepts-no-more", LEFT, "server", |e| e.clients_saw(1, NEW_SERVED)),
 );

@@ -46,6 +46,8 @@ pub(crate) struct Stat {
     /// The letter.
     pub(crate) state: char,
     pub(crate) ppid: i32,
+    /// How long it has used the processor, mostly in hundredths of a second.
+    pub(crate) ticks: u64,
     pub(crate) threads: usize,
     /// Where its stack begins: another place after each `execve`. 0 in the midst of one, at the
     /// end, and if we may not know.
@@ -98,6 +100,7 @@ fn parse(raw: String) -> Option<Stat> {
         name: name.to_owned(),
         state: field(3)?.chars().next()?,
         ppid: field(4)?.parse().ok()?,
+        ticks: field(14)?.parse::<u64>().ok()? + field(15)?.parse::<u64>().ok()?,
         threads: field(20)?.parse().ok()?,
         stack: stack.parse().ok()?,
         ignores_sigchld: ignored & (1 << (Signal::SIGCHLD as u32 - 1)) != 0,

@@ -1,0 +1,33 @@
+//! A wrong answer: after an error, the server only waits for the clients that it has.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use nix::sys::resource::{Resource, setrlimit};
+
+fn main() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_NOFILE, 16, 16)?; // room for twelve clients
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    println!("listening on {}", listener.local_addr()?);
+
+    let mut threads = Vec::new();
+    while let Ok((connection, _)) = listener.accept() {
+        threads.push(thread::spawn(|| echo(connection)));
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+/// Sends back what the client sends, until it leaves.
+fn echo(mut connection: TcpStream) -> io::Result<()> {
+    let mut buffer = [0; 8192];
+    loop {
+        match connection.read(&mut buffer)? {
+            0 => return Ok(()),
+            length => connection.write_all(&buffer[..length])?,
+        }
+    }
+}
