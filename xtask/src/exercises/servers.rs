@@ -1,9 +1,12 @@
 //! Exercises about servers and their clients.
 
+use nix::sys::signal::Signal;
+
 use crate::evidence::check;
 use crate::exercises::{Exercise, exercise};
 use crate::model::bilingual::{Text, text};
 use crate::model::process::Stat;
+use crate::probe::procfs;
 use crate::scenarios::servers::{ANSWERED, CLOSED, CONNECTED, Client, PATIENCE};
 use crate::scenarios::servers::{address, answered, connect};
 
@@ -83,4 +86,38 @@ pub(super) const STOPS_AT_EMFILE: Exercise = exercise!(
     }),
     ("cuts-off", LEFT, "server", |e| e.clients_saw(1, STILL_SERVED)),
     ("accepts-no-more", LEFT, "server", |e| e.clients_saw(1, NEW_SERVED)),
+);
+
+const REFILLED: Text =
+    text("two of three workers have been killed", "三个 worker 里，两个已被杀死");
+
+pub(super) const NO_RESPAWN: Exercise = exercise!(
+    "no-respawn",
+    section 11,
+    |w| {
+        let parent = w.start()?;
+        let workers = || procfs::children(parent.pid).unwrap_or_default();
+        w.until("the supervisor has three workers", |_| workers().len() == 3)?;
+        let first = w.children(parent, "worker")?;
+        for worker in first.iter().skip(1) {
+            w.signal(*worker, Signal::SIGKILL);
+        }
+        w.give_time(PATIENCE, |w| {
+            let are_reaped = first.iter().skip(1).all(|worker| w.is_gone(*worker));
+            w.has_ended(parent) || are_reaped && workers().len() >= 3
+        })?;
+        w.give_a_moment(|w| w.has_ended(parent) || workers().len() > 3)?;
+        let is_new = |pid: &i32| first.iter().all(|worker| worker.pid != *pid);
+        for (number, pid) in (1..).zip(workers().into_iter().filter(is_new)) {
+            w.found(pid, &format!("new worker {number}"));
+        }
+        w.snapshot(REFILLED)
+    },
+    ("supervisor-ends", REFILLED, "parent", |e| e.at(REFILLED).alive("parent").map(drop)),
+    ("kills-healthy", REFILLED, "worker 1", |e| e.at(REFILLED).alive("worker 1").map(drop)),
+    ("no-respawn", REFILLED, "worker 2", |e| {
+        e.at(REFILLED).gone("worker 2")?.gone("worker 3").map(drop)
+    }),
+    ("reaps-only", REFILLED, "parent", |e| e.at(REFILLED).alive("new worker 2").map(drop)),
+    ("pool-grows", REFILLED, "parent", |e| e.at(REFILLED).live_children(3, "parent").map(drop)),
 );
