@@ -10,6 +10,7 @@ use crate::model::process::Stat;
 use crate::probe::procfs;
 use crate::scenarios::servers::{ANSWERED, CLOSED, CONNECTED, Client, PATIENCE};
 use crate::scenarios::servers::{address, answered, connect};
+use crate::worker::Worker;
 
 const CUT_OFF: &str = "the connection closed by the server";
 
@@ -59,9 +60,9 @@ pub(super) const STOPS_AT_EMFILE: Exercise = exercise!(
         let address = address(w)?;
         let connect = |number| Client::connect(&address, number).ok(); // the server may have ended
         let mut clients: Vec<_> = (1..=20).map_while(connect).collect();
-        w.give_time(PATIENCE, |w| {
-            answered(&mut clients) == 20 || w.stat(server).is_none_or(|stat| stat.ticks >= BUSY)
-        })?;
+        let is_busy = |w: &mut Worker| w.stat(server).is_none_or(|stat| stat.ticks >= BUSY);
+        w.give_time(PATIENCE, |w| answered(&mut clients) == 20 || is_busy(w))?;
+        w.until("the server sleeps, or never does", |w| w.is_asleep(server) || is_busy(w))?;
         w.read(server, "limits", &["Max open files"]);
         w.read(server, "stat", &[""]);
         w.snapshot(FULL)?;
