@@ -1,16 +1,24 @@
 //! Exercises about servers and their clients.
 
+use std::ops::RangeInclusive;
+
 use nix::sys::signal::Signal;
 
 use crate::evidence::check;
 use crate::exercises::{Exercise, exercise};
 use crate::model::bilingual::{Text, text};
 use crate::model::event::Stream;
+use crate::model::failure::Failure;
 use crate::model::process::Stat;
 use crate::probe::procfs;
-use crate::scenarios::servers::{ANSWERED, CLOSED, CONNECTED, Client, PATIENCE};
-use crate::scenarios::servers::{address, answered, connect};
+use crate::scenarios::servers::{ANSWERED, CLOSED, CONNECTED, Client, PATIENCE, address, answered};
 use crate::worker::Worker;
+
+/// As many clients as can connect: the server may have ended.
+fn connect(w: &mut Worker, numbers: RangeInclusive<usize>) -> Result<Vec<Client>, Failure> {
+    let address = address(w)?;
+    Ok(numbers.map_while(|number| Client::connect(&address, number).ok()).collect())
+}
 
 const CUT_OFF: &str = "the connection closed by the server";
 
@@ -19,7 +27,7 @@ pub(super) const ONE_AT_A_TIME: Exercise = exercise!(
     section 1,
     |w| {
         let server = w.start()?;
-        let mut clients = connect(w, 5)?;
+        let mut clients = connect(w, 1..=5)?;
         w.give_time(PATIENCE, |_| answered(&mut clients) == 5)?;
         let children = w.children(server, "child")?;
         for client in &mut clients {
@@ -57,9 +65,7 @@ pub(super) const STOPS_AT_EMFILE: Exercise = exercise!(
     section 9,
     |w| {
         let server = w.start()?;
-        let address = address(w)?;
-        let connect = |number| Client::connect(&address, number).ok(); // the server may have ended
-        let mut clients: Vec<_> = (1..=20).map_while(connect).collect();
+        let mut clients = connect(w, 1..=20)?;
         let is_busy = |w: &mut Worker| w.stat(server).is_none_or(|stat| stat.ticks >= BUSY);
         w.give_time(PATIENCE, |w| answered(&mut clients) == 20 || is_busy(w))?;
         w.until("the server sleeps, or never does", |w| w.is_asleep(server) || is_busy(w))?;
@@ -68,7 +74,7 @@ pub(super) const STOPS_AT_EMFILE: Exercise = exercise!(
         w.snapshot(FULL)?;
         clients.truncate(1);
         clients.iter_mut().for_each(Client::ask_again);
-        clients.extend(connect(21));
+        clients.extend(connect(w, 21..=21)?);
         w.give_time(PATIENCE, |_| answered(&mut clients) == 2)?;
         for (client, answer) in clients.iter_mut().zip([STILL_SERVED, NEW_SERVED]) {
             client.record(w, answer, "no answer");
