@@ -5,7 +5,11 @@
 //! `start.rs`, which fails; `solution.rs`; and wrong answers, each with the name of what is found.
 
 mod children;
+mod descriptors;
+mod servers;
+mod signals;
 mod supervisor;
+mod threads;
 
 use crate::evidence::Evidence;
 use crate::model::bilingual::{Language, Text, text};
@@ -37,7 +41,15 @@ pub(crate) const GIVEN_UP: Text = text("the run was given up", "运行被放弃"
 /// In the order in which they should be done.
 pub(crate) const ALL: &[Exercise] = &[
     children::NEVER_WAITS,
+    signals::ONE_WAIT,
+    signals::HANDLER_TOO_LATE,
+    descriptors::MISSING_CLOSE,
+    servers::STOPS_AT_EMFILE,
+    threads::FORKS_WITH_THREADS,
+    descriptors::LEAKED_DESCRIPTOR,
     children::OUTLIVES_PARENT,
+    servers::NO_RESPAWN,
+    servers::ONE_AT_A_TIME,
     children::WAITS_BEFORE_READING,
     children::WAITS_IN_LINE,
     supervisor::SUPERVISOR,

@@ -83,7 +83,7 @@ pub(crate) fn address(w: &mut Worker) -> Result<String, Failure> {
     Ok(line.split(' ').nth(2).unwrap_or_default().to_owned())
 }
 
-fn connect(w: &mut Worker, count: usize) -> Result<Vec<Client>, Failure> {
+pub(crate) fn connect(w: &mut Worker, count: usize) -> Result<Vec<Client>, Failure> {
     let address = address(w)?;
     let clients = (1..=count).map(|number| Client::connect(&address, number));
     Ok(clients.collect::<io::Result<_>>()?)
