@@ -119,7 +119,7 @@ pub(crate) fn look_at_descendant(pid: i32, ancestor: i32) -> io::Result<Option<S
 }
 
 /// Reads this path: the target of a link, the names in a folder, or the lines of a file that begin like
-/// one of these.
+/// one of these, or have it as a word.
 pub(crate) fn read(path: &str, beginnings: &[&str]) -> io::Result<String> {
     let kind = fs::symlink_metadata(path)?.file_type();
     if kind.is_symlink() {
@@ -134,9 +134,11 @@ pub(crate) fn read(path: &str, beginnings: &[&str]) -> io::Result<String> {
     }
     // Arguments and variables are separated by NUL.
     let text = String::from_utf8_lossy(&fs::read(path)?).replace('\0', "\n");
-    let wanted =
-        text.lines().filter(|line| beginnings.iter().any(|beginning| line.starts_with(beginning)));
-    Ok(wanted.collect::<Vec<_>>().join("\n"))
+    let is_wanted = |line: &str, beginning: &str| {
+        line.starts_with(beginning) || line.split_ascii_whitespace().any(|word| word == beginning)
+    };
+    let lines = text.lines().filter(|line| beginnings.iter().any(|it| is_wanted(line, it)));
+    Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// Lists the children of a process, zombies included. Each of its threads has a list of its own, as a

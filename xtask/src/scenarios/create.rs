@@ -62,7 +62,7 @@ const FORK_WITH_THREADS: Scenario = Scenario {
         for process in [parent, copy] {
             w.read(process, "status", &["Threads:", "TracerPid:"]);
         }
-        w.read_all(&[parent, copy], &["cmdline"]);
+        w.read_all(&[parent, copy], &["cmdline", "task"]);
         w.snapshot(COPIED)?;
         w.press_enter(tracer);
         w.until_all_gone(&[tracer, parent, copy])?;

@@ -88,8 +88,7 @@ const EXTRA_DESCRIPTORS: Scenario = Scenario {
         w.until("the child is cat, and reads", |w| {
             w.stat(child).is_some_and(|stat| stat.name == "cat" && stat.is_asleep())
         })?;
-        w.read_all(&[parent, child], &["fd"]);
-        w.read_all(&[child], &["fd/3"]);
+        w.read_descriptors(&[parent, child]);
         w.snapshot(LIVES)?;
         w.finish(parent, BOTH_ENDED)
     },

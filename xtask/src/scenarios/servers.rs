@@ -285,6 +285,7 @@ const UPGRADE: Scenario = Scenario {
         let mut first = Client::connect(&address, 1)?;
         w.until("the first client is answered", |_| first.is_answered())?;
         w.child_of(old, "old worker")?;
+        w.read_descriptors(&[old]);
         w.signal(old, Signal::SIGUSR2);
         w.until_lines(2, "listening on ")?;
         let new = new_server(w)?;
@@ -298,6 +299,7 @@ const UPGRADE: Scenario = Scenario {
         for client in [&mut first, &mut second] {
             client.record(w, STILL_SERVED, UNANSWERED);
         }
+        w.read_descriptors(&[old, new]);
         w.snapshot(TWO_SERVERS)?;
         drop(first);
         w.snapshot_when_gone(old, ONE_SERVER)?;

@@ -93,6 +93,9 @@ const HELD_BACK: Text =
     text("all children have ended, SIGCHLD is held back", "子进程都已结束，SIGCHLD 被挡住");
 const HANDLED: Text = text("SIGCHLD has come", "SIGCHLD 已到达");
 
+/// The lines of the pending and the blocked signals.
+const PENDING: [&str; 3] = ["SigPnd:", "ShdPnd:", "SigBlk:"];
+
 const REMOVE_ZOMBIE: Scenario = Scenario {
     name: "remove-zombie",
     command: "remove-zombie --sleep 20s --children {10}",
@@ -101,8 +104,10 @@ const REMOVE_ZOMBIE: Scenario = Scenario {
         let parent = w.start()?;
         w.line("Children that have ended: ")?;
         w.children(parent, "child")?;
+        w.read(parent, "status", &PENDING);
         w.snapshot(HELD_BACK)?;
         w.line("Removed: ")?;
+        w.read(parent, "status", &PENDING);
         w.snapshot(HANDLED)?;
         w.until_parent_ends(parent)
     },

@@ -49,8 +49,9 @@ const SHUTDOWN: Scenario = Scenario {
 
 fn until_the_end(w: &mut Worker) -> Result<(), Failure> {
     let parent = w.start()?;
-    w.process_in_line("Child's pid: ", "child")?;
+    let child = w.process_in_line("Child's pid: ", "child")?;
     w.line("Child's descriptor: ")?;
+    w.read_descriptors(&[parent, child]);
     w.snapshot(BOTH)?;
     w.line("End parent process.")?;
     w.snapshot_when_gone(parent, BOTH_ENDED)

@@ -58,4 +58,16 @@ impl Worker {
             }
         }
     }
+
+    /// Reads the table of descriptors of each of these, and of a socket what net/tcp says of it.
+    pub(super) fn read_descriptors(&mut self, processes: &[Process]) {
+        for process in processes {
+            for number in self.read(*process, "fd", &[]).split_ascii_whitespace() {
+                let target = self.read(*process, &format!("fd/{number}"), &[]);
+                if let Some(inode) = target.strip_prefix("socket:[") {
+                    self.read(*process, "net/tcp", &[inode.trim_end_matches(']')]);
+                }
+            }
+        }
+    }
 }

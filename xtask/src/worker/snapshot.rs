@@ -67,16 +67,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Reads what a link, a folder or a file in /proc says of a process; of a file, the lines that
-    /// begin like one of these.
-    pub(crate) fn read(&mut self, process: Process, place: &str, beginnings: &[&str]) {
+    /// Reads and returns what a link, a folder or a file in /proc says of a process; of a file, the lines
+    /// that begin like one of these, or have it as a word. An error is recorded, and the text empty.
+    pub(crate) fn read(&mut self, process: Process, place: &str, beginnings: &[&str]) -> String {
         let path = format!("/proc/{}/{place}", process.pid);
         let read = match self.state(process) {
             Some(_) => procfs::read(&path, beginnings),
             None => Err(Errno::ESRCH.into()),
         };
         let error = read.as_ref().err().map(ToString::to_string);
-        self.log.record(What::Proc { process, path, text: read.unwrap_or_default(), error });
+        let text = read.unwrap_or_default();
+        self.log.record(What::Proc { process, path, text: text.clone(), error });
+        text
     }
 
     /// Sends a signal to a process of this run.
