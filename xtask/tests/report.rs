@@ -698,6 +698,248 @@ fn a_recording_without_chinese_titles_has_them_in_english() {
     assert_has(section.split("</section>").next().unwrap(), &["its parent sleeps", "父进程"]);
 }
 
+/// The scenarios with a picture of their idea, and whether their control has one, too.
+const IDEAS: [(&str, bool); 6] = [
+    ("remove-zombie", true),
+    ("one-close-too-few", true),
+    ("shutdown", true),
+    ("upgrade", false),
+    ("fork-with-threads", true),
+    ("extra-descriptors", true),
+];
+
+/// A report of these, recorded once; nothing where one of them is skipped.
+fn report_with_ideas() -> Option<TempDir> {
+    static RECORDED: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
+    let files = RECORDED.get_or_init(|| {
+        let folder = TempDir::new().unwrap();
+        let names = IDEAS.map(|(name, _)| name);
+        stdout(&xtask(&[&["demo"], &names[..], &["--report", word(folder.path())]].concat()), 0);
+        files(folder.path())
+    });
+    let copy = TempDir::new().unwrap();
+    for (path, content) in files {
+        let path = copy.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let is_skipped = |(path, content): &&(PathBuf, Vec<u8>)| {
+        path.ends_with("verdicts.ndjson") && !of_kind(content, "skipped").is_empty()
+    };
+    match files.iter().find(is_skipped) {
+        Some((path, _)) => {
+            skip(&format!("{} is skipped", path.display()));
+            None
+        }
+        None => Some(copy),
+    }
+}
+
+/// A run that has a picture of its idea: what the picture says, and what was recorded.
+struct Idea {
+    /// In English, in Chinese.
+    texts: [Vec<String>; 2],
+    events: Vec<Value>,
+}
+
+impl Idea {
+    fn of(report: &TempDir, run: &str) -> Self {
+        let read = |name: &str| fs::read_to_string(report.path().join(run).join(name)).unwrap();
+        let texts = ["idea.svg", "idea.zh-CN.svg"].map(|name| {
+            let picture = read(name);
+            let texts = parts(&picture).filter(|(tag, _)| tag.starts_with("text"));
+            texts.map(|(_, text)| text.replace("&gt;", ">")).collect()
+        });
+        let events = read("events.ndjson");
+        let events = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        Self { texts, events }
+    }
+
+    /// How many texts of each picture are so.
+    fn count(&self, is_so: impl Fn(&str) -> bool) -> [usize; 2] {
+        self.texts.each_ref().map(|texts| texts.iter().filter(|text| is_so(text)).count())
+    }
+
+    /// How many texts of each picture are one of these.
+    fn count_of(&self, wanted: [&str; 2]) -> [usize; 2] {
+        self.count(|text| wanted.contains(&text))
+    }
+
+    fn pid(&self, role: &str) -> i64 {
+        let found = self.events.iter().find(|event| event["role"] == role);
+        found.unwrap()["pid"].as_i64().unwrap()
+    }
+
+    fn started(&self) -> i64 {
+        self.events.iter().find(|event| event["kind"] == "start").unwrap()["pid"].as_i64().unwrap()
+    }
+
+    /// The end of the first printed line that begins so.
+    fn printed(&self, beginning: &str) -> &str {
+        let lines = self.events.iter().filter_map(|event| event["text"].as_str());
+        lines.filter_map(|line| line.strip_prefix(beginning)).next().unwrap()
+    }
+
+    /// What was read at these places of /proc: the place, and the text.
+    fn read(&self, pid: i64, place: &str) -> Vec<(&str, &str)> {
+        let of = format!("/proc/{pid}/");
+        let read = self.events.iter().filter_map(|event| {
+            let at = event["path"].as_str()?.strip_prefix(&of)?;
+            at.starts_with(place).then(|| (at, event["text"].as_str().unwrap()))
+        });
+        read.collect()
+    }
+
+    fn zombies(&self, snapshot: usize) -> usize {
+        let mut snapshots = self.events.iter().filter(|event| event["kind"] == "snapshot");
+        let table = snapshots.nth(snapshot).unwrap()["text"].as_str().unwrap();
+        table.matches("<defunct>").count()
+    }
+}
+
+#[test]
+fn each_idea_is_drawn_in_both_languages_and_on_the_page() {
+    let Some(report) = report_with_ideas() else { return };
+    let drawn = fs_count(&report, "idea.svg");
+    assert_eq!(drawn, IDEAS.len() + IDEAS.iter().filter(|(_, control)| *control).count());
+    assert_eq!(fs_count(&report, "idea.zh-CN.svg"), drawn);
+    for name in PAGES {
+        let page = fs::read_to_string(report.path().join(name)).unwrap();
+        assert_eq!(page.matches("<figure class=\"idea\">").count(), drawn);
+        assert_eq!(page.matches("class=\"tl idea narrow\"").count(), drawn);
+    }
+    for (name, control) in IDEAS {
+        for run in
+            [name.to_owned(), format!("{name}/control")].iter().take(1 + usize::from(control))
+        {
+            let idea = Idea::of(&report, run);
+            let [english, chinese] = &idea.texts;
+            assert!(english.iter().chain(chinese).all(|text| !text.is_empty()), "{run}");
+            let in_english = chinese.iter().find_map(|text| english_words(text));
+            assert!(in_english.is_none(), "{run}: {in_english:?}");
+        }
+    }
+}
+
+#[test]
+fn the_idea_of_signals_counts_the_children_and_the_signals() {
+    let Some(report) = report_with_ideas() else { return };
+    for run in ["remove-zombie", "remove-zombie/control"] {
+        let idea = Idea::of(&report, run);
+        let (ended, left) = (idea.zombies(0), idea.zombies(1));
+        assert!(ended > 1 && (left == 0) != run.contains('/'), "{ended}, {left}");
+        let parent = format!("pid {}", idea.started());
+        assert_eq!(idea.count(|text| text == parent), [2; 2]);
+        assert_eq!(idea.count(|text| text.starts_with("Z ")), [ended + left; 2]);
+        let is_reaped = |text: &str| [" reaped", " 已回收"].iter().any(|it| text.ends_with(it));
+        assert_eq!(idea.count(is_reaped), [ended - left; 2]);
+        let [came, removed] = ["Signals that came: ", "Removed: "].map(|it| idea.printed(it));
+        let rows = [format!("signals: {came}"), format!("信号：{came} 个")];
+        assert_eq!(idea.count_of(rows.each_ref().map(String::as_str)), [1; 2]);
+        let rows = [format!("reaped: {removed}"), format!("回收：{removed} 个")];
+        assert_eq!(idea.count_of(rows.each_ref().map(String::as_str)), [1; 2]);
+    }
+}
+
+#[test]
+fn the_idea_of_half_close_shows_which_process_holds_the_connection() {
+    let Some(report) = report_with_ideas() else { return };
+    // In how many places it is open, and a direction; and who waits in vain.
+    for (run, held, open, in_vain) in [
+        ("one-close-too-few", 3, 4, 1),
+        ("one-close-too-few/control", 1, 2, 0),
+        ("shutdown", 3, 2, 0),
+        ("shutdown/control", 3, 4, 1),
+    ] {
+        let idea = Idea::of(&report, run);
+        let (parent, child) = (idea.started(), idea.pid("child"));
+        let number = idea.printed("Parent's descriptor: ");
+        let held_by = [parent, child].map(|pid| idea.read(pid, &format!("fd/{number}")).len());
+        assert_eq!(held_by, [usize::from(run != "one-close-too-few/control"), 1], "{run}");
+        let frames = idea.count(|text| text == format!("pid {child}"))[0];
+        assert_eq!(idea.count(|text| text == format!("fd {number}")), [held; 2], "{run}");
+        let closed = [format!("fd {number} closed"), format!("fd {number} 已关闭")];
+        let closed = idea.count_of(closed.each_ref().map(String::as_str));
+        assert_eq!(closed, [2 * frames - held; 2], "{run}");
+        assert_eq!(idea.count_of(["open", "开着"]), [open; 2], "{run}");
+        assert_eq!(idea.count_of(["ended", "已结束"]), [2 * frames - open; 2], "{run}");
+        let waits = |text: &str| text.contains("in vain") || text.contains("白等");
+        assert_eq!(idea.count(waits), [in_vain; 2], "{run}");
+    }
+}
+
+#[test]
+fn the_idea_of_upgrade_shows_one_socket_in_two_processes() {
+    let Some(report) = report_with_ideas() else { return };
+    let idea = Idea::of(&report, "upgrade");
+    let (old, new) = (idea.started(), idea.pid("new server"));
+    let [of_old, of_new] = [old, new].map(|pid| idea.read(pid, "fd/"));
+    let listener = of_new.iter().find(|(_, target)| {
+        target.starts_with("socket:") && of_old.iter().any(|(_, other)| other == target)
+    });
+    let (number, target) = listener.unwrap();
+    let inode = target.trim_start_matches("socket:[").trim_end_matches(']');
+    assert_eq!(idea.count(|text| text.ends_with(inode)), [2; 2]);
+    assert_eq!(idea.count(|text| text == format!("pid {old}")), [2; 2]);
+    assert_eq!(idea.count(|text| text == format!("pid {new}")), [1; 2]);
+    assert_eq!(idea.count(|text| text == number.replace('/', " ")), [1; 2]);
+}
+
+#[test]
+fn the_idea_of_a_fork_with_threads_shows_the_threads_and_the_lock() {
+    let Some(report) = report_with_ideas() else { return };
+    for (run, locked) in [("fork-with-threads", 2), ("fork-with-threads/control", 0)] {
+        let idea = Idea::of(&report, run);
+        let threads = |role| idea.read(idea.pid(role), "task")[0].1;
+        let (main, other) = threads("parent").split_once(' ').unwrap();
+        for (count, thread) in [(2, main), (2, other), (1, threads("copy"))] {
+            let rows = [format!("thread {thread}"), format!("线程 {thread}")];
+            assert_eq!(idea.count_of(rows.each_ref().map(String::as_str)), [count; 2], "{run}");
+        }
+        let is_locked = ["locked", "已加锁", "副本：已加锁"];
+        assert_eq!(idea.count(|text| is_locked.contains(&text)), [locked; 2], "{run}");
+    }
+}
+
+#[test]
+fn the_idea_of_descriptors_shows_both_tables() {
+    let Some(report) = report_with_ideas() else { return };
+    for (run, strays) in [("extra-descriptors", 1), ("extra-descriptors/control", 2)] {
+        let idea = Idea::of(&report, run);
+        let tables = [idea.started(), idea.pid("child")].map(|pid| idea.read(pid, "fd/"));
+        for (place, target) in tables.concat() {
+            let row = format!("{}→{target}", place.trim_start_matches("fd/"));
+            assert!(idea.texts.iter().all(|texts| texts.contains(&row)), "{run}: {row}");
+        }
+        let stray = format!("{}→/dev/null", idea.printed("A stray descriptor: "));
+        assert_eq!(idea.count(|text| text == stray), [strays; 2], "{run}");
+        let leaks = |text: &str| text.contains("leaked") || text.contains("泄漏");
+        assert_eq!(idea.count(leaks), [strays - 1; 2], "{run}");
+    }
+}
+
+/// As recordings were before this was read, and as they are of a run that breaks off.
+#[test]
+fn what_was_not_read_is_not_drawn() {
+    let Some(report) = report_with_ideas() else { return };
+    for (name, _) in IDEAS {
+        for run in [name.to_owned(), format!("{name}/control")] {
+            let path = report.path().join(&run).join("events.ndjson");
+            let events = fs::read_to_string(&path).unwrap();
+            let kept = events.lines().filter(|line| !line.contains(r#""kind":"proc""#));
+            fs::write(&path, kept.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+            for picture in ["idea.svg", "idea.zh-CN.svg"] {
+                let _ = fs::remove_file(report.path().join(&run).join(picture));
+            }
+        }
+    }
+    let output = recheck(&report);
+    assert_eq!(of_kind(&output.stdout, "summary").len(), 1, "{}", text(&output.stderr));
+    assert_eq!(fs_count(&report, "idea"), 0);
+    let page = fs::read_to_string(report.path().join(PAGES[0])).unwrap();
+    assert!(!page.contains("<figure class=\"idea\">"));
+}
+
 #[test]
 fn the_legend_of_a_timeline_lists_what_occurs_in_it() {
     let report = report();

@@ -11,7 +11,7 @@ use crate::verdict::result::ScenarioResult;
 use crate::view::machine::Machine;
 use crate::view::story::Story;
 use crate::view::text::{self, printable};
-use crate::view::{page, snapshot, timeline};
+use crate::view::{idea, ideas, page, snapshot, timeline};
 
 /// The page in English.
 pub(crate) const INDEX: &str = page::INDEX.en;
@@ -79,6 +79,10 @@ fn draw_run(folder: &Path, title: impl Fn(Language) -> String, events: &[Event])
     for language in [English, Chinese] {
         let timeline = timeline::file(&story, &printable(&title(language)), language);
         fs::write(folder.join(timeline::FILE.to(language)), timeline)?;
+        if let Some(idea) = ideas::of(events, language) {
+            let idea = idea::file(&idea, &printable(&title(language)));
+            fs::write(folder.join(idea::FILE.to(language)), idea)?;
+        }
     }
     for snapshot in snapshot::all(events) {
         fs::write(folder.join(snapshot.file()), snapshot.text())?;

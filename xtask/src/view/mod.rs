@@ -1,6 +1,8 @@
 //! Shows results to people: as text, as files, and as a page. All of it is made from recorded events.
 
 pub(crate) mod files;
+mod idea;
+mod ideas;
 mod legend;
 mod machine;
 pub(crate) mod output;

@@ -17,7 +17,7 @@ use crate::view::text::{
     NOTHING_PROVED, TRANSCRIPT, control_command, line, plain_transcript, printable,
 };
 use crate::view::timeline::{NARROW, WIDE};
-use crate::view::{legend, snapshot, timeline};
+use crate::view::{idea, ideas, legend, snapshot, timeline};
 
 const TITLE: Text = text("What the process table says", "进程表怎么说");
 
@@ -55,7 +55,7 @@ impl Page<'_> {
     fn whole(&self) -> String {
         let dark =
             format!("@media screen and (prefers-color-scheme:dark){{{}}}", timeline::DARK_STYLE);
-        let styles = [STYLE, timeline::STYLE, &dark].concat();
+        let styles = [STYLE, timeline::STYLE, &dark, idea::STYLE].concat();
         let page = html! {
             (DOCTYPE)
             html lang=(self.say(text("en", "zh-CN"))) {
@@ -394,11 +394,13 @@ impl Page<'_> {
     /// The timeline, and the snapshots.
     fn run(&self, title: &str, folder: &str, events: &[Event]) -> Markup {
         let story = Story::new(events);
+        let idea = self.idea(title, folder, events);
         let title = match self.language {
             English => format!("Timeline of {title}"),
             Chinese => format!("时间线：{title}"),
         };
         html! {
+            (idea)
             figure class="timeline" {
                 (timeline::inline(&story, &title, WIDE, self.language))
                 (timeline::inline(&story, &title, NARROW, self.language))
@@ -412,6 +414,18 @@ impl Page<'_> {
                         " " span class="files" { (file(folder, &snapshot.file())) }
                     }
                     (snapshot.html(self.language))
+                }
+            }
+        }
+    }
+
+    /// The idea, if this run has one.
+    fn idea(&self, title: &str, folder: &str, events: &[Event]) -> Markup {
+        html! {
+            @if let Some(idea) = ideas::of(events, self.language) {
+                figure class="idea" {
+                    (idea::inline(&idea, title, WIDE)) (idea::inline(&idea, title, NARROW))
+                    figcaption class="files" { (file(folder, self.say(idea::FILE))) }
                 }
             }
         }
