@@ -3,7 +3,7 @@
 //! - `<!-- code PATH fn NAME -->`, `<!-- code PATH "first line contains" .. "last line contains" -->`
 //! - `<!-- prints SCENARIO -->`, `<!-- ps SCENARIO 2 -->`, `<!-- transcript SCENARIO -->`, and each of them
 //!   for a control: `<!-- ps SCENARIO control 2 -->`
-//! - `<!-- picture SCENARIO -->`, before an image that is a `.svg`
+//! - `<!-- picture SCENARIO -->`, `<!-- idea SCENARIO -->`, before an image that is a `.svg`
 //! - `<!-- output COMMAND -->`
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use crate::Fault;
 use crate::commands;
 use crate::page::{Page, pages};
 use crate::recording::{Recording, Shown, lines};
-use crate::same::{difference, picture, ps_groups, transcript_groups};
+use crate::same::{difference, idea, picture, ps_groups, transcript_groups};
 
 /// Scenarios of which only the first words of the printed lines are compared, and why.
 const CHANCE: [(&str, &str); 2] = [
@@ -109,12 +109,19 @@ impl Marker<'_> {
             return Ok(None);
         }
         let run = self.run(recording)?;
-        if let ("picture", Some(run)) = (self.kind, run) {
+        if let ("picture" | "idea", Some(run)) = (self.kind, run) {
             let file = self.image(page)?;
+            let drawn = run.picture_for(self.kind, page);
+            if drawn.is_empty() {
+                return Err(format!("its run draws no {}", self.kind));
+            }
             let Ok(image) = fs::read_to_string(root.join(&file)) else {
                 return Ok(Some(format!("there is no picture {file}")));
             };
-            let differs = picture(&image, run.timeline_for(page), &run.known);
+            let differs = match self.kind {
+                "idea" => idea(&image, drawn),
+                _ => picture(&image, drawn, &run.known),
+            };
             return Ok(
                 differs.map(|what| format!("the picture {file} is not of this run: {what:?}"))
             );
@@ -217,10 +224,10 @@ pub(crate) fn update(
             if !is_stale {
                 continue;
             }
-            if let ("picture", Ok(Some(run)), Ok(image)) =
+            if let ("picture" | "idea", Ok(Some(run)), Ok(image)) =
                 (marker.kind, marker.run(recording), marker.image(&page))
             {
-                fs::write(root.join(image), run.timeline_for(&page)).unwrap();
+                fs::write(root.join(image), run.picture_for(marker.kind, &page)).unwrap();
             } else if let Some(fence) = page.fence_after(marker.line)
                 && let Ok(content) = marker.content(root, &page, recording)
             {

@@ -7,7 +7,7 @@ use markdown::mdast::Node;
 use markdown::{ParseOptions, to_mdast};
 
 /// The first words of the comments that stand before a block from a run or a file.
-const MARKERS: [&str; 6] = ["code", "prints", "ps", "transcript", "picture", "output"];
+const MARKERS: [&str; 7] = ["code", "prints", "ps", "transcript", "picture", "idea", "output"];
 
 /// A text, and its parts, each with its line. Lines count from 0.
 #[derive(Default)]

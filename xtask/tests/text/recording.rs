@@ -25,8 +25,8 @@ pub(crate) struct Shown {
     /// For each snapshot, its command and its lines.
     pub(crate) snapshots: Vec<Vec<String>>,
     pub(crate) transcript: Vec<String>,
-    pub(crate) timeline: String,
-    pub(crate) timeline_zh: String,
+    /// The timeline, and the picture of the idea, each in English and in Chinese; empty where there is none.
+    pictures: [[String; 2]; 2],
     pub(crate) pids: BTreeSet<String>,
     /// The processes that the scenario is about: it has started them, or given them a role.
     pub(crate) known: BTreeSet<String>,
@@ -76,14 +76,17 @@ impl Recording {
 }
 
 impl Shown {
-    /// The timeline for the readers of this page.
-    pub(crate) fn timeline_for(&self, page: &Page) -> &str {
-        if page.is_chinese() { &self.timeline_zh } else { &self.timeline }
+    /// The `picture` or the `idea` for the readers of this page.
+    pub(crate) fn picture_for(&self, kind: &str, page: &Page) -> &str {
+        &self.pictures[usize::from(kind == "idea")][usize::from(page.is_chinese())]
     }
 
     fn read(folder: &Path, run: &Run) -> Self {
         let file = |name: &str| {
-            let text = fs::read_to_string(folder.join(name)).unwrap();
+            let text = match fs::read_to_string(folder.join(name)) {
+                Err(_) if name.starts_with("idea") => String::new(), // few scenarios have one
+                text => text.unwrap(),
+            };
             let of_machine = [
                 (Path::new(XTASK).parent().unwrap(), "target/debug"),
                 (&run.temporary(), "/tmp"),
@@ -99,8 +102,8 @@ impl Shown {
             shown.take(&serde_json::from_str(event).unwrap());
         }
         shown.transcript = lines(&file("transcript.txt"));
-        shown.timeline = file("timeline.svg");
-        shown.timeline_zh = file("timeline.zh-CN.svg");
+        let both = |name| ["svg", "zh-CN.svg"].map(|end| file(&format!("{name}.{end}")));
+        shown.pictures = ["timeline", "idea"].map(both);
         shown
     }
 

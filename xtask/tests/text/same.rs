@@ -204,6 +204,18 @@ pub(crate) fn picture(image: &str, run: &str, known: &BTreeSet<String>) -> Optio
     missing.or_else(|| here.symmetric_difference(&there).next()).cloned()
 }
 
+/// The first word of a drawn idea, without its numbers, that is not in both. Where lines break depends on
+/// the numbers, and what else a process has open on the machine.
+pub(crate) fn idea(image: &str, run: &str) -> Option<String> {
+    let words = |svg: &str| -> BTreeSet<String> {
+        let texts = svg.split('<').filter_map(|part| part.split_once('>'));
+        let words = texts.flat_map(|(_, text)| text.split_whitespace());
+        let words = words.filter(|word| !word.contains('→'));
+        words.map(|word| word.replace(|c: char| c.is_ascii_digit(), "")).collect()
+    };
+    words(image).symmetric_difference(&words(run)).next().cloned()
+}
+
 /// The line without the time that a log has.
 fn without_time(line: &str) -> String {
     match line.strip_prefix("(stderr) ") {
