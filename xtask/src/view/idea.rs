@@ -29,85 +29,95 @@ pub(super) struct Idea {
     pub(super) sources: String,
 }
 
+/// A moment.
+#[derive(Default)]
 pub(super) struct Frame {
-    pub(super) title: String,
-    pub(super) t: f64,
+    title: String,
+    t: f64,
     /// The processes at the left, and at the right.
-    pub(super) sides: [Vec<Node>; 2],
-    pub(super) objects: Vec<Object>,
+    sides: [Vec<Node>; 2],
+    /// Each with its shape, its words, and its label.
+    objects: Vec<Vec<String>>,
     /// What is to be seen.
-    pub(super) point: String,
+    point: String,
 }
 
 /// A process, or several of a kind.
-pub(super) struct Node {
-    pub(super) name: String,
-    pub(super) pid: String,
-    pub(super) rows: Vec<Row>,
+struct Node {
+    name: String,
+    pid: String,
+    rows: Vec<Row>,
 }
 
-pub(super) struct Row {
-    pub(super) text: String,
-    pub(super) look: &'static str,
-    /// The object that its line leads to; where there is none, it is the other side.
-    pub(super) to: Option<usize>,
-}
-
-/// The looks of rows and objects: most; the point of the frame; what is not there.
-pub(super) const PLAIN: &str = "plain";
-pub(super) const POINT: &str = "point";
-pub(super) const LOST: &str = "lost";
-
-pub(super) struct Object {
-    shape: Markup,
-    /// Where lines to it end, from its middle.
-    half: f64,
+struct Row {
     look: &'static str,
     text: String,
+    /// The object that its line leads to; where there is none, it is the other side.
+    to: Option<usize>,
 }
 
-impl Object {
-    fn path(d: &str, look: &'static str, text: String) -> Self {
-        let shape = html! { path class=(format!("object {look}")) d=(d) {} };
-        Self { shape, half: 19.0, look, text }
-    }
-
-    pub(super) fn flag(is_raised: bool, text: String) -> Self {
-        match is_raised {
-            true => Self::path("M-13 22V-22h30l-7 9 7 9h-30", POINT, text),
-            false => Self::path("M-13 22V-22M-13 4h12l-3 7 3 7h-12z", PLAIN, text),
-        }
-    }
-
-    pub(super) fn lock(is_locked: bool, text: String) -> Self {
-        match is_locked {
-            true => Self::path("M-14-3h28v22h-28zM-8-3v-7a8 8 0 0 1 16 0v7", POINT, text),
-            false => Self::path("M-14-3h28v22h-28zM-8-3v-13a8 8 0 0 1 16 0v4", PLAIN, text),
-        }
-    }
-
-    pub(super) fn socket(word: &str, text: String) -> Self {
-        let half = OBJECTS / 2.0;
-        let shape = html! {
-            rect class="object point" x=(-half) y="-16" width=(OBJECTS) height="32" rx="16" {}
-            text class="name" y="4.5" text-anchor="middle" { (word) }
-        };
-        Self { shape, half, look: POINT, text }
-    }
-
-    /// A connection: whether it is open to the right and to the left, with the word for that.
-    pub(super) fn connection(directions: [(String, bool); 2], text: String) -> Self {
-        let half = OBJECTS / 2.0;
-        let ways = ["M-36-6h72m-6-4l6 4-6 4", "M36 22h-72m6-4l-6 4 6 4"];
-        let shape = html! {
-            rect class="pipe" x=(-half) y="-30" width=(OBJECTS) height="60" rx="10" {}
-            @for (((word, is_open), way), y) in directions.iter().zip(ways).zip([-6, 22]) {
-                text class=(if *is_open { PLAIN } else { POINT }) y=(y - 7) text-anchor="middle" { (word) }
-                path class=(if *is_open { "way" } else { "way lost" }) d=(way) {}
-                @if !is_open { path class="stop" d=(format!("M-4 {}l8 8m0-8l-8 8", y - 4)) {} }
+impl Frame {
+    /// Reads it from lines as in `ideas.txt`.
+    pub(super) fn new(t: f64, text: &str) -> Self {
+        let (mut frame, mut side) = (Self { t, ..Self::default() }, 0);
+        for line in text.lines() {
+            let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+            match (word, frame.sides[side].last_mut()) {
+                ("title", _) => frame.title = rest.to_owned(),
+                ("point", _) => frame.point = rest.to_owned(),
+                ("object", _) => frame.objects.push(rest.split(" / ").map(Into::into).collect()),
+                ("left" | "right", _) => {
+                    side = usize::from(word == "right");
+                    let node = Node { name: rest.to_owned(), pid: String::new(), rows: Vec::new() };
+                    frame.sides[side].push(node);
+                }
+                ("pid", Some(node)) => node.pid = rest.to_owned(),
+                (_, Some(node)) => {
+                    let look = match word {
+                        "!" => "point",
+                        "~" => "lost",
+                        _ => "plain",
+                    };
+                    let (text, to) = rest.rsplit_once(" >").unwrap_or((rest, ""));
+                    node.rows.push(Row { look, text: text.to_owned(), to: to.parse().ok() });
+                }
+                _ => {}
             }
-        };
-        Self { shape, half, look: PLAIN, text }
+        }
+        frame
+    }
+}
+
+/// Draws an object around its middle. Returns where lines to it end from there, and its look, too.
+fn object(parts: &[String]) -> (Markup, f64, &'static str) {
+    let path = |look, d| (html! { path class=(format!("object {look}")) d=(d) {} }, 19.0, look);
+    let half = OBJECTS / 2.0;
+    let words = parts.get(1..).unwrap_or_default();
+    match parts.first().map_or("", String::as_str) {
+        "flag-up" => path("point", "M-13 22V-22h30l-7 9 7 9h-30"),
+        "flag-down" => path("plain", "M-13 22V-22M-13 4h12l-3 7 3 7h-12z"),
+        "locked" => path("point", "M-14-3h28v22h-28zM-8-3v-7a8 8 0 0 1 16 0v7"),
+        "unlocked" => path("plain", "M-14-3h28v22h-28zM-8-3v-13a8 8 0 0 1 16 0v4"),
+        "connection" => {
+            let ways = ["M-36-6h72m-6-4l6 4-6 4", "M36 22h-72m6-4l-6 4 6 4"];
+            let shape = html! {
+                rect class="pipe" x=(-half) y="-30" width=(OBJECTS) height="60" rx="10" {}
+                @for ((word, way), y) in words.iter().zip(ways).zip([-6, 22]) {
+                    @let ended = word.strip_prefix('~');
+                    text class=(ended.map_or("plain", |_| "point")) y=(y - 7) text-anchor="middle" { (ended.unwrap_or(word)) }
+                    path class=(ended.map_or("way", |_| "way lost")) d=(way) {}
+                    @if ended.is_some() { path class="stop" d=(format!("M-4 {}l8 8m0-8l-8 8", y - 4)) {} }
+                }
+            };
+            (shape, half, "plain")
+        }
+        _ => {
+            let shape = html! {
+                rect class="object point" x=(-half) y="-16" width=(OBJECTS) height="32" rx="16" {}
+                text class="name" y="4.5" text-anchor="middle" { @for word in words.iter().take(1) { (word) } }
+            };
+            (shape, half, "point")
+        }
     }
 }
 
@@ -217,7 +227,7 @@ impl Frame {
                         @if let Some(to) = row.to {
                             @let (from, sign) = if is_right { (x, 1.0) } else { (x + side, -1.0) };
                             @let (to, to_y) = match self.objects.get(to) {
-                                Some(object) => (width / 2.0 + sign * object.half, y_of(to)),
+                                Some(parts) => (width / 2.0 + sign * object(parts).1, y_of(to)),
                                 None => (width - from, y + height / 2.0),
                             };
                             path class=(format!("link {}", row.look)) d=(format!("M{from} {}L{to} {to_y}", y + height / 2.0)) {}
@@ -225,10 +235,12 @@ impl Frame {
                     }
                 }
             }
-            @for (index, object) in self.objects.iter().enumerate() {
+            @for (index, parts) in self.objects.iter().enumerate() {
+                @let (shape, _, look) = object(parts);
+                @let label = wrap(parts.last().map_or("", String::as_str), OBJECTS + 8.0, BOLD);
                 g transform=(format!("translate({} {})", width / 2.0, y_of(index))) {
-                    (object.shape)
-                    g class="label" { (lines(&wrap(&object.text, OBJECTS + 8.0, BOLD), object.look, 0.0, 44.0)) }
+                    (shape)
+                    g class="label" { (lines(&label, look, 0.0, 44.0)) }
                 }
             }
             (lines(&point, "says", PAD, end + 10.0))

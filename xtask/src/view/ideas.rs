@@ -1,17 +1,15 @@
-//! The ideas that are drawn, each from the events of its scenario. A run that broke off, or a recording
-//! from before these things were read, gives none.
+//! The ideas that are drawn, each from the events of its scenario. A run that is not as its frames in
+//! `ideas.txt`, because it broke off or is from before these things were read, has none.
 
 use std::fmt::Display;
 
 use crate::evidence::Evidence;
 use crate::model::bilingual::Language;
 use crate::model::event::{Event, What};
-use crate::probe::ps::{self, Row as PsRow};
-use crate::view::idea::{Frame, Idea, LOST, Node, Object, PLAIN, POINT, Row};
+use crate::model::markdown::section;
+use crate::probe::ps;
+use crate::view::idea::{Frame, Idea};
 use crate::view::text::printable;
-
-/// A line for each text: its key, in English, in Chinese.
-const TEXTS: &str = include_str!("ideas.txt");
 
 /// The bit of SIGCHLD in a set of signals.
 const SIGCHLD: u64 = 1 << 16;
@@ -38,6 +36,9 @@ struct Run<'a> {
     language: Language,
 }
 
+/// Names in braces, and what stands for them.
+type Values<'a> = &'a [(&'a str, &'a dyn Display)];
+
 /// The descriptors of a process: when they were read, and what each is.
 type Table<'a> = (f64, Vec<(&'a str, &'a str)>);
 
@@ -45,19 +46,39 @@ fn target<'a>(table: &Table<'a>, number: &str) -> Option<&'a str> {
     table.1.iter().find(|row| row.0 == number).map(|row| row.1)
 }
 
-fn row(text: String, look: &'static str, to: Option<usize>) -> Row {
-    Row { text, look, to }
-}
-
 impl<'a> Run<'a> {
-    /// The text with this key, with these in the places of its `{}`.
-    fn say(self, key: &str, values: &[&dyn Display]) -> String {
-        let mut texts = TEXTS.lines().filter_map(|line| line.split_once(": "));
-        let both = texts.find(|text| text.0 == key).and_then(|text| text.1.split_once(" | "));
-        let (english, chinese) = both.unwrap_or_default();
-        let text = if self.language == Language::English { english } else { chinese };
-        let fill = |text: String, it: &&dyn Display| text.replacen("{}", &it.to_string(), 1);
-        values.iter().fold(text.to_owned(), fill)
+    /// The text of this section, with a value for each name in braces: one of these, the pid of the process
+    /// with this role, or the end of the line that begins so.
+    fn say(self, name: &str, values: Values<'_>) -> Option<String> {
+        let value = |name: &str| match values.iter().find(|value| value.0 == name) {
+            Some((_, value)) => Some(value.to_string()),
+            None => match self.pid(name) {
+                Some(pid) => Some(pid.to_string()),
+                None => Some(self.line(&format!("{name}: "))?.to_owned()),
+            },
+        };
+        let mut said = String::new();
+        for line in section(include_str!("ideas.txt"), 1, name)?.lines() {
+            let (english, chinese) = line.split_once(" | ").unwrap_or((line, line));
+            let mut rest = if self.language == Language::English { english } else { chinese };
+            while let Some((before, (name, after))) =
+                rest.split_once('{').and_then(|(before, it)| Some((before, it.split_once('}')?)))
+            {
+                said += &format!("{before}{}", value(name)?);
+                rest = after;
+            }
+            said += &format!("{rest}\n");
+        }
+        Some(said.trim_end().to_owned())
+    }
+
+    fn frame(self, t: f64, name: &str, values: Values<'_>) -> Option<Frame> {
+        Some(Frame::new(t, &self.say(name, values)?))
+    }
+
+    /// The first is the name of the sources.
+    fn idea(self, name: &str, frames: Vec<Frame>) -> Option<Idea> {
+        Some(Idea { frames, sources: self.say(&format!("{name} sources"), &[])? })
     }
 
     fn pid(self, who: &str) -> Option<i32> {
@@ -66,18 +87,6 @@ impl<'a> Run<'a> {
 
     fn line(self, beginning: &str) -> Option<&'a str> {
         Evidence(self.events).line(beginning).ok()
-    }
-
-    fn time_of(self, is_it: impl Fn(&What) -> bool) -> Option<f64> {
-        self.events.iter().find(|event| is_it(&event.what)).map(|event| event.t)
-    }
-
-    fn node(self, name: &str, pid: i32, rows: Vec<Row>) -> Node {
-        Node { name: self.say(name, &[]), pid: format!("pid {pid}"), rows }
-    }
-
-    fn frame(self, title: &str, t: f64, sides: [Vec<Node>; 2], point: String) -> Frame {
-        Frame { title: self.say(title, &[]), t, sides, objects: Vec::new(), point }
     }
 
     /// What was read of a process: when, in which place of /proc, and what.
@@ -100,65 +109,51 @@ impl<'a> Run<'a> {
         for (t, place, text) in self.readings(pid) {
             if place == "fd" {
                 tables.push((t, Vec::new()));
-            } else if let Some(number) = place.strip_prefix("fd/")
-                && let Some(table) = tables.last_mut()
-            {
-                table.1.push((number, text));
+            } else if let (Some(fd), Some(table)) = (place.strip_prefix("fd/"), tables.last_mut()) {
+                table.1.push((fd, text));
             }
         }
         tables
     }
 
-    /// What net/tcp says of a process's sockets: local and remote address, state, inode.
-    fn sockets(self, pid: i32) -> impl Iterator<Item = [&'a str; 4]> {
+    /// What net/tcp says of a process's sockets: local and remote address, state, and the descriptor's
+    /// target.
+    fn sockets(self, pid: i32) -> impl Iterator<Item = (&'a str, &'a str, &'a str, String)> {
         self.readings_of(pid, "net/tcp").into_iter().filter_map(|(_, line)| {
-            let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            Some([*words.get(1)?, *words.get(2)?, *words.get(3)?, *words.get(9)?])
+            let mut words = line.split_ascii_whitespace().skip(1);
+            let (local, remote, state) = (words.next()?, words.next()?, words.next()?);
+            Some((local, remote, state, format!("socket:[{}]", words.nth(5)?)))
         })
     }
 
     fn signals(self) -> Option<Idea> {
-        let parent = self.pid("parent")?;
-        let statuses = self.readings_of(parent, "status");
+        let statuses = self.readings_of(self.pid("parent")?, "status");
         let [(before, blocked), (after, unblocked)] = statuses[..] else { return None };
-        has_sigchld(blocked, "SigBlk:").filter(|is_blocked| *is_blocked)?;
+        let is_pending = |status| Some(has(status, "ShdPnd:")? || has(status, "SigPnd:")?);
+        let is_so = has(blocked, "SigBlk:")? && is_pending(blocked)? && !is_pending(unblocked)?;
         let mut zombies = self.events.iter().filter_map(|event| match &event.what {
-            What::Snapshot(it) => Some(ps::rows(&it.text).into_iter().filter(PsRow::is_zombie)),
+            What::Snapshot(it) => {
+                let zombies = ps::rows(&it.text).into_iter().filter(ps::Row::is_zombie);
+                Some(zombies.map(|row| row.pid).collect::<Vec<_>>())
+            }
             _ => None,
         });
-        let ended: Vec<i32> = zombies.next()?.map(|row| row.pid).collect();
-        let left: Vec<i32> = zombies.next()?.map(|row| row.pid).collect();
-        let (came, removed) = (self.line("Signals that came: ")?, self.line("Removed: ")?);
-        let children = |zombies: &[i32], to| {
-            let rows = ended.iter().map(|pid| match zombies.contains(pid) {
-                true => row(format!("Z {pid}"), PLAIN, to),
-                false => row(self.say("reaped", &[pid]), LOST, None),
-            });
-            let (name, pid) = (&[&ended.len() as &dyn Display], &[&zombies.len() as &dyn Display]);
-            let (name, pid) = (self.say("children", name), self.say("zombies", pid));
-            vec![Node { name, pid, rows: rows.collect() }]
+        let (ended, left) = (zombies.next()?, zombies.next()?);
+        let row = |pid| match left.contains(pid) {
+            true => Some(format!("- Z {pid}")),
+            false => self.say("signals reaped", &[("pid", pid)]),
         };
-        let flag = |status| {
-            let is_pending = has_sigchld(status, "ShdPnd:")? || has_sigchld(status, "SigPnd:")?;
-            let words = self.say(if is_pending { "pending" } else { "not-pending" }, &[]);
-            Some(vec![Object::flag(is_pending, words)])
-        };
-        let (look, point) =
-            if left.is_empty() { (PLAIN, "all-reaped") } else { (POINT, "not-all-reaped") };
-        let blocks = vec![row(self.say("blocks", &[]), PLAIN, Some(0))];
-        let received = vec![
-            row(self.say("signals", &[&came]), POINT, Some(0)),
-            row(self.say("removed", &[&removed]), look, None),
-        ];
-        let first = [children(&ended, Some(0)), vec![self.node("parent", parent, blocks)]];
-        let second = [children(&left, None), vec![self.node("parent", parent, received)]];
-        let one_flag = self.say("one-flag", &[&ended.len()]);
-        let point = self.say(point, &[&came, &ended.len(), &removed]);
-        let frames = vec![
-            Frame { objects: flag(blocked)?, ..self.frame("held-back", before, first, one_flag) },
-            Frame { objects: flag(unblocked)?, ..self.frame("come", after, second, point) },
-        ];
-        Some(Idea { frames, sources: self.say("signals-from", &[]) })
+        let lines: Vec<String> = ended.iter().map(|pid| format!("- Z {pid} >0")).collect();
+        let rows =
+            [lines.join("\n"), ended.iter().map(row).collect::<Option<Vec<_>>>()?.join("\n")];
+        let point = self.say(if left.is_empty() { "signals all" } else { "signals one" }, &[])?;
+        let (ended, left) = (ended.len(), left.len());
+        let first: Values<'_> = &[("ended", &ended), ("rows", &rows[0])];
+        let second: Values<'_> =
+            &[("ended", &ended), ("left", &left), ("rows", &rows[1]), ("point", &point)];
+        let first = self.frame(before, "signals blocked", first)?;
+        let second = self.frame(after, "signals come", second)?;
+        self.idea("signals", vec![first, second]).filter(|_| is_so)
     }
 
     fn half_close(self) -> Option<Idea> {
@@ -167,149 +162,101 @@ impl<'a> Run<'a> {
         let (table, of_child) = (table.first()?, of_child.first()?);
         let fd = self.line("Parent's descriptor: ")?;
         let socket = target(of_child, fd)?;
-        let is_it = |it: &[&str; 4]| socket == format!("socket:[{}]", it[3]);
-        let [local, remote, state, _] = self.sockets(child).find(is_it)?;
-        let clients = self.sockets(parent).find(|it| it[0] == remote && it[1] == local)?[3];
-        let clients = table.1.iter().find(|row| row.1 == format!("socket:[{clients}]"))?.0;
-        let frame = |title: &str, t: f64, held: [bool; 2], is_ended: bool, point: &str| {
-            let look = if point == "in-vain" { POINT } else { PLAIN };
-            let rows = |is_held| match is_held {
-                true => vec![row(self.say("fd", &[&fd]), look, Some(0))],
-                false => vec![row(self.say("fd-closed", &[&fd]), LOST, None)],
-            };
-            let names = [("server", parent, held[0]), ("child", child, held[1])];
-            let servers = names.map(|(name, pid, is_held)| self.node(name, pid, rows(is_held)));
-            let client = vec![row(self.say("fd", &[&clients]), PLAIN, Some(0))];
-            let pid = self.say("client-pid", &[&parent]);
-            let client = vec![Node { pid, ..self.node("client", parent, client) }];
-            let open = [!is_ended, held.contains(&true)]; // to the client, and to the server
-            let open = open.map(|it| (self.say(if it { "open" } else { "ended" }, &[]), it));
-            let objects = vec![Object::connection(open, self.say("connection", &[]))];
-            let sides = [servers.into(), client];
-            Frame { objects, ..self.frame(title, t, sides, self.say(point, &[&fd])) }
+        let (local, remote, state, _) = self.sockets(child).find(|it| it.3 == socket)?;
+        let other_end = self.sockets(parent).find(|it| it.0 == remote && it.1 == local)?.3;
+        let client = table.1.iter().find(|row| row.1 == other_end)?.0;
+        let client: Values<'_> = &[("client", &client)];
+        let printed = |line| {
+            let mut lines = self
+                .events
+                .iter()
+                .filter(|event| matches!(&event.what, What::Line { text, .. } if text == line));
+            lines.next().map(|event| event.t)
         };
-        let (is_shut, in_parent) = (HAS_ENDED.contains(&state), target(table, fd) == Some(socket));
-        let point = match (is_shut, in_parent) {
-            (true, _) => "shut",
-            (false, true) => "both-hold",
-            (false, false) => "child-holds",
-        };
-        let printed =
-            |line| self.time_of(|it| matches!(it, What::Line { text, .. } if text == line));
         let seen = printed("The client has seen the end.")?;
-        let in_vain = printed("The client has waited for the end, in vain.");
-        let closed = printed("The parent has closed its copy, too.");
-        let ended = match (in_vain, closed) {
-            (Some(t), _) => frame("child-ended", t, [true, false], false, "in-vain"),
-            (None, Some(_)) => frame("child-ended", seen, [true, false], true, "all-the-same"),
-            (None, None) => frame("child-ended", seen, [false, false], true, "no-copy"),
+        let first = match (HAS_ENDED.contains(&state), target(table, fd) == Some(socket)) {
+            (true, true) => "half-close shut",
+            (false, true) => "half-close both-hold",
+            (false, false) => "half-close child-holds",
+            (true, false) => return None,
         };
-        let mut frames = vec![frame("serves", table.0, [in_parent, true], is_shut, point), ended];
-        if in_vain.is_some() {
-            frames.push(frame("server-closes", seen, [false, false], true, "last-copy"));
+        let mut frames = vec![self.frame(table.0, first, client)?];
+        if let Some(t) = printed("The client has waited for the end, in vain.") {
+            frames.push(self.frame(t, "half-close in-vain", client)?);
+            frames.push(self.frame(seen, "half-close server-closed", client)?);
+        } else if printed("The parent has closed its copy, too.").is_some() {
+            frames.push(self.frame(seen, "half-close all-the-same", client)?);
+        } else {
+            frames.push(self.frame(seen, "half-close no-copy", client)?);
         }
-        Some(Idea { frames, sources: self.say("half-close-from", &[]) })
+        self.idea("half-close", frames)
     }
 
     fn upgrade(self) -> Option<Idea> {
         let (old, new) = (self.pid("server")?, self.pid("new server")?);
         let (of_old, of_new) = (self.tables(old), self.tables(new));
-        let (before, after, of_new) = (of_old.first()?, of_old.get(1)?, of_new.first()?);
-        let [.., inode] = self.sockets(old).find(|it| it[2] == LISTENS)?;
-        let node = |name, pid, table: &Table<'_>| {
-            let it = table.1.iter().find(|row| row.1 == format!("socket:[{inode}]"));
-            let row = match it {
-                Some((fd, _)) => row(self.say("fd", &[fd]), POINT, Some(0)),
-                None => row(self.say("none", &[]), LOST, None),
-            };
-            vec![self.node(name, pid, vec![row])]
-        };
-        let is_answer = |event: &&Event| matches!(&event.what, What::Client { saw, .. } if saw.starts_with("an answer"));
-        let answers = self.events.iter().filter(is_answer).count();
-        let point = self.say("new-holds", &[&answers]);
-        let first = [node("old", old, before), Vec::new()];
-        let second = [node("old", old, after), node("new", new, of_new)];
-        let socket =
-            || vec![Object::socket(&self.say("listener", &[]), self.say("socket", &[&inode]))];
-        let frames = vec![
-            self.frame("before", before.0, first, self.say("old-holds", &[])),
-            self.frame("after", after.0, second, point),
-        ];
-        let frames = frames.into_iter().map(|frame| Frame { objects: socket(), ..frame });
-        Some(Idea { frames: frames.collect(), sources: self.say("upgrade-from", &[]) })
+        let listener = self.sockets(old).find(|it| it.2 == LISTENS)?.3;
+        let inode = listener.trim_matches(|c: char| !c.is_ascii_digit());
+        let fd = |table: &Table<'a>| Some(table.1.iter().find(|row| row.1 == listener)?.0);
+        let [before, after] = &of_old[..] else { return None };
+        let is_answer =
+            |what: &What| matches!(what, What::Client { saw, .. } if saw.starts_with("an answer"));
+        let answers = self.events.iter().filter(|event| is_answer(&event.what)).count();
+        let (old_fd, new_fd) = (fd(before)?, fd(of_new.first()?)?);
+        let first =
+            self.frame(before.0, "upgrade before", &[("fd", &old_fd), ("inode", &inode)])?;
+        let second = [("fd", &new_fd as &dyn Display), ("inode", &inode), ("answers", &answers)];
+        let second = self.frame(after.0, "upgrade after", &second)?;
+        self.idea("upgrade", vec![first, second]).filter(|_| fd(after).is_none())
     }
 
     fn threads(self) -> Option<Idea> {
         let (parent, copy) = (self.pid("parent")?, self.pid("copy")?);
         let (now, tasks) = *self.readings_of(parent, "task").first()?;
-        let (_, of_copy) = *self.readings_of(copy, "task").first()?;
-        let (main, other) = tasks.split_once(' ')?;
-        let forked =
-            self.time_of(|it| matches!(it, What::State { raw } if raw.process.pid == copy))?;
-        let (locked, copys) = (self.line("Parent, locked: ")?, self.line("Copy, locked: ")?);
-        let (locked, copys) = (locked == "true", copys == "true");
-        let thread = |tid: &str, look, to| row(self.say("thread", &[&tid]), look, to);
-        let parents = |holds: bool| {
-            let (look, to) = if holds { (POINT, Some(0)) } else { (PLAIN, None) };
-            let rows = vec![thread(main, PLAIN, None), thread(other, look, to)];
-            vec![self.node("parent", parent, rows)]
-        };
-        let word = |it| self.say(if it { "locked" } else { "unlocked" }, &[]);
-        let lock = |it, place: &str| Object::lock(it, self.say(place, &[&word(it)]));
-        let lost = row(self.say("no-thread", &[&other]), LOST, copys.then_some(1));
-        let rows = vec![thread(of_copy, PLAIN, None), lost];
-        let second = [parents(locked), vec![self.node("copy", copy, rows)]];
-        let points = if copys { ["holds", "for-ever"] } else { ["holds-not", "free"] };
-        let [before, after] = points.map(|point| self.say(point, &[&other]));
-        let first = self.frame("fork", forked, [parents(copys), Vec::new()], before);
-        let second = self.frame("after-fork", now, second, after);
-        let frames = vec![
-            Frame { objects: vec![Object::lock(copys, word(copys))], ..first },
-            Frame { objects: vec![lock(locked, "in-parent"), lock(copys, "in-copy")], ..second },
-        ];
-        Some(Idea { frames, sources: self.say("threads-from", &[]) })
+        let is_alone = self.readings_of(copy, "task").first()?.1 == copy.to_string();
+        let other = tasks.split_once(' ')?.1;
+        let is_birth =
+            |event: &&Event| matches!(&event.what, What::State { raw } if raw.process.pid == copy);
+        let forked = self.events.iter().find(is_birth)?.t;
+        let is_unlocked = self.line("Parent, locked: ")? == "false";
+        let lock = if self.line("Copy, locked: ")? == "true" { "locked" } else { "unlocked" };
+        let first = self.frame(forked, &format!("threads fork {lock}"), &[("other", &other)])?;
+        let second = self.frame(now, &format!("threads copy {lock}"), &[("other", &other)])?;
+        self.idea("threads", vec![first, second]).filter(|_| is_alone && is_unlocked)
     }
 
     fn descriptors(self) -> Option<Idea> {
-        let (parent, child) = (self.pid("parent")?, self.pid("child")?);
-        let (of_parent, of_child) = (self.tables(parent), self.tables(child));
+        let (of_parent, of_child) =
+            (self.tables(self.pid("parent")?), self.tables(self.pid("child")?));
         let (of_parent, of_child) = (of_parent.first()?, of_child.first()?);
         let stray = self.line("A stray descriptor: ")?;
-        let point = match (target(of_child, stray), target(of_child, "3")) {
-            (Some(_), _) => self.say("leaked", &[&stray]),
-            (None, Some(file)) => self.say("given", &[&printable(file), &stray]),
-            (None, None) => return None,
-        };
-        let all = of_parent.1.iter().chain(&of_child.1).map(|row| row.0);
-        let mut numbers: Vec<&str> = all.collect();
-        numbers.sort_by_key(|number| (number.len(), *number));
-        numbers.dedup();
-        let side = |name, pid, table| {
-            let rows = numbers.iter().map(|number| {
-                let here = target(table, number);
-                let is_in_both =
-                    here.is_some() && target(of_parent, number) == target(of_child, number);
-                let is_point = *number == stray || *number == "3" && pid == child;
-                let to = (pid == parent && is_in_both).then_some(0);
-                match here {
-                    Some(file) => row(
-                        format!("{number}→{}", printable(file)),
-                        if is_point { POINT } else { PLAIN },
-                        to,
-                    ),
-                    None => row(self.say("not-open", &[number]), LOST, None),
+        let mut all: Vec<&str> = of_parent.1.iter().chain(&of_child.1).map(|row| row.0).collect();
+        all.sort_by_key(|fd| (fd.len(), *fd));
+        all.dedup();
+        let rows = |table: &Table<'a>, other: &Table<'a>, given: &str| {
+            let rows = all.iter().map(|fd| match target(table, fd) {
+                None => self.say("descriptors none", &[("fd", fd)]),
+                Some(file) => {
+                    let look = if [stray, given].contains(fd) { "!" } else { "-" };
+                    let to = if target(other, fd) == Some(file) { " >0" } else { "" };
+                    Some(format!("{look} {fd}→{}{to}", printable(file)))
                 }
             });
-            vec![self.node(name, pid, rows.collect())]
+            Some(rows.collect::<Option<Vec<_>>>()?.join("\n"))
         };
-        let sides = [side("parent", parent, of_parent), side("command", child, of_child)];
-        let frames = vec![self.frame("tables", of_child.0, sides, point)];
-        Some(Idea { frames, sources: self.say("descriptors-from", &[]) })
+        let (left, right) = (rows(of_parent, of_child, "")?, rows(of_child, of_parent, "3")?);
+        let point = match (target(of_child, stray), target(of_child, "3")) {
+            (Some(_), _) => self.say("descriptors leaked", &[]),
+            (None, file) => self.say("descriptors given", &[("file", &printable(file?))]),
+        };
+        let point = point?;
+        let values = [("left", &left as &dyn Display), ("right", &right), ("point", &point)];
+        self.idea("descriptors", vec![self.frame(of_child.0, "descriptors", &values)?])
     }
 }
 
 /// Whether this set of signals has SIGCHLD.
-fn has_sigchld(status: &str, set: &str) -> Option<bool> {
+fn has(status: &str, set: &str) -> Option<bool> {
     let set = status.lines().find_map(|line| line.strip_prefix(set))?;
     Some(u64::from_str_radix(set.trim(), 16).ok()? & SIGCHLD != 0)
 }
