@@ -51,8 +51,8 @@ fn until_the_end(w: &mut Worker) -> Result<(), Failure> {
     let parent = w.start()?;
     let child = w.process_in_line("Child's pid: ", "child")?;
     w.line("Child's descriptor: ")?;
-    w.read_descriptors(&[parent, child]);
     w.snapshot(BOTH)?;
+    w.read_descriptors(&[parent, child]);
     w.line("End parent process.")?;
     w.snapshot_when_gone(parent, BOTH_ENDED)
 }
