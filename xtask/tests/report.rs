@@ -603,7 +603,8 @@ fn parts(page: &str) -> impl Iterator<Item = (&str, &str)> {
     page.split('<').filter_map(|part| part.split_once('>')).filter(move |(tag, _)| {
         if code.is_empty() {
             let name = tag.split(' ').next().unwrap();
-            code = ["pre", "code", "style"].into_iter().find(|it| *it == name).unwrap_or("");
+            code =
+                ["pre", "code", "style", "script"].into_iter().find(|it| *it == name).unwrap_or("");
         } else if tag.strip_prefix('/') == Some(code) {
             code = "";
         }
@@ -630,6 +631,77 @@ fn the_pages_in_both_languages_have_the_same_parts() {
     assert_eq!(english, chinese);
     assert_has(&pages[0], &["<html lang=\"en\"", "<a href=\"index.zh-CN.html\""]);
     assert_has(&pages[1], &["<html lang=\"zh-CN\"", "<a href=\"index.html\""]);
+}
+
+/// What stands between these two, from each `begin` on.
+fn each_between<'a>(text: &'a str, begin: &'a str, end: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(begin).skip(1).map(move |rest| rest.split(end).next().unwrap())
+}
+
+/// The first of these.
+#[track_caller]
+fn between<'a>(text: &'a str, begin: &'a str, end: &'a str) -> &'a str {
+    each_between(text, begin, end).next().unwrap_or_else(|| panic!("no {begin:?} in {text}"))
+}
+
+/// The text of the choice that is marked as right must be what `ps` has printed of that process.
+#[test]
+fn the_right_answer_to_a_question_is_what_ps_has_printed() {
+    let report = report();
+    let pages = PAGES.map(|name| fs::read_to_string(report.path().join(name)).unwrap());
+    for page in &pages {
+        let (mut states, mut zombies, mut parents) = (BTreeSet::new(), BTreeSet::new(), 0);
+        let questions = each_between(page, "<div class=\"questions\">", "</div>");
+        for question in questions.flat_map(|block| each_between(block, "<details>", "</details>")) {
+            let file = between(question, ".txt\">", "</a>");
+            let path = between(question, "<a href=\"#", "-C").to_owned() + "/" + file;
+            let printed = fs::read_to_string(report.path().join(&path)).unwrap();
+            let rows = printed.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+            let rows: Vec<_> = rows.filter(|row| row[0].parse::<u32>().is_ok()).collect();
+            let row = |pid: &str| rows.iter().find(|row| row[0] == pid);
+            let asks = between(question, "<strong>", "</strong>");
+            let mut pids = asks.split(' ').filter(|word| word.parse::<u32>().is_ok());
+            let pid = pids.next();
+            let right: Vec<&str> =
+                each_between(question, "<p class=\"right\"><b>", "</b>").collect();
+            let choices: Vec<&str> =
+                each_between(question, "<span class=\"choice\">", "</span>").collect();
+            assert!(right.len() == 1 && (3..=4).contains(&choices.len()), "{question}");
+            assert_eq!(question.matches("<p class=\"wrong\">").count(), choices.len() - 1);
+            let letter = format!("<b>{}</b> ", right[0]);
+            let words = choices.iter().map(|choice| choice.split_once("</b> ").unwrap().1);
+            assert_eq!(words.collect::<BTreeSet<_>>().len(), choices.len(), "{question}");
+            let mut right = choices.iter().filter_map(|choice| choice.strip_prefix(&letter));
+            let right = right.next().unwrap();
+            match pid {
+                None => {
+                    let count = rows.iter().filter(|row| row[4].starts_with('Z')).count();
+                    assert_eq!(right, count.to_string(), "{path}: {asks}");
+                    zombies.insert(count);
+                }
+                Some(pid) if asks.contains("PPID") => {
+                    let parent = row(pid).unwrap()[1];
+                    assert!(right.starts_with(&format!("{parent} ")), "{path}: {asks}: {right}");
+                    parents += usize::from(right.ends_with("(worker)")); // adopted
+                }
+                Some(pid) => {
+                    let state = row(pid).map_or('-', |row| row[4].chars().next().unwrap());
+                    let word = match state {
+                        'S' | 'R' => ["S or R: it lives", "S 或 R：活着"],
+                        'T' => ["T: it is stopped", "T：被暂停"],
+                        'Z' => ["Z: it is a zombie", "Z：僵尸进程"],
+                        _ => ["nothing: it is not listed", "没有这一行"],
+                    };
+                    assert!(word.contains(&right), "{path}: {asks}: {state}, not {right}");
+                    states.insert(word);
+                }
+            }
+        }
+        assert!(
+            states.len() > 1 && zombies.len() > 1 && parents > 0,
+            "{states:?} {zombies:?} {parents}"
+        );
+    }
 }
 
 /// Two English words that follow one another.
@@ -1055,7 +1127,7 @@ fn opens_and_is_whole(report: &TempDir, page: &str, adopted: &str, not_held: &st
     let found = look(report, &page);
     assert_eq!(found["width"], 360);
     assert_eq!(found["scrollWidth"], 360, "one has to scroll sideways");
-    assert_eq!(found["scripts"], 0);
+    assert_eq!(found["scripts"], 1); // that of the questions
     assert_eq!(found["dangling"], Value::Array(Vec::new()));
     assert_eq!(found["outside"], Value::Array(Vec::new()));
     // A timeline for each scenario and each control, and each snapshot.

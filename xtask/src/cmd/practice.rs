@@ -1,39 +1,41 @@
 //! `demo --pause` and `--predict`: one scenario after another, with a user at the terminal. It pauses at
-//! each snapshot, so that they can look from another terminal, or asks them what they expect to see.
+//! each snapshot, so that they can look from another terminal, or asks them what `ps` shows there.
 
+use std::hash::{BuildHasher, RandomState};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 
+use crate::model::bilingual::Language;
 use crate::model::event::{Event, Snapshot, What};
 use crate::model::failure::Failure;
 use crate::model::process::State;
-use crate::probe::ps::{self, Row};
 use crate::runner::{RunEvent, Runner};
 use crate::scenarios::Scenario;
 use crate::verdict::result::ScenarioResult;
-use crate::view::output::{BAD, BOLD, DIM, GOOD, Output, styled};
-use crate::view::text;
+use crate::view::output::{BAD, BOLD, DIM, GOOD, Output, styled, width, wrapped};
+use crate::view::question::{self, Choice, Question};
+use crate::view::text as shown;
 use crate::view::tree::Tree;
-
-/// More would be tiresome.
-const QUESTIONS_A_SNAPSHOT: usize = 3;
 
 pub(super) struct Practice<'a> {
     output: &'a Output,
     pauses: bool,
     predicts: bool,
+    language: Language,
+    /// Of this scenario, so far.
+    events: Vec<Event>,
     tree: Tree,
     /// How many snapshots there were in this scenario.
     number: usize,
-    /// The snapshot at which the run waits, and the processes to ask about before it is shown.
-    snapshot: Option<(Snapshot, VecDeque<i32>)>,
+    /// The snapshot at which the run waits, and what to ask before it is shown.
+    snapshot: Option<(Snapshot, VecDeque<Question>)>,
     /// The processes that were stopped there, and have not been seen to go on yet.
     frozen: BTreeSet<i32>,
     /// Whether the input has ended: then it pauses no more.
     no_input: bool,
-    /// Whether each of the predictions was right.
-    predictions: Vec<bool>,
+    /// Whether each of the answers was right.
+    answers: Vec<bool>,
 }
 
 impl<'a> Practice<'a> {
@@ -49,12 +51,14 @@ impl<'a> Practice<'a> {
             output,
             pauses,
             predicts,
+            language: Language::of_environment(),
+            events: Vec::new(),
             tree: Tree::default(),
             number: 0,
             snapshot: None,
             frozen: BTreeSet::new(),
             no_input: false,
-            predictions: Vec::new(),
+            answers: Vec::new(),
         })
     }
 
@@ -67,11 +71,12 @@ impl<'a> Practice<'a> {
         runner.listen_to_keyboard()?;
         let run = |scenario: &&'static Scenario| self.scenario(runner, scenario);
         let results = scenarios.iter().map(run).collect();
-        if !self.predictions.is_empty() {
-            let right = self.predictions.iter().filter(|it| **it).count();
-            let all = self.predictions.len();
-            let score = format!("\nYou predicted {right} of {all} states.\n");
-            self.print(&styled(BOLD, score))?;
+        if !self.answers.is_empty() {
+            let right = self.answers.iter().filter(|it| **it).count();
+            let all = self.answers.len();
+            let score = self.say("score").replace("{right}", &right.to_string());
+            let score = score.replace("{all}", &all.to_string());
+            self.print(&format!("\n{}\n", styled(BOLD, score)))?;
         }
         results
     }
@@ -82,11 +87,13 @@ impl<'a> Practice<'a> {
         scenario: &'static Scenario,
     ) -> Result<ScenarioResult, Failure> {
         self.tree = Tree::default();
+        self.events.clear();
         self.number = 0;
         self.frozen.clear();
-        self.print(&text::heading(scenario))?;
-        let events = runner.run_alone(scenario, false, true, None, &mut |event| match event {
-            RunEvent::Event(event) => self.event(event),
+        self.print(&shown::heading(scenario))?;
+        let number = self.predicts.then(number);
+        let events = runner.run_alone(scenario, false, true, number, &mut |event| match event {
+            RunEvent::Event(event) => self.event(scenario, event),
             RunEvent::Typed(line) => self.typed(*line),
             _ => Ok(false),
         })?;
@@ -96,16 +103,17 @@ impl<'a> Practice<'a> {
             let without = scenario.without();
             let line = format!("\nNow its control, without a pause: {without}.");
             self.print(&(styled(DIM, line) + "\n"))?;
-            control_events = runner.run_alone(scenario, true, false, None, &mut |_| Ok(false))?;
+            control_events = runner.run_alone(scenario, true, false, number, &mut |_| Ok(false))?;
         }
         let result = ScenarioResult::new(scenario, events, control_events);
-        self.print(&text::conclusion(&result))?;
+        self.print(&shown::conclusion(&result))?;
         Ok(result)
     }
 
     /// Shows an event. Returns whether the run may go on.
-    fn event(&mut self, event: &Event) -> Result<bool, Failure> {
+    fn event(&mut self, scenario: &Scenario, event: &Event) -> Result<bool, Failure> {
         let line = self.tree.take(event);
+        self.events.push(event.clone());
         let is_ours = self.is_our_own_stop(&event.what);
         if let Some(line) = line
             && !is_ours
@@ -125,10 +133,10 @@ impl<'a> Practice<'a> {
         }
         let mut questions = VecDeque::new();
         if self.predicts && !self.no_input {
-            questions.extend(to_ask(snapshot));
-            let title = styled(BOLD, format_args!("\nSnapshot {}", self.number));
-            let line = "   Live processes are stopped (SIGSTOP) until you have answered.";
-            self.print(&format!("{title}\n{}\n", styled(DIM, line)))?;
+            questions.extend(question::about(scenario, &self.events, self.language));
+            let title = self.say("title").replace("{number}", &self.number.to_string());
+            let (title, frozen) = (styled(BOLD, title), styled(DIM, self.say("frozen")));
+            self.print(&format!("\n{title}\n   {frozen}\n"))?;
         }
         self.snapshot = Some((snapshot.clone(), questions));
         self.go_on()
@@ -165,10 +173,10 @@ impl<'a> Practice<'a> {
         if line.is_some_and(|line| line.trim().eq_ignore_ascii_case("q")) {
             return Err(Failure::Interrupted);
         }
-        let Some((snapshot, questions)) = &mut self.snapshot else {
+        let Some((_, questions)) = &mut self.snapshot else {
             return Ok(false); // too early
         };
-        let Some(&pid) = questions.front() else {
+        let Some(question) = questions.pop_front() else {
             self.snapshot = None;
             return Ok(true);
         };
@@ -176,43 +184,36 @@ impl<'a> Practice<'a> {
             questions.clear();
             return self.go_on();
         };
-        let Some(answer) = answer(line) else {
-            self.print("   Please answer S, T, Z, - or q.\n")?;
-            self.ask(pid)?;
-            return Ok(false);
+        let word = line.trim().to_lowercase();
+        let Some((_, choice)) = letters(&question).find(|(it, _)| it.to_string() == word) else {
+            questions.push_front(question);
+            self.print(&format!("   {}\n", self.say("again")))?;
+            return self.go_on();
         };
-        questions.pop_front();
-        let row = ps::row(&snapshot.text, pid);
-        let state = row.as_ref().map(Row::state);
-        self.predictions.push(answer == state);
-        let call = self.tree.call(pid);
-        let verdict = if answer == state {
-            format!("{}: {call} {}", styled(GOOD, "Right"), words(state))
-        } else {
-            let (no, reason) = (styled(BAD, "No"), self.reason(row.as_ref()));
-            format!("{no}: {call} {}: {reason}", words(state))
-        };
-        self.print(&format!("   {verdict}.\n"))?;
+        self.answers.push(choice.is_right);
+        self.explain(&question, choice)?;
         self.go_on()
     }
 
-    /// Why `ps` shows the process as it does, or does not show it.
-    fn reason(&self, row: Option<&Row>) -> String {
-        let Some(row) = row else {
-            return "it has ended and was reaped, as its parent or adopter has waited for it, or \
-                    ignores SIGCHLD"
-                .to_owned();
-        };
-        match (row.state(), row.wchan.as_str()) {
-            (State::Zombie, _) => {
-                let parent = self.tree.call(row.ppid);
-                format!("it has ended, and its parent, {parent}, has not waited for it")
-            }
-            (State::Stopped, _) => "a signal has stopped it, and none has continued it".to_owned(),
-            (State::Alive, "do_wait") => "it waits for a child".to_owned(),
-            (State::Alive, "-") => "it has not ended".to_owned(),
-            (State::Alive, place) => format!("it has not ended, and sleeps in {place}"),
+    /// Says whether the answer was right, and why; if it was not, also what is, and the claim behind it.
+    fn explain(&self, question: &Question, answer: &Choice) -> Result<(), Failure> {
+        let (style, verdict) = if answer.is_right { (GOOD, "right") } else { (BAD, "wrong") };
+        let mut lines = vec![styled(style, self.say(verdict).replace("{because}", answer.because))];
+        if let Some((letter, right)) =
+            letters(question).find(|(_, it)| it.is_right && !answer.is_right)
+        {
+            let instead = self.say("instead").replace("{letter}", &letter.to_string());
+            let instead = instead.replace("{because}", right.because);
+            lines.push(styled(GOOD, instead));
+            let more = self.say("more").replace("{claim}", question.claim.id);
+            lines.push(more.replace("{here}", question.claim.here.to(self.language)));
         }
+        let wrap = |line: String| wrapped(&line, "   ", "   ", width());
+        self.print(&lines.into_iter().map(wrap).collect::<String>())
+    }
+
+    fn say(&self, name: &str) -> &'static str {
+        question::say(name, self.language)
     }
 
     /// Asks the next question, or shows the snapshot, and how to look at the processes by hand. Returns
@@ -221,8 +222,8 @@ impl<'a> Practice<'a> {
         let Some((snapshot, questions)) = &self.snapshot else {
             return Ok(false);
         };
-        if let Some(&pid) = questions.front() {
-            self.ask(pid)?;
+        if let Some(question) = questions.front() {
+            self.ask(question)?;
             return Ok(false);
         }
         self.show(snapshot)?;
@@ -237,16 +238,16 @@ impl<'a> Practice<'a> {
     /// Shows a snapshot. Its title says what had come true, so it must not be seen before.
     fn show(&self, snapshot: &Snapshot) -> Result<(), Failure> {
         let title = format_args!("\nSnapshot {}: {}", self.number, snapshot.title);
-        let table = text::snapshot(snapshot, self.output.columns());
+        let table = shown::snapshot(snapshot, self.output.columns());
         self.print(&format!("{}\n{table}", styled(BOLD, title)))
     }
 
-    /// Asks by name: a role, such as "zombie 1", would be the answer.
-    fn ask(&self, pid: i32) -> Result<(), Failure> {
-        let name = self.tree.name(pid);
-        self.print(&format!(
-            "   What did ps show for {name}? S lives, T stopped, Z zombie, - nothing, q quits: "
-        ))
+    fn ask(&self, question: &Question) -> Result<(), Failure> {
+        let mut out = format!("   {}\n", styled(BOLD, &question.asks));
+        for (letter, choice) in letters(question) {
+            let _ = writeln!(out, "     {letter}  {}", choice.says);
+        }
+        self.print(&format!("{out}   {} ", self.say("prompt")))
     }
 
     fn print(&self, text: &str) -> Result<(), Failure> {
@@ -254,28 +255,22 @@ impl<'a> Practice<'a> {
     }
 }
 
-/// The processes to ask about: one in each state that the snapshot shows, and then the first.
-fn to_ask(snapshot: &Snapshot) -> Vec<i32> {
-    let states: Vec<_> = snapshot.pids.iter().map(|&pid| state(snapshot, pid)).collect();
-    let is_first_of_state = |at: &usize| !states[..*at].contains(&states[*at]);
-    let (firsts, others): (Vec<_>, Vec<_>) = (0..states.len()).partition(is_first_of_state);
-    let mut asked = [firsts, others].concat();
-    asked.truncate(QUESTIONS_A_SNAPSHOT);
-    asked.sort_unstable();
-    asked.into_iter().map(|at| snapshot.pids[at]).collect()
+/// The choices, each with the letter to type.
+fn letters(question: &Question) -> impl Iterator<Item = (char, &Choice)> {
+    ('a'..).zip(&question.choices)
 }
 
 /// Commands to be pasted into another terminal, for one process of each kind.
 fn how_to_look(snapshot: &Snapshot) -> String {
     let list: Vec<String> = snapshot.pids.iter().map(i32::to_string).collect();
     let list = list.join(",");
-    let first = |wanted: State| {
+    let first = |wanted: char| {
         let mut pids = snapshot.pids.iter().copied();
-        pids.find(|&pid| state(snapshot, pid) == Some(wanted))
+        pids.find(|&pid| question::letter(snapshot, pid) == wanted)
     };
     let mut commands =
         vec![("the same, for yourself", format!("ps -o pid,ppid,stat,comm -p {list}"))];
-    if let Some(zombie) = first(State::Zombie) {
+    if let Some(zombie) = first('Z') {
         commands.push((
             "SIGKILL changes nothing: it is dead",
             format!("kill -KILL {zombie}; ps -o pid,stat,comm -p {zombie}"),
@@ -285,7 +280,7 @@ fn how_to_look(snapshot: &Snapshot) -> String {
             format!("grep -E '^(State|PPid|VmSize)' /proc/{zombie}/status"),
         ));
     }
-    if let Some(alive) = first(State::Alive) {
+    if let Some(alive) = first('S') {
         commands.push(("its open files", format!("ls -l /proc/{alive}/fd")));
     }
     let mut out = "   Commands for another terminal:\n".to_owned();
@@ -293,32 +288,14 @@ fn how_to_look(snapshot: &Snapshot) -> String {
         let _ = writeln!(out, "     {}", styled(DIM, format_args!("{what_for}:")));
         let _ = writeln!(out, "     {}", styled(BOLD, command));
     }
-    if first(State::Alive).is_some() {
+    if first('S').is_some() {
         out += "   Live processes are stopped (SIGSTOP) while you look: your ps shows T for S.\n";
     }
     out + &styled(DIM, "   Enter goes on, q quits.") + "\n"
 }
 
-/// The state that the snapshot shows; `None` if it does not list the process.
-fn state(snapshot: &Snapshot, pid: i32) -> Option<State> {
-    ps::row(&snapshot.text, pid).map(|row| row.state())
-}
-
-fn answer(line: &str) -> Option<Option<State>> {
-    match line.trim().to_ascii_lowercase().as_str() {
-        "s" | "r" => Some(Some(State::Alive)),
-        "t" => Some(Some(State::Stopped)),
-        "z" => Some(Some(State::Zombie)),
-        "-" => Some(None),
-        _ => None,
-    }
-}
-
-fn words(state: Option<State>) -> &'static str {
-    match state {
-        Some(State::Alive) => "lives",
-        Some(State::Stopped) => "is stopped",
-        Some(State::Zombie) => "is a zombie",
-        None => "is gone",
-    }
+/// A number for a command that has one, so that an answer that somebody remembers is wrong: 3 to 12.
+fn number() -> u32 {
+    let random = RandomState::new().hash_one(0); // differs each time
+    3 + (random % 10) as u32
 }

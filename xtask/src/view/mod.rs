@@ -7,6 +7,8 @@ mod legend;
 mod machine;
 pub(crate) mod output;
 mod page;
+pub(crate) mod question;
+mod questions;
 mod snapshot;
 mod story;
 pub(crate) mod text;

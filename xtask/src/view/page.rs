@@ -17,7 +17,7 @@ use crate::view::text::{
     NOTHING_PROVED, TRANSCRIPT, control_command, line, plain_transcript, printable,
 };
 use crate::view::timeline::{NARROW, WIDE};
-use crate::view::{idea, ideas, legend, snapshot, timeline};
+use crate::view::{idea, ideas, legend, questions, snapshot, timeline};
 
 const TITLE: Text = text("What the process table says", "进程表怎么说");
 
@@ -77,6 +77,7 @@ impl Page<'_> {
                         (self.summary())
                         @for result in self.results { (self.scenario(result)) }
                     }
+                    script { (PreEscaped(questions::SCRIPT)) }
                 }
             }
         };
@@ -364,6 +365,7 @@ impl Page<'_> {
                 h2 { a href=(format!("#{name}")) { (name) } }
                 p class="about" { (self.say(scenario.about())) }
                 @if let Some(times) = self.times(result) { p class="faint" { (times) } }
+                (questions::block(result, self.language))
                 (self.run(name, name, &result.events))
                 h3 { (self.say(text("What it shows", "它展示什么"))) }
                 ul class="claims" { @for one in scenario.claims() { (self.claim(result, one)) } }
