@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
@@ -18,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 use support::{Run, XTASK, assert_has, assert_one_sentence, stdout, text};
-use test_support::{number, state, wait_until_within};
+use test_support::{number, stat, state, wait_until_within};
 
 /// Plenty, also on a busy machine that first has to build the programs.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -39,13 +40,21 @@ struct Terminal {
 
 impl Terminal {
     fn with(args: &[&str]) -> Self {
+        Self::of_reader("C", args)
+    }
+
+    fn of_reader(locale: &str, args: &[&str]) -> Self {
         let run = Run::new();
         let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
         fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
         let mut command = run.command("setsid"); // Ctrl-C goes to whose terminal it is
-        command.args(["--ctty", "--wait", XTASK]).args(args).env("TERM", "xterm");
+        command
+            .args(["--ctty", "--wait", XTASK])
+            .args(args)
+            .env("TERM", "xterm")
+            .env("LC_ALL", locale);
         if args[0] == "demo" {
             command.arg("--report").arg(run.report());
         }
@@ -76,15 +85,21 @@ impl Terminal {
     /// between.
     #[track_caller]
     fn until_shown(&mut self, text: &str) -> String {
+        let unseen = self.until_one_is_shown(&[text]);
+        let (between, _) = unseen.split_once(text).unwrap();
+        self.seen += between.len() + text.len();
+        between.to_owned()
+    }
+
+    /// Waits until one of these is there. Returns what has not been looked at yet.
+    #[track_caller]
+    fn until_one_is_shown(&mut self, texts: &[&str]) -> String {
         let look = || {
             self.look();
             self.screen[self.seen..].to_owned()
         };
-        let what = format!("{text:?} is on the screen");
-        let unseen = wait_until_within(LIMIT, &what, look, |unseen| unseen.contains(text));
-        let (between, _) = unseen.split_once(text).unwrap();
-        self.seen += between.len() + text.len();
-        between.to_owned()
+        let is_shown = |unseen: &String| texts.iter().any(|text| unseen.contains(text));
+        wait_until_within(LIMIT, &format!("one of {texts:?} is on the screen"), look, is_shown)
     }
 
     /// Waits for the end of xtask, after which all is as it was before.
@@ -103,12 +118,65 @@ impl Terminal {
         status
     }
 
+    /// Waits for a question.
+    #[track_caller]
+    fn question(&mut self) -> Question {
+        let shown = self.until_shown(ASKS);
+        let shown = shown.replace("\x1b[1m", "").replace("\x1b[0m", "");
+        let lines: Vec<&str> = shown.lines().collect();
+        let is_choice = |line: &&str| line.starts_with("     A  ");
+        let first = lines.iter().rposition(is_choice).unwrap();
+        let choices = lines[first..].iter().filter_map(|line| line.trim().split_once("  "));
+        let own = |(letter, text): (&str, &str)| (letter.to_owned(), text.to_owned());
+        let asks = lines[first - 1].trim().to_owned();
+        Question { asks, choices: choices.map(own).collect() }
+    }
+
+    /// Answers as /proc says, where all is as in the snapshot, but that live processes are stopped now.
+    #[track_caller]
+    fn answers_rightly(&mut self, question: &Question) {
+        let Question { asks, choices } = question;
+        let pid = asks.split(' ').find_map(|word| word.parse().ok()).map(Pid::from_raw);
+        let right = match pid {
+            // The programs have printed commands for these.
+            None => {
+                let look = |line: &str| {
+                    Some(line.split_once(" look: ps ")?.1.split_once(" -p ")?.1.to_owned())
+                };
+                let pids: Vec<String> = self.screen.lines().filter_map(look).collect();
+                let pids = pids.iter().flat_map(|pids| pids.trim().split(','));
+                let zombies = pids.filter(|pid| state(number(pid, "")) == Some('Z'));
+                zombies.count().to_string()
+            }
+            Some(pid) if asks.contains("PPID") => format!("{} ", stat(pid).unwrap().parent),
+            Some(pid) => match state(pid) {
+                None => "nothing: ",
+                Some('Z') => "Z: ",
+                Some(_) => "S or R: ",
+            }
+            .to_owned(),
+        };
+        let is_right =
+            |text: &str| text == right || right.ends_with(' ') && text.starts_with(&right);
+        let mut choices = choices.iter().filter(|(_, text)| is_right(text));
+        let (letter, _) = choices.next().unwrap_or_else(|| panic!("no {right:?} in {question:?}"));
+        self.types(&format!("{letter}\n"));
+        self.until_shown(&format!("{letter}  Right: "));
+    }
+
     /// The process that the screen names like this.
     fn process(&self, before: &str) -> Pid {
         let (_, rest) = self.screen.rsplit_once(before).unwrap();
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         number(&digits, "")
     }
+}
+
+#[derive(Debug)]
+struct Question {
+    asks: String,
+    /// A letter, and what it stands for.
+    choices: Vec<(String, String)>,
 }
 
 impl Drop for Terminal {
@@ -124,7 +192,7 @@ fn assert_stopped(pid: Pid) {
 }
 
 const STOPS: &str = "Enter goes on, q quits.";
-const ASKS: &str = "- nothing, q quits: ";
+const ASKS: &str = "Your answer (q quits): ";
 
 #[test]
 fn a_pause_lasts_until_enter() {
@@ -165,57 +233,93 @@ fn a_pause_that_is_longer_than_a_sleep_makes_no_verdict() {
     assert_has(&terminal.screen, &["skipped \x1b[0m C29: paused for ", "try it without --pause"]);
 }
 
+const SCORE: &str = " answers were right.";
+
 #[test]
-fn predictions_are_asked_for_and_counted() {
-    let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--speed", "20"]);
-    for (answer, verdict) in [
-        ("s", "Right"),
-        ("s", ": it has ended, and its parent, "),
-        ("what?", "Please answer S, T, Z, - or q."), // once more
-        ("z", ": it has ended and was reaped"),
-        ("-", "Right"),
-    ] {
-        let shown = terminal.until_shown(ASKS);
-        assert!(!shown.contains("<defunct>") || terminal.screen.contains("Right"));
-        terminal.types(&format!("{answer}\n"));
-        terminal.until_shown(verdict);
+fn what_proc_says_is_the_right_answer() {
+    let mut all = String::new();
+    for scenario in ["zombie", "orphan", "remove-zombie", "late-handler"] {
+        let mut terminal = Terminal::with(&["demo", scenario, "--predict", "--speed", "20"]);
+        let mut count = 0;
+        while terminal.until_one_is_shown(&[ASKS, SCORE]).contains(ASKS) {
+            let question = terminal.question();
+            let words = format!("{question:?}");
+            assert!(!words.contains("zombie of"), "its role is the answer: {words}");
+            let differ: BTreeSet<_> = question.choices.iter().map(|(_, text)| text).collect();
+            assert!(question.choices.len() >= 3 && differ.len() == question.choices.len());
+            all += &format!("{scenario}: {}\n", question.asks);
+            terminal.answers_rightly(&question);
+            count += 1;
+        }
+        assert!(terminal.until_ended().success(), "{}", terminal.screen);
+        assert_has(&terminal.screen, &[&format!("{count} of {count}{SCORE}")]);
+        assert!(!terminal.screen.contains(STOPS));
     }
-    assert!(terminal.until_ended().success(), "{}", terminal.screen);
-    assert!(terminal.screen.contains("You predicted 2 of 4 states."));
-    assert!(!terminal.screen.contains(STOPS));
+    let kinds = [
+        "zombie: How many zombies does ps show?",
+        "zombie: What does ps show for ",
+        "remove-zombie: How many zombies does ps show?",
+        "orphan: Which process is the parent (PPID) of ",
+        "orphan: What does ps show for ",
+    ];
+    assert_has(&all, &kinds);
+}
+
+#[test]
+fn a_wrong_answer_is_explained_with_the_claim_behind_it() {
+    let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--speed", "20"]);
+    terminal.question();
+    terminal.types("what?\n");
+    terminal.until_shown("Please answer with one of the letters, or q.");
+    let question = terminal.question(); // once more
+    assert_eq!(question.choices[0], ("A".to_owned(), "0".to_owned()), "{question:?}");
+    terminal.types("a\n");
+    let shown = terminal.until_shown("More: cargo xtask explain C24");
+    let parts = [
+        "A  No: each process that has ended and was not reaped keeps a row of its own.",
+        "B  Right: so many have ended and were not reaped.",
+        "C24: a process that has ended and is not reaped is a zombie.",
+    ];
+    assert_has(&shown, &parts);
+    terminal.question();
+    terminal.types("q\n");
+    assert_eq!(terminal.until_ended().code(), Some(130));
+    assert_has(&terminal.screen, &["0 of 1 answers were right."]);
+}
+
+#[test]
+fn a_chinese_reader_is_asked_in_chinese() {
+    let args = ["demo", "zombie", "--predict", "--speed", "20"];
+    let mut terminal = Terminal::of_reader("zh_CN.UTF-8", &args);
+    let prompt = "你的答案（q 退出）： ";
+    assert_has(&terminal.until_shown(prompt), &["快照 1", "ps 显示几个僵尸进程？"]);
+    terminal.types("a\n");
+    assert_has(&terminal.until_shown(prompt), &["不对：", "cargo xtask explain C24"]);
+    terminal.types("q\n");
+    assert_eq!(terminal.until_ended().code(), Some(130));
+    assert_has(&terminal.screen, &["1 题答对 0 题。"]);
 }
 
 /// Before the first question, nothing on the screen may answer it.
 #[test]
 fn what_is_asked_has_not_been_shown() {
     let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--pause"]);
-    let shown = terminal.until_shown(ASKS);
+    let mut question = terminal.question();
     let title = "the child has ended, its parent sleeps";
     for answer in ["(Z)", "STAT", title] {
-        assert!(!shown.contains(answer), "{shown}");
+        assert!(!terminal.screen.contains(answer), "{}", terminal.screen);
     }
-    terminal.types("s\nz\n");
+    terminal.answers_rightly(&question);
+    while terminal.until_one_is_shown(&[ASKS, STOPS]).contains(ASKS) {
+        assert!(!terminal.screen.contains("STAT"), "{}", terminal.screen);
+        question = terminal.question();
+        terminal.answers_rightly(&question);
+    }
     let shown = terminal.until_shown(STOPS);
     assert_has(&shown, &["<defunct>", title]);
     terminal.types("\x04"); // the end of input: it does not stop any more
     assert!(terminal.until_ended().success(), "{}", terminal.screen);
-    assert!(terminal.screen.contains("You predicted 2 of 2 states."));
-}
-
-/// The first processes of this snapshot are three parents that live, and one of the others is a zombie.
-#[test]
-fn each_state_that_is_shown_is_asked_for() {
-    let mut terminal = Terminal::with(&["demo", "late-handler", "--predict"]);
-    let mut name = terminal.until_shown(ASKS);
-    while !name.contains("\"childProcess\"") {
-        terminal.types("s\n");
-        name = terminal.until_shown(ASKS);
-    }
-    assert!(!name.contains("zombie of"), "its role is the answer: {name}");
-    terminal.types("z\n");
-    terminal.until_shown(" (zombie of");
-    terminal.types("q\n");
-    assert_eq!(terminal.until_ended().code(), Some(130));
+    assert_has(&terminal.screen, &["3 of 3 answers were right."]);
 }
 
 #[test]
@@ -243,21 +347,20 @@ fn without_a_terminal_there_is_no_practice() {
 #[test]
 fn a_user_who_quits_leaves_nothing() {
     for option in ["--pause", "--predict"] {
-        for (key, answer) in [("\x03", ""), ("q\n", "s\n")] {
+        for (key, answers) in [("\x03", false), ("q\n", true)] {
             let mut terminal = Terminal::with(&["demo", "zombie", option]);
-            let prompt = if option == "--pause" { STOPS } else { ASKS };
-            terminal.until_shown(prompt);
-            let has_answered = option == "--predict" && !answer.is_empty();
+            let has_answered = option == "--predict" && answers;
             if has_answered {
-                terminal.types(answer);
-                terminal.until_shown(prompt);
+                let question = terminal.question();
+                terminal.answers_rightly(&question);
             }
+            terminal.until_shown(if option == "--pause" { STOPS } else { ASKS });
             terminal.types(key);
             let code = terminal.until_ended().code();
             assert_eq!(code, Some(130), "{}", terminal.screen);
             let shown = "interrupted; 0 processes left";
             assert!(terminal.screen.contains(shown), "{}", terminal.screen);
-            let score = "You predicted 1 of 1 states.";
+            let score = "1 of 1 answers were right.";
             assert_eq!(terminal.screen.contains(score), has_answered);
         }
     }

@@ -184,8 +184,9 @@ impl<'a> Practice<'a> {
             questions.clear();
             return self.go_on();
         };
-        let word = line.trim().to_lowercase();
-        let Some((_, choice)) = letters(&question).find(|(it, _)| it.to_string() == word) else {
+        let answer = line.trim().to_uppercase();
+        let is_answer = |it: &&Choice| it.letter.to_string() == answer;
+        let Some(choice) = question.choices.iter().find(is_answer) else {
             questions.push_front(question);
             self.print(&format!("   {}\n", self.say("again")))?;
             return self.go_on();
@@ -195,16 +196,17 @@ impl<'a> Practice<'a> {
         self.go_on()
     }
 
-    /// Says whether the answer was right, and why; if it was not, also what is, and the claim behind it.
+    /// Says whether the answer was right, and why; if not, also what is, and the claim behind it.
     fn explain(&self, question: &Question, answer: &Choice) -> Result<(), Failure> {
-        let (style, verdict) = if answer.is_right { (GOOD, "right") } else { (BAD, "wrong") };
-        let mut lines = vec![styled(style, self.say(verdict).replace("{because}", answer.because))];
-        if let Some((letter, right)) =
-            letters(question).find(|(_, it)| it.is_right && !answer.is_right)
-        {
-            let instead = self.say("instead").replace("{letter}", &letter.to_string());
-            let instead = instead.replace("{because}", right.because);
-            lines.push(styled(GOOD, instead));
+        let choices = question.choices.iter();
+        let shown = choices.filter(|it| it.is_right || it.letter == answer.letter);
+        let mut lines: Vec<String> = shown
+            .map(|it| {
+                let style = if it.is_right { GOOD } else { BAD };
+                styled(style, format_args!("{}  {}", it.letter, it.verdict))
+            })
+            .collect();
+        if !answer.is_right {
             let more = self.say("more").replace("{claim}", question.claim.id);
             lines.push(more.replace("{here}", question.claim.here.to(self.language)));
         }
@@ -244,8 +246,8 @@ impl<'a> Practice<'a> {
 
     fn ask(&self, question: &Question) -> Result<(), Failure> {
         let mut out = format!("   {}\n", styled(BOLD, &question.asks));
-        for (letter, choice) in letters(question) {
-            let _ = writeln!(out, "     {letter}  {}", choice.says);
+        for choice in &question.choices {
+            let _ = writeln!(out, "     {}  {}", choice.letter, choice.says);
         }
         self.print(&format!("{out}   {} ", self.say("prompt")))
     }
@@ -253,11 +255,6 @@ impl<'a> Practice<'a> {
     fn print(&self, text: &str) -> Result<(), Failure> {
         self.output.text(text)
     }
-}
-
-/// The choices, each with the letter to type.
-fn letters(question: &Question) -> impl Iterator<Item = (char, &Choice)> {
-    ('a'..).zip(&question.choices)
 }
 
 /// Commands to be pasted into another terminal, for one process of each kind.

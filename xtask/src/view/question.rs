@@ -31,10 +31,12 @@ pub(crate) struct Question {
 }
 
 pub(crate) struct Choice {
+    /// `A` is the first.
+    pub(crate) letter: char,
     pub(crate) says: String,
     pub(crate) is_right: bool,
-    /// Why it is right or wrong.
-    pub(crate) because: &'static str,
+    /// That it is right or wrong, and why.
+    pub(crate) verdict: String,
 }
 
 /// Asks about the last of these events, if that is a snapshot: how many zombies there are, the states of
@@ -153,11 +155,14 @@ impl Quiz<'_> {
     }
 
     fn choice(&self, says: String, is_right: bool, because: &str) -> Choice {
-        Choice { says, is_right, because: say(because, self.language) }
+        let verdict = say(if is_right { "right" } else { "wrong" }, self.language);
+        let verdict = verdict.replace("{because}", say(because, self.language));
+        Choice { letter: '?', says, is_right, verdict }
     }
 
     /// `pid` is whom it is about. It has its name: a role, such as "zombie 1", would be the answer.
     fn question(&self, kind: &str, pid: i32, choices: Vec<Choice>, is_hard: bool) -> Question {
+        let choices = ('A'..).zip(choices).map(|(letter, it)| Choice { letter, ..it }).collect();
         let (general, words) = match kind {
             "parent?" => (C29, &["adopt"][..]),
             _ => (C24, &["zombie", "stopped", "reaps", "reaping"][..]),

@@ -15,24 +15,21 @@ pub(super) const SCRIPT: &str = include_str!("questions.js");
 /// More would make the page too large.
 const IN_A_SCENARIO: usize = 4;
 
-/// A question, and its snapshot.
+/// A question about a snapshot, with its number, and the events that end with it.
 struct Asked<'a> {
     number: usize,
-    seconds: f64,
-    /// What had happened before it.
-    before: &'a [Event],
+    events: &'a [Event],
     question: Question,
 }
 
 /// The first that are not easy, and are about what the scenario shows.
 fn asked(result: &ScenarioResult, language: Language) -> Vec<Asked<'_>> {
-    let events = result.events.iter().enumerate();
-    let snapshots = events.filter(|(_, event)| matches!(event.what, What::Snapshot(_))).zip(1..);
-    let of_snapshot = |((at, event), number): ((usize, &'_ Event), usize)| {
-        let questions = question::about(result.scenario, &result.events[..=at], language);
-        let before = &result.events[..at];
-        let seconds = event.t;
-        questions.into_iter().map(move |question| Asked { number, seconds, before, question })
+    let is_snapshot = |at: &usize| matches!(result.events[*at].what, What::Snapshot(_));
+    let snapshots = (0..result.events.len()).filter(is_snapshot).zip(1..);
+    let of_snapshot = |(at, number): (usize, usize)| {
+        let events = &result.events[..=at];
+        let questions = question::about(result.scenario, events, language);
+        questions.into_iter().map(move |question| Asked { number, events, question })
     };
     let is_own = |claim: &Claim| result.scenario.claims().any(|own| own.id == claim.id);
     let is_wanted = |it: &Asked<'_>| it.question.is_hard && is_own(it.question.claim);
@@ -57,23 +54,22 @@ impl Asked<'_> {
     fn html(&self, result: &ScenarioResult, language: Language) -> Markup {
         let Question { asks, choices, claim, .. } = &self.question;
         let name = result.scenario.name;
-        let seconds = format!("{:.2}", self.seconds);
+        let seconds = self.events.last().map_or(0.0, |event| event.t);
         let file = format!("ps-{}.txt", self.number);
         html! {
             details {
                 summary {
-                    span class="faint" { (say("when", language).replace("{seconds}", &seconds)) " " code { (printable(&self.last_line())) } }
+                    span class="faint" { (say("when", language).replace("{seconds}", &format!("{seconds:.2}"))) " " code { (printable(&self.last_line())) } }
                     strong { (printable(asks)) }
-                    @for (letter, choice) in ('A'..).zip(choices) { span class="choice" { b { (letter) } " " (printable(&choice.says)) } }
+                    @for choice in choices { span class="choice" { b { (choice.letter) } " " (printable(&choice.says)) } }
                 }
-                @for (letter, choice) in ('A'..).zip(choices) {
-                    @let verdict = say(if choice.is_right { "right" } else { "wrong" }, language);
-                    p class=(if choice.is_right { "right" } else { "wrong" }) { b { (letter) } " " (verdict.replace("{because}", choice.because)) }
+                @for choice in choices {
+                    p class=(if choice.is_right { "right" } else { "wrong" }) { b { (choice.letter) } " " (choice.verdict) }
                 }
                 p {
                     a href={ "#" (name) "-" (claim.id) } { (claim.id) }
                     (COLON.to(language)) (claim.here.to(language)) (text(". ", "。").to(language))
-                    (say("shown", language)) " " a href={ (name) "/" (file) } { (file) }
+                    (say("shown", language).replace("{number}", &self.number.to_string())) " " a href={ (name) "/" (file) } { (file) }
                 }
             }
         }
@@ -81,15 +77,11 @@ impl Asked<'_> {
 
     /// What a program has printed, or what was done to one.
     fn last_line(&self) -> String {
-        let is_told = |what: &&What| {
-            matches!(
-                what,
-                What::Start { .. }
-                    | What::Signal { .. }
-                    | What::Line { stream: Stream::Stdout, .. }
-            )
-        };
-        let last = self.before.iter().rev().map(|event| &event.what).find(is_told);
-        anstream::adapter::strip_str(&last.and_then(line).unwrap_or_default()).to_string()
+        let last = self.events.iter().rev().find_map(|event| match &event.what {
+            What::Line { stream: Stream::Stderr, .. } => None,
+            what @ (What::Start { .. } | What::Signal { .. } | What::Line { .. }) => line(what),
+            _ => None,
+        });
+        anstream::adapter::strip_str(&last.unwrap_or_default()).to_string()
     }
 }
