@@ -5,8 +5,8 @@
 
 mod support;
 
-use std::collections::BTreeSet;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus, Stdio};
@@ -266,6 +266,32 @@ fn what_proc_says_is_the_right_answer() {
 }
 
 #[test]
+fn each_answer_has_its_reason_in_both_languages() {
+    let text = fs::read_to_string("src/view/question.md").unwrap();
+    let sections: BTreeMap<&str, Vec<&str>> = text
+        .split("\n## ")
+        .skip(1)
+        .map(|section| section.split_once('\n').unwrap())
+        .map(|(name, lines)| (name, lines.trim().lines().collect()))
+        .collect();
+    for state in "STZ-".chars() {
+        for name in "STZ-".chars().map(|answer| format!("{answer} for {state}")) {
+            assert!(sections.contains_key(name.as_str()), "{name}");
+        }
+    }
+    for (name, lines) in sections {
+        let [english, chinese] = lines[..] else { panic!("{name}: {lines:?}") };
+        let is_han = |c: char| ('\u{4e00}'..'\u{a000}').contains(&c);
+        assert!(!english.contains(is_han) && chinese.contains(is_han), "{name}: {lines:?}");
+        let places = |line: &str| -> BTreeSet<String> {
+            let places = line.split('{').skip(1).map(|rest| rest.split('}').next().unwrap());
+            places.map(str::to_owned).collect()
+        };
+        assert_eq!(places(english), places(chinese), "{name}");
+    }
+}
+
+#[test]
 fn a_wrong_answer_is_explained_with_the_claim_behind_it() {
     let mut terminal = Terminal::with(&["demo", "zombie", "--predict", "--speed", "20"]);
     terminal.question();
@@ -277,7 +303,7 @@ fn a_wrong_answer_is_explained_with_the_claim_behind_it() {
     let shown = terminal.until_shown("More: cargo xtask explain C24");
     let parts = [
         "A  No: each process that has ended and was not reaped keeps a row of its own.",
-        "B  Right: so many have ended and were not reaped.",
+        "B  Right: that is how many have ended and were not reaped.",
         "C24: a process that has ended and is not reaped is a zombie.",
     ];
     assert_has(&shown, &parts);

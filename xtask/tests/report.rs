@@ -648,6 +648,26 @@ fn between<'a>(text: &'a str, begin: &'a str, end: &'a str) -> &'a str {
 #[test]
 fn the_right_answer_to_a_question_is_what_ps_has_printed() {
     let report = report();
+    right_answers_are_what_ps_has_printed(&report);
+    // As it never was: zombies are stopped instead.
+    for scenario in ["zombie-kill", "orphan"] {
+        edit(&report, scenario, |event| {
+            if event["kind"] == "snapshot" {
+                let text = event["text"].as_str().unwrap();
+                event["text"] = text.replace(" Z   ", " T   ").into();
+            }
+        });
+    }
+    let page = || fs::read_to_string(report.path().join(PAGES[0])).unwrap();
+    let stopped =
+        |page: &str| page.matches("a signal has stopped it, and none has continued it").count();
+    let before = stopped(&page());
+    recheck(&report);
+    assert!(stopped(&page()) > before, "the questions are as before");
+    right_answers_are_what_ps_has_printed(&report);
+}
+
+fn right_answers_are_what_ps_has_printed(report: &TempDir) {
     let pages = PAGES.map(|name| fs::read_to_string(report.path().join(name)).unwrap());
     for page in &pages {
         let (mut states, mut zombies, mut parents) = (BTreeSet::new(), BTreeSet::new(), 0);
@@ -1075,7 +1095,22 @@ frame.onload = () => {
   const all = (what) => [...page.querySelectorAll(what)];
   const seen = (element) => element.getBoundingClientRect().width > 0;
   page.querySelectorAll("details").forEach((details) => details.open = true);
+  // For each block of questions: how many choices, how many of them are right, and whether the button
+  // behind them asks another question.
+  const answered = all(".questions").map((block) => {
+    const asked = block.querySelector(".asked");
+    const verdicts = [...asked.querySelectorAll("button")].map((button) => {
+      button.click();
+      return asked.querySelector("[role=status] p").className;
+    });
+    const before = asked.textContent, another = block.lastElementChild;
+    another.click();
+    const is_another = another.hidden || asked.textContent !== before;
+    return [verdicts.length, verdicts.filter((it) => it === "right").length, is_another];
+  });
   document.querySelector("#found").textContent = JSON.stringify({
+    answered,
+    small: all(".questions *").filter((e) => seen(e) && parseFloat(getComputedStyle(e).fontSize) < 12).length,
     width: root.clientWidth,
     scrollWidth: root.scrollWidth,
     scripts: all("script").length,
@@ -1128,6 +1163,12 @@ fn opens_and_is_whole(report: &TempDir, page: &str, adopted: &str, not_held: &st
     assert_eq!(found["width"], 360);
     assert_eq!(found["scrollWidth"], 360, "one has to scroll sideways");
     assert_eq!(found["scripts"], 1); // that of the questions
+    let answered = found["answered"].as_array().unwrap();
+    assert!(answered.len() > 4, "{answered:?}");
+    for block in answered {
+        assert!(block[0].as_u64().unwrap() > 2 && block[1] == 1 && block[2] == true, "{block}");
+    }
+    assert_eq!(found["small"], 0, "a text is smaller than 12 px");
     assert_eq!(found["dangling"], Value::Array(Vec::new()));
     assert_eq!(found["outside"], Value::Array(Vec::new()));
     // A timeline for each scenario and each control, and each snapshot.

@@ -35,8 +35,8 @@ pub(crate) struct Demo {
     #[arg(long, conflicts_with_all = ["json", "recheck"])]
     pub(crate) pause: bool,
 
-    /// Ask at each snapshot what state processes are in, before showing it, and keep score; q quits;
-    /// needs a terminal
+    /// Ask at each snapshot what ps shows, before showing it: states, a parent, how many zombies. Explain
+    /// wrong answers, and keep score; q quits; needs a terminal
     #[arg(long, conflicts_with_all = ["json", "recheck"])]
     pub(crate) predict: bool,
 

@@ -198,20 +198,17 @@ impl<'a> Practice<'a> {
 
     /// Says whether the answer was right, and why; if not, also what is, and the claim behind it.
     fn explain(&self, question: &Question, answer: &Choice) -> Result<(), Failure> {
-        let choices = question.choices.iter();
-        let shown = choices.filter(|it| it.is_right || it.letter == answer.letter);
-        let mut lines: Vec<String> = shown
-            .map(|it| {
-                let style = if it.is_right { GOOD } else { BAD };
-                styled(style, format_args!("{}  {}", it.letter, it.verdict))
-            })
-            .collect();
+        let wrap = |line: String| wrapped(&line, "   ", "   ", width());
+        let mut out = String::new();
+        for it in question.choices.iter().filter(|it| it.is_right || it.letter == answer.letter) {
+            let style = if it.is_right { GOOD } else { BAD };
+            out += &wrap(styled(style, format_args!("{}  {}", it.letter, it.verdict)));
+        }
         if !answer.is_right {
             let more = self.say("more").replace("{claim}", question.claim.id);
-            lines.push(more.replace("{here}", question.claim.here.to(self.language)));
+            out += &wrap(more.replace("{here}", question.claim.here.to(self.language)));
         }
-        let wrap = |line: String| wrapped(&line, "   ", "   ", width());
-        self.print(&lines.into_iter().map(wrap).collect::<String>())
+        self.print(&out)
     }
 
     fn say(&self, name: &str) -> &'static str {
@@ -230,7 +227,7 @@ impl<'a> Practice<'a> {
         }
         self.show(snapshot)?;
         if self.pauses && !self.no_input {
-            self.print(&how_to_look(snapshot))?;
+            self.print(&how_to_look(snapshot, self.language))?;
             return Ok(false);
         }
         self.snapshot = None;
@@ -258,37 +255,26 @@ impl<'a> Practice<'a> {
 }
 
 /// Commands to be pasted into another terminal, for one process of each kind.
-fn how_to_look(snapshot: &Snapshot) -> String {
+fn how_to_look(snapshot: &Snapshot, language: Language) -> String {
     let list: Vec<String> = snapshot.pids.iter().map(i32::to_string).collect();
-    let list = list.join(",");
     let first = |wanted: char| {
         let mut pids = snapshot.pids.iter().copied();
-        pids.find(|&pid| question::letter(snapshot, pid) == wanted)
+        pids.find(|&pid| question::letter(snapshot, pid) == wanted).map(|pid| pid.to_string())
     };
-    let mut commands =
-        vec![("the same, for yourself", format!("ps -o pid,ppid,stat,comm -p {list}"))];
-    if let Some(zombie) = first('Z') {
-        commands.push((
-            "SIGKILL changes nothing: it is dead",
-            format!("kill -KILL {zombie}; ps -o pid,stat,comm -p {zombie}"),
-        ));
-        commands.push((
-            "whose it is; and no VmSize, it holds no memory",
-            format!("grep -E '^(State|PPid|VmSize)' /proc/{zombie}/status"),
-        ));
-    }
-    if let Some(alive) = first('S') {
-        commands.push(("its open files", format!("ls -l /proc/{alive}/fd")));
-    }
-    let mut out = "   Commands for another terminal:\n".to_owned();
-    for (what_for, command) in commands {
+    let (all, zombie, alive) = (Some(list.join(",")), first('Z'), first('S'));
+    let looks = [(&all, "all"), (&zombie, "kill"), (&zombie, "memory"), (&alive, "files")];
+    let say = |name: &str| question::say(name, language);
+    let mut out = format!("   {}\n", say("look"));
+    for (pid, name) in looks.into_iter().filter_map(|(pid, name)| Some((pid.as_ref()?, name))) {
+        let line = say(&format!("look at {name}")).replace("{pid}", pid);
+        let (what_for, command) = line.rsplit_once([':', '：']).unwrap_or_default();
         let _ = writeln!(out, "     {}", styled(DIM, format_args!("{what_for}:")));
-        let _ = writeln!(out, "     {}", styled(BOLD, command));
+        let _ = writeln!(out, "     {}", styled(BOLD, command.trim()));
     }
-    if first('S').is_some() {
-        out += "   Live processes are stopped (SIGSTOP) while you look: your ps shows T for S.\n";
+    if alive.is_some() {
+        let _ = writeln!(out, "   {}", say("look at T"));
     }
-    out + &styled(DIM, "   Enter goes on, q quits.") + "\n"
+    format!("{out}   {}\n", styled(DIM, say("go on")))
 }
 
 /// A number for a command that has one, so that an answer that somebody remembers is wrong: 3 to 12.

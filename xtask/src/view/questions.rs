@@ -15,73 +15,60 @@ pub(super) const SCRIPT: &str = include_str!("questions.js");
 /// More would make the page too large.
 const IN_A_SCENARIO: usize = 4;
 
-/// A question about a snapshot, with its number, and the events that end with it.
-struct Asked<'a> {
-    number: usize,
-    events: &'a [Event],
-    question: Question,
-}
-
-/// The first that are not easy, and are about what the scenario shows.
-fn asked(result: &ScenarioResult, language: Language) -> Vec<Asked<'_>> {
+/// The first that are not easy, and are about what the scenario shows; if there are any.
+pub(super) fn block(result: &ScenarioResult, language: Language) -> Markup {
     let is_snapshot = |at: &usize| matches!(result.events[*at].what, What::Snapshot(_));
     let snapshots = (0..result.events.len()).filter(is_snapshot).zip(1..);
     let of_snapshot = |(at, number): (usize, usize)| {
         let events = &result.events[..=at];
-        let questions = question::about(result.scenario, events, language);
-        questions.into_iter().map(move |question| Asked { number, events, question })
+        let mut questions = question::about(result.scenario, events, language);
+        let is_own = |claim: &Claim| result.scenario.claims().any(|own| own.id == claim.id);
+        questions.retain(|it| it.is_hard && is_own(it.claim));
+        let name = result.scenario.name;
+        questions.into_iter().map(move |it| html(name, number, events, &it, language))
     };
-    let is_own = |claim: &Claim| result.scenario.claims().any(|own| own.id == claim.id);
-    let is_wanted = |it: &Asked<'_>| it.question.is_hard && is_own(it.question.claim);
-    snapshots.flat_map(of_snapshot).filter(is_wanted).take(IN_A_SCENARIO).collect()
-}
-
-/// All questions of a scenario, if there are any.
-pub(super) fn block(result: &ScenarioResult, language: Language) -> Markup {
-    let asked = asked(result, language);
+    let mut questions = snapshots.flat_map(of_snapshot).take(IN_A_SCENARIO).peekable();
     html! {
-        @if !asked.is_empty() {
+        @if questions.peek().is_some() {
             div class="questions" {
                 h3 { (say("heading", language)) }
-                @for one in &asked { (one.html(result, language)) }
+                @for question in questions { (question) }
                 button type="button" hidden { (say("another", language)) }
             }
         }
     }
 }
 
-impl Asked<'_> {
-    fn html(&self, result: &ScenarioResult, language: Language) -> Markup {
-        let Question { asks, choices, claim, .. } = &self.question;
-        let name = result.scenario.name;
-        let seconds = self.events.last().map_or(0.0, |event| event.t);
-        let file = format!("ps-{}.txt", self.number);
-        html! {
-            details {
-                summary {
-                    span class="faint" { (say("when", language).replace("{seconds}", &format!("{seconds:.2}"))) " " code { (printable(&self.last_line())) } }
-                    strong { (printable(asks)) }
-                    @for choice in choices { span class="choice" { b { (choice.letter) } " " (printable(&choice.says)) } }
-                }
-                @for choice in choices {
-                    p class=(if choice.is_right { "right" } else { "wrong" }) { b { (choice.letter) } " " (choice.verdict) }
-                }
-                p {
-                    a href={ "#" (name) "-" (claim.id) } { (claim.id) }
-                    (COLON.to(language)) (claim.here.to(language)) (text(". ", "。").to(language))
-                    (say("shown", language).replace("{number}", &self.number.to_string())) " " a href={ (name) "/" (file) } { (file) }
-                }
+/// A question about the snapshot with this number, which is the last of these events.
+fn html(name: &str, number: usize, events: &[Event], it: &Question, language: Language) -> Markup {
+    let Question { asks, choices, claim, .. } = it;
+    let seconds = format!("{:.2}", events.last().map_or(0.0, |event| event.t));
+    let file = format!("ps-{number}.txt");
+    html! {
+        details {
+            summary {
+                span class="faint" { (say("when", language).replace("{seconds}", &seconds)) " " code { (printable(&last_line(events))) } }
+                strong { (printable(asks)) }
+                @for choice in choices { span class="choice" { b { (choice.letter) } " " (printable(&choice.says)) } }
+            }
+            @for choice in choices {
+                p class=(if choice.is_right { "right" } else { "wrong" }) { b { (choice.letter) } " " (choice.verdict) }
+            }
+            p {
+                a href={ "#" (name) "-" (claim.id) } { (claim.id) }
+                (COLON.to(language)) (claim.here.to(language)) (text(". ", "。").to(language))
+                (say("shown", language).replace("{number}", &number.to_string())) " " a href={ (name) "/" (file) } { (file) }
             }
         }
     }
+}
 
-    /// What a program has printed, or what was done to one.
-    fn last_line(&self) -> String {
-        let last = self.events.iter().rev().find_map(|event| match &event.what {
-            What::Line { stream: Stream::Stderr, .. } => None,
-            what @ (What::Start { .. } | What::Signal { .. } | What::Line { .. }) => line(what),
-            _ => None,
-        });
-        anstream::adapter::strip_str(&last.unwrap_or_default()).to_string()
-    }
+/// What a program has printed, or what was done to one.
+fn last_line(events: &[Event]) -> String {
+    let is_told = |event: &&Event| match &event.what {
+        What::Line { stream, .. } => *stream == Stream::Stdout,
+        what => matches!(what, What::Start { .. } | What::Signal { .. }),
+    };
+    let last = events.iter().rfind(is_told).and_then(|event| line(&event.what));
+    anstream::adapter::strip_str(&last.unwrap_or_default()).to_string()
 }

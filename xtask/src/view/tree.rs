@@ -12,12 +12,14 @@ use crate::view::text;
 #[derive(Default)]
 pub(crate) struct Tree {
     /// The worker.
-    root: i32,
+    pub(super) root: i32,
     /// What /proc last said of each process that is there.
     present: BTreeMap<i32, Stat>,
     /// Also of those that are gone.
     names: BTreeMap<i32, String>,
     roles: BTreeMap<i32, String>,
+    /// The first parent of each.
+    pub(super) born_of: BTreeMap<i32, i32>,
 }
 
 impl Tree {
@@ -54,7 +56,10 @@ impl Tree {
         let (state, parent) = (now.state(), now.ppid);
         let mut news = Vec::new();
         match &old {
-            None => news.push(format!("started by {parent}")),
+            None => {
+                self.born_of.insert(pid, parent);
+                news.push(format!("started by {parent}"));
+            }
             Some(old) => {
                 if old.name != now.name {
                     news.push(format!("its name was {:?}", old.name));
