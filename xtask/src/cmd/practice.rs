@@ -1,9 +1,9 @@
 //! `demo --pause` and `--predict`: one scenario after another, with a user at the terminal. It pauses at
 //! each snapshot, so that they can look from another terminal, or asks them what `ps` shows there.
 
-use std::hash::{BuildHasher, RandomState};
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IsTerminal};
 
 use crate::model::bilingual::Language;
@@ -206,7 +206,7 @@ impl<'a> Practice<'a> {
         }
         if !answer.is_right {
             let more = self.say("more").replace("{claim}", question.claim.id);
-            out += &wrap(more.replace("{here}", question.claim.here.to(self.language)));
+            out += &wrap(more.replace("{here}", question.claim.here().to(self.language)));
         }
         self.print(&out)
     }

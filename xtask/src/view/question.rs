@@ -149,7 +149,7 @@ impl Quiz<'_> {
             _ => (C24, &["zombie", "stopped", "reaps", "reaping"][..]),
         };
         // The scenario's own claim, if it has one on the subject.
-        let is_on_it = |claim: &&Claim| words.iter().any(|word| claim.here.en.contains(word));
+        let is_on_it = |claim: &&Claim| words.iter().any(|word| claim.here().en.contains(word));
         let claim = self.scenario.claims().find(is_on_it).unwrap_or(general);
         let asks = say(kind, self.language).replace("{name}", &self.tree.name(pid));
         Question { asks, choices: ('A'..).zip(all).map(choice).collect(), claim, is_hard }

@@ -56,7 +56,7 @@ fn html(name: &str, number: usize, events: &[Event], it: &Question, language: La
             }
             p {
                 a href={ "#" (name) "-" (claim.id) } { (claim.id) }
-                (COLON.to(language)) (claim.here.to(language)) (text(". ", "。").to(language))
+                (COLON.to(language)) (claim.here().to(language)) (text(". ", "。").to(language))
                 (say("shown", language).replace("{number}", &number.to_string())) " " a href={ (name) "/" (file) } { (file) }
             }
         }
