@@ -533,7 +533,6 @@ fn the_page_says_what_a_zombie_is_and_what_removes_it() {
         place.unwrap_or_else(|| panic!("{what:?} is not on the page"))
     };
     let in_order = [
-        "Begin with <a href=\"#zombie\">",
         "<strong>zombie</strong>",
         "the process that has adopted it",
         "<strong>reap</strong>",
@@ -541,11 +540,13 @@ fn the_page_says_what_a_zombie_is_and_what_removes_it() {
         "<strong>adopts</strong>",
         "<strong>worker</strong>, the process that has started the programs",
         "never become zombies",
-        "How to read the timelines",
+        "<h2>How to read the timelines",
         "stopped (T)",
-        "What came out",
-        "<section class=\"scenario\" id=",
+        "<section class=\"scenario\" id=\"zombie\"",
         "<figure class=\"timeline\">",
+        "<section class=\"scenario\" id=\"grandchild-holds-pipe\"",
+        "<h2>What came out",
+        "<table>",
     ];
     let places = in_order.map(place);
     assert!(places.is_sorted(), "{places:?} of {in_order:?}");
@@ -724,6 +725,117 @@ fn right_answers_are_what_ps_has_printed(report: &TempDir) {
     }
 }
 
+/// The data of the sliders of a page, each with its name, in order.
+fn sliders(page: &str) -> Vec<(&str, Value)> {
+    let parts = page.split("<script class=\"run\" type=\"application/json\" data-name=\"").skip(1);
+    parts
+        .map(|part| {
+            let (name, rest) = part.split_once("\">").unwrap();
+            let data = rest.split_once("</script>").unwrap().0;
+            (name, serde_json::from_str(data).unwrap())
+        })
+        .collect()
+}
+
+/// What the frames of a slider show last is what was recorded last.
+#[test]
+fn a_slider_goes_through_a_run_up_to_its_end() {
+    let report = report();
+    edit(&report, "zombie", |event| {
+        if event["kind"] == "line" {
+            event["text"] = "</script><!--<script>".into(); // does not end it
+        }
+    });
+    recheck(&report);
+    for (page, over) in PAGES.into_iter().zip(["Processes left: 0.", "剩下的进程：0 个。"])
+    {
+        let page = fs::read_to_string(report.path().join(page)).unwrap();
+        let sliders = sliders(&page);
+        assert_eq!(sliders.len(), fs_count(&report, "timeline.svg"));
+        for (name, data) in &sliders {
+            let folder = match *name {
+                name if SCENARIOS.contains(&name) => name.to_owned(),
+                name => {
+                    let words = name.trim_start_matches("control of ");
+                    format!("{}/control", words.trim_end_matches(" 的对照程序"))
+                }
+            };
+            let path = report.path().join(folder).join("events.ndjson");
+            let events = fs::read(&path).unwrap();
+            let count = |kind: &str| of_kind(&events, kind).len();
+            let frames = data["frames"].as_array().unwrap();
+            let of_source = |source: u64| frames.iter().filter(move |frame| frame[1] == source);
+            assert_eq!(of_source(0).count(), count("line"), "{name}");
+            assert_eq!(of_source(2).count(), count("snapshot"), "{name}");
+            let lines = data["lines"].as_array().unwrap();
+            let tree = |frame: &Value| -> Vec<String> {
+                let numbers = frame[3].as_array().unwrap().iter();
+                let line = |number: &Value| lines[number.as_u64().unwrap() as usize].clone();
+                numbers.map(|number| line(number).as_str().unwrap().to_owned()).collect()
+            };
+            if *name == "zombie" {
+                // At its first snapshot, the child has been one for long.
+                let shown = tree(of_source(2).next().unwrap());
+                assert!(shown.last().unwrap().starts_with("Z "), "{shown:?}");
+            }
+            let last = frames.last().unwrap();
+            assert!(last[2].as_str().unwrap().ends_with(over), "{name}: {last}");
+            assert_eq!(tree(last).len(), 1, "{name}: only the worker is left: {:?}", tree(last));
+        }
+    }
+}
+
+/// A script adds the sliders, and takes nothing away; no control is there that does nothing without it.
+#[test]
+fn the_page_is_complete_without_scripts() {
+    let report = report();
+    for page in PAGES {
+        let page = fs::read_to_string(report.path().join(page)).unwrap();
+        // Half of what `demo all` may have, for a quarter of its scenarios.
+        assert!(page.len() < 1_000_000, "{} bytes", page.len());
+        for control in ["<input", "<button", "tabindex=\"0\"", "<noscript", " hidden"] {
+            assert!(!page.contains(control), "{control}");
+        }
+        let count = |what: &str| page.matches(what).count();
+        let runs = fs_count(&report, "timeline.svg");
+        assert_eq!(count("<figure class=\"timeline\">"), runs);
+        assert_eq!(count("<pre>"), fs_count(&report, "transcript.txt"));
+        assert_eq!(count("<pre class=\"ps\">"), fs_count(&report, "ps-"));
+        assert_eq!(count("<span class=\"source\">/proc</span>"), runs + 1); // once in the legend
+    }
+}
+
+#[test]
+fn the_contents_lead_to_each_scenario_and_headings_differ() {
+    let report = report();
+    for page in PAGES {
+        let page = fs::read_to_string(report.path().join(page)).unwrap();
+        let contents = page.split_once("<nav").unwrap().1.split_once("</nav>").unwrap().0;
+        for scenario in SCENARIOS {
+            let link = format!("<a href=\"#{scenario}\">{scenario}</a>");
+            assert!(contents.contains(&link), "{scenario}: {contents}");
+        }
+        assert_has(&page, &["<a class=\"skip\" href=\"#main\">"]);
+        let links = page.split("href=\"#").skip(1).map(|it| it.split('"').next().unwrap());
+        for link in links {
+            assert!(page.contains(&format!(" id=\"{link}\"")), "{link} leads nowhere");
+        }
+        let mut headings: Vec<String> = Vec::new();
+        for level in 1..5 {
+            let [begins, ends] = ["<", "</"].map(|it| format!("{it}h{level}>"));
+            let parts = page.split(&begins).skip(1);
+            for heading in parts.map(|part| part.split_once(&ends).unwrap().0) {
+                let words: String =
+                    heading.split('<').map(|it| it.rsplit('>').next().unwrap()).collect();
+                headings.push(words.to_lowercase());
+            }
+        }
+        assert!(headings.len() > 2 * SCENARIOS.len(), "{headings:?}");
+        let distinct: BTreeSet<&String> = headings.iter().collect();
+        assert_eq!(distinct.len(), headings.len(), "{headings:?}");
+    }
+}
+
 /// Two English words that follow one another.
 fn english_words(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split([' ', ',']).filter(|word| !word.is_empty()).collect();
@@ -768,6 +880,18 @@ fn the_page_in_chinese_has_no_english_sentence_of_its_own() {
                 let english = english_words(&text).filter(|words| words != ALLOWED);
                 assert!(is_marked || english.is_none(), "{}: {tag}: {text:?}", path.display());
                 looked_at += 1;
+            }
+        }
+        // What a slider says of its own: neither what programs have printed nor what is in /proc.
+        for (_, data) in sliders(&page) {
+            let lines = data["lines"].as_array().unwrap().iter();
+            let frames = data["frames"].as_array().unwrap().iter();
+            let frames = frames.filter(|frame| frame[1] != 0).map(|frame| &frame[2]);
+            for line in frames.chain(lines).map(|line| line.as_str().unwrap()) {
+                let is_foreign = line.starts_with("$ ") || line.starts_with("/proc/");
+                let status = line.split("：exit status: ").next().unwrap();
+                let english = english_words(status);
+                assert!(is_foreign || english.is_none(), "{}: {line}", path.display());
             }
         }
         // Words that the style adds.
@@ -1094,6 +1218,13 @@ frame.onload = () => {
   const page = frame.contentDocument, root = page.documentElement;
   const all = (what) => [...page.querySelectorAll(what)];
   const seen = (element) => element.getBoundingClientRect().width > 0;
+  const words = (one) => [...one.childNodes].some((node) => node.nodeType == 3 && node.data.trim())
+    && !["STYLE", "SCRIPT"].includes(one.tagName);
+  const size = (one) => {
+    const svg = one.closest("svg");
+    const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+    return parseFloat(frame.contentWindow.getComputedStyle(one).fontSize) * scale;
+  };
   page.querySelectorAll("details").forEach((details) => details.open = true);
   // For each block of questions: how many choices, how many of them are right, and whether the button
   // behind them asks another question.
@@ -1108,12 +1239,17 @@ frame.onload = () => {
     const is_another = another.hidden || asked.textContent !== before;
     return [verdicts.length, verdicts.filter((it) => it === "right").length, is_another];
   });
-  document.querySelector("#found").textContent = JSON.stringify({
+  setTimeout(() => document.querySelector("#found").textContent = JSON.stringify({
     answered,
-    small: all(".questions *").filter((e) => seen(e) && parseFloat(getComputedStyle(e).fontSize) < 12).length,
     width: root.clientWidth,
     scrollWidth: root.scrollWidth,
-    scripts: all("script").length,
+    wide: all("body *").filter((one) => one.getBoundingClientRect().right > 361 && !one.parentElement.closest("pre")).slice(0, 9).map((one) => one.tagName + "." + one.getAttribute("class") + one.textContent.slice(0, 60)),
+    sliders: all("details.slider").length,
+    blank: all("details.slider").filter((one) => !one.querySelector("input")).length,
+    stops: all("[tabindex='0']").filter((one) => one.scrollWidth <= one.clientWidth).length,
+    unnamed: all("[tabindex='0']").filter((one) => !one.getAttribute("aria-label")).length,
+    stopless: all("pre").filter((one) => one.scrollWidth > one.clientWidth && one.tabIndex < 0).length,
+    smallest: Math.min(...all("body *").filter((one) => seen(one) && words(one)).map(size)),
     dangling: all('a[href^="#"]').map((a) => a.getAttribute("href"))
       .filter((href) => !page.getElementById(href.slice(1))),
     files: all("a").map((a) => a.getAttribute("href")).filter((href) => !href.startsWith("#")),
@@ -1124,7 +1260,7 @@ frame.onload = () => {
     snapshots: all(".snapshot pre").filter(seen).length,
     figures: [all(".timeline").length, all("figure.snapshot").length],
     hatched: getComputedStyle(page.querySelector(".zombie")).fill,
-  });
+  }), 500); // sliders are built after they are opened
 };
 frame.srcdoc = PAGE;
 </script>"##;
@@ -1161,14 +1297,18 @@ fn opens_and_is_whole(report: &TempDir, page: &str, adopted: &str, not_held: &st
 
     let found = look(report, &page);
     assert_eq!(found["width"], 360);
-    assert_eq!(found["scrollWidth"], 360, "one has to scroll sideways");
-    assert_eq!(found["scripts"], 1); // that of the questions
+    assert_eq!(found["scrollWidth"], 360, "one has to scroll sideways: {}", found["wide"]);
+    // As many sliders as timelines; a tab stop where something is too wide, and only there.
+    assert_eq!(found["sliders"], found["figures"][0]);
+    for none in ["blank", "stops", "unnamed", "stopless"] {
+        assert_eq!(found[none], 0, "{none}");
+    }
+    assert!(found["smallest"].as_f64() >= Some(12.0), "a text of {} px", found["smallest"]);
     let answered = found["answered"].as_array().unwrap();
     assert!(answered.len() > 4, "{answered:?}");
     for block in answered {
         assert!(block[0].as_u64().unwrap() > 2 && block[1] == 1 && block[2] == true, "{block}");
     }
-    assert_eq!(found["small"], 0, "a text is smaller than 12 px");
     assert_eq!(found["dangling"], Value::Array(Vec::new()));
     assert_eq!(found["outside"], Value::Array(Vec::new()));
     // A timeline for each scenario and each control, and each snapshot.

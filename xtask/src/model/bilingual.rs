@@ -2,8 +2,9 @@
 
 use std::{env, fmt};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Language {
+    #[default]
     English,
     Chinese,
 }
@@ -46,6 +47,7 @@ pub(crate) const fn same(text: &'static str) -> Text {
 
 /// Between a name and what is said of it.
 pub(crate) const COLON: Text = text(": ", "：");
+pub(crate) const COMMA: Text = text(", ", "，");
 
 impl Text {
     pub(crate) fn to(self, language: Language) -> &'static str {

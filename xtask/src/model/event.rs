@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::bilingual::Language;
 use crate::model::process::{Process, Stat};
 
 /// The status of a program that cannot do its part on this machine; its last line on stderr says why.
@@ -172,6 +173,16 @@ pub(crate) struct Snapshot {
     pub(crate) text: String,
     /// 1 if none of the processes exists.
     pub(crate) exit_code: Option<i32>,
+}
+
+impl Snapshot {
+    /// What had come true; in English if the recording has nothing else.
+    pub(crate) fn title_in(&self, language: Language) -> &str {
+        match language {
+            Language::Chinese if !self.title_zh.is_empty() => &self.title_zh,
+            _ => &self.title,
+        }
+    }
 }
 
 impl What {

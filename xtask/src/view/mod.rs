@@ -9,6 +9,7 @@ pub(crate) mod output;
 mod page;
 pub(crate) mod question;
 mod questions;
+mod slider;
 mod snapshot;
 mod story;
 pub(crate) mod text;

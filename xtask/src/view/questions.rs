@@ -47,7 +47,7 @@ fn html(name: &str, number: usize, events: &[Event], it: &Question, language: La
     html! {
         details {
             summary {
-                span class="faint" { (say("when", language).replace("{seconds}", &seconds)) " " code { (printable(&last_line(events))) } }
+                span class="faint" { (say("when", language).replace("{seconds}", &seconds)) " " code { (printable(&last_line(events, language))) } }
                 strong { (printable(asks)) }
                 @for choice in choices { span class="choice" { b { (choice.letter) } " " (printable(&choice.says)) } }
             }
@@ -64,11 +64,11 @@ fn html(name: &str, number: usize, events: &[Event], it: &Question, language: La
 }
 
 /// What a program has printed, or what was done to one.
-fn last_line(events: &[Event]) -> String {
+fn last_line(events: &[Event], language: Language) -> String {
     let is_told = |event: &&Event| match &event.what {
         What::Line { stream, .. } => *stream == Stream::Stdout,
         what => matches!(what, What::Start { .. } | What::Signal { .. }),
     };
-    let last = events.iter().rfind(is_told).and_then(|event| line(&event.what));
+    let last = events.iter().rfind(is_told).and_then(|event| line(&event.what, language));
     anstream::adapter::strip_str(&last.unwrap_or_default()).to_string()
 }

@@ -51,19 +51,10 @@ impl Snapshot<'_> {
         format!("# {title}\n$ {command}\n{text}")
     }
 
-    /// What had come true; in English if the recording has nothing else.
-    pub(super) fn title(&self, language: Language) -> &str {
-        let event::Snapshot { title, title_zh, .. } = self.printed;
-        match language {
-            Language::Chinese if !title_zh.is_empty() => title_zh,
-            _ => title,
-        }
-    }
-
     pub(super) fn html(&self, language: Language) -> Markup {
         let text = &self.printed.text;
         html! {
-            pre class="ps" tabindex="0" {
+            pre class="ps" {
                 span class="prompt" { "    $ " (printable(&self.printed.command)) } "\n"
                 @for row in text.lines() {
                     @match ps::parse_row(row).and_then(|row| self.mark(&row)) {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::bilingual::{Text, text};
+use crate::model::bilingual::{COLON, Language, Text, text};
 use crate::model::event::{Event, Snapshot, Stream, What};
 use crate::probe::ps;
 use crate::scenarios::Scenario;
@@ -10,6 +10,7 @@ use crate::scenarios::ledger::Ruling;
 use crate::verdict::result::ScenarioResult;
 use crate::verdict::{Kind, Verdict};
 use crate::view::output::{BAD, BOLD, DIM, GOOD, MARK, styled};
+use crate::view::words;
 
 /// The file of a transcript.
 pub(super) const TRANSCRIPT: &str = "transcript.txt";
@@ -41,7 +42,7 @@ pub(crate) fn heading(scenario: &Scenario) -> String {
 fn transcript(events: &[Event], columns: usize) -> String {
     let mut out = String::new();
     for event in events {
-        if let Some(line) = line(&event.what) {
+        if let Some(line) = line(&event.what, Language::English) {
             let _ = writeln!(out, "{:7.3}  {line}", event.t);
         }
         if let What::Snapshot(printed) = &event.what {
@@ -71,7 +72,8 @@ pub(crate) fn snapshot(snapshot: &Snapshot, columns: usize) -> String {
 }
 
 /// What happened, in a line.
-pub(crate) fn line(what: &What) -> Option<String> {
+pub(super) fn line(what: &What, language: Language) -> Option<String> {
+    let say = |text: Text| text.to(language);
     let line = match what {
         What::Start { command, process } => {
             let pid = styled(DIM, format_args!("(pid {})", process.pid));
@@ -82,27 +84,40 @@ pub(crate) fn line(what: &What) -> Option<String> {
             Stream::Stderr => format!("(stderr) {text}"),
         },
         What::Signal { process, signal, error } => {
-            let answer = error.as_ref().map(|error| format!("refused: {error}"));
-            let answer = answer.as_deref().unwrap_or("accepted");
-            let pid = process.pid;
-            styled(MARK, format_args!("-> {signal} to {pid}: {answer}"))
+            let refused = text("refused: ", "被拒绝：");
+            let answer = error.as_ref().map(|error| format!("{}{error}", say(refused)));
+            let answer = answer.as_deref().unwrap_or(say(text("accepted", "已接受")));
+            let (to, colon) = (say(text("to", "发给")), say(COLON));
+            styled(MARK, format_args!("-> {signal} {to} {}{colon}{answer}", process.pid))
         }
-        What::Client { number, saw } => styled(MARK, format_args!("-- client {number} saw {saw}")),
+        What::Client { number, saw } => {
+            let (client, saw_what) = (say(text("client", "客户端")), say(text(" saw ", "：")));
+            let saw = words::to(language, saw);
+            styled(MARK, format_args!("-- {client} {number}{saw_what}{saw}"))
+        }
         What::Reaped { process, status } => {
-            let pid = process.pid;
-            let line = format!("-- {pid} reaped by the scenario's own process: {status}");
-            styled(DIM, line)
+            let by = text(" reaped by the scenario's own process: ", " 被场景自己的进程回收：");
+            styled(DIM, format_args!("-- {}{}{status}", process.pid, say(by)))
         }
         What::Proc { path, text, error, .. } => {
             let text = error.as_ref().unwrap_or(text).replace('\n', " | ");
             format!("{} {text}", styled(DIM, format_args!("{path}:")))
         }
-        What::Snapshot(snapshot) => styled(BOLD, format_args!("** {}", snapshot.title)),
-        What::Missed { condition } => {
-            styled(BAD, format_args!("!! it never came true that {condition}"))
+        What::Snapshot(snapshot) => {
+            styled(BOLD, format_args!("** {}", snapshot.title_in(language)))
         }
-        What::Skipped { why } => styled(MARK, format_args!("!! not possible here: {why}")),
-        What::Failed { why } => styled(BAD, format_args!("!! the scenario could not go on: {why}")),
+        What::Missed { condition } => {
+            let missed = say(text("it never came true that ", "一直没有等到："));
+            styled(BAD, format_args!("!! {missed}{condition}"))
+        }
+        What::Skipped { why } => styled(
+            MARK,
+            format_args!("!! {}{why}", say(text("not possible here: ", "这里做不到："))),
+        ),
+        What::Failed { why } => {
+            let failed = say(text("the scenario could not go on: ", "场景无法继续："));
+            styled(BAD, format_args!("!! {failed}{why}"))
+        }
         What::Worker { .. }
         | What::Found { .. }
         | What::State { .. }

@@ -12,7 +12,7 @@ pub(super) const FILE: Text = text("timeline.svg", "timeline.zh-CN.svg");
 
 /// For a screen or paper, and for a telephone.
 pub(super) const WIDE: f64 = 760.0;
-pub(super) const NARROW: f64 = 340.0;
+pub(super) const NARROW: f64 = 310.0;
 
 const LEFT: f64 = 14.0;
 /// Room for the last words, which lean to the right.
@@ -190,7 +190,7 @@ impl<'a> Timeline<'a> {
             @if let Some(end) = end {
                 path class="gone" d=(format!("M{end} {}v{}", y - 3.0, BAR + 6.0)) {}
                 @if end + 40.0 < self.width {
-                    rect class="paper" x=(end + 4.0) y=(y + 1.0) width="29" height="14" {}
+                    rect class="paper" x=(end + 4.0) y=(y + 1.0) width="32" height="14" {}
                     text class="small" x=(end + 6.0) y=(y + 12.0) { (self.say(text("gone", "消失"))) }
                 }
             }

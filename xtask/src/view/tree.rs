@@ -2,15 +2,18 @@
 //! the run's events alone.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
+use crate::model::bilingual::{COLON, COMMA, Language, Text, text};
 use crate::model::event::{Event, What};
 use crate::model::process::{Stat, State};
 use crate::view::output::{MARK, styled};
-use crate::view::text;
+use crate::view::text::line;
+use crate::view::words;
 
 #[derive(Default)]
 pub(crate) struct Tree {
+    pub(crate) language: Language,
     /// The worker.
     pub(super) root: i32,
     /// What /proc last said of each process that is there.
@@ -23,15 +26,20 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Takes the event in. Returns the line for it, if it is worth one.
+    /// Takes the event in. Returns the line for it with its time, if it is worth one.
     pub(crate) fn take(&mut self, event: &Event) -> Option<String> {
+        self.line(event).map(|line| format!("{:7.3}  {line}", event.t))
+    }
+
+    pub(super) fn line(&mut self, event: &Event) -> Option<String> {
         let line = match &event.what {
             What::Worker { process } => {
-                self.root = process.pid;
-                format!(
+                const WORKER: Text = text(
                     "{} is the scenario's own process: it starts the programs, and adopts orphans",
-                    process.pid
-                )
+                    "{} 是场景自己的进程（worker）：启动程序，收养孤儿进程",
+                );
+                self.root = process.pid;
+                self.say(WORKER, process.pid)
             }
             What::Found { process, role } => {
                 self.roles.insert(process.pid, role.clone());
@@ -40,11 +48,16 @@ impl Tree {
             What::State { raw } => self.changed(raw)?,
             What::Gone { process } => {
                 self.present.remove(&process.pid);
-                format!("{}: gone", self.call(process.pid))
+                self.say(text("{}: gone", "{}：消失"), self.call(process.pid))
             }
-            what => text::line(what)?,
+            what => line(what, self.language)?,
         };
-        Some(format!("{:7.3}  {line}", event.t))
+        Some(line)
+    }
+
+    /// The text with this value in it.
+    fn say(&self, text: Text, value: impl Display) -> String {
+        text.to(self.language).replace("{}", &value.to_string())
     }
 
     /// What is new about a process that has changed.
@@ -58,24 +71,27 @@ impl Tree {
         match &old {
             None => {
                 self.born_of.insert(pid, parent);
-                news.push(format!("started by {parent}"));
+                news.push(self.say(text("started by {}", "由 {} 创建"), parent));
             }
             Some(old) => {
                 if old.name != now.name {
-                    news.push(format!("its name was {:?}", old.name));
+                    let name = format!("{:?}", old.name);
+                    news.push(self.say(text("its name was {}", "原名 {}"), name));
                 }
                 if old.ppid != parent {
-                    news.push(format!("adopted by {parent}"));
+                    news.push(self.say(text("adopted by {}", "被 {} 收养"), parent));
                 }
             }
         }
         if old.map_or(State::Alive, |old| old.state()) != state {
             news.push(match state {
-                State::Zombie => styled(MARK, word(state)),
-                _ => word(state).to_owned(),
+                State::Zombie => styled(MARK, self.word(state)),
+                _ => self.word(state).to_owned(),
             });
         }
-        (!news.is_empty()).then(|| format!("{}: {}", self.call(pid), news.join(", ")))
+        (!news.is_empty()).then(|| {
+            [self.call(pid), news.join(COMMA.to(self.language))].join(COLON.to(self.language))
+        })
     }
 
     /// A process by its number, its name, quoted, as it may be "zombie", and its role.
@@ -95,7 +111,7 @@ impl Tree {
             let _ = write!(call, " {name:?}");
         }
         if let Some(role) = self.roles.get(&pid) {
-            let _ = write!(call, " ({role})");
+            let _ = write!(call, " ({})", words::to(self.language, role));
         }
         call
     }
@@ -103,12 +119,11 @@ impl Tree {
     /// A line for each process, below its parent, of at most so many columns, and in at most so many
     /// lines.
     pub(crate) fn draw(&self, (columns, height): (usize, usize)) -> String {
-        let mut lines = vec![(false, format!("{} xtask-worker", self.root))];
-        self.draw_children(self.root, "", &mut lines);
+        let mut lines = self.lines();
         let more = lines.len().saturating_sub(height.saturating_sub(2)); // for what is written above
         if more > 0 {
             lines.truncate(lines.len() - more);
-            lines.push((false, format!("… and {more} more")));
+            lines.push((false, self.say(text("… and {} more", "……还有 {} 个"), more)));
         }
         let fitted = lines.iter().map(|(is_zombie, line)| {
             let line: String = line.chars().take(columns).collect();
@@ -118,6 +133,13 @@ impl Tree {
             }
         });
         fitted.collect::<Vec<_>>().join("\n")
+    }
+
+    /// A line for each process, below its parent, and whether it is a zombie.
+    pub(super) fn lines(&self) -> Vec<(bool, String)> {
+        let mut lines = vec![(false, format!("{} xtask-worker", self.root))];
+        self.draw_children(self.root, "", &mut lines);
+        lines
     }
 
     /// Adds a line for each, and whether it is a zombie.
@@ -130,20 +152,21 @@ impl Tree {
                 None => ("└─ ", "   "),
             };
             // The state first, so that it is seen also where there are few columns.
-            let (state, rest) = (word(stat.state()), self.name_and_role(pid));
+            let (state, rest) = (self.word(stat.state()), self.name_and_role(pid));
             lines.push((stat.is_zombie(), format!("{before}{branch}{pid} {state}{rest}")));
             self.draw_children(pid, &format!("{before}{below}"), lines);
         }
     }
-}
 
-/// A state as letters and word. A run does not record each time that a process falls asleep or wakes
-/// up, so the two are one here.
-fn word(state: State) -> &'static str {
-    match state {
-        State::Zombie => "zombie (Z)",
-        State::Stopped => "stopped (T)",
-        State::Alive => "lives (S or R)",
+    /// A state as letters and word. A run does not record each time that a process falls asleep or wakes
+    /// up, so the two are one here.
+    fn word(&self, state: State) -> &'static str {
+        let word = match state {
+            State::Zombie => text("zombie (Z)", "僵尸 (Z)"),
+            State::Stopped => text("stopped (T)", "暂停 (T)"),
+            State::Alive => text("lives (S or R)", "活着 (S 或 R)"),
+        };
+        word.to(self.language)
     }
 }
 

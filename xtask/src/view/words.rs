@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use crate::model::bilingual::Language;
 
-const CHINESE: [(&str, &str); 47] = [
+const CHINESE: &[(&str, &str)] = &[
     // What happened.
     ("start", "启动"),
     ("spawn", "创建"),
@@ -20,6 +20,11 @@ const CHINESE: [(&str, &str); 47] = [
     ("stopped", "暂停"),
     ("goes on", "继续"),
     ("ignores SIGCHLD", "忽略 SIGCHLD"),
+    // What a client saw.
+    ("an answer after the upgrade", "升级之后得到应答"),
+    ("an answer in its turn", "轮到它时得到应答"),
+    ("an answer while all five were connected", "五个客户端都连着时得到应答"),
+    ("no answer while another client was served", "在服务另一个客户端时没有应答"),
     // Who it was.
     ("parent", "父进程"),
     ("child", "子进程"),
