@@ -190,7 +190,7 @@ impl<'a> Timeline<'a> {
             @if let Some(end) = end {
                 path class="gone" d=(format!("M{end} {}v{}", y - 3.0, BAR + 6.0)) {}
                 @if end + 40.0 < self.width {
-                    rect class="paper" x=(end + 4.0) y=(y + 1.0) width="32" height="14" {}
+                    rect class="paper" x=(end + 4.0) y=(y + 1.0) width="29" height="14" {}
                     text class="small" x=(end + 6.0) y=(y + 12.0) { (self.say(text("gone", "消失"))) }
                 }
             }
