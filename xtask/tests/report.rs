@@ -672,7 +672,7 @@ fn right_answers_are_what_ps_has_printed(report: &TempDir) {
     let pages = PAGES.map(|name| fs::read_to_string(report.path().join(name)).unwrap());
     for page in &pages {
         let (mut states, mut zombies, mut parents) = (BTreeSet::new(), BTreeSet::new(), 0);
-        let questions = each_between(page, "<div class=\"questions\">", "</div>");
+        let questions = each_between(page, "<div class=\"questions\"", "</div>");
         for question in questions.flat_map(|block| each_between(block, "<details>", "</details>")) {
             let file = between(question, ".txt\">", "</a>");
             let path = between(question, "<a href=\"#", "-C").to_owned() + "/" + file;

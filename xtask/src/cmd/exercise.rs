@@ -17,8 +17,8 @@ use crate::runner::answers::Answers;
 use crate::runner::programs::Wanted;
 use crate::runner::{RunEvent, Runner};
 use crate::view::output::{self, BAD, BOLD, DIM, GOOD, Output, styled, wrapped};
-use crate::view::text as view;
 use crate::view::tree::Tree;
+use crate::view::{text as view, words};
 
 /// List the exercises, lay out one to mend, or mark your answer by the process table
 ///
@@ -157,7 +157,7 @@ impl Teacher {
             runner => runner?,
         };
         let output = Output::dialogue();
-        let mut tree = Tree::default();
+        let mut tree = Tree { language: self.language, ..Tree::default() };
         let events = runner.run_alone(&exercise.run, false, false, None, &mut |event| {
             if let RunEvent::Event(event) = event
                 && let Some(line) = tree.take(event)
@@ -177,7 +177,7 @@ impl Teacher {
             None => output.text(&self.right(exercise)?)?,
             Some(ref finding) => {
                 output.text(&self.not_yet(exercise, finding.name, &finding.why))?;
-                output.text(&evidence_of(finding, &events, output.columns()))?;
+                output.text(&self.evidence_of(finding, &events, output.columns()))?;
                 return Ok(false);
             }
         }
@@ -197,29 +197,32 @@ impl Teacher {
         let finding = self.wrapped(exercise.finding(finding, self.language));
         format!("\n{not_yet} {}\n{finding}\n", styled(DIM, why))
     }
-}
 
-/// The snapshot that shows it, and the life of the process that it is about.
-fn evidence_of(finding: &Finding, events: &[Event], columns: usize) -> String {
-    let mut out = String::new();
-    for event in events {
-        if let What::Snapshot(snapshot) = &event.what
-            && snapshot.title == finding.at.en
-        {
-            out += &format!("{:7.3}  ps: {}\n", event.t, styled(BOLD, &snapshot.title));
-            out += &view::snapshot(snapshot, columns);
+    /// The snapshot that shows it, and the life of the process that it is about.
+    fn evidence_of(&self, finding: &Finding, events: &[Event], columns: usize) -> String {
+        let mut out = String::new();
+        for event in events {
+            if let What::Snapshot(snapshot) = &event.what
+                && snapshot.title == finding.at.en
+            {
+                let title = styled(BOLD, snapshot.title_in(self.language));
+                let _ = writeln!(out, "{:7.3}  ps: {title}", event.t);
+                out += &view::snapshot(snapshot, columns);
+            }
         }
-    }
-    let Ok(process) = Evidence(events).process(finding.who) else {
-        return out;
-    };
-    let mut tree = Tree::default();
-    out += &format!("\nlife of process {}, the {}\n", process.pid, finding.who);
-    for event in events {
-        let line = tree.take(event);
-        if event.what.process() == Some(process) {
-            out += &line.map(|line| line + "\n").unwrap_or_default();
+        let Ok(process) = Evidence(events).process(finding.who) else {
+            return out;
+        };
+        let mut tree = Tree { language: self.language, ..Tree::default() };
+        let life = self.say(text("life of process", "进程经历"));
+        let who = words::to(self.language, finding.who);
+        let _ = writeln!(out, "\n{life} {}{}{who}", process.pid, self.say(COLON));
+        for event in events {
+            let line = tree.take(event);
+            if event.what.process() == Some(process) {
+                out.extend(line.map(|line| line + "\n"));
+            }
         }
+        out
     }
-    out
 }

@@ -193,7 +193,8 @@ impl What {
             What::Start { process, .. }
             | What::Gone { process }
             | What::Signal { process, .. }
-            | What::Reaped { process, .. } => Some(*process),
+            | What::Reaped { process, .. }
+            | What::Proc { process, .. } => Some(*process),
             _ => None,
         }
     }

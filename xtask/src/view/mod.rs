@@ -15,4 +15,4 @@ mod story;
 pub(crate) mod text;
 mod timeline;
 pub(crate) mod tree;
-mod words;
+pub(crate) mod words;

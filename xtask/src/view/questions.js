@@ -2,7 +2,7 @@
 // <details> with its choices in the summary, and below them what is right or wrong with each.
 for (const block of document.querySelectorAll(".questions")) {
   const questions = [...block.querySelectorAll("details")];
-  const another = block.querySelector("button");
+  const another = document.createElement("button");
   const shown = document.createElement("div");
   let asked = -1;
 
@@ -30,7 +30,9 @@ for (const block of document.querySelectorAll(".questions")) {
 
   shown.className = "asked";
   questions.forEach((question) => question.remove());
-  another.before(shown);
+  another.type = "button";
+  another.textContent = block.dataset.another;
+  block.append(shown, another);
   another.hidden = questions.length < 2;
   another.onclick = ask;
   ask();

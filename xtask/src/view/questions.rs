@@ -30,10 +30,9 @@ pub(super) fn block(result: &ScenarioResult, language: Language) -> Markup {
     let mut questions = snapshots.flat_map(of_snapshot).take(IN_A_SCENARIO).peekable();
     html! {
         @if questions.peek().is_some() {
-            div class="questions" {
-                h3 { (say("heading", language)) }
+            div class="questions" data-another=(say("another", language)) {
+                h4 { (say("heading", language).replace("{scenario}", result.scenario.name)) }
                 @for question in questions { (question) }
-                button type="button" hidden { (say("another", language)) }
             }
         }
     }

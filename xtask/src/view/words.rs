@@ -64,7 +64,7 @@ const CHINESE: &[(&str, &str)] = &[
 
 /// The same in this language: words that are separated by commas, each perhaps with a number. What has no
 /// translation, such as the name of a signal, stays.
-pub(super) fn to(language: Language, words: &str) -> Cow<'_, str> {
+pub(crate) fn to(language: Language, words: &str) -> Cow<'_, str> {
     if language == Language::English {
         return words.into();
     }
