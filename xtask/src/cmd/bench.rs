@@ -20,7 +20,7 @@ use nix::sys::prctl;
 
 use crate::cmd;
 use crate::model::failure::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_MISSING};
-use crate::probe::procfs;
+use crate::probe::{need, procfs};
 use crate::runner::interrupt;
 use crate::runner::programs::workspace;
 use crate::worker::cleanup;
@@ -32,7 +32,7 @@ pub(crate) const CARGO: &str = "xtask-cargo";
 /// Runs xtask-bench with our arguments, and handles the signals. Returns the exit code.
 pub(crate) fn run() -> ExitCode {
     if let Err(why) = procfs::check() {
-        say(&format!("{why}; what helps: {}", procfs::REMEDY));
+        say(&format!("{why}; what helps: {}", need::remedy("/proc")));
         return ExitCode::from(EXIT_MISSING);
     }
     let interrupted = Arc::new(AtomicBool::new(false));

@@ -7,83 +7,53 @@ use nix::sys::prctl;
 
 use crate::model::failure::Failure;
 use crate::probe::need::Lack::{Missing, NoRoom, Unknown};
-use crate::probe::need::Remedy::{self, Do, Install};
 use crate::probe::need::{self, FOUND, Finding, Need, in_path, start, version, with_proc};
 use crate::probe::{procfs, ps};
 use crate::scenarios;
 use crate::view::output::{self, BAD, BOLD, GOOD, MARK, styled, wrapped};
 
-const HIDEPID: Remedy = Do("mount -o remount,hidepid=0 /proc, which is for the whole machine");
-const RUSTUP: Remedy =
-    Do("https://rustup.rs, or demo --programs with programs that were built elsewhere");
-const SANDBOX_WITH_PROCESSES: Remedy =
-    Do("a sandbox or container that allows to start processes, and waitid");
-const SANDBOX_WITH_PRCTL: Remedy = Do("a sandbox or container that allows prctl");
-const WITH_LANDLOCK: Remedy = Do("Linux 5.13 or later with landlock in its parameter lsm=");
-const UCSPI_TCP: Remedy =
-    Do("apt-get install ucspi-tcp in Debian, else https://cr.yp.to/ucspi-tcp.html");
-
 /// What there is no demo without.
 const DEMO: &[Need] = &[
-    Need::new("Linux 5.4 or later", linux, Do("a newer kernel")),
-    Need::new("/proc", proc, Do(procfs::REMEDY)),
-    Need::new("ps", ps_of_procps, need::PROCPS),
-    Need::new("a process started and waited for", || start(None), SANDBOX_WITH_PROCESSES),
-    Need::new("child subreapers", subreaper, SANDBOX_WITH_PRCTL),
+    Need::new("Linux 5.4 or later", linux),
+    Need::new("/proc", proc),
+    Need::new("ps", ps_of_procps),
+    Need::new("a process started and waited for", || start(None)),
+    Need::new("child subreapers", subreaper),
 ];
 
 /// What a demo needs to build its programs. With --programs it builds none.
 const BUILD: &[Need] = &[
-    Need::new("cargo", || version("cargo", "--version"), RUSTUP),
-    Need::new("rustc", || version("rustc", "--version"), RUSTUP),
+    Need::new("cargo", || version("cargo", "--version")),
+    Need::new("rustc", || version("rustc", "--version")),
 ];
 
-const SANDBOX: &str = "the echo server's sandbox";
-const RIVAL: &str = "bench echo: a rival";
-
 /// What something else needs, besides the needs of scenarios.
-const OTHERS: &[(&str, Need)] = &[
-    ("looking around with ps by hand", Need::new("processes of others visible", others, HIDEPID)),
-    (SANDBOX, Need::new("seccomp filters", seccomp, Do("a kernel with CONFIG_SECCOMP_FILTER"))),
-    (SANDBOX, Need::new("Landlock", landlock, WITH_LANDLOCK)),
-    (
-        "the test of the report's page",
-        Need::new(
-            "Chromium",
-            || in_path("chromium").or_else(|_| in_path("google-chrome")),
-            Install("chromium", ""),
-        ),
-    ),
-    (
-        "the test of a ps that is another",
-        Need::new("busybox", || in_path("busybox"), Install("busybox", "")),
-    ),
-    (
-        "bench: rivals in C",
-        Need::new("cc", || version("cc", "--version"), Install("gcc libc6-dev", "")),
-    ),
-    ("bench: rivals in Go", Need::new("go", || version("go", "version"), Install("golang-go", ""))),
-    (RIVAL, Need::new("socat", || in_path("socat"), Install("socat", ""))),
-    (RIVAL, Need::new("tcpserver", || in_path("tcpserver"), UCSPI_TCP)),
-    (RIVAL, Need::new("ncat", || in_path("ncat"), Install("ncat", ""))),
-    (
-        "demo --pause and --predict, the tree of watch, and colours",
-        Need::new("a terminal", terminal, Do("run it at a terminal, and not into a pipe")),
-    ),
+const OTHERS: &[Need] = &[
+    Need::new("processes of others visible", others),
+    Need::new("seccomp filters", seccomp),
+    Need::new("Landlock", landlock),
+    Need::new("Chromium", || in_path("chromium").or_else(|_| in_path("google-chrome"))),
+    Need::new("busybox", || in_path("busybox")),
+    Need::new("cc", || version("cc", "--version")),
+    Need::new("go", || version("go", "version")),
+    Need::new("socat", || in_path("socat")),
+    Need::new("tcpserver", || in_path("tcpserver")),
+    Need::new("ncat", || in_path("ncat")),
+    Need::new("a terminal", terminal),
 ];
 
 /// What to check for, and what for; all but the demo can do without.
 fn checks() -> impl Iterator<Item = (&'static Need, Option<String>)> {
     let demo = DEMO.iter().map(|need| (need, None));
-    let build = BUILD.iter().map(|need| (need, Some("a demo without --programs".to_owned())));
     let of_scenarios = need::ALL.into_iter().map(|need| {
         let users = scenarios::all();
         let users = users.filter(|it| it.needs.iter().any(|other| other.name == need.name));
         let users: Vec<&str> = users.map(|scenario| scenario.name).collect();
         (need, Some(format!("the scenarios {}", users.join(", "))))
     });
-    let others = OTHERS.iter().map(|(user, need)| (need, Some((*user).to_owned())));
-    demo.chain(build).chain(of_scenarios).chain(others)
+    let for_user = |need: &'static Need| (need, Some(need.user().to_owned()));
+    let build = BUILD.iter().map(for_user);
+    demo.chain(build).chain(of_scenarios).chain(OTHERS.iter().map(for_user))
 }
 
 /// Returns whether the demo can run.
@@ -96,7 +66,7 @@ pub(crate) fn run() -> Result<bool, Failure> {
         let finding = (need.check)();
         if matches!(finding, Err(Missing(_) | NoRoom(..))) {
             if only_for.is_none() {
-                blockers.push(need.name.en);
+                blockers.push(need.name);
             }
             can_build &= BUILD.iter().all(|it| it.name != need.name);
         }
@@ -119,15 +89,15 @@ fn line(need: &Need, only_for: Option<&str>, finding: &Finding, width: usize) ->
         Err(Missing(why) | NoRoom(why, _)) => (MARK, "missing ", why),
         Err(Unknown(why)) => (MARK, "unknown ", why),
     };
-    let mut text = styled(BOLD, need.name.en);
+    let mut text = styled(BOLD, need.name);
     if !detail.is_empty() {
         text += &format!(": {detail}");
     }
     if let Err(lack) = finding {
         let user = only_for.unwrap_or("the demo");
         let remedy = match *lack {
-            NoRoom(_, remedy) => Do(remedy),
-            _ => need.remedy,
+            NoRoom(_, remedy) => remedy.to_owned(),
+            _ => need::remedy(need.name),
         };
         text += &format!(". For {user}; to get it: {remedy}");
     }
@@ -204,4 +174,20 @@ fn terminal() -> Finding {
         _ => "colours",
     };
     Ok(format!("{size}, {colours}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_need_has_what_helps_and_who_needs_it() {
+        for (need, user) in checks() {
+            assert!(!need::remedy(need.name).is_empty(), "nothing helps to get {}", need.name);
+            assert_ne!(user.as_deref(), Some(""), "{} is for nobody", need.name);
+        }
+        for need in need::ALL {
+            assert!(!need.title().zh.is_empty(), "{} has no name in Chinese", need.name);
+        }
+    }
 }

@@ -86,7 +86,7 @@ impl Page {
         let mut out = format!("{}{times}\n", styled(BOLD, scenario.name));
         out += &wrapped(self.say(scenario.about()), "  ", "    ", self.width);
         for need in scenario.needs {
-            self.part(&mut out, text("needs", "需要"), self.say(need.name));
+            self.part(&mut out, text("needs", "需要"), self.say(need.title()));
         }
         for claim in scenario.claims() {
             self.part(&mut out, same(claim.id), self.say(claim.here()));

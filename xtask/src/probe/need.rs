@@ -8,16 +8,17 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fmt;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
 use crate::model::bilingual::{Text, same, text};
+use crate::model::markdown::Texts;
 use crate::probe::procfs;
 
 /// The name of the entry that does nothing: starting it is the test.
@@ -26,21 +27,19 @@ pub(crate) const ENTRY: &str = "xtask-check";
 /// More than enough for a process that ends at once, also on a busy machine.
 const TRY_LIMIT: Duration = Duration::from_secs(10);
 
+/// Its texts are in the section of its name in `needs.txt`.
 pub(crate) struct Need {
-    pub(crate) name: Text,
+    pub(crate) name: &'static str,
     pub(crate) check: fn() -> Finding,
-    pub(crate) remedy: Remedy,
 }
 
-/// What helps where something is missing.
-#[derive(Clone, Copy)]
-pub(crate) enum Remedy {
-    /// To install these packages, by their names in Debian; and what else.
-    Install(&'static str, &'static str),
-    Do(&'static str),
-}
+static TEXTS: LazyLock<Texts> = LazyLock::new(|| Texts::of([include_str!("needs.txt"), ""]));
+const IN_CHINESE: &str = "In Chinese";
+const FOR: &str = "For";
+const PACKAGES: &str = "Packages";
+const WHAT_HELPS: &str = "What helps";
 
-/// How packages are installed, by the program that does it.
+/// The programs that install packages, and how.
 const INSTALL: [(&str, &str); 4] = [
     ("apt-get", "apt-get install"),
     ("dnf", "dnf install"),
@@ -48,38 +47,22 @@ const INSTALL: [(&str, &str); 4] = [
     ("pacman", "pacman -S"),
 ];
 
-/// The packages that have other names elsewhere: with apt-get, dnf, apk and pacman.
-const PACKAGES: [[&str; 4]; 4] = [
-    ["procps", "procps-ng", "procps", "procps-ng"],
-    ["gcc libc6-dev", "gcc glibc-devel", "gcc musl-dev", "gcc"],
-    ["golang-go", "golang", "go", "go"],
-    ["ncat", "nmap-ncat", "nmap-ncat", "nmap"],
-];
-
 /// Where a package manager is, whatever PATH says.
 const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 
-impl fmt::Display for Remedy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (packages, also) = match *self {
-            Remedy::Install(packages, also) => (packages, also),
-            Remedy::Do(what) => return f.write_str(what),
-        };
-        let in_folders = |path| INSTALL.iter().position(|(program, _)| is_in(path, program));
-        let path = env::var_os("PATH").unwrap_or_default();
-        let Some(manager) = in_folders(&path).or_else(|| in_folders(SYSTEM_PATH.as_ref())) else {
-            return write!(f, "what Debian calls {packages}{also}");
-        };
-        let names = PACKAGES.iter().find(|names| names[0] == packages);
-        let packages = names.map_or(packages, |names| names[manager]);
-        write!(f, "{} {packages}{also}", INSTALL[manager].1)
-    }
-}
-
 impl Need {
-    /// One that no scenario has, so that it is only ever named in English.
-    pub(crate) const fn new(name: &'static str, check: fn() -> Finding, remedy: Remedy) -> Self {
-        Self { name: same(name), check, remedy }
+    pub(crate) const fn new(name: &'static str, check: fn() -> Finding) -> Self {
+        Self { name, check }
+    }
+
+    /// Its name for readers of scenarios.
+    pub(crate) fn title(&self) -> Text {
+        text(self.name, said(self.name, IN_CHINESE))
+    }
+
+    /// What needs it, if that is neither the demo nor a scenario.
+    pub(crate) fn user(&self) -> &'static str {
+        said(self.name, FOR)
     }
 
     /// Fails if it is missing, with a sentence on what helps. Where that cannot be found out, the
@@ -87,7 +70,7 @@ impl Need {
     pub(crate) fn require(&self) -> Result<(), String> {
         match (self.check)() {
             Err(Missing(why)) => {
-                let (name, remedy) = (self.name, self.remedy);
+                let (name, remedy) = (self.name, remedy(self.name));
                 Err(format!("missing {name}: {why}; what helps: {remedy}"))
             }
             _ => Ok(()),
@@ -95,39 +78,37 @@ impl Need {
     }
 }
 
+fn said(name: &'static str, label: &'static str) -> &'static str {
+    TEXTS.get(name, same(label)).en
+}
+
+/// What helps where this need is missing.
+pub(crate) fn remedy(name: &'static str) -> String {
+    let (packages, what_helps) = (said(name, PACKAGES), said(name, WHAT_HELPS));
+    match (packages, what_helps) {
+        ("", _) => what_helps.to_owned(),
+        (_, "") => installing(packages),
+        _ => format!("{}, and {what_helps}", installing(packages)),
+    }
+}
+
+/// How these packages are installed here.
+fn installing(packages: &str) -> String {
+    let names: Vec<&str> = packages.split(", ").collect();
+    let in_folders = |path| INSTALL.iter().position(|(program, _)| is_in(path, program));
+    let path = env::var_os("PATH").unwrap_or_default();
+    match in_folders(&path).or_else(|| in_folders(SYSTEM_PATH.as_ref())) {
+        Some(it) => format!("{} {}", INSTALL[it].1, names.get(it).unwrap_or(&names[0])),
+        None => format!("what Debian calls {}", names[0]),
+    }
+}
+
 pub(crate) const ALL: [&Need; 4] = [NAMESPACES, OTHER_USERS, LOOPBACK, STRACE];
 
-pub(crate) const NAMESPACES: &Need = &Need {
-    name: text("user and PID namespaces", "用户命名空间和 PID 命名空间"),
-    check: namespaces,
-    remedy: Remedy::Do(
-        "root with CAP_SYS_ADMIN, or for others sysctl user.max_user_namespaces=1000",
-    ),
-};
-
-pub(crate) const OTHER_USERS: &Need = &Need {
-    name: text("processes of another user", "另一个用户的进程"),
-    check: other_users,
-    remedy: Remedy::Do(
-        "root with CAP_SETUID, CAP_SETGID and ids for other users, or for others sysctl \
-         user.max_user_namespaces=1000",
-    ),
-};
-
-pub(crate) const LOOPBACK: &Need = &Need {
-    name: text("the loopback network", "回环网络"),
-    check: loopback,
-    remedy: Remedy::Do("ip link set lo up"),
-};
-
-pub(crate) const STRACE: &Need = &Need {
-    name: same("strace"),
-    check: strace,
-    remedy: Remedy::Install("strace", ", and a sandbox or container that allows ptrace"),
-};
-
-/// What has our `ps`.
-pub(crate) const PROCPS: Remedy = Remedy::Install("procps", "");
+pub(crate) const NAMESPACES: &Need = &Need::new("user and PID namespaces", namespaces);
+pub(crate) const OTHER_USERS: &Need = &Need::new("processes of another user", other_users);
+pub(crate) const LOOPBACK: &Need = &Need::new("the loopback network", loopback);
+pub(crate) const STRACE: &Need = &Need::new("strace", strace);
 
 /// It is here, and of this kind, if that is worth saying; or not.
 pub(crate) type Finding = Result<String, Lack>;

@@ -12,10 +12,6 @@ use nix::unistd::Pid;
 
 use crate::model::process::{Process, Stat};
 
-/// What to do if [`check`] fails.
-pub(crate) const REMEDY: &str =
-    "mount -t proc proc /proc; in a PID namespace, start with unshare --fork --pid --mount-proc";
-
 /// Checks that there is a /proc with the files that we use, and that it shows our PID namespace. In the
 /// /proc of another namespace, our numbers are those of other processes: we would watch and kill them.
 pub(crate) fn check() -> Result<(), String> {

@@ -23,7 +23,7 @@ use reexec::Child;
 use crate::model::clock::Clock;
 use crate::model::event::Event;
 use crate::model::failure::Failure;
-use crate::probe::need::{self, Remedy};
+use crate::probe::need::remedy;
 use crate::probe::{procfs, ps};
 use crate::runner::job::{ENTRY, Job};
 use crate::runner::programs::{Programs, Wanted};
@@ -86,11 +86,11 @@ pub(crate) struct Runner {
 impl Runner {
     /// Builds the programs, or finds them.
     pub(crate) fn new(clock: Clock, programs: Wanted) -> Result<Self, Failure> {
-        let missing = |why, remedy| Failure::Missing(format!("{why}; what helps: {remedy}"));
-        procfs::check().map_err(|why| missing(why, Remedy::Do(procfs::REMEDY)))?;
+        let missing = |why, need| Failure::Missing(format!("{why}; what helps: {}", remedy(need)));
+        procfs::check().map_err(|why| missing(why, "/proc"))?;
         own_children_only()?;
         let began = Instant::now();
-        ps::check().map_err(|why| missing(why, need::PROCPS))?;
+        ps::check().map_err(|why| missing(why, "ps"))?;
         let side_by_side = side_by_side(began.elapsed());
         let (sender, messages) = mpsc::channel();
         let interrupts = sender.clone();
