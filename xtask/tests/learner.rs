@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use support::{assert_has, stdout, text};
@@ -101,6 +102,66 @@ fn a_word_finds_claims_and_scenarios_in_either_language() {
     );
 }
 
+/// The names of all scenarios.
+fn scenarios() -> Vec<String> {
+    let list = printed(&mut xtask(&["list"]));
+    let names = list.lines().flat_map(|line| line.rsplit(": ").next().unwrap().split(','));
+    let names = names.map(|name| name.trim().to_owned());
+    names.filter(|name| !name.is_empty() && !name.contains([' ', '`', '.'])).collect()
+}
+
+/// What follows this label in an explanation, each time.
+fn parts<'a>(explanation: &'a str, label: &str) -> Vec<&'a str> {
+    let begin = format!("  {label}: ");
+    explanation.lines().filter_map(|line| line.strip_prefix(&begin)).collect()
+}
+
+#[test]
+fn each_claim_is_numbered_in_order_and_shown_and_its_code_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let shown = printed(&mut xtask(&["explain", "all"])).replace("\n    ", " ");
+    let mut numbers = Vec::new();
+    for claim in shown.split("\n\n") {
+        let id = claim.split(' ').next().unwrap();
+        numbers.push(id.to_owned());
+        assert!(!parts(claim, "shown by").is_empty(), "no scenario shows {id}: see `shows`");
+        // No program in Go runs here, so nothing about it has been shown.
+        for here in parts(claim, "here").into_iter().filter(|here| here.contains("Go")) {
+            let is_so =
+                here.starts_with("in Go, by its documentation, ") && here.contains("; here");
+            assert!(is_so, "{id}: {here}");
+        }
+        let code = parts(claim, "read");
+        assert!(!code.is_empty(), "{id} has no code to read");
+        for code in code {
+            let (path, function) = code.split_once(": ").unwrap();
+            let text = fs::read_to_string(root.join(path));
+            let text = text.unwrap_or_else(|error| panic!("{path}: {error}"));
+            let heads = ["(", "<"].map(|next| format!("fn {function}{next}"));
+            assert!(heads.iter().any(|head| text.contains(head)), "{id}: {code}");
+        }
+    }
+    let beyond = numbers.iter().filter(|id| id.starts_with('X')).count();
+    let of_chapter = (1..=numbers.len() - beyond).map(|number| format!("C{number}"));
+    let beyond = (1..=beyond).map(|number| format!("X{number}"));
+    assert_eq!(numbers, of_chapter.chain(beyond).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_text_of_each_scenario_exists_in_both_languages() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for scenario in scenarios() {
+        let shown = printed(&mut xtask(&["explain", &scenario]));
+        let place = *parts(&shown, "the text").first().unwrap_or_else(|| panic!("{shown}"));
+        let (path, number) = place.split_once(", section ").unwrap();
+        for path in [path, &path.replace(".md", ".zh-CN.md")] {
+            let text = fs::read_to_string(root.join(path)).unwrap();
+            let has_it = text.contains(&format!("\n## {number} "));
+            assert!(has_it, "{path} has no section {number}, which {scenario} belongs to");
+        }
+    }
+}
+
 /// How many columns a line takes: a Han character, or punctuation beside it, takes two.
 fn columns(line: &str) -> usize {
     line.chars().map(|c| if c >= '\u{2e80}' { 2 } else { 1 }).sum()
@@ -108,14 +169,11 @@ fn columns(line: &str) -> usize {
 
 #[test]
 fn each_answer_fits_a_screen_in_both_languages() {
-    let list = printed(&mut xtask(&["list"]));
-    let names = list.lines().flat_map(|line| line.rsplit(": ").next().unwrap().split(','));
-    let names: Vec<&str> = names.map(str::trim).filter(|name| !name.contains([' ', '`'])).collect();
+    let names = scenarios();
     let claims: Vec<String> = (1..=49).map(|number| format!("C{number}")).collect();
     let claims =
         claims.iter().map(String::as_str).chain(["X1", "zombies", "process", "wait for", "进程"]);
-    let topics: Vec<&str> =
-        names.into_iter().filter(|name| !name.is_empty()).chain(claims).collect();
+    let topics: Vec<&str> = names.iter().map(String::as_str).chain(claims).collect();
     assert!(topics.len() > 90, "{topics:?}");
     for language in ["en", "zh"] {
         let mut answers = vec![printed(&mut xtask(&["list", "--lang", language]))];

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{
     XTASK, assert_has, assert_one_sentence, of_kind, programs, skip, start_demo, stdout, text, word,
 };
@@ -566,6 +566,107 @@ fn a_signal_passes_a_bar_that_it_does_not_reach() {
     let line = timeline.split_once("class=\"arrow signal\" d=\"").unwrap().1;
     let line = line.split_once('"').unwrap().0;
     assert_eq!(line.matches('M').count(), 2, "no gap at the parent: {line}");
+}
+
+const WORKER: i32 = 900;
+const PARENT: i32 = 4710;
+const CHILD: i32 = 4711;
+
+/// The state of a process, as a recording has it.
+fn state(pid: i32, letter: char, ppid: i32, ignored: u64) -> Value {
+    let stack = if letter == 'Z' { 0 } else { pid };
+    let raw = format!(
+        "{pid} (name) {letter} {ppid} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0 {pid} 0 0 0 1 1 {stack} \
+         0 0 0 0 {ignored}"
+    );
+    json!({"kind": "state", "source": "/proc", "raw": raw})
+}
+
+fn gone(pid: i32) -> Value {
+    json!({"kind": "gone", "source": "/proc", "pid": pid, "start_time": pid})
+}
+
+/// The timeline of a recording of `zombie` that we write: of a parent with a child, and what follows; a
+/// second lies between two events. Without its legend.
+fn drawn(rest: &[Value], ignored: u64) -> String {
+    let report = report();
+    let worker = json!({"kind": "worker", "pid": WORKER, "start_time": WORKER});
+    let start = json!({"kind": "start", "pid": PARENT, "start_time": PARENT, "command": "name"});
+    let (parent, child) = (state(PARENT, 'S', WORKER, ignored), state(CHILD, 'S', PARENT, 0));
+    let end = json!({"kind": "end", "left": 0});
+    let mut events = String::new();
+    let all = [&[worker, start, parent, child], rest, &[end]].concat();
+    for (t, mut event) in all.into_iter().enumerate() {
+        event["scenario"] = "zombie".into();
+        event["t"] = (t as f64).into();
+        if event.get("source").is_none() {
+            event["source"] = "worker".into();
+        }
+        events += &format!("{event}\n");
+    }
+    fs::write(report.path().join("zombie/events.ndjson"), events).unwrap();
+    stdout(&recheck(&report), 1);
+    let timeline = fs::read_to_string(report.path().join("zombie/timeline.svg")).unwrap();
+    timeline.split_once("</style>").unwrap().1.split(r#"class="axis""#).next().unwrap().to_owned()
+}
+
+/// The texts of a timeline that are drawn so.
+fn texts<'a>(timeline: &'a str, attribute: &str) -> Vec<&'a str> {
+    let texts = timeline.split("<text ").filter(|text| text.contains(attribute));
+    texts.map(|text| text.split(['>', '<']).nth(1).unwrap()).collect()
+}
+
+fn steps(timeline: &str) -> Vec<&str> {
+    texts(timeline, "rotate(-50)")
+}
+
+#[test]
+fn a_zombie_is_adopted_and_goes_when_the_adopter_waits() {
+    let reaped = json!({"kind": "reaped", "pid": CHILD, "start_time": CHILD, "status": ""});
+    let timeline = drawn(
+        &[
+            state(CHILD, 'Z', PARENT, 0),
+            state(PARENT, 'Z', WORKER, 0),
+            state(CHILD, 'Z', WORKER, 0),
+            reaped,
+            gone(CHILD),
+        ],
+        0,
+    );
+    assert_eq!(steps(&timeline), ["start", "spawn, exec", "exit", "exit", "adopted", "wait"]);
+    assert_eq!(timeline.matches(r#"class="arrow wait""#).count(), 1);
+    // The one that no snapshot shows is drawn smaller.
+    assert_eq!(timeline.matches(r#"class="zombie""#).count(), 2);
+    assert!(timeline.matches(r#"height="8""#).count() == 2, "there is no snapshot: {timeline}");
+}
+
+#[test]
+fn one_that_was_gone_before_it_was_seen_has_a_lane_if_it_is_known_whose_it_was() {
+    let number = CHILD + 1;
+    let found = json!({"kind": "found", "pid": number, "start_time": 0, "role": "short"});
+    let line = json!({"kind": "line", "source": "program", "pid": PARENT, "start_time": PARENT,
+        "stream": "stdout", "text": format!("Ended, pid: {number}")});
+    let known = drawn(&[line, found.clone()], 0);
+    let labels = texts(&known, r#"class="name""#);
+    assert!(labels[3].ends_with(": gone before it was seen"), "{labels:?}");
+    assert_eq!(texts(&drawn(&[found], 0), r#"class="name""#).len(), 3);
+}
+
+#[test]
+fn an_exec_is_drawn_in_all_lanes_of_equal_children_or_in_none() {
+    for (letter, expected) in [('S', 2), ('Z', 0)] {
+        let timeline = drawn(&[state(CHILD + 1, letter, PARENT, 0)], 0);
+        assert_eq!(timeline.matches(r#"class="mark""#).count(), expected, "{timeline}");
+    }
+}
+
+#[test]
+fn who_waited_is_shown_only_if_somebody_had_to() {
+    let ignores_sigchld = 1 << 16;
+    assert_eq!(steps(&drawn(&[gone(CHILD)], 0))[2..], ["exit, wait"]);
+    let spared = drawn(&[gone(CHILD)], ignores_sigchld);
+    assert_eq!(steps(&spared)[2..], ["ignores SIGCHLD", "exit, no wait"]);
+    assert!(!spared.contains("arrow exit"), "its parent gets no signal: {spared}");
 }
 
 /// What a beginner took for something else.

@@ -423,11 +423,6 @@ impl Lane {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::event::Stream;
-
-    const ADOPTER: Process = Process::new(900, 99);
-    const PARENT: Process = Process::new(4710, 100);
-    const CHILD: Process = Process::new(4711, 101);
 
     pub(crate) fn state(process: Process, state: char, ppid: i32, ignored: u64) -> What {
         let Process { pid, start_time } = process;
@@ -437,72 +432,5 @@ pub(crate) mod tests {
              0 0 0 1 1 {stack} 0 0 0 0 {ignored}"
         );
         What::State { raw: Stat::try_from(raw).unwrap() }
-    }
-
-    /// A parent with a child, and what follows; a second lies between two events.
-    fn story(rest: Vec<What>, ignored: u64) -> Story {
-        let begin = vec![
-            What::Worker { process: ADOPTER },
-            What::Start { process: PARENT, command: "name".to_owned() },
-            state(PARENT, 'S', ADOPTER.pid, ignored),
-            state(CHILD, 'S', PARENT.pid, 0),
-        ];
-        let all = begin.into_iter().chain(rest).enumerate();
-        let events: Vec<_> = all.map(|(t, what)| Event::new("", t as f64, what)).collect();
-        Story::new(&events)
-    }
-
-    fn words(story: &Story) -> Vec<&str> {
-        story.steps.iter().map(|step| step.word.as_str()).collect()
-    }
-
-    #[test]
-    fn a_zombie_is_adopted_and_goes_when_the_adopter_waits() {
-        let rest = vec![
-            state(CHILD, 'Z', PARENT.pid, 0),
-            state(PARENT, 'Z', ADOPTER.pid, 0),
-            state(CHILD, 'Z', ADOPTER.pid, 0),
-            What::Reaped { process: CHILD, status: String::new() },
-            What::Gone { process: CHILD },
-        ];
-        let story = story(rest, 0);
-        assert_eq!(words(&story)[..3], ["", "start", "spawn, exec"]);
-        assert_eq!(words(&story)[3..], ["exit", "exit", "adopted", "wait"]);
-        assert_eq!(story.lanes[2].end, Some(6));
-        let last = story.steps[6].arrows[0];
-        assert_eq!((last.class, last.from, last.to), ("wait", WORKER, 2));
-        assert!(!story.is_zombie_in_snapshot(2), "there is none");
-    }
-
-    #[test]
-    fn one_that_was_gone_before_it_was_seen_has_a_lane_if_it_is_known_whose_it_was() {
-        let number = CHILD.pid + 1;
-        let found = || What::Found { process: Process::new(number, 0), role: "short".to_owned() };
-        let text = format!("Ended, pid: {number}");
-        let line = What::Line { program: PARENT, stream: Stream::Stdout, text };
-        let known = story(vec![line, found()], 0);
-        assert!(known.labels(3, Language::English)[0].ends_with(": gone before it was seen"));
-        assert!(known.lanes[3].states.is_empty() && known.lanes[3].end.is_some());
-        assert_eq!(story(vec![found()], 0).lanes.len(), 3);
-    }
-
-    #[test]
-    fn an_exec_is_drawn_in_all_lanes_of_equal_children_or_in_none() {
-        let other = Process::new(CHILD.pid + 1, 102);
-        let execs = |rest: Vec<What>| {
-            story(rest, 0).lanes.iter().map(|lane| lane.execs.len()).collect::<Vec<_>>()
-        };
-        assert_eq!(execs(vec![state(other, 'S', PARENT.pid, 0)]), [0, 0, 1, 1]);
-        assert_eq!(execs(vec![state(other, 'Z', PARENT.pid, 0)]), [0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn who_waited_is_shown_only_if_somebody_had_to() {
-        let ignores_sigchld = 1 << 16;
-        let gone = || vec![What::Gone { process: CHILD }];
-        assert_eq!(words(&story(gone(), 0))[3], "exit, wait");
-        let spared = story(gone(), ignores_sigchld);
-        assert_eq!(words(&spared)[3..], ["ignores SIGCHLD", "exit, no wait"]);
-        assert!(spared.steps[4].arrows.is_empty(), "its parent gets no signal");
     }
 }
