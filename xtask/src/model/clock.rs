@@ -13,20 +13,12 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// The words of a command line, with its times scaled: `5s` is a time of the chapter and becomes
-    /// `0.5` at speed 10. `5s+` is rounded up to whole seconds, as alarm(2) has no others. Words are
-    /// separated by blanks; single quotes keep several together.
+    /// The words of a command line as for a shell, with its times scaled: `5s` is a time of the chapter and
+    /// becomes `0.5` at speed 10. `5s+` is rounded up to whole seconds, as alarm(2) has no others.
     pub(crate) fn words(self, line: &str) -> Vec<String> {
-        let mut words = Vec::new();
-        for (index, part) in line.split('\'').enumerate() {
-            let scaled = part.split(' ').map(|word| self.scaled(word));
-            if index % 2 == 1 {
-                words.push(scaled.collect::<Vec<_>>().join(" "));
-            } else {
-                words.extend(scaled.filter(|word| !word.is_empty()));
-            }
-        }
-        words
+        let words = shlex::split(line).unwrap_or_default();
+        let scaled = |part| self.scaled(part);
+        words.iter().map(|word| word.split(' ').map(scaled).collect::<Vec<_>>().join(" ")).collect()
     }
 
     fn scaled(self, word: &str) -> String {

@@ -92,24 +92,13 @@ pub(crate) fn exists(process: Process) -> bool {
 
 /// Reads /proc/PID/stat of a process, if it is a child of the other one, or a child of a child, and so on.
 pub(crate) fn look_at_descendant(pid: i32, ancestor: i32) -> io::Result<Option<Stat>> {
-    const TRIES: usize = 10;
-    'again: for _ in 0..TRIES {
-        let Some(stat) = look(pid)? else {
-            return Ok(None);
-        };
-        let mut parent = stat.ppid;
-        while parent != ancestor {
-            if parent <= 1 {
-                return Ok(None);
-            }
-            parent = match look(parent) {
-                Ok(Some(stat)) => stat.ppid,
-                Ok(None) => continue 'again, // it has just ended, and its child been adopted
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
-                Err(error) => return Err(error),
-            };
+    const LOOKS: usize = 10;
+    for _ in 0..LOOKS {
+        let stat = look(pid)?;
+        // A list misses a process that is adopted while we make it.
+        if stat.is_none() || descendants(ancestor)?.contains(&pid) {
+            return Ok(stat);
         }
-        return Ok(Some(stat));
     }
     Ok(None)
 }

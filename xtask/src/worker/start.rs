@@ -106,7 +106,7 @@ impl Worker {
         // Only `reap` waits for it, so its entry is there, whatever it has done since.
         let process = identify(pid, procfs::look(pid)?);
         self.add(process);
-        let command = shell_words(&words);
+        let command = shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default();
         self.log.record(What::Start { process, command });
         if let Some(stdout) = child.stdout.take() {
             self.pipes.push((process, Stream::Stdout, Pipe::new(stdout.into())?));
@@ -129,17 +129,4 @@ fn run_copy_in(folder: &Path) -> io::Result<()> {
     let ran = Command::new(&copy).arg("--version").output().map(drop);
     fs::remove_file(&copy)?;
     ran
-}
-
-/// As one would type it.
-fn shell_words(words: &[String]) -> String {
-    let quoted = words.iter().map(|word| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:".contains(c);
-        if word.chars().all(plain) && !word.is_empty() {
-            word.clone()
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
 }
