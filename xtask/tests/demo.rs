@@ -50,6 +50,17 @@ fn not_held(output: &Output, kind: &str) -> Vec<Value> {
 }
 
 #[test]
+fn a_line_is_recorded_when_it_has_ended_or_the_stream_has() {
+    let run = Run::new();
+    let script = r"printf 'one\n\ntwo\nthr'; sleep 0.2; printf ee";
+    let output = sabotaged(&run, &["exec-separate"], &[("exec-cmd", script.to_owned())], 1);
+    let mut lines = of_kind(&output.stdout, "line");
+    lines.retain(|line| line["scenario"] == "exec-separate");
+    let lines: Vec<&str> = lines.iter().map(|line| line["text"].as_str().unwrap()).collect();
+    assert_eq!(lines, ["one", "", "two", "three"]);
+}
+
+#[test]
 fn every_claim_holds_and_every_control_fails() {
     let _alone = one_demo_at_a_time();
     let run = Run::new();

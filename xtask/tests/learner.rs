@@ -148,10 +148,19 @@ fn each_claim_is_numbered_in_order_and_shown_and_its_code_exists() {
 }
 
 #[test]
-fn the_text_of_each_scenario_exists_in_both_languages() {
+fn each_scenario_has_a_name_of_its_own_and_claims_and_its_text_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    for scenario in scenarios() {
-        let shown = printed(&mut xtask(&["explain", &scenario]));
+    let scenarios = scenarios();
+    for scenario in &scenarios {
+        let namesakes = scenarios.iter().filter(|other| *other == scenario).count();
+        assert_eq!(namesakes, 1, "there are {namesakes} scenarios {scenario:?}");
+        let shown = printed(&mut xtask(&["explain", scenario]));
+        let number =
+            |line: &str| line.split(':').next().unwrap().trim().get(1..)?.parse::<u32>().ok();
+        assert!(shown.lines().any(|line| number(line).is_some()), "{scenario} shows no claim");
+        let words: Vec<&str> = shown.split_whitespace().collect();
+        let is_about_none = words.join(" ").contains("so that must fail");
+        assert!(!is_about_none, "the control of {scenario} is about no claim");
         let place = *parts(&shown, "the text").first().unwrap_or_else(|| panic!("{shown}"));
         let (path, number) = place.split_once(", section ").unwrap();
         for path in [path, &path.replace(".md", ".zh-CN.md")] {

@@ -653,6 +653,17 @@ fn one_that_was_gone_before_it_was_seen_has_a_lane_if_it_is_known_whose_it_was()
 }
 
 #[test]
+fn a_name_may_look_like_the_rest_of_a_line_in_proc() {
+    let name = "a) Z 1 (b";
+    let mut renamed = state(CHILD, 'S', PARENT, 0);
+    renamed["raw"] = renamed["raw"].as_str().unwrap().replace("name", name).into();
+    let timeline = drawn(&[renamed], 0);
+    let label = texts(&timeline, r#"class="name""#)[2];
+    assert!(label.contains(name), "{label}");
+    assert!(!timeline.contains(r#"class="zombie""#), "{timeline}");
+}
+
+#[test]
 fn an_exec_is_drawn_in_all_lanes_of_equal_children_or_in_none() {
     for (letter, expected) in [('S', 2), ('Z', 0)] {
         let timeline = drawn(&[state(CHILD + 1, letter, PARENT, 0)], 0);

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 /// A process and its life: the number alone may be another's later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Process {
     pub(crate) pid: i32,
     /// Clock ticks after boot, field 22 of /proc/PID/stat; 0 if the process was gone before we could
@@ -106,21 +106,4 @@ fn parse(raw: String) -> Option<Stat> {
         ignores_sigchld: ignored & (1 << (Signal::SIGCHLD as u32 - 1)) != 0,
         raw,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_may_look_like_the_rest_of_the_line() {
-        let line = "42 (a) Z 1 (b) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 12345 \
-                    0 0 0 1 0 77 0 0 0 0 65536 0";
-        let stat = Stat::try_from(line.to_owned()).unwrap();
-        let (pid, start_time) = (stat.process.pid, stat.process.start_time);
-        assert_eq!((pid, start_time), (42, 12345));
-        assert_eq!((stat.name.as_str(), stat.state), ("a) Z 1 (b", 'S'));
-        assert_eq!((stat.ppid, stat.threads, stat.stack), (7, 3, 77));
-        assert!(stat.ignores_sigchld);
-    }
 }

@@ -40,12 +40,8 @@ const PACKAGES: &str = "Packages";
 const WHAT_HELPS: &str = "What helps";
 
 /// The programs that install packages, and how.
-const INSTALL: [(&str, &str); 4] = [
-    ("apt-get", "apt-get install"),
-    ("dnf", "dnf install"),
-    ("apk", "apk add"),
-    ("pacman", "pacman -S"),
-];
+const INSTALL: [[&str; 2]; 4] =
+    [["apt-get", "install"], ["dnf", "install"], ["apk", "add"], ["pacman", "-S"]];
 
 /// Where a package manager is, whatever PATH says.
 const SYSTEM_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
@@ -95,10 +91,10 @@ pub(crate) fn remedy(name: &'static str) -> String {
 /// How these packages are installed here.
 fn installing(packages: &str) -> String {
     let names: Vec<&str> = packages.split(", ").collect();
-    let in_folders = |path| INSTALL.iter().position(|(program, _)| is_in(path, program));
+    let in_folders = |path| INSTALL.iter().position(|[program, _]| is_in(path, program));
     let path = env::var_os("PATH").unwrap_or_default();
     match in_folders(&path).or_else(|| in_folders(SYSTEM_PATH.as_ref())) {
-        Some(it) => format!("{} {}", INSTALL[it].1, names.get(it).unwrap_or(&names[0])),
+        Some(it) => format!("{} {}", INSTALL[it].join(" "), names.get(it).unwrap_or(&names[0])),
         None => format!("what Debian calls {}", names[0]),
     }
 }

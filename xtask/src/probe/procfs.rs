@@ -141,13 +141,10 @@ pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
     let mut children = Vec::new();
     for task in tasks {
         let list = task.and_then(|task| fs::read_to_string(task.path().join("children")));
-        match list {
-            Ok(list) => {
-                children.extend(list.split_ascii_whitespace().filter_map(|n| n.parse::<i32>().ok()))
-            }
-            // The kernel lacks these files, or the thread has just ended.
-            Err(_) => return children_by_search(pid),
-        }
+        let Ok(list) = list else {
+            return children_by_search(pid); // the kernel lacks these files, or the thread has just ended
+        };
+        children.extend(list.split_ascii_whitespace().filter_map(|it| it.parse::<i32>().ok()));
     }
     Ok(children)
 }

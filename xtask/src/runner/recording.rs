@@ -36,12 +36,7 @@ fn write_run(folder: &Path, events: &[Event]) -> io::Result<()> {
 }
 
 pub(crate) fn ndjson(values: &[impl serde::Serialize]) -> io::Result<String> {
-    let mut out = String::new();
-    for value in values {
-        out += &serde_json::to_string(value)?;
-        out.push('\n');
-    }
-    Ok(out)
+    values.iter().map(|value| Ok(serde_json::to_string(value)? + "\n")).collect()
 }
 
 /// Reads the recordings of these scenarios in the folder, or of all that are there, and judges them.

@@ -171,14 +171,9 @@ fn cut(text: &str, width: usize) -> String {
     if display_width(text) <= width {
         return text.to_owned();
     }
-    let mut out = String::new();
-    for c in text.chars() {
-        if display_width(&out) + display_width(c.encode_utf8(&mut [0; 4])) + 1 > width {
-            break;
-        }
-        out.push(c);
-    }
-    out + "…"
+    let fits = |end: &usize| display_width(&text[..*end]) < width;
+    let ends = text.char_indices().map(|(end, _)| end);
+    format!("{}…", &text[..ends.take_while(fits).last().unwrap_or(0)])
 }
 
 /// Splits a line where it may be broken: before a word, and between Han characters. Punctuation must not

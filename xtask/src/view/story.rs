@@ -22,6 +22,7 @@ const COPY: &str = "copy of its parent";
 /// The lane of the worker: the process that starts the programs.
 pub(super) const WORKER: usize = 0;
 
+#[derive(Default)]
 pub(super) struct Story {
     /// In the order in which they came; the first is the worker.
     pub(super) lanes: Vec<Lane>,
@@ -35,6 +36,7 @@ pub(super) struct Story {
 }
 
 /// The life of one process.
+#[derive(Default)]
 pub(super) struct Lane {
     process: Process,
     born_of: usize,
@@ -54,6 +56,7 @@ pub(super) struct Lane {
     last: Option<Stat>,
 }
 
+#[derive(Default)]
 pub(super) struct Step {
     pub(super) t: f64,
     /// What happened, in a word.
@@ -85,13 +88,8 @@ impl Story {
             What::State { raw } if raw.ignores_sigchld => Some((event.t, raw.process)),
             _ => None,
         };
-        let mut story = Self {
-            lanes: Vec::new(),
-            steps: Vec::new(),
-            lines: Vec::new(),
-            ignoring: events.iter().filter_map(ignoring).collect(),
-            without_exec,
-        };
+        let ignoring = events.iter().filter_map(ignoring).collect();
+        let mut story = Self { ignoring, without_exec, ..Self::default() };
         // A recording that does not begin with its worker has no lane for what the worker does.
         let is_before = |event: &&Event| !matches!(event.what, What::Worker { .. });
         for event in events.iter().skip_while(is_before) {
@@ -148,10 +146,9 @@ impl Story {
                 }
             }
             What::Snapshot(_) => {
-                let before = self.steps.iter().filter_map(|step| step.snapshot);
-                let number = before.max().unwrap_or(0) + 1;
+                let before = self.steps.iter().filter(|step| step.snapshot.is_some()).count();
                 let step = self.new_step(t, "");
-                self.steps[step].snapshot = Some(number);
+                self.steps[step].snapshot = Some(before + 1);
             }
             What::End { .. } => {
                 self.new_step(t, "");
@@ -317,13 +314,8 @@ impl Story {
             process,
             born_of: parent,
             parent,
-            role: None,
-            name: String::new(),
             states: vec![(State::Alive, step)],
-            execs: Vec::new(),
-            ignores: None,
-            end: None,
-            last: None,
+            ..Lane::default()
         });
         self.lanes.len() - 1
     }
@@ -342,13 +334,7 @@ impl Story {
     }
 
     fn new_step(&mut self, t: f64, word: &str) -> usize {
-        self.steps.push(Step {
-            t,
-            word: word.to_owned(),
-            times: 1,
-            snapshot: None,
-            arrows: Vec::new(),
-        });
+        self.steps.push(Step { t, word: word.to_owned(), times: 1, ..Step::default() });
         self.steps.len() - 1
     }
 

@@ -42,13 +42,7 @@ pub(super) const DARK_STYLE: &str = concat!("\n", include_str!("timeline-dark.cs
 
 /// The pattern of the zombies; once a page, in an image that is never hidden.
 pub(super) fn hatching() -> Markup {
-    html! {
-        defs {
-            pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)" {
-                path class="hatching" d="M0 0V6" {}
-            }
-        }
-    }
+    PreEscaped(include_str!("hatching.svg").trim_end().to_owned())
 }
 
 /// Draws it as a file of its own, with the style, the pattern and the legend.

@@ -53,24 +53,3 @@ impl Pipe {
         lines.split_terminator('\n').map(str::to_owned).collect()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    #[test]
-    fn a_line_is_read_when_it_has_ended_or_the_stream_has() {
-        let (reader, mut writer) = io::pipe().unwrap();
-        let mut pipe = Pipe::new(reader.into()).unwrap();
-        let mut read = || (pipe.read().join("|"), pipe.is_closed());
-        assert_eq!(read(), (String::new(), false));
-        writer.write_all(b"one\n\ntwo\nthr").unwrap();
-        assert_eq!(read(), ("one||two".to_owned(), false));
-        writer.write_all(b"ee").unwrap();
-        drop(writer);
-        assert_eq!(read(), ("three".to_owned(), true));
-        assert_eq!(read(), (String::new(), true));
-    }
-}

@@ -12,8 +12,7 @@ use crate::model::event::{Snapshot, What};
 use crate::model::failure::Failure;
 use crate::model::process::Process;
 use crate::probe::{procfs, ps};
-use crate::worker::Worker;
-use crate::worker::freeze::Freeze;
+use crate::worker::{Worker, freeze};
 
 impl Worker {
     /// Takes a snapshot of the processes of this run. A run that pauses does so here.
@@ -54,12 +53,12 @@ impl Worker {
         }
         let orders_before = self.resumes;
         let began = Instant::now();
-        let freeze = Freeze::begin(&procfs::descendants(procfs::own_pid())?);
+        let stopped = freeze::stop(&procfs::descendants(procfs::own_pid())?);
         while self.resumes == orders_before {
             self.tick()?; // somebody may kill one of them meanwhile, from another terminal
             self.wait_for_news();
         }
-        freeze.end();
+        freeze::resume(stopped);
         let paused = began.elapsed();
         self.deadline += paused;
         let seconds = paused.as_secs_f64();
