@@ -2,7 +2,7 @@
 
 use crate::model::bilingual::Text;
 use crate::model::event::{self, Event, SKIPPED, Stream, What};
-use crate::model::process::{Process, Stat};
+use crate::model::process::{Process, Stat, State};
 use crate::probe::ps::{self, Row};
 
 /// Whether a claim held, or why not.
@@ -290,7 +290,7 @@ impl<'a> Snapshot<'a> {
     }
 
     pub(crate) fn stopped(self, who: &str) -> Expected<'a> {
-        self.is(who, "stopped", Row::is_stopped)
+        self.is(who, "stopped", |row| row.state() == State::Stopped)
     }
 
     pub(crate) fn child_of(self, who: &str, parent: &str) -> Expected<'a> {

@@ -157,7 +157,7 @@ impl Teacher {
             runner => runner?,
         };
         let output = Output::dialogue();
-        let mut tree = Tree { language: self.language, ..Tree::default() };
+        let mut tree = Tree::in_language(self.language);
         let events = runner.run_alone(&exercise.run, false, false, None, &mut |event| {
             if let RunEvent::Event(event) = event
                 && let Some(line) = tree.take(event)
@@ -213,7 +213,7 @@ impl Teacher {
         let Ok(process) = Evidence(events).process(finding.who) else {
             return out;
         };
-        let mut tree = Tree { language: self.language, ..Tree::default() };
+        let mut tree = Tree::in_language(self.language);
         let life = self.say(text("life of process", "进程经历"));
         let who = words::to(self.language, finding.who);
         let _ = writeln!(out, "\n{life} {}{}{who}", process.pid, self.say(COLON));

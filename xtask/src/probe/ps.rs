@@ -148,10 +148,6 @@ impl Row {
         self.state() == State::Zombie
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.state() == State::Stopped
-    }
-
     pub(crate) fn is_alive(&self) -> bool {
         self.state() == State::Alive
     }

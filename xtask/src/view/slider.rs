@@ -51,8 +51,7 @@ pub(super) fn words(language: Language) -> Markup {
 /// What a slider shows of a run that is called so: `frames` has the time, the source, the line and the
 /// tree of each event, and a tree is the numbers of its `lines`.
 pub(super) fn data(name: &str, events: &[Event], language: Language) -> Markup {
-    let mut tree = Tree::default();
-    tree.language = language;
+    let mut tree = Tree::in_language(language);
     let mut lines: Vec<String> = Vec::new();
     let mut frames = Vec::new();
     for event in events {

@@ -13,7 +13,7 @@ use crate::view::words;
 
 #[derive(Default)]
 pub(crate) struct Tree {
-    pub(crate) language: Language,
+    language: Language,
     /// The worker.
     pub(super) root: i32,
     /// What /proc last said of each process that is there.
@@ -26,6 +26,10 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
+    pub(crate) fn in_language(language: Language) -> Self {
+        Self { language, ..Self::default() }
+    }
+
     /// Takes the event in. Returns the line for it with its time, if it is worth one.
     pub(crate) fn take(&mut self, event: &Event) -> Option<String> {
         self.line(event).map(|line| format!("{:7.3}  {line}", event.t))
