@@ -1,5 +1,7 @@
 //! Queries over the events of one run, and expectations that say what they have found instead.
 
+use std::collections::BTreeSet;
+
 use crate::model::bilingual::Text;
 use crate::model::event::{self, Event, SKIPPED, Stream, What};
 use crate::model::process::{Process, Stat, State};
@@ -194,6 +196,22 @@ impl<'a> Evidence<'a> {
     /// The condition that did not come true, if the run was given up for that.
     pub(crate) fn missed(self) -> Option<&'a str> {
         matching!(self, What::Missed { condition } => condition.as_str()).next()
+    }
+
+    /// Whether all processes had ended when the run was given up.
+    pub(crate) fn nothing_lives(self) -> bool {
+        let mut alive = BTreeSet::new();
+        let is_missed = |event: &Event| matches!(event.what, What::Missed { .. });
+        for event in self.0.split(is_missed).next().unwrap_or_default() {
+            match &event.what {
+                What::State { raw } if !raw.is_zombie() => drop(alive.insert(raw.process.pid)),
+                What::State { raw: Stat { process, .. } } | What::Gone { process } => {
+                    alive.remove(&process.pid);
+                }
+                _ => {}
+            }
+        }
+        alive.is_empty()
     }
 
     /// Why the run ended early, if it did.

@@ -179,24 +179,26 @@ fn what_a_learner_has_written_is_never_overwritten() {
 fn what_does_not_compile_hangs_ends_early_or_forks_for_ever_has_a_sentence() {
     let general =
         sections(&fs::read_to_string(Path::new(EXERCISES).join("README.md")).unwrap(), "###");
+    // An exercise for each: programs of the same name would overwrite each other.
     let programs = [
-        ("does-not-compile", "let number: i32 = \"one\"; println!(\"{number}\");"),
-        ("hangs", "std::thread::sleep(std::time::Duration::from_secs(600));"),
-        ("ends-early", "println!(\"that is all\");"),
+        ("one-wait", "does-not-compile", "let number: i32 = \"one\"; println!(\"{number}\");"),
+        ("handler-too-late", "hangs", "std::thread::sleep(std::time::Duration::from_secs(600));"),
+        ("waits-in-line", "ends-early", "println!(\"that is all\");"),
         (
+            "supervisor",
             "forks-for-ever",
-            "loop { std::mem::forget(std::process::Command::new(\"/proc/self/exe\").spawn()); }",
+            "loop { std::mem::forget(std::process::Command::new(\"sleep\").arg(\"60\").spawn()); }",
         ),
     ];
     thread::scope(|scope| {
-        for (finding, program) in programs {
+        for (name, finding, program) in programs {
             let sentence = &general[finding];
             scope.spawn(move || {
                 let (run, answers) = (Run::new(), TempDir::new().unwrap());
-                stdout(&exercise(&run, answers.path(), &["never-waits"]), 0);
-                let path = answers.path().join("src/bin/never-waits.rs");
+                stdout(&exercise(&run, answers.path(), &[name]), 0);
+                let path = answers.path().join("src/bin").join(name).with_extension("rs");
                 fs::write(path, format!("fn main() {{ {program} }}")).unwrap();
-                let printed = stdout(&exercise(&run, answers.path(), &["never-waits"]), 1);
+                let printed = stdout(&exercise(&run, answers.path(), &[name]), 1);
                 assert_has(&one_line(&printed), &[sentence, "Not yet."]);
                 run.assert_nothing_is_left();
             });

@@ -133,10 +133,9 @@ impl Exercise {
         // Of a run that did not come to its end, only what was seen until then counts.
         let seen = failed.find(|finding| evidence.at(finding.at).rows().is_ok());
         Some(seen.unwrap_or_else(|| {
-            let nothing_lives = evidence.at(GIVEN_UP).nothing_listed().is_ok();
             let name = match () {
                 () if missed == NOT_TOO_MANY => FORKS_FOR_EVER,
-                () if nothing_lives => ENDS_EARLY,
+                () if evidence.nothing_lives() => ENDS_EARLY,
                 () => HANGS,
             };
             let why = format!("it never came true that {missed}");
