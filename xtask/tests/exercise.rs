@@ -19,7 +19,7 @@ use test_support::TempDir;
 const EXERCISES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/exercises");
 
 /// How many answers are marked at the same time. They mostly sleep.
-const SIDE_BY_SIDE: usize = 6;
+const SIDE_BY_SIDE: usize = 12;
 
 /// The sections of a level in a Markdown text, by their headings, each on one line.
 fn sections(text: &str, level: &str) -> BTreeMap<String, String> {
@@ -138,7 +138,8 @@ fn each_solution_is_right_each_start_is_not_and_each_wrong_answer_has_its_senten
                 loop {
                     let next = waiting.lock().unwrap().next();
                     let Some(((name, program), path)) = next else { break };
-                    wrong.lock().unwrap().extend(wrong_verdict(name, program, path));
+                    let verdict = wrong_verdict(name, program, path); // before the lock
+                    wrong.lock().unwrap().extend(verdict);
                 }
             });
         }
