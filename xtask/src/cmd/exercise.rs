@@ -53,6 +53,9 @@ pub(crate) struct ExerciseOptions {
     reader: Reader,
 }
 
+/// An answer may print without end: more lines than this would hide what matters.
+const MOST_LINES: usize = 100;
+
 /// Returns whether the answer is right, if one was run.
 pub(crate) fn run(options: &ExerciseOptions) -> Result<bool, Failure> {
     let answers = Answers::new(options.answers.clone());
@@ -158,11 +161,17 @@ impl Teacher {
         };
         let output = Output::dialogue();
         let mut tree = Tree::in_language(self.language);
+        let mut lines = 0;
         let events = runner.run_alone(&exercise.run, false, false, None, &mut |event| {
             if let RunEvent::Event(event) = event
                 && let Some(line) = tree.take(event)
             {
-                output.text(&(line + "\n"))?;
+                lines += 1;
+                match lines {
+                    ..MOST_LINES => output.text(&(line + "\n"))?,
+                    MOST_LINES => output.text("         …\n")?,
+                    _ => {}
+                }
             }
             Ok(false)
         })?;

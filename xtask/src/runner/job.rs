@@ -5,15 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::exercises;
 use crate::model::clock::Clock;
 use crate::model::failure::Failure;
+use crate::probe::procfs::MANY;
 use crate::runner::programs::{self, Wanted};
 use crate::scenarios::{self, Scenario};
 use crate::worker::Worker;
@@ -68,6 +71,9 @@ fn take_job() -> io::Result<()> {
             let scenario = scenarios::find(&run.scenario).or(exercise).ok_or_else(|| {
                 io::Error::other(format!("there is no scenario {:?}", run.scenario))
             })?;
+            if exercise.is_some() {
+                limit_processes()?;
+            }
             let mut worker = worker(scenario, run)?;
             let mut needs = scenario.needs.iter();
             let result = needs
@@ -82,6 +88,16 @@ fn take_job() -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Limits the processes of this user to few more than there are threads on the machine: an answer that
+/// forks for ever must not fill it before we have noticed. For root, the kernel knows no such limit.
+fn limit_processes() -> io::Result<()> {
+    let load = fs::read_to_string("/proc/loadavg")?; // as in `0.20 0.18 0.12 1/80 11206`
+    let threads = load.split(['/', ' ']).nth(4).and_then(|count| count.parse::<u64>().ok());
+    let (_, most) = getrlimit(Resource::RLIMIT_NPROC)?;
+    let limit = threads.map_or(most, |threads| most.min(threads + 4 * MANY as u64));
+    Ok(setrlimit(Resource::RLIMIT_NPROC, limit, most)?)
 }
 
 fn worker(scenario: &Scenario, run: Run) -> io::Result<Worker> {
