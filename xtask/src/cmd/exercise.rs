@@ -203,8 +203,11 @@ impl Teacher {
 
     fn not_yet(&self, exercise: &Exercise, finding: &str, why: &str) -> String {
         let not_yet = styled(BAD, self.say(text("Not yet.", "还不对。")));
-        let finding = self.wrapped(exercise.finding(finding, self.language));
-        format!("\n{not_yet} {}\n{finding}\n", styled(DIM, why))
+        let sentence = self.wrapped(exercise.finding(finding, self.language));
+        let hint = self.say(text("A hint", "提示"));
+        let (colon, name) = (self.say(COLON), exercise.run.name);
+        let more = format!("({why})\n{hint}{colon}cargo xtask exercise {name} --hint");
+        format!("\n{not_yet}\n{sentence}\n{}\n\n", styled(DIM, more))
     }
 
     /// The snapshot that shows it, and the life of the process that it is about.
@@ -223,9 +226,10 @@ impl Teacher {
             return out;
         };
         let mut tree = Tree::in_language(self.language);
-        let life = self.say(text("life of process", "进程经历"));
+        let life = self.say(text("life of process {pid}: {who}", "进程 {pid} 的经历：{who}"));
+        let life = life.replace("{pid}", &process.pid.to_string());
         let who = words::to(self.language, finding.who);
-        let _ = writeln!(out, "\n{life} {}{}{who}", process.pid, self.say(COLON));
+        let _ = writeln!(out, "\n{}", life.replace("{who}", &who));
         for event in events {
             let line = tree.take(event);
             if event.what.process() == Some(process) {
