@@ -193,6 +193,19 @@ impl<'a> Evidence<'a> {
         Snapshot { evidence, title: title.en }
     }
 
+    /// For how many seconds the process lived, up to its end or that of the run.
+    pub(crate) fn lifetime(self, who: &str) -> Result<f64, String> {
+        let process = self.process(who)?;
+        let of_it = self.0.iter().filter(|event| event.what.process() == Some(process));
+        let is_end = |event: &&Event| match &event.what {
+            What::State { raw } => raw.is_zombie(),
+            what => matches!(what, What::Gone { .. }),
+        };
+        let begin = of_it.clone().next().map_or(0.0, |event| event.t);
+        let end = of_it.into_iter().find(is_end).or(self.0.last());
+        Ok(end.map_or(0.0, |event| event.t) - begin)
+    }
+
     /// The condition that did not come true, if the run was given up for that.
     pub(crate) fn missed(self) -> Option<&'a str> {
         matching!(self, What::Missed { condition } => condition.as_str()).next()

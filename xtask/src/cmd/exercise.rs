@@ -105,7 +105,7 @@ impl Teacher {
         for exercise in exercises::ALL {
             let is_done = self.answers.is_done(exercise);
             let mark = if is_done { styled(GOOD, "✓") } else { "·".to_owned() };
-            let name = styled(BOLD, format_args!("{:19}", exercise.run.name));
+            let name = styled(BOLD, format_args!("{:20}", exercise.run.name));
             let (title, number) = (exercise.title(self.language), exercise.section);
             let section = match self.language {
                 Language::English => format!("(section {number})"),
@@ -185,8 +185,8 @@ impl Teacher {
         match exercise.judge(&events) {
             None => output.text(&self.right(exercise)?)?,
             Some(ref finding) => {
-                output.text(&self.not_yet(exercise, finding.name, &finding.why))?;
                 output.text(&self.evidence_of(finding, &events, output.columns()))?;
+                output.text(&self.not_yet(exercise, finding.name, &finding.why))?;
                 return Ok(false);
             }
         }
@@ -207,12 +207,12 @@ impl Teacher {
         let hint = self.say(text("A hint", "提示"));
         let (colon, name) = (self.say(COLON), exercise.run.name);
         let more = format!("({why})\n{hint}{colon}cargo xtask exercise {name} --hint");
-        format!("\n{not_yet}\n{sentence}\n{}\n\n", styled(DIM, more))
+        format!("\n{not_yet}\n{sentence}\n{}\n", styled(DIM, more))
     }
 
     /// The snapshot that shows it, and the life of the process that it is about.
     fn evidence_of(&self, finding: &Finding, events: &[Event], columns: usize) -> String {
-        let mut out = String::new();
+        let mut out = "\n".to_owned();
         for event in events {
             if let What::Snapshot(snapshot) = &event.what
                 && snapshot.title == finding.at.en
