@@ -201,9 +201,11 @@ impl<'a> Evidence<'a> {
             What::State { raw } => raw.is_zombie(),
             what => matches!(what, What::Gone { .. }),
         };
-        let begin = of_it.clone().next().map_or(0.0, |event| event.t);
+        let Some(begin) = of_it.clone().next() else {
+            return Ok(0.0); // it was gone before anybody could look
+        };
         let end = of_it.into_iter().find(is_end).or(self.0.last());
-        Ok(end.map_or(0.0, |event| event.t) - begin)
+        Ok(end.map_or(0.0, |event| event.t - begin.t))
     }
 
     /// The condition that did not come true, if the run was given up for that.
