@@ -231,12 +231,10 @@ impl<'a> Evidence<'a> {
 
     /// Why the run ended early, if it did.
     fn interruption(self) -> String {
-        let why = self.0.iter().find_map(|event| match &event.what {
-            What::Missed { condition } => Some(format!(": it never came true that {condition}")),
-            What::Failed { why } => Some(format!(": {why}")),
-            _ => None,
-        });
-        why.unwrap_or_default()
+        let failed = || matching!(self, What::Failed { why } => format!(": {why}")).next();
+        let missed =
+            self.missed().map(|condition| format!(": it never came true that {condition}"));
+        missed.or_else(failed).unwrap_or_default()
     }
 
     /// For how many seconds its processes were stopped in pauses, if they were.

@@ -1,4 +1,4 @@
-//! A wrong answer: now a thread stands in line, and the children as before.
+//! A wrong answer: one thread waits for all children, one after the other.
 
 use std::io;
 use std::process::{Child, Command};

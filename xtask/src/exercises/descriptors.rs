@@ -4,10 +4,7 @@ use crate::evidence::{Evidence, check};
 use crate::exercises::{Exercise, exercise};
 use crate::model::bilingual::{Text, text};
 use crate::model::event::{Event, What};
-use crate::model::process::Process;
-use crate::probe::procfs;
 use crate::scenarios::servers::{Client, answered, connect};
-use crate::worker::Worker;
 
 const COMMAND_ENDED: Text = text("the command has ended", "命令已结束");
 const HELPER_ENDED: Text = text("the helper has ended, too", "辅助进程也结束了");
@@ -20,8 +17,7 @@ pub(super) const LEAKED_DESCRIPTOR: Exercise = exercise!(
         let helper = w.process_in_line("Helper: ", "helper")?;
         let command = w.process_in_line("Command: ", "command")?;
         w.until_ended(command)?;
-        read_links(w, parent);
-        read_links(w, helper);
+        w.read_descriptors(&[parent, helper]);
         w.snapshot(COMMAND_ENDED)?;
         w.until("the helper has ended", |w| w.has_ended(helper))?;
         w.give_a_moment(|w| w.is_gone(parent))?;
@@ -54,7 +50,7 @@ pub(super) const MISSING_CLOSE: Exercise = exercise!(
     |w| {
         let server = w.start()?;
         w.line("listening on ")?;
-        read_links(w, server);
+        w.read_descriptors(&[server]);
         let mut clients = connect(w, 2)?;
         w.give_a_moment(|_| answered(&mut clients) == 2)?;
         w.until_settled(server)?; // what it does to a connection, it has done
@@ -67,7 +63,7 @@ pub(super) const MISSING_CLOSE: Exercise = exercise!(
         first.half_close();
         w.give_a_moment(|_| first.is_cut_off())?;
         w.client(1, if first.is_cut_off() { END } else { "no end" });
-        read_links(w, server);
+        w.read_descriptors(&[server]);
         w.snapshot(ONE_FINISHED)?;
         drop((first, clients));
         w.until_gone(server)
@@ -88,15 +84,7 @@ pub(super) const MISSING_CLOSE: Exercise = exercise!(
     }),
 );
 
-/// Reads where each descriptor of the process leads.
-fn read_links(w: &mut Worker, process: Process) {
-    let numbers = procfs::read(&format!("/proc/{}/fd", process.pid), &[]).unwrap_or_default();
-    for number in numbers.split_ascii_whitespace() {
-        w.read(process, &format!("fd/{number}"), &[]);
-    }
-}
-
-/// How many of these links led to sockets.
+/// How many of the descriptors that were read led to sockets.
 fn sockets(e: Evidence<'_>) -> usize {
     let is_socket = |event: &&Event| matches!(&event.what, What::Proc { text, .. } if text.starts_with("socket:"));
     e.0.iter().filter(is_socket).count()

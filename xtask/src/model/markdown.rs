@@ -45,8 +45,8 @@ impl Texts {
     }
 }
 
-/// What stands below the heading of this level and name, up to the next heading of that level or a higher
-/// one, without blank lines around it. `level` 2 is `## name`. `None` if there is no such heading.
+/// Returns the text below the heading of this level and name, up to the next heading of that level or a
+/// higher one, without blank lines around it. `level` 2 is `## name`. `None` if there is no such heading.
 pub(crate) fn section<'a>(text: &'a str, level: usize, name: &str) -> Option<&'a str> {
     let wanted = format!("{} {name}", "#".repeat(level));
     let mut begin = None;

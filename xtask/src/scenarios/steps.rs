@@ -60,7 +60,7 @@ impl Worker {
     }
 
     /// Reads the table of descriptors of each of these, and of a socket what net/tcp says of it.
-    pub(super) fn read_descriptors(&mut self, processes: &[Process]) {
+    pub(crate) fn read_descriptors(&mut self, processes: &[Process]) {
         for process in processes {
             for number in self.read(*process, "fd", &[]).split_ascii_whitespace() {
                 let target = self.read(*process, &format!("fd/{number}"), &[]);

@@ -86,7 +86,7 @@ fn over(what: &What, language: Language) -> Option<String> {
     Some(over.to(language).replace("{}", &left.to_string()))
 }
 
-/// As it may stand in a script: no text can end it.
+/// Escapes JSON for a script element, so that no text in it can end the element.
 fn script(data: &Value) -> Markup {
     PreEscaped(data.to_string().replace('<', "\\u003c"))
 }
