@@ -1,9 +1,12 @@
+//! [简体中文]: crate::readme_zh_cn
 #![doc = include_str!("../README.md")]
 
-#[cfg(not(target_os = "linux"))]
-compile_error!(
-    "reexec is built on Linux's pidfd_open(2), /proc and F_SETSIG; it needs Linux 5.4 or later"
-);
+// On another system, this error is the only one. The condition is around everything, so rustfmt, which
+// formats the modules, leaves these lines as they are.
+cfg_if::cfg_if! {
+if #[cfg(not(target_os = "linux"))] {
+    compile_error!("reexec requires Linux 5.4 or later; use a container with Linux, or WSL2 on Windows");
+} else {
 
 // Tools. A file may import files of its own group and of the groups above it; tests/layers.rs fails on
 // a circle between files.
@@ -61,3 +64,13 @@ pub use program::self_exe;
 pub use reaper::{Exit, Reaper};
 pub use stdio::Stdio;
 pub use usage::Usage;
+
+/// The page of this crate in Chinese: 这个库的中文说明。
+///
+/// [English]: crate
+#[cfg(doc)] // there is no such module in the crate
+#[doc = include_str!("../README.zh-CN.md")]
+pub mod readme_zh_cn {}
+
+}
+}

@@ -1,5 +1,6 @@
 //! What the chapter's programs and examples share, and none of them is about.
 
+#![cfg(target_os = "linux")] // elsewhere it is empty, so that the only error is that of reexec
 #![forbid(unsafe_code)]
 
 use std::error::Error;

@@ -1,6 +1,7 @@
 //! Starts the real programs for tests, and looks at them as a user does: at what they print, how
 //! they end, and what /proc shows meanwhile. Whatever a test has started ends with the test.
 
+#![cfg(target_os = "linux")] // elsewhere it is empty, so that the only error is that of reexec
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the first surprise")]
 
