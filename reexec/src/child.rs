@@ -48,6 +48,8 @@ pub(crate) const END_POLL_INTERVAL: Duration = Duration::from_millis(1);
 pub struct Child {
     pid: u32,
     handle: Handle,
+    /// The name of its entry, for errors; empty if it was forked.
+    entry: String,
     /// The process that started the child. In a forked copy of that process, the child is a sibling,
     /// so dropping the copy of this handle must not kill it.
     parent: u32,
@@ -73,6 +75,7 @@ impl Child {
     pub(crate) fn new(
         pid: i32,
         handle: Handle,
+        entry: &str,
         lifeline: Option<Lifeline>,
         pipes: Pipes,
         stream_grace: Duration,
@@ -80,6 +83,7 @@ impl Child {
         Child {
             pid: pid.unsigned_abs(),
             handle,
+            entry: entry.to_owned(),
             parent: process::id(),
             state: Mutex::new(State::Unreaped),
             pipes: Mutex::new(pipes),
@@ -298,6 +302,10 @@ impl Child {
         if matches!(*state, State::Unreaped) {
             *state = State::Lost;
         }
+    }
+
+    pub(crate) fn entry(&self) -> &str {
+        &self.entry
     }
 
     pub(crate) fn stream_grace(&self) -> Duration {

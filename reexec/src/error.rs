@@ -1,4 +1,5 @@
-//! The errors of a start, and the exit codes of a child that could not run its entry.
+//! The error of starting a child or collecting its output, and the exit codes of a child that could not
+//! run its entry.
 
 use std::borrow::Cow;
 use std::error;
@@ -16,54 +17,98 @@ pub const EXIT_SETUP_FAILED: u8 = 125;
 /// not find a command.
 pub const EXIT_UNKNOWN_ENTRY: u8 = 127;
 
-/// The error of a start: names the entry, and the [`Stage`] at which the start failed.
+/// The error of `spawn`, `status` and `output`: names the entry, and the [`Stage`] that failed.
 ///
-/// By the time `spawn` returns it, the child process, if there was one, has been reaped, and every
+/// By the time one of them returns it, the child process, if there was one, has been reaped, and every
 /// descriptor made for it is closed. Only a child that this process may not kill, and that does not
 /// end within a second, is reaped in the background when it ends.
+///
+/// ```no_run
+/// use reexec::Stage;
+///
+/// # fn f() -> Result<(), reexec::Error> {
+/// let stdout = match reexec::command("childProcess").output() {
+///     Ok(output) => output.stdout,
+///     // Another process still has the stream open. Everything that the child wrote is there.
+///     Err(error) if matches!(error.stage(), Stage::StreamHeld) => {
+///         error.output().map(|output| output.stdout.clone()).unwrap_or_default()
+///     }
+///     Err(error) => return Err(error),
+/// };
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// It converts into [`io::Error`], so `?` works in functions that return one. If a system call failed,
 /// the result has its error number, and entry and stage are lost, because an `io::Error` has no room
 /// for both. Otherwise this error is inside.
-#[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Inner>);
+
+/// Boxed, so that a `Result` with this error is small.
+struct Inner {
     entry: String,
     stage: Stage,
+    output: Option<PartialOutput>,
+}
+
+/// The output of a child that was read until an error; see [`Error::output`].
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartialOutput {
+    /// The status of the child, if it has ended and its status is known.
+    pub status: Option<ExitStatus>,
+    /// The bytes that were read from stdout.
+    pub stdout: Vec<u8>,
+    /// The bytes that were read from stderr.
+    pub stderr: Vec<u8>,
 }
 
 impl Error {
     pub(crate) fn new(entry: &str, stage: Stage) -> Self {
-        let entry = entry.to_owned();
-        Self { entry, stage }
+        Self(Box::new(Inner { entry: entry.to_owned(), stage, output: None }))
     }
 
-    /// Returns the name given to [`command`](crate::command).
+    pub(crate) fn with_output(mut self, output: PartialOutput) -> Self {
+        self.0.output = Some(output);
+        self
+    }
+
+    /// Returns the name given to [`command`](crate::command). It is empty for a copy made by
+    /// [`fork`](crate::fork()), which runs no entry.
     pub fn entry(&self) -> &str {
-        &self.entry
+        &self.0.entry
     }
 
-    /// Returns the stage at which the start failed.
+    /// Returns the stage that failed.
     pub fn stage(&self) -> &Stage {
-        &self.stage
+        &self.0.stage
+    }
+
+    /// Returns the output that was read until the error, if the child was started and
+    /// [`Command::output`](crate::Command::output) or
+    /// [`Child::wait_with_output`](crate::Child::wait_with_output) failed.
+    pub fn output(&self) -> Option<&PartialOutput> {
+        self.0.output.as_ref()
     }
 
     /// Returns the error number of the system call that failed, such as `libc::EMFILE`, if one did.
     pub fn raw_os_error(&self) -> Option<i32> {
-        self.stage.source()?.raw_os_error()
+        self.stage().source()?.raw_os_error()
     }
 
     /// Returns the kind that this error has as an [`io::Error`].
     pub fn kind(&self) -> io::ErrorKind {
-        match &self.stage {
+        match self.stage() {
             Stage::Invalid(_) => io::ErrorKind::InvalidInput,
             Stage::UnknownEntry => io::ErrorKind::NotFound,
-            Stage::NotReady { .. } => io::ErrorKind::TimedOut,
+            Stage::NotReady { .. } | Stage::StreamHeld => io::ErrorKind::TimedOut,
             stage => stage.source().map_or(io::ErrorKind::Other, io::Error::kind),
         }
     }
 }
 
-/// The stages at which a start can fail, from the earliest to the latest.
+/// The stages that can fail, from the earliest to the latest. The last three fail after the entry has
+/// started to run; before that, the child was not started.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stage {
@@ -127,8 +172,16 @@ pub enum Stage {
         /// The limit set by [`Command::ready_timeout`](crate::Command::ready_timeout).
         timeout: Duration,
     },
-    /// The entry has run, but the child's status is lost. Only
-    /// [`Command::status`](crate::Command::status) returns this.
+    /// Reading the child's output, or waiting for it, failed. The child has been killed, unless it had
+    /// ended.
+    Read {
+        /// The cause.
+        source: io::Error,
+    },
+    /// The child has ended, but another process keeps its stdout or stderr open, and wrote nothing for
+    /// as long as [`Command::stream_grace`](crate::Command::stream_grace) says.
+    StreamHeld,
+    /// The entry has run, but the child's status is lost.
     Wait {
         /// The error of [`Child::wait`](crate::Child::wait).
         source: io::Error,
@@ -144,6 +197,7 @@ impl Stage {
             | Stage::ProcessGroup { source, .. }
             | Stage::Exec { source, .. }
             | Stage::SetUp { source, .. }
+            | Stage::Read { source }
             | Stage::Wait { source } => Some(source),
             _ => None,
         }
@@ -152,12 +206,17 @@ impl Stage {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = shortened(&self.entry);
-        match &self.stage {
+        let entry = match self.entry() {
+            "" => "the forked copy".into(),
+            entry => shortened(entry),
+        };
+        match self.stage() {
+            Stage::Read { .. } => write!(f, "reading the output of {entry} failed: ")?,
+            Stage::StreamHeld => write!(f, "{entry} has ended, but ")?,
             Stage::Wait { .. } => write!(f, "{entry} has run, but its status is unknown: ")?,
             _ => write!(f, "cannot start {entry}: ")?,
         }
-        match &self.stage {
+        match self.stage() {
             Stage::InitNotCalled => write!(
                 f,
                 "reexec::init() has not been called in this process; make it the first statement \
@@ -207,8 +266,33 @@ impl fmt::Display for Error {
             Stage::NotReady { timeout } => {
                 write!(f, "the child was not ready within {timeout:?} and was killed")
             }
-            Stage::Wait { source } => source.fmt(f),
+            Stage::StreamHeld => f.write_str(
+                "another process still holds its stdout or stderr open; what was read until then is in \
+                 this error",
+            ),
+            Stage::Read { source } | Stage::Wait { source } => source.fmt(f),
         }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Error");
+        debug.field("entry", &self.0.entry).field("stage", &self.0.stage);
+        if let Some(output) = &self.0.output {
+            debug.field("output", output);
+        }
+        debug.finish()
+    }
+}
+
+impl fmt::Debug for PartialOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartialOutput")
+            .field("status", &self.status)
+            .field("stdout", &String::from_utf8_lossy(&self.stdout))
+            .field("stderr", &String::from_utf8_lossy(&self.stderr))
+            .finish()
     }
 }
 
@@ -223,7 +307,7 @@ pub(crate) fn shortened(name: &str) -> Cow<'_, str> {
 
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        let source = self.stage.source()?;
+        let source = self.stage().source()?;
         Some(source)
     }
 }

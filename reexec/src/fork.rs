@@ -135,8 +135,8 @@ fn fork_with(new_group: bool, ignored: &[i32]) -> io::Result<Fork> {
             let handle = pending.into_handle(pid);
             let handle =
                 handle.inspect_err(|_| background::abandon(pid, Instant::now() + END_GRACE))?;
-            let (lifeline, pipes) = (None, Pipes::default());
-            Ok(Fork::Parent(Child::new(pid, handle, lifeline, pipes, Duration::ZERO)))
+            let (entry, lifeline, pipes) = ("", None, Pipes::default());
+            Ok(Fork::Parent(Child::new(pid, handle, entry, lifeline, pipes, Duration::ZERO)))
         }
         sys::Forked::Child(dispositions) => {
             // We must not return an error: the caller would believe to be the parent, and both

@@ -1,105 +1,14 @@
 //! Collects what a child writes.
 
-use std::error;
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{ExitStatus, Output};
+use std::process::Output;
 use std::time::Instant;
 
 use crate::background::END_GRACE;
 use crate::poll::{has_passed, wait_readable};
-use crate::{Child, Error, sys};
-
-/// The error of collecting a child's output, with the output that was read until then.
-///
-/// ```no_run
-/// # fn f() -> std::io::Result<()> {
-/// let output = match reexec::command("childProcess").output() {
-///     Ok(output) => output.stdout,
-///     // Another process still has the stream open. Everything that the child wrote is there.
-///     Err(error) if matches!(error.cause, reexec::OutputCause::StreamHeld) => error.stdout,
-///     Err(error) => return Err(error.into()),
-/// };
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct OutputError {
-    /// The reason.
-    pub cause: OutputCause,
-    /// The bytes that were read from stdout until then.
-    pub stdout: Vec<u8>,
-    /// The bytes that were read from stderr until then.
-    pub stderr: Vec<u8>,
-    /// The status of the child, if it has ended and its status is known.
-    pub status: Option<ExitStatus>,
-}
-
-/// The reason why a child's output could not be collected.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum OutputCause {
-    /// The child was not started.
-    Spawn(Error),
-    /// The child has ended, but another process keeps one of its streams open, and wrote nothing
-    /// for as long as [`Command::stream_grace`](crate::Command::stream_grace) says.
-    StreamHeld,
-    /// Reading the streams, or waiting for them, failed. The child has been killed, unless it had
-    /// ended.
-    Read(io::Error),
-    /// The child has ended, and its status is lost; see [`Child::wait`].
-    Wait(io::Error),
-}
-
-impl From<Error> for OutputError {
-    fn from(error: Error) -> Self {
-        Self {
-            cause: OutputCause::Spawn(error),
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            status: None,
-        }
-    }
-}
-
-impl fmt::Display for OutputError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.cause {
-            OutputCause::Spawn(error) => error.fmt(f),
-            OutputCause::StreamHeld => write!(
-                f,
-                "the child has ended, but another process still holds its stdout or stderr open; \
-                 what was read until then is in this error"
-            ),
-            OutputCause::Read(error) => write!(f, "reading the child's output failed: {error}"),
-            OutputCause::Wait(error) => error.fmt(f),
-        }
-    }
-}
-
-impl error::Error for OutputError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
-        match &self.cause {
-            OutputCause::Spawn(error) => error.source(),
-            OutputCause::StreamHeld => None,
-            OutputCause::Read(error) | OutputCause::Wait(error) => Some(error),
-        }
-    }
-}
-
-/// Keeps the error number, if there is one, and drops the output.
-impl From<OutputError> for io::Error {
-    fn from(error: OutputError) -> Self {
-        match error.cause {
-            OutputCause::Spawn(error) => error.into(),
-            OutputCause::StreamHeld => io::Error::new(io::ErrorKind::TimedOut, error),
-            OutputCause::Read(error) | OutputCause::Wait(error) => error,
-        }
-    }
-}
+use crate::{Child, Error, PartialOutput, Stage, sys};
 
 impl Child {
     /// Collects what the child writes to stdout and stderr, and reaps the child. Streams that are no
@@ -112,21 +21,25 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`OutputError`], with the output that was read until then.
-    pub fn wait_with_output(self) -> Result<Output, OutputError> {
+    /// [`Stage::Read`], [`Stage::StreamHeld`] and [`Stage::Wait`]. [`Error::output`] returns what was
+    /// read until then.
+    pub fn wait_with_output(self) -> Result<Output, Error> {
         drop(self.take_stdin());
         let mut collector = Collector::new(&self);
         let read = collector.read_all();
         // Closes our ends: a child that still writes must not wait for us.
         let [stdout, stderr] = collector.into_bytes();
-        if let Err(OutputCause::Read(_)) = read {
+        if let Err(Stage::Read { .. }) = read {
             self.kill_and_reap(Instant::now() + END_GRACE);
         }
         let waited = self.wait();
         let status = waited.as_ref().ok().copied();
-        match read.and(waited.map_err(OutputCause::Wait)) {
+        match read.and(waited.map_err(|source| Stage::Wait { source })) {
             Ok(status) => Ok(Output { status, stdout, stderr }),
-            Err(cause) => Err(OutputError { cause, stdout, stderr, status }),
+            Err(stage) => {
+                let output = PartialOutput { status, stdout, stderr };
+                Err(Error::new(self.entry(), stage).with_output(output))
+            }
         }
     }
 }
@@ -157,13 +70,13 @@ impl<'a> Collector<'a> {
     }
 
     /// Reads both streams to their ends, or until nothing came for too long after the child's end.
-    fn read_all(&mut self) -> Result<(), OutputCause> {
+    fn read_all(&mut self) -> Result<(), Stage> {
         while self.streams.iter().any(Stream::is_open) {
-            let ready = self.wait().map_err(OutputCause::Read)?;
+            let ready = self.wait().map_err(|source| Stage::Read { source })?;
             let is_silent = ready.streams == [false, false];
-            self.read_ready(ready.streams).map_err(OutputCause::Read)?;
+            self.read_ready(ready.streams).map_err(|source| Stage::Read { source })?;
             if self.has_ended && is_silent && has_passed(self.silence_deadline) {
-                return Err(OutputCause::StreamHeld);
+                return Err(Stage::StreamHeld);
             }
             let ends_now = self.notice_end(ready.child);
             if ends_now || !is_silent {

@@ -15,7 +15,7 @@ use crate::poll::{earliest, has_passed, wait_readable};
 use crate::prepare_spawn::{Prepared, step};
 use crate::stdio::StdioDefault;
 use crate::sys::{SpawnError, SpawnSpec};
-use crate::{Child, Command, Error, OutputError, Stage, sys, validate};
+use crate::{Child, Command, Error, Stage, sys, validate};
 
 impl Command {
     /// Starts the child, and returns when it is ready to run its entry.
@@ -81,9 +81,8 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// [`OutputError`], with the output that was read until then; it converts into
-    /// [`std::io::Error`].
-    pub fn output(&mut self) -> Result<Output, OutputError> {
+    /// Those of [`Command::spawn`] and of [`Child::wait_with_output`].
+    pub fn output(&mut self) -> Result<Output, Error> {
         let started = Start::new(self, StdioDefault::Capture, true).and_then(Start::confirm);
         self.finish(started)?.wait_with_output()
     }
@@ -133,7 +132,7 @@ impl Start {
         let timeout = command.ready_timeout;
         let start = Self {
             control: prepared.control,
-            child: Child::new(pid, handle, lifeline, pipes, command.stream_grace),
+            child: Child::new(pid, handle, &command.entry, lifeline, pipes, command.stream_grace),
             timeout,
             deadline: Instant::now().checked_add(timeout),
         };

@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, getpgid, getpgrp, setsid};
-use reexec::{Fork, ForkOptions, fork};
+use reexec::{Fork, ForkOptions, exit_now, fork};
 use support::{
     Running, Skipped, assert_contains, children, children_of, descriptors, exited, first_line,
     has_one_thread, is_gone, is_zombie, piped, program, reap, run_under_fire, signaled, signals,
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             a_copy_continues_and_its_status_comes_back,
             a_copy_ignores_exactly_the_signals_of_its_options,
             a_copys_handles_do_nothing_to_its_siblings,
+            a_lost_status_of_a_copy_is_an_error_without_an_entry,
         ],
         support::programs![
             fork_with_two_threads,
@@ -77,6 +78,18 @@ fn a_copy_continues_and_its_status_comes_back() {
             assert_eq!(descriptors(), before);
         }
         Fork::Child => panic!("on purpose"),
+    }
+}
+
+fn a_lost_status_of_a_copy_is_an_error_without_an_entry() {
+    match fork().unwrap() {
+        Fork::Parent(copy) => {
+            reap(copy.id());
+            let error = copy.wait_with_output().unwrap_err();
+            assert_eq!(error.entry(), "");
+            assert_contains(&error, "the forked copy has run, but its status is unknown");
+        }
+        Fork::Child => exit_now(0),
     }
 }
 

@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 
-use reexec::{Command, Error, OutputCause, Stage};
+use reexec::{Command, Error, Stage};
 use support::filters::{self, Before, ERRORS, PROBED, case, needs_filters, refusing};
 use support::{
     Skipped, assert_contains, children, piped, program, read_all, stat, stdout_of, until_stdin_ends,
@@ -128,9 +128,6 @@ fn collect_output(command: &mut Command, refused: &str, errno: i32) -> bool {
             true
         }
         (Err(error), Some(expected)) => {
-            let OutputCause::Spawn(error) = error.cause else {
-                panic!("{case}: {error:?}");
-            };
             assert_expected(&error, expected, errno, &case);
             false
         }

@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use reexec::{Child, OutputCause, OutputError, Stage, Stdio};
+use reexec::{Child, Error, PartialOutput, Stage, Stdio};
 use support::{
     LIMIT, Scratch, Skipped, assert_contains, assert_stage, children, is_gone, is_zombie, piped,
     program, read_all, stdout_of, under, until_stdin_ends, wait_until,
@@ -236,9 +236,9 @@ fn output_does_not_wait_for_another_process_with_the_stream() {
     let mut command = reexec::command("leaveOtherBehind");
     let (gate, gates_other_end) = io::pipe().unwrap();
     let error = command.stdin(gate).output().unwrap_err();
-    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
-    assert!(error.status.unwrap().success());
-    let other = String::from_utf8(error.stdout).unwrap();
+    assert_stage!(error, Stage::StreamHeld);
+    assert!(partial(&error).status.unwrap().success());
+    let other = String::from_utf8(partial(&error).stdout.clone()).unwrap();
     drop(gates_other_end); // ends the other one
     support::reap(other.trim().parse().unwrap());
 }
@@ -265,6 +265,11 @@ fn output_has_what_a_process_left_behind_writes() {
     let (other, lines) = text.split_once('\n').unwrap();
     assert_eq!(lines, "line 1\nline 2\nline 3\nline 4\nline 5\nline 6\n");
     support::reap(other.parse().unwrap());
+}
+
+/// Returns what was read until the error.
+fn partial(error: &Error) -> &PartialOutput {
+    error.output().expect("the child was started")
 }
 
 /// A child whose stdout and stderr this test has open, too, as a process that the child has left behind.
@@ -349,19 +354,19 @@ fn silence_on_a_held_stream_is_an_error_with_the_output() {
         let before = Instant::now();
         let error = held.child.wait_with_output().unwrap_err();
         assert!(before.elapsed() >= grace);
-        assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
-        assert_eq!(error.stdout, b"to stdout\n");
-        assert_eq!(error.stderr, b"to stderr\n");
-        assert!(error.status.unwrap().success());
+        assert_stage!(error, Stage::StreamHeld);
+        assert_eq!(partial(&error).stdout, b"to stdout\n");
+        assert_eq!(partial(&error).stderr, b"to stderr\n");
+        assert!(partial(&error).status.unwrap().success());
         assert_contains(&error, "still holds its stdout or stderr");
         drop(kept);
 
         // An `io::Error` keeps all of it.
         let error = io::Error::from(error);
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        let error = error.downcast::<OutputError>().unwrap();
-        assert_eq!(error.stdout, b"to stdout\n");
-        assert!(error.status.unwrap().success());
+        let error = error.downcast::<Error>().unwrap();
+        assert_eq!(partial(&error).stdout, b"to stdout\n");
+        assert!(partial(&error).status.unwrap().success());
     }
 }
 
@@ -381,8 +386,8 @@ fn bear_silence() {
     let mut command = reexec::command("leaveOtherBehind");
     let error = command.stdin(gate).stream_grace(SILENCE).output();
     let error = error.unwrap_err();
-    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
-    io::stdout().write_all(&error.stdout).unwrap();
+    assert_stage!(error, Stage::StreamHeld);
+    io::stdout().write_all(&partial(&error).stdout).unwrap();
     drop(gates_other_end); // ends the other one
 }
 
@@ -399,8 +404,8 @@ fn silence_before_the_end_of_the_child_does_not_count() {
     drop(gate);
     let error = receive.recv_timeout(LIMIT).unwrap().unwrap_err();
     assert!(before_its_end.elapsed() >= grace);
-    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
-    assert_eq!(error.stdout, b"to stdout\n");
+    assert_stage!(error, Stage::StreamHeld);
+    assert_eq!(partial(&error).stdout, b"to stdout\n");
     collector.join().unwrap();
 }
 
@@ -408,10 +413,10 @@ fn without_grace_output_still_has_all_that_was_written() {
     // More than a pipe holds, so that it comes while the child lives.
     let held = held("flood", Duration::ZERO);
     let error = held.child.wait_with_output().unwrap_err();
-    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
-    assert_eq!(error.stdout, vec![b'o'; MEBIBYTE]);
-    assert_eq!(error.stderr, vec![b'e'; MEBIBYTE]);
-    assert!(error.status.unwrap().success());
+    assert_stage!(error, Stage::StreamHeld);
+    assert_eq!(partial(&error).stdout, vec![b'o'; MEBIBYTE]);
+    assert_eq!(partial(&error).stderr, vec![b'e'; MEBIBYTE]);
+    assert!(partial(&error).status.unwrap().success());
 
     // All that a pipe holds, so that it is still there after the child's end.
     let mut held = self::held("childProcess", Duration::ZERO);
@@ -421,8 +426,8 @@ fn without_grace_output_still_has_all_that_was_written() {
     drop(held.child.take_stdin());
     wait_until("the child is a zombie", || is_zombie(held.child.id()));
     let error = held.child.wait_with_output().unwrap_err();
-    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
-    assert!(error.stdout == full, "{} of {capacity}", error.stdout.len());
+    assert_stage!(error, Stage::StreamHeld);
+    assert!(partial(&error).stdout == full, "{} of {capacity}", partial(&error).stdout.len());
 
     // Control: no other process holds a stream.
     let mut command = reexec::command("flood");
@@ -455,36 +460,31 @@ fn an_output_without_a_status_is_an_error_with_the_output() -> Result<(), Skippe
 
 fn lose_the_status_of_output() {
     let error = reexec::command("greet").output().unwrap_err();
-    assert!(matches!(error.cause, OutputCause::Wait(_)), "{error:?}");
-    assert_eq!(error.stdout, b"to stdout\n");
-    assert_eq!(error.stderr, b"to stderr\n");
-    assert_eq!(error.status, None);
-    assert_contains(&error, "status is lost");
-    assert_eq!(error.source().unwrap().to_string(), error.to_string());
+    assert_stage!(error, Stage::Wait { .. });
+    assert_eq!(partial(&error).stdout, b"to stdout\n");
+    assert_eq!(partial(&error).stderr, b"to stderr\n");
+    assert_eq!(partial(&error).status, None);
+    assert_contains(&error, "greet has run, but its status is unknown");
+    assert_contains(&error.source().unwrap(), "status is lost");
     let error = io::Error::from(error);
     assert_contains(&error, "status is lost");
 
     // A held stream is reported first, because there may be more to read.
     let held = held("greetAtTheEnd", Duration::ZERO);
     let error = held.child.wait_with_output().unwrap_err();
-    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
-    assert_eq!(error.stdout, b"to stdout\n");
-    assert_eq!(error.status, None);
+    assert_stage!(error, Stage::StreamHeld);
+    assert_eq!(partial(&error).stdout, b"to stdout\n");
+    assert_eq!(partial(&error).status, None);
     assert_eq!(children(), []);
 }
 
 fn output_of_a_child_that_did_not_start_says_why() {
     let error = reexec::command("noSuchEntry").output().unwrap_err();
-    let OutputCause::Spawn(cause) = &error.cause else {
-        panic!("{error:?}");
-    };
-    assert!(matches!(cause.stage(), Stage::UnknownEntry), "{error:?}");
-    assert_eq!((&error.stdout[..], &error.stderr[..]), (&b""[..], &b""[..]));
-    assert_eq!(error.status, None);
-    assert_eq!(error.to_string(), cause.to_string());
+    assert_stage!(error, Stage::UnknownEntry);
+    assert_eq!(error.output(), None);
     let error = io::Error::from(error);
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    error.downcast::<reexec::Error>().unwrap();
+    error.downcast::<Error>().unwrap();
 
     let mut command = reexec::command("greet");
     let error = command.executable("/no/such/file").output().unwrap_err();

@@ -21,11 +21,11 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeValLike;
 use nix::unistd::{Pid, dup2_stdout};
-use reexec::{Child, Fork, OutputCause, Reaper, Stage, Stdio};
+use reexec::{Child, Fork, Reaper, Stage, Stdio};
 use support::filters::{Before, needs_filters, refusing};
 use support::{
-    LIMIT, Running, Skipped, is_gone, is_zombie, program, read_all, reap, stdout_of, under,
-    until_stdin_ends, wait_until,
+    LIMIT, Running, Skipped, assert_stage, is_gone, is_zombie, program, read_all, reap, stdout_of,
+    under, until_stdin_ends, wait_until,
 };
 
 /// Set for a child that ends before `init`, and leaves a process that holds all its descriptors.
@@ -206,10 +206,11 @@ fn a_stream_that_is_held_is_noticed_without_a_pidfd() -> Result<(), Skipped> {
         command.stdin(stdin).stream_grace(Duration::from_millis(50));
         command.output().unwrap_err()
     });
-    assert!(matches!(error.cause, OutputCause::StreamHeld), "{error:?}");
-    assert!(error.status.unwrap().success());
+    assert_stage!(error, Stage::StreamHeld);
+    let output = error.output().unwrap();
+    assert!(output.status.unwrap().success());
     drop(gate);
-    let holder = String::from_utf8(error.stdout).unwrap();
+    let holder = String::from_utf8(output.stdout.clone()).unwrap();
     reap(holder.trim().parse().unwrap());
     Ok(())
 }
