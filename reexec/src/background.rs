@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::group::{self, Group};
 use crate::handle::POLL_INTERVAL;
 use crate::poll::{pause, poll_timeout};
 use crate::sys::{self, WaitTarget};
@@ -39,11 +40,12 @@ pub(crate) trait Unattended: Send {
 /// A child that has no handle. No other process has its number before it is reaped here.
 struct Abandoned {
     pid: i32,
+    group: Group,
 }
 
 impl Unattended for Abandoned {
     fn reap_if_ended(&self) -> bool {
-        !matches!(sys::try_reap(self.wait_target()), Ok(None))
+        !matches!(group::try_reap(self.wait_target(), self.group), Ok(None))
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -92,10 +94,11 @@ pub(crate) fn detach(child: Box<dyn Unattended>) -> io::Result<()> {
 /// If we may not kill it, waits for its end until the deadline; the thread reaps it later if it has
 /// not ended by then. The caller must have closed its lifeline and its control channel, because
 /// their ends end the child.
-pub(crate) fn abandon(pid: i32, deadline: Instant) {
-    let child = Abandoned { pid };
+pub(crate) fn abandon(pid: i32, group: Group, deadline: Instant) {
+    let child = Abandoned { pid, group };
     if sys::is_unreaped(child.wait_target()) {
         // So no other process has the number.
+        group::kill(child.wait_target(), group);
         let _ = sys::kill(pid, libc::SIGKILL);
     }
     while !child.reap_if_ended() {

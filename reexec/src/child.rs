@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::background::{self, END_GRACE, Unattended};
+use crate::group::Group;
 use crate::handle::Handle;
 use crate::lifeline::Lifeline;
 use crate::poll::{earliest, has_passed, pause, wait_readable};
@@ -24,9 +25,9 @@ pub(crate) const END_POLL_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// **Dropping the handle kills the child and reaps it**, which takes as long as the kernel needs to
 /// end a killed process. So the child never stays behind as a zombie, however the function that owns
-/// the handle is left. Dropping does not kill the processes that the child has started: to end those,
-/// put the child into a group of its own with
-/// [`Command::process_group`](crate::Command::process_group), and signal the group.
+/// the handle is left. Dropping also kills the processes that the child has started, as far as they are in
+/// its process group, if [`Command::kill_group_with_child`](crate::Command::kill_group_with_child) was
+/// set. Without that they live on; [`Child::signal_group`] can end them before.
 ///
 /// This process may lose the right to signal the child: it may have given up its privileges, the
 /// child may have become another user by executing a set-user-id program, or a filter may forbid it.
@@ -50,6 +51,7 @@ pub struct Child {
     handle: Handle,
     /// The name of its entry, for errors; empty if it was forked.
     entry: String,
+    group: Group,
     /// The process that started the child. In a forked copy of that process, the child is a sibling,
     /// so dropping the copy of this handle must not kill it.
     parent: u32,
@@ -76,6 +78,7 @@ impl Child {
         pid: i32,
         handle: Handle,
         entry: &str,
+        group: Group,
         lifeline: Option<Lifeline>,
         pipes: Pipes,
         stream_grace: Duration,
@@ -84,6 +87,7 @@ impl Child {
             pid: pid.unsigned_abs(),
             handle,
             entry: entry.to_owned(),
+            group,
             parent: process::id(),
             state: Mutex::new(State::Unreaped),
             pipes: Mutex::new(pipes),
@@ -176,7 +180,7 @@ impl Child {
             State::Lost => return Err(self.lost_status_error()),
             State::Unreaped => {}
         }
-        match self.handle.try_reap() {
+        match self.handle.try_reap(self.group()) {
             Ok(None) => Ok(None),
             Ok(Some((status, usage))) => {
                 *state = State::Reaped(status, usage);
@@ -251,19 +255,29 @@ impl Child {
     /// that started the child. The error of a seccomp filter that refuses pidfd_send_signal(2) and
     /// kill(2).
     pub fn signal(&self, signal: i32) -> io::Result<()> {
+        self.signal_by(signal, |handle, is_unreaped| match is_unreaped {
+            true => match handle.signal(signal) {
+                // The kernel or other code has reaped it, so it has ended.
+                Err(error) if sys::is(&error, libc::ESRCH) => Ok(()),
+                result => result,
+            },
+            false => Ok(()),
+        })
+    }
+
+    /// Checks that the signal may be sent, and calls `send` with whether the child is unreaped. No
+    /// other thread reaps it meanwhile.
+    pub(crate) fn signal_by(
+        &self,
+        signal: i32,
+        send: impl FnOnce(&Handle, bool) -> io::Result<()>,
+    ) -> io::Result<()> {
         sys::check_signal(signal)?;
         if !self.is_parent() {
             return Err(io::Error::from_raw_os_error(libc::EPERM));
         }
         let state = self.state();
-        match *state {
-            State::Unreaped => match self.handle.signal(signal) {
-                // The kernel or other code has reaped it, so it has ended.
-                Err(error) if sys::is(&error, libc::ESRCH) => Ok(()),
-                result => result,
-            },
-            State::Reaped(..) | State::Lost => Ok(()),
-        }
+        send(&self.handle, matches!(*state, State::Unreaped))
     }
 
     /// Sends `SIGKILL` to the child, as [`std::process::Child::kill`] does. The child must still be
@@ -293,10 +307,11 @@ impl Child {
         if !self.is_parent() || self.is_settled() {
             return;
         }
+        self.kill_group_if_asked();
         let reaped = self.kill().and_then(|()| self.wait());
         if reaped.is_err() && !self.is_settled() {
             // A filter forbids the kill, or the wait.
-            background::abandon(self.pid as i32, deadline);
+            background::abandon(self.pid as i32, self.group, deadline);
         }
         let mut state = self.state();
         if matches!(*state, State::Unreaped) {
@@ -310,6 +325,23 @@ impl Child {
 
     pub(crate) fn stream_grace(&self) -> Duration {
         self.stream_grace
+    }
+
+    /// Returns the group that the child leads. A forked copy of this process must not kill it.
+    pub(crate) fn group(&self) -> Group {
+        match self.is_parent() {
+            true => self.group,
+            false => Group::Shared,
+        }
+    }
+
+    /// Kills the group, before the child is killed or reaped, if it is to be killed with the child.
+    pub(crate) fn kill_group_if_asked(&self) {
+        if self.group == Group::KilledWithChild {
+            let kill =
+                |handle: &Handle, is_unreaped| handle.signal_group(libc::SIGKILL, is_unreaped);
+            let _ = self.signal_by(libc::SIGKILL, kill);
+        }
     }
 
     /// See [`Handle::is_exact`].

@@ -34,6 +34,7 @@ pub fn command(name: &str) -> Command {
         death_signal: Some(libc::SIGTERM),
         ready_timeout: READY_TIMEOUT,
         process_group: None,
+        kill_group: false,
         sealed: false,
         executable: None,
         stream_grace: STREAM_GRACE,
@@ -64,6 +65,7 @@ pub struct Command {
     pub(crate) death_signal: Option<i32>,
     pub(crate) ready_timeout: Duration,
     pub(crate) process_group: Option<i32>,
+    pub(crate) kill_group: bool,
     pub(crate) sealed: bool,
     pub(crate) executable: Option<PathBuf>,
     pub(crate) stream_grace: Duration,
@@ -164,16 +166,6 @@ impl Command {
     /// Lets the child outlive this process. It is an orphan then, and another process adopts it.
     pub fn outlive_parent(&mut self) -> &mut Self {
         self.death_signal = None;
-        self
-    }
-
-    /// Puts the child into this process group, or with 0 into a new one. The child joins it at its
-    /// birth, so the group can be signalled as soon as `spawn` has returned.
-    ///
-    /// `spawn` fails at [`Stage::ProcessGroup`](crate::Stage::ProcessGroup) if this session has no such
-    /// group.
-    pub fn process_group(&mut self, group: i32) -> &mut Self {
-        self.process_group = Some(group);
         self
     }
 

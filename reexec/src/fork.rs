@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 use crate::background::{self, END_GRACE};
+use crate::group::Group;
 use crate::handle::PendingHandle;
 use crate::stdio::Pipes;
 use crate::{Child, EXIT_SETUP_FAILED, inherited, sys, threads};
@@ -133,10 +134,11 @@ fn fork_with(new_group: bool, ignored: &[i32]) -> io::Result<Fork> {
         sys::Forked::Parent(pid) => {
             drop(child_end);
             let handle = pending.into_handle(pid);
-            let handle =
-                handle.inspect_err(|_| background::abandon(pid, Instant::now() + END_GRACE))?;
+            let group = if new_group { Group::Led } else { Group::Shared };
+            let handle = handle
+                .inspect_err(|_| background::abandon(pid, group, Instant::now() + END_GRACE))?;
             let (entry, lifeline, pipes) = ("", None, Pipes::default());
-            Ok(Fork::Parent(Child::new(pid, handle, entry, lifeline, pipes, Duration::ZERO)))
+            Ok(Fork::Parent(Child::new(pid, handle, entry, group, lifeline, pipes, Duration::ZERO)))
         }
         sys::Forked::Child(dispositions) => {
             // We must not return an error: the caller would believe to be the parent, and both

@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use crate::Usage;
+use crate::group::{self, Group};
 use crate::poll::wait_readable;
 use crate::sys::{self, WaitTarget};
 
@@ -98,10 +99,10 @@ impl Handle {
         Ok(Self::new(pid, Kind::Gone, at_its_end))
     }
 
-    /// Reaps the child if it has ended; see [`sys::try_reap`].
-    pub(crate) fn try_reap(&self) -> io::Result<Option<(ExitStatus, Usage)>> {
+    /// Reaps the child if it has ended; see [`group::try_reap`].
+    pub(crate) fn try_reap(&self, group: Group) -> io::Result<Option<(ExitStatus, Usage)>> {
         match self.kind {
-            Kind::Pidfd | Kind::Number => sys::try_reap(self.wait_target()),
+            Kind::Pidfd | Kind::Number => group::try_reap(self.wait_target(), group),
             Kind::Gone => Err(io::Error::from_raw_os_error(libc::ECHILD)),
         }
     }
@@ -147,9 +148,14 @@ impl Handle {
         }
         match sys::kill(self.pid, signal) {
             // The kernel refuses to signal a zombie, too, if we may not signal the process.
-            Err(_) if sys::has_ended(self.wait_target()) => Ok(()),
+            Err(_) if matches!(sys::has_ended(self.wait_target()), Ok(true)) => Ok(()),
             result => result,
         }
+    }
+
+    /// Sends a signal to the group that the child leads; see [`group::signal`].
+    pub(crate) fn signal_group(&self, signal: i32, is_unreaped: bool) -> io::Result<()> {
+        group::signal(self.wait_target(), signal, is_unreaped && self.kind != Kind::Gone)
     }
 }
 

@@ -33,6 +33,7 @@ mod entry;
 // The parent: a child that runs.
 mod background;
 mod child;
+mod group;
 mod handle;
 mod output;
 mod reaper;
@@ -42,6 +43,7 @@ mod stdio;
 mod command;
 mod fork;
 mod prepare_spawn;
+mod process_group;
 mod spawn;
 mod validate;
 

@@ -239,7 +239,12 @@ impl<T> Reaper<T> {
     fn reap_all(&mut self) -> io::Result<Vec<Exit<T>>> {
         let mut exits = Vec::new();
         while self.sigchld.is_some() {
-            let end = match sys::try_reap_any() {
+            let kill_group_of = |pid: i32| {
+                let mut children = self.children.values();
+                let child = children.find(|(child, _)| child.id() == pid.unsigned_abs());
+                child.inspect(|(child, _)| child.kill_group_if_asked());
+            };
+            let end = match sys::try_reap_any(kill_group_of) {
                 Ok(Some(end)) => end,
                 Err(error) if !sys::is(&error, libc::ECHILD) => return Err(error),
                 Ok(None) | Err(_) => break,

@@ -124,7 +124,7 @@ impl Start {
             Ok(handle) => handle,
             Err(source) => {
                 drop((prepared.control, prepared.lifeline)); // these end it if we may not kill it
-                background::abandon(pid, Instant::now() + END_GRACE);
+                background::abandon(pid, command.group(), Instant::now() + END_GRACE);
                 return step("opening a pidfd", Err(source));
             }
         };
@@ -132,7 +132,15 @@ impl Start {
         let timeout = command.ready_timeout;
         let start = Self {
             control: prepared.control,
-            child: Child::new(pid, handle, &command.entry, lifeline, pipes, command.stream_grace),
+            child: Child::new(
+                pid,
+                handle,
+                &command.entry,
+                command.group(),
+                lifeline,
+                pipes,
+                command.stream_grace,
+            ),
             timeout,
             deadline: Instant::now().checked_add(timeout),
         };
@@ -208,7 +216,7 @@ fn execute(prepared: &Prepared<'_>, command: &Command) -> Result<i32, Stage> {
         env: &prepared.env,
         descriptors: &prepared.fd_map.pairs(),
         close_from: prepared.close_undeclared.then(|| prepared.fd_map.end()),
-        process_group: command.process_group,
+        process_group: command.group_at_birth(),
         // Until the child ignores them.
         blocked: &ignored,
     });

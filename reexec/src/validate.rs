@@ -28,7 +28,7 @@ pub(crate) fn check_command(command: &Command) -> Result<(), Stage> {
     check_descriptor_names(command)?;
     check_streams(command)?;
     check_signals(command)?;
-    check_process_group(command)?;
+    command.check_process_group()?;
     if command.sealed && command.executable.is_some() {
         return Err(invalid(
             "sealed executes a copy of this program; it cannot be combined with executable",
@@ -76,21 +76,6 @@ fn check_signals(command: &Command) -> Result<(), Stage> {
             "ignore_signal: the child would not end with its parent, because signal {signal} is its \
              parent_death_signal; choose another one, or use outlive_parent"
         )));
-    }
-    Ok(())
-}
-
-fn check_process_group(command: &Command) -> Result<(), Stage> {
-    let Some(group) = command.process_group else {
-        return Ok(());
-    };
-    if group < 0 {
-        return Err(invalid(format!("there is no process group {group}")));
-    }
-    if command.settings.contains(&Setting::NewSession) {
-        return Err(invalid(
-            "setsid makes a process group, too; it cannot be combined with process_group",
-        ));
     }
     Ok(())
 }

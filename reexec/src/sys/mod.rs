@@ -20,7 +20,7 @@ pub(crate) use descriptor::{
 };
 pub(crate) use errno::{is, is_one_of, is_refused, retry_on_interrupt};
 pub(crate) use fork::{Forked, exit_now, fork};
-pub(crate) use pidfd::{kill, pidfd_open, pidfd_send_signal};
+pub(crate) use pidfd::{kill, kill_group, pidfd_open, pidfd_send_signal, pidfd_signal_group};
 pub(crate) use process::{add_nice, executed_path, set_umask};
 pub(crate) use signal::{
     Disposition, add_flag, check_ignorable, check_signal, counted, is_ignored, set_disposition,

@@ -28,6 +28,25 @@ pub(crate) fn pidfd_send_signal(pidfd: impl AsFd, signal: c_int) -> io::Result<(
     .map(drop)
 }
 
+/// Sends `signal` to the members of the group that the process of `pidfd` leads, or has led. Fails with
+/// `EINVAL` before Linux 6.9, and with `ESRCH` if there is no member.
+pub(crate) fn pidfd_signal_group(pidfd: impl AsFd, signal: c_int) -> io::Result<()> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: c_int = 1 << 2;
+    let (fd, info) = (pidfd.as_fd().as_raw_fd(), ptr::null::<siginfo_t>());
+    // SAFETY: a null `info` means "as kill(2) would fill it in".
+    check_return(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, PIDFD_SIGNAL_PROCESS_GROUP)
+    })
+    .map(drop)
+}
+
+/// Sends `signal` to the group that `pid` leads. It must be a child that has not been reaped, so that
+/// no other group has its number.
+pub(crate) fn kill_group(pid: pid_t, signal: c_int) -> io::Result<()> {
+    // A child's number is above 1, so this is not -1, which would mean all processes.
+    kill(-pid, signal)
+}
+
 /// Sends `signal` to `pid`. It must be a child that has not been reaped, so that no other process
 /// has its number.
 pub(crate) fn kill(pid: pid_t, signal: c_int) -> io::Result<()> {

@@ -42,11 +42,16 @@ pub(crate) fn try_reap(child: WaitTarget<'_>) -> io::Result<Option<(ExitStatus, 
     Ok(end.map(|end| (end.status, end.usage)))
 }
 
-/// Reaps any one child of this process that has ended; returns `None` if none has.
+/// Reaps any one child of this process that has ended; returns `None` if none has. First calls
+/// `before_reap` with its number, unless a filter refuses waitid(2).
 ///
 /// Fails with `ECHILD` if there is no child at all.
-pub(crate) fn try_reap_any() -> io::Result<Option<End>> {
-    match waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG) {
+pub(crate) fn try_reap_any(before_reap: impl Fn(pid_t)) -> io::Result<Option<End>> {
+    match waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT) {
+        Ok(Some(End { pid, .. })) => {
+            before_reap(pid);
+            waitid(libc::P_PID, pid, libc::WEXITED | libc::WNOHANG)
+        }
         Err(error) if !is(&error, libc::ECHILD) => wait4(-1),
         end => end,
     }
@@ -67,10 +72,9 @@ pub(crate) fn is_unreaped(child: WaitTarget<'_>) -> bool {
     !end.is_err_and(|error| is(&error, libc::ECHILD))
 }
 
-/// Whether the child has ended, and is unreaped; `false` if the kernel refuses to tell.
-pub(crate) fn has_ended(child: WaitTarget<'_>) -> bool {
-    let end = wait(child, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT);
-    matches!(end, Ok(Some(_)))
+/// Whether the child, which is unreaped, has ended. Fails as [`try_reap`] does.
+pub(crate) fn has_ended(child: WaitTarget<'_>) -> io::Result<bool> {
+    Ok(wait(child, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?.is_some())
 }
 
 /// Waits by the pidfd, or by the number if there is no pidfd, or if the kernel or a filter refuses

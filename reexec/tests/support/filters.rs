@@ -85,6 +85,10 @@ fn rules(name: &str) -> Rules {
             only(libc::SYS_pidfd_open, 0, SeccompCmpOp::Ne, own)
         }
         "pidfd_send_signal" => all(&[libc::SYS_pidfd_send_signal]),
+        "pidfd_send_signal to a group" => {
+            const PIDFD_SIGNAL_PROCESS_GROUP: u64 = 1 << 2;
+            only(libc::SYS_pidfd_send_signal, 3, SeccompCmpOp::Eq, PIDFD_SIGNAL_PROCESS_GROUP)
+        }
         "pipe2" => all(&[libc::SYS_pipe2]),
         "poll" => all(&[
             libc::SYS_ppoll,

@@ -279,6 +279,7 @@ pub(crate) struct Stat {
     pub(crate) comm: String,
     pub(crate) state: char,
     pub(crate) parent: u32,
+    pub(crate) group: u32,
 }
 
 /// Reads the stat of a process; `None` if there is no such process, not even a zombie.
@@ -300,6 +301,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         comm: before.split_once('(')?.1.to_owned(),
         state: fields.next()?.chars().next()?,
         parent: fields.next()?.parse().ok()?,
+        group: fields.next()?.parse().ok()?,
     })
 }
 
