@@ -146,7 +146,8 @@ impl Command {
     /// Two limits apply to the number of descriptors. While the child starts, each needs up to two more
     /// numbers below `RLIMIT_NOFILE` (`EMFILE`). And the message to the child must fit into 64 KiB: the
     /// names of the descriptors, of the entry and of the directory, and four bytes for each
-    /// supplementary group ([`Stage::Invalid`](crate::Stage::Invalid)).
+    /// supplementary group ([`Stage::Invalid`](crate::Stage::Invalid)). Names that start
+    /// with `reexec/` are reserved.
     pub fn fd(&mut self, name: &str, fd: impl Into<OwnedFd>) -> &mut Self {
         self.descriptors.retain(|(known, fd)| known != name || fd.is_some());
         self.descriptors.push((name.to_owned(), Some(fd.into())));

@@ -18,8 +18,15 @@ type Entry = Box<dyn FnOnce() -> ExitCode + Send>;
 struct Registered {
     name: String,
     entry: Entry,
-    /// Whether it also runs when the program is started by a link of this name.
-    multicall: bool,
+    kind: Kind,
+}
+
+/// How an entry is started: by a command, also by a link of its name, or with an argument.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Kind {
+    Plain,
+    Multicall,
+    Call,
 }
 
 static ENTRIES: Mutex<Vec<Registered>> = Mutex::new(Vec::new());
@@ -41,7 +48,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Termination,
 {
-    add_entry(name, Box::new(|| f().report()), false);
+    add_entry(name, Kind::Plain, Box::new(|| f().report()));
 }
 
 /// Registers an entry as [`register`] does, which also runs when the program is *started* under its
@@ -58,10 +65,10 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Termination,
 {
-    add_entry(name, Box::new(|| f().report()), true);
+    add_entry(name, Kind::Multicall, Box::new(|| f().report()));
 }
 
-fn add_entry(name: &str, entry: Entry, multicall: bool) {
+pub(crate) fn add_entry(name: &str, kind: Kind, entry: Entry) {
     assert!(!name.is_empty(), "the name of an entry must not be empty");
     assert!(
         !name.contains(['/', '\0']),
@@ -76,7 +83,7 @@ fn add_entry(name: &str, entry: Entry, multicall: bool) {
         entries.iter().all(|known| known.name != name),
         "an entry named {name:?} is registered already"
     );
-    entries.push(Registered { name: name.to_owned(), entry, multicall });
+    entries.push(Registered { name: name.to_owned(), entry, kind });
 }
 
 /// Runs the registered function if this process was started by [`command`](crate::command). It must be
@@ -141,8 +148,8 @@ pub fn init() -> Option<ExitCode> {
 fn run_multicall() -> Option<ExitCode> {
     let program = env::args_os().next()?;
     let name = Path::new(&program).file_name()?.to_str()?;
-    let entry = take_entry(|known| known.multicall && known.name == name)?;
-    Some(entry())
+    let found = take_entry(|known| known.kind == Kind::Multicall && known.name == name)?;
+    Some((found.entry)())
 }
 
 /// Runs the child: receives the launch, sets the child up, and runs its entry.
@@ -202,13 +209,19 @@ fn set_up(launch: &Launch) -> Result<Entry, Report> {
     DEPTH.store(launch.depth, Ordering::SeqCst);
     program::record_identity(launch.identity);
     child_setup::apply(launch)?;
-    take_entry(|known| known.name == launch.entry).ok_or(Report::UnknownEntry)
+    let found = take_entry(|known| known.name == launch.entry).ok_or(Report::UnknownEntry)?;
+    let wrong_start = match (found.kind == Kind::Call, launch.is_call()) {
+        (true, false) => "starting a function of register_call without Command::call",
+        (false, true) => "calling a function that register_call has not registered",
+        _ => return Ok(found.entry),
+    };
+    Err(Report::Failed { step: wrong_start.to_owned(), errno: libc::EINVAL })
 }
 
-fn take_entry(is_wanted: impl Fn(&Registered) -> bool) -> Option<Entry> {
+fn take_entry(is_wanted: impl Fn(&Registered) -> bool) -> Option<Registered> {
     let mut entries = entries();
     let index = entries.iter().position(is_wanted)?;
-    Some(entries.swap_remove(index).entry)
+    Some(entries.swap_remove(index))
 }
 
 /// Whether `init` has been called, so that the children of this process will call it, too.

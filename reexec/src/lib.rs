@@ -47,6 +47,10 @@ mod process_group;
 mod spawn;
 mod validate;
 
+// Typed calls.
+#[cfg(feature = "serde")]
+mod call;
+
 // Signals of this process itself.
 pub mod signal;
 
@@ -54,6 +58,8 @@ pub mod signal;
 #[doc(hidden)]
 pub mod workspace;
 
+#[cfg(feature = "serde")]
+pub use call::{Call, CallError, register_call};
 pub use child::Child;
 pub use child_setting::Resource;
 pub use command::{Command, command};

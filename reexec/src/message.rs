@@ -10,6 +10,9 @@ use crate::codec::{Input, put_i32, put_string, put_u32, put_u64};
 use crate::lifeline::ChildEnd;
 use crate::program::{FileId, Identity};
 
+/// The name of the descriptor that makes a start a typed call.
+pub(crate) const CALL_FILE: &str = "reexec/call";
+
 /// Tells the child's `init` what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Launch {
@@ -36,6 +39,10 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
+    pub(crate) fn is_call(&self) -> bool {
+        self.descriptors.iter().any(|(name, _)| name == CALL_FILE)
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_string(&mut out, &self.entry);

@@ -88,11 +88,11 @@ impl Command {
     }
 
     /// Closes our copies of the descriptors if the start has succeeded, and otherwise keeps them.
-    fn finish(&mut self, result: Result<Child, Stage>) -> Result<Child, Error> {
+    pub(crate) fn finish<T>(&mut self, result: Result<T, Stage>) -> Result<T, Error> {
         match result {
-            Ok(child) => {
+            Ok(started) => {
                 self.close_descriptors();
-                Ok(child)
+                Ok(started)
             }
             Err(stage) => Err(Error::new(&self.entry, stage)),
         }
@@ -100,17 +100,21 @@ impl Command {
 }
 
 /// A child on its way to its entry. Dropping this kills and reaps the child.
-struct Start {
+pub(crate) struct Start {
     /// Declared, and so dropped, before the child: a child that we may not kill ends by itself when it
     /// finds the channel closed.
     control: Control,
-    child: Child,
+    pub(crate) child: Child,
     timeout: Duration,
     deadline: Option<Instant>,
 }
 
 impl Start {
-    fn new(command: &Command, default: StdioDefault, confirm: bool) -> Result<Self, Stage> {
+    pub(crate) fn new(
+        command: &Command,
+        default: StdioDefault,
+        confirm: bool,
+    ) -> Result<Self, Stage> {
         background::reap_abandoned();
         validate::check_process()?;
         validate::check_command(command)?;
@@ -159,7 +163,7 @@ impl Start {
     }
 
     /// Returns the child when it has ended, and checks then that its entry has run.
-    fn confirm_at_end(self) -> Result<Child, Stage> {
+    pub(crate) fn confirm_at_end(self) -> Result<Child, Stage> {
         drop(self.child.take_stdin()); // a child that reads its input to the end would never end
         // Waits until it has ended, or its time to report is over. An error comes again below.
         let _ = self.child.wait_until(self.deadline);
