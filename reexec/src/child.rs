@@ -1,5 +1,6 @@
 //! The handle of a running child.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus};
@@ -45,7 +46,27 @@ pub(crate) const END_POLL_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// In a process that ignores `SIGCHLD`, the kernel discards statuses. Waiting still works, but
 /// returns an error that says so.
-#[derive(Debug)]
+///
+/// ```
+/// # fn main() -> std::process::ExitCode {
+/// #     reexec::register("reader", || std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).map(drop));
+/// #     reexec::init().unwrap_or_else(|| std::process::Termination::report(parent()))
+/// # }
+/// # fn parent() -> std::io::Result<()> {
+/// use std::os::unix::process::ExitStatusExt;
+/// use std::time::Duration;
+///
+/// // "reader" reads its stdin to the end.
+/// let child = reexec::command("reader").stdin(reexec::Stdio::piped()).spawn()?;
+/// assert_eq!(child.try_wait()?, None, "it runs");
+/// let status = child.terminate(Duration::from_secs(5))?;
+/// assert_eq!(status.signal(), Some(libc::SIGTERM));
+///
+/// let child = reexec::command("reader").stdin(reexec::Stdio::piped()).spawn()?;
+/// drop(child); // kills and reaps it
+/// # Ok(())
+/// # }
+/// ```
 pub struct Child {
     pid: u32,
     handle: Handle,
@@ -396,6 +417,16 @@ impl Child {
 
     fn pipes(&self) -> MutexGuard<'_, Pipes> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child")
+            .field("entry", &self.entry)
+            .field("id", &self.pid)
+            .field("state", &*self.state())
+            .finish_non_exhaustive()
     }
 }
 

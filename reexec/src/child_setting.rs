@@ -216,7 +216,7 @@ fn verify<T: PartialEq>(found: T, wanted: T) -> io::Result<()> {
 }
 
 /// A resource that [`Command::rlimit`](crate::Command::rlimit) limits; see setrlimit(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Resource {
     /// `RLIMIT_AS`: the address space, in bytes.

@@ -21,9 +21,10 @@ const STREAM_GRACE: Duration = Duration::from_secs(1);
 /// Makes a builder for a child that runs the function registered as `name`; see [`Command`].
 ///
 /// It does not look the name up: an unknown name is an error of [`Command::spawn`].
-pub fn command(name: &str) -> Command {
+pub fn command(name: impl Into<String>) -> Command {
     Command {
-        entry: name.to_owned(),
+        entry: name.into(),
+        arg0: None,
         args: Vec::new(),
         env_clear: false,
         env: BTreeMap::new(),
@@ -51,8 +52,32 @@ pub fn command(name: &str) -> Command {
 /// A command can be spawned repeatedly, except for its descriptors: the first spawn that succeeds
 /// gives them to its child. This process keeps no copy, so that an end of file arrives when the child
 /// closes its copy.
+///
+/// ```
+/// use std::env;
+/// use std::process::ExitCode;
+/// use std::time::Duration;
+///
+/// fn main() -> ExitCode {
+///     reexec::register("greeter", || {
+///         let name = env::args().nth(1).unwrap_or_default();
+///         println!("{} {name}", env::var("GREETING").unwrap_or_default());
+///     });
+///     if let Some(code) = reexec::init() {
+///         return code;
+///     }
+///     let mut command = reexec::command("greeter");
+///     command.arg("world").env("GREETING", "hello").rlimit(reexec::Resource::CpuTime, 1, 1);
+///     match command.ready_timeout(Duration::from_secs(60)).output() {
+///         Ok(output) => assert_eq!(output.stdout, b"hello world\n"),
+///         Err(error) => panic!("{error}"),
+///     }
+///     ExitCode::SUCCESS
+/// }
+/// ```
 pub struct Command {
     pub(crate) entry: String,
+    pub(crate) arg0: Option<OsString>,
     pub(crate) args: Vec<OsString>,
     pub(crate) env_clear: bool,
     /// `None` removes an inherited variable.
@@ -73,7 +98,14 @@ pub struct Command {
 }
 
 impl Command {
-    /// Adds an argument, after `argv[0]`, which is the name of the entry.
+    /// Sets `argv[0]`, which is the name of the entry otherwise. The child runs the same entry, and its
+    /// process name, which `ps` shows in `comm`, stays that of the entry.
+    pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.arg0 = Some(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds an argument, after `argv[0]`.
     pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
         self.args.push(arg.as_ref().to_owned());
         self
@@ -148,9 +180,10 @@ impl Command {
     /// names of the descriptors, of the entry and of the directory, and four bytes for each
     /// supplementary group ([`Stage::Invalid`](crate::Stage::Invalid)). Names that start
     /// with `reexec/` are reserved.
-    pub fn fd(&mut self, name: &str, fd: impl Into<OwnedFd>) -> &mut Self {
-        self.descriptors.retain(|(known, fd)| known != name || fd.is_some());
-        self.descriptors.push((name.to_owned(), Some(fd.into())));
+    pub fn fd(&mut self, name: impl Into<String>, fd: impl Into<OwnedFd>) -> &mut Self {
+        let name = name.into();
+        self.descriptors.retain(|(known, fd)| *known != name || fd.is_some());
+        self.descriptors.push((name, Some(fd.into())));
         self
     }
 
@@ -303,6 +336,30 @@ impl Command {
         self
     }
 
+    /// Returns the name given to [`command`].
+    pub fn get_entry(&self) -> &str {
+        &self.entry
+    }
+
+    /// Returns the arguments after `argv[0]`.
+    pub fn get_args(&self) -> impl ExactSizeIterator<Item = &OsStr> {
+        self.args.iter().map(OsString::as_os_str)
+    }
+
+    /// Returns the variables that have been set, and with `None` those that have been removed.
+    /// Inherited variables are left out.
+    pub fn get_envs(&self) -> impl ExactSizeIterator<Item = (&OsStr, Option<&OsStr>)> {
+        self.env.iter().map(|(key, value)| (key.as_os_str(), value.as_deref()))
+    }
+
+    /// Returns the working directory, if it has been set.
+    pub fn get_current_dir(&self) -> Option<&Path> {
+        self.settings.iter().find_map(|setting| match setting {
+            Setting::CurrentDir(path) => Some(Path::new(OsStr::from_bytes(path))),
+            _ => None,
+        })
+    }
+
     /// Returns the standard streams, as far as they are set.
     pub(crate) fn streams(&self) -> [Option<&Stdio>; 3] {
         [&self.stdin, &self.stdout, &self.stderr].map(Option::as_ref)
@@ -322,9 +379,29 @@ impl Command {
     }
 }
 
+/// Writes the entry and its arguments; with `{:#?}`, also the set-up.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut list = f.debug_list();
-        list.entry(&self.entry).entries(&self.args).finish()
+        if !f.alternate() {
+            write!(f, "{:?}", self.entry)?;
+            return self.args.iter().try_for_each(|arg| write!(f, " {arg:?}"));
+        }
+        let settings: Vec<_> = self.settings.iter().map(Setting::step).collect();
+        f.debug_struct("Command")
+            .field("entry", &self.entry)
+            .field("arg0", &self.arg0)
+            .field("args", &self.args)
+            .field("env_clear", &self.env_clear)
+            .field("env", &self.env)
+            .field("streams", &self.streams())
+            .field("descriptors", &self.descriptors)
+            .field("parent_death_signal", &self.death_signal)
+            .field("process_group", &self.process_group)
+            .field("settings", &settings)
+            .field("sealed", &self.sealed)
+            .field("executable", &self.executable)
+            .field("ready_timeout", &self.ready_timeout)
+            .field("stream_grace", &self.stream_grace)
+            .finish()
     }
 }

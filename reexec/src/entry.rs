@@ -43,12 +43,12 @@ static DEPTH: AtomicU32 = AtomicU32::new(0);
 ///
 /// If the name is empty, contains a `/` or a NUL byte, or is registered already. Also if [`init`] has
 /// been called, because children look for their entry in `init`.
-pub fn register<F, T>(name: &str, f: F)
+pub fn register<F, T>(name: impl Into<String>, f: F)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Termination,
 {
-    add_entry(name, Kind::Plain, Box::new(|| f().report()));
+    add_entry(name.into(), Kind::Plain, Box::new(|| f().report()));
 }
 
 /// Registers an entry as [`register`] does, which also runs when the program is *started* under its
@@ -60,15 +60,15 @@ where
 /// # Panics
 ///
 /// As [`register`].
-pub fn register_multicall<F, T>(name: &str, f: F)
+pub fn register_multicall<F, T>(name: impl Into<String>, f: F)
 where
     F: FnOnce() -> T + Send + 'static,
     T: Termination,
 {
-    add_entry(name, Kind::Multicall, Box::new(|| f().report()));
+    add_entry(name.into(), Kind::Multicall, Box::new(|| f().report()));
 }
 
-pub(crate) fn add_entry(name: &str, kind: Kind, entry: Entry) {
+pub(crate) fn add_entry(name: String, kind: Kind, entry: Entry) {
     assert!(!name.is_empty(), "the name of an entry must not be empty");
     assert!(
         !name.contains(['/', '\0']),
@@ -83,7 +83,7 @@ pub(crate) fn add_entry(name: &str, kind: Kind, entry: Entry) {
         entries.iter().all(|known| known.name != name),
         "an entry named {name:?} is registered already"
     );
-    entries.push(Registered { name: name.to_owned(), entry, kind });
+    entries.push(Registered { name, entry, kind });
 }
 
 /// Runs the registered function if this process was started by [`command`](crate::command). It must be

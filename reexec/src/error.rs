@@ -23,11 +23,20 @@ pub const EXIT_UNKNOWN_ENTRY: u8 = 127;
 /// descriptor made for it is closed. Only a child that this process may not kill, and that does not
 /// end within a second, is reaped in the background when it ends.
 ///
-/// ```no_run
+/// ```
+/// # fn main() -> std::process::ExitCode {
+/// #     reexec::register("greeter", || println!("hello"));
+/// #     reexec::init().unwrap_or_else(|| std::process::Termination::report(parent()))
+/// # }
+/// # fn parent() -> Result<(), reexec::Error> {
+/// use std::io::ErrorKind;
 /// use reexec::Stage;
 ///
-/// # fn f() -> Result<(), reexec::Error> {
-/// let stdout = match reexec::command("childProcess").output() {
+/// let error = reexec::command("noSuchEntry").spawn().unwrap_err();
+/// assert!(matches!(error.stage(), Stage::UnknownEntry));
+/// assert_eq!((error.entry(), error.kind()), ("noSuchEntry", ErrorKind::NotFound));
+///
+/// let stdout = match reexec::command("greeter").output() {
 ///     Ok(output) => output.stdout,
 ///     // Another process still has the stream open. Everything that the child wrote is there.
 ///     Err(error) if matches!(error.stage(), Stage::StreamHeld) => {
@@ -35,6 +44,7 @@ pub const EXIT_UNKNOWN_ENTRY: u8 = 127;
 ///     }
 ///     Err(error) => return Err(error),
 /// };
+/// assert_eq!(stdout, b"hello\n");
 /// # Ok(())
 /// # }
 /// ```

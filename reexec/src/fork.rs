@@ -32,7 +32,7 @@ use crate::{Child, EXIT_SETUP_FAILED, inherited, sys, threads};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ForkOptions {
     new_group: bool,
     ignored: Vec<i32>,
@@ -77,7 +77,7 @@ impl ForkOptions {
     }
 }
 
-/// The process we are in after [`fork`].
+/// The process we are in after [`fork`]. There are two, so a `match` has two arms, also in later versions.
 #[derive(Debug)]
 pub enum Fork {
     /// The process that called `fork`. Dropping the handle kills and reaps the new process.
@@ -88,6 +88,19 @@ pub enum Fork {
 
 /// Forks this process by fork(2): both processes continue from here, each with its copy of all
 /// memory and descriptors. The process must have one thread.
+///
+/// ```
+/// use reexec::{Fork, exit_now, fork};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let greeting = String::from("a copy of this");
+/// match fork()? {
+///     Fork::Child => exit_now(greeting.len() as u8),
+///     Fork::Parent(child) => assert_eq!(child.wait()?.code(), Some(14)),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// The new process has an empty signal mask and none of its parent's handlers, ignores only
 /// `SIGPIPE`, and is killed when its parent ends. Dropping its copies of the parent's [`Child`]

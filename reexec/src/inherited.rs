@@ -22,13 +22,26 @@ static PASSED: Mutex<BTreeMap<String, OwnedFd>> = Mutex::new(BTreeMap::new());
 ///
 /// [`io::ErrorKind::NotFound`] if the parent passed none under this name, or if it has been taken.
 ///
-/// ```no_run
+/// ```
+/// # fn main() -> std::process::ExitCode {
+/// #     reexec::register("acceptor", acceptor);
+/// #     reexec::init().unwrap_or_else(|| std::process::Termination::report(parent()))
+/// # }
+/// use std::io;
 /// use std::net::TcpListener;
 ///
-/// # fn f() -> std::io::Result<()> {
-/// let listener = TcpListener::from(reexec::inherited_fd("listener")?);
-/// # Ok(())
-/// # }
+/// fn parent() -> io::Result<()> {
+///     let listener = TcpListener::bind("127.0.0.1:0")?;
+///     let status = reexec::command("acceptor").fd("listener", listener).status()?;
+///     assert!(status.success());
+///     Ok(())
+/// }
+///
+/// fn acceptor() -> io::Result<()> {
+///     let listener = TcpListener::from(reexec::inherited_fd("listener")?);
+///     assert!(listener.local_addr()?.ip().is_loopback());
+///     Ok(())
+/// }
 /// ```
 pub fn inherited_fd(name: &str) -> io::Result<OwnedFd> {
     passed().remove(name).ok_or_else(|| {

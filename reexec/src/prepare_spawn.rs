@@ -1,7 +1,7 @@
 //! Prepares a start before there is a process, so that a failure leaves none.
 
 use std::env;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -98,7 +98,8 @@ impl<'a> Prepared<'a> {
 
 fn argv(command: &Command) -> Result<CStrings, Stage> {
     let mut argv = CStrings::default();
-    add(&mut argv, &[command.entry.as_bytes()])?;
+    let arg0 = command.arg0.as_deref().unwrap_or(OsStr::new(&command.entry));
+    add(&mut argv, &[arg0.as_bytes()])?;
     for arg in &command.args {
         add(&mut argv, &[arg.as_bytes()])?;
     }

@@ -1,6 +1,7 @@
 //! Waits for many children at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -29,21 +30,28 @@ const SIGCHLD_KEY: u64 = u64::MAX;
 /// [`AsFd`] gives a descriptor that is readable when a child has ended, for a poll loop of your own.
 /// Dropping the reaper kills and reaps the children that are left in it.
 ///
-/// ```no_run
-/// # fn main() -> std::io::Result<()> {
+/// ```
+/// # fn main() -> std::process::ExitCode {
+/// #     reexec::register("worker", || ());
+/// #     reexec::init().unwrap_or_else(|| std::process::Termination::report(parent()))
+/// # }
+/// # fn parent() -> std::io::Result<()> {
 /// let mut reaper = reexec::Reaper::new()?;
 /// for slot in 0..4 {
 ///     reaper.add(reexec::command("worker").spawn()?, slot)?;
 /// }
+/// let mut ended = Vec::new();
 /// while !reaper.is_empty() {
 ///     for exit in reaper.wait(None)? {
-///         // exit.token is the slot
+///         assert!(exit.status?.success());
+///         ended.extend(exit.token);
 ///     }
 /// }
+/// ended.sort();
+/// assert_eq!(ended, [0, 1, 2, 3]);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Reaper<T> {
     epoll: Epoll,
     children: BTreeMap<u64, (Child, T)>,
@@ -269,6 +277,13 @@ impl<T> Reaper<T> {
             && sigchld.read_signal()?.is_some()
         {}
         Ok(())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Reaper<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let children: Vec<_> = self.iter().collect();
+        f.debug_struct("Reaper").field("children", &children).finish_non_exhaustive()
     }
 }
 

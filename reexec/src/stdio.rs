@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use nix::fcntl::OFlag;
@@ -13,7 +15,29 @@ use crate::fd_map::FdMap;
 /// Describes one standard stream of a child.
 ///
 /// It has the constructors of [`std::process::Stdio`], which cannot be used here because nothing
-/// can read back which descriptor it holds.
+/// can read back which descriptor it holds. Files, sockets, the ends of pipes, and [`io::stdout`] convert
+/// into it.
+///
+/// ```
+/// # fn main() -> std::process::ExitCode {
+/// #     reexec::register("copier", || std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()).map(drop));
+/// #     reexec::init().unwrap_or_else(|| std::process::Termination::report(parent()))
+/// # }
+/// # fn parent() -> std::io::Result<()> {
+/// use std::io::{self, Read, Write};
+///
+/// // "copier" copies its stdin to its stdout.
+/// let (mut read, write) = io::pipe()?;
+/// let mut command = reexec::command("copier");
+/// let child = command.stdin(reexec::Stdio::piped()).stdout(write).stderr(io::stdout()).spawn()?;
+/// child.take_stdin().unwrap().write_all(b"through two pipes")?;
+/// let mut text = String::new();
+/// read.read_to_string(&mut text)?; // ends, because only the child has the other end
+/// assert_eq!(text, "through two pipes");
+/// assert!(child.wait()?.success());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Stdio(Source);
 
@@ -23,6 +47,9 @@ enum Source {
     Null,
     Piped,
     Descriptor(OwnedFd),
+    /// This process's own stream.
+    Stdout,
+    Stderr,
     /// An earlier child has the descriptor.
     Spent,
 }
@@ -62,10 +89,35 @@ impl Stdio {
     }
 }
 
-/// Connects the stream to a file, a socket, or the end of a pipe: `Stdio::from(file)`.
-impl<T: Into<OwnedFd>> From<T> for Stdio {
-    fn from(descriptor: T) -> Self {
-        Self(Source::Descriptor(descriptor.into()))
+macro_rules! impl_from_descriptors {
+    ($($descriptor:ty)*) => {$(
+        /// Connects the stream to this descriptor, which the first child then has.
+        impl From<$descriptor> for Stdio {
+            fn from(descriptor: $descriptor) -> Self {
+                Self(Source::Descriptor(descriptor.into()))
+            }
+        }
+    )*};
+}
+
+// One by one: std's Stdout and Stderr do not convert into OwnedFd, so they could not have conversions of
+// their own beside one for everything that does.
+impl_from_descriptors! {
+    OwnedFd File ChildStdin ChildStdout ChildStderr io::PipeReader io::PipeWriter
+    TcpStream TcpListener UdpSocket UnixStream UnixListener UnixDatagram
+}
+
+/// Connects the stream to this process's stdout. This process keeps it.
+impl From<io::Stdout> for Stdio {
+    fn from(_: io::Stdout) -> Self {
+        Self(Source::Stdout)
+    }
+}
+
+/// Connects the stream to this process's stderr. This process keeps it.
+impl From<io::Stderr> for Stdio {
+    fn from(_: io::Stderr) -> Self {
+        Self(Source::Stderr)
     }
 }
 
@@ -122,6 +174,8 @@ pub(crate) fn add_stream<'a>(
             map.give(null.into(), target);
         }
         Some(Source::Descriptor(fd)) => map.lend(fd.as_fd(), target),
+        Some(Source::Stdout) => map.give(io::stdout().as_fd().try_clone_to_owned()?, target),
+        Some(Source::Stderr) => map.give(io::stderr().as_fd().try_clone_to_owned()?, target),
         Some(Source::Piped) => {
             let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
             let (childs, ours) = match target {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The resources that a child has used, together with the descendants that it waited for; see
 /// getrusage(2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Usage {
     /// Processor time that it spent in its own code.

@@ -408,7 +408,7 @@ fn a_spawn_without_room_for_descriptors_says_so_under_every_limit() {
         let mut files: Vec<_> = (0..40).map(|_| open()).collect();
         let high = files.split_off(20);
         for (number, file) in high.into_iter().chain(files.drain(..1)).enumerate() {
-            command.fd(&number.to_string(), file);
+            command.fd(number.to_string(), file);
         }
     });
 }
@@ -473,7 +473,7 @@ fn hand_over_400_descriptors() {
     let mut command = reexec::command("childProcess");
     command.stdin(Stdio::null());
     for number in 0..400 {
-        command.fd(&number.to_string(), null.try_clone().unwrap());
+        command.fd(number.to_string(), null.try_clone().unwrap());
     }
     let error = error_of(&mut command);
     let Stage::Prepare { step, source } = error.stage() else {
@@ -531,7 +531,7 @@ fn a_name_given_to_two_descriptors_is_refused() {
 }
 
 fn names_that_are_too_long_are_refused_at_once() {
-    let error = error_of(&mut reexec::command(&"x".repeat(70_000)));
+    let error = error_of(&mut reexec::command("x".repeat(70_000)));
     assert_stage!(error, Stage::Invalid(_));
 }
 

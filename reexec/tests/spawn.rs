@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{self, Command, ExitCode};
 use std::thread;
 
@@ -62,6 +63,9 @@ fn main() -> ExitCode {
             an_entry_finds_its_name_and_its_arguments,
             arguments_need_not_be_utf_8,
             debug_shows_entry_and_arguments,
+            the_alternate_debug_shows_the_set_up,
+            the_getters_return_what_was_set,
+            arg0_changes_neither_the_entry_nor_the_process_name,
             what_an_entry_returns_becomes_the_exit_code,
             a_panic_in_an_entry_is_exit_code_101,
             the_status_names_the_signal_that_killed_an_entry,
@@ -128,7 +132,48 @@ fn an_entry_finds_its_name_and_its_arguments() {
 fn debug_shows_entry_and_arguments() {
     let mut command = reexec::command("printArguments");
     let shown = format!("{:?}", command.args(["a", "b c"]));
-    assert_eq!(shown, r#"["printArguments", "a", "b c"]"#);
+    assert_eq!(shown, r#""printArguments" "a" "b c""#);
+}
+
+fn the_alternate_debug_shows_the_set_up() {
+    let mut command = reexec::command("printArguments");
+    command.current_dir("/usr").uid(7).env("KEY", "value").fd("input", io::pipe().unwrap().0);
+    let shown = format!("{:#?}", command.stdin(reexec::Stdio::null()));
+    for part in ["changing to the directory /usr", "becoming user 7", "KEY", "\"input\"", "Null"] {
+        assert_contains(&shown, part);
+    }
+}
+
+fn the_getters_return_what_was_set() {
+    let mut command = reexec::command(String::from("printArguments"));
+    assert_eq!(command.get_current_dir(), None);
+    command.arg("one").args(["two"]).arg0("zero").current_dir("/").current_dir("/usr");
+    command.env("LATER", "1").env("EARLIER", "2").env_remove("GONE").env_remove("LATER");
+    assert_eq!(command.get_entry(), "printArguments");
+    assert_eq!(command.get_args().len(), 2);
+    assert_eq!(command.get_args().collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(command.get_current_dir(), Some(Path::new("/usr")));
+    let variables: Vec<_> = command.get_envs().collect();
+    let [earlier, gone, later] = ["EARLIER", "GONE", "LATER"].map(OsStr::new);
+    assert_eq!(variables, [(earlier, Some(OsStr::new("2"))), (gone, None), (later, None)]);
+    assert_eq!(command.env_clear().get_envs().len(), 0);
+}
+
+fn arg0_changes_neither_the_entry_nor_the_process_name() {
+    let child = piped("childProcess").arg0("another name").arg("one").spawn().unwrap();
+    let arguments = fs::read(format!("/proc/{}/cmdline", child.id())).unwrap();
+    assert_eq!(arguments, b"another name\0one\0");
+    assert_eq!(stat(child.id()).unwrap().comm, "childProcess");
+    assert!(child.wait().unwrap().success());
+
+    // Control: it is the name of the entry by default.
+    let child = piped("childProcess").spawn().unwrap();
+    let arguments = fs::read(format!("/proc/{}/cmdline", child.id())).unwrap();
+    assert_eq!(arguments, b"childProcess\0");
+    assert_contains(&format!("{child:?}"), &format!("\"childProcess\", id: {}", child.id()));
+
+    let error = reexec::command("printArguments").arg0("a\0b").spawn().unwrap_err();
+    assert_stage!(error, reexec::Stage::Invalid(_));
 }
 
 fn arguments_need_not_be_utf_8() {
@@ -181,7 +226,7 @@ fn many_starts_need_no_more_memory_than_a_few() {
         let mut command = reexec::command("returnNothing");
         for number in 0..60 {
             let null = File::open("/dev/null").unwrap();
-            command.fd(&number.to_string(), null);
+            command.fd(number.to_string(), null);
         }
         assert!(command.status().unwrap().success());
     };

@@ -53,13 +53,18 @@ fn main() -> ExitCode {
         return code;
     }
     support::run(
-        support::programs![spawn_with_inherited_streams, lose_the_status_of_output],
+        support::programs![
+            spawn_with_inherited_streams,
+            spawn_with_swapped_streams,
+            lose_the_status_of_output
+        ],
         support::trials![
             streams_are_inherited_by_default,
             each_stream_can_be_the_null_device,
             each_stream_can_be_a_pipe,
             stdout_and_stderr_can_be_files,
             a_socket_can_be_stdin_and_stdout,
+            stdout_and_stderr_can_be_those_of_the_parent,
             pipes_connect_children_with_other_commands,
             output_reads_both_streams_at_the_same_time,
             a_child_whose_output_is_not_read_does_not_end,
@@ -160,6 +165,23 @@ fn stdout_and_stderr_can_be_files() {
     command.stdout(file.try_clone().unwrap()).stderr(file);
     assert!(command.status().unwrap().success());
     assert_eq!(fs::read_to_string(path).unwrap(), "to stdout\nto stderr\n");
+}
+
+fn stdout_and_stderr_can_be_those_of_the_parent() {
+    let output = program("spawn_with_swapped_streams").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "to stderr\nto stderr\nstill here\n");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "to stdout\nto stdout\n");
+}
+
+fn spawn_with_swapped_streams() {
+    let mut command = reexec::command("greet");
+    command.stdout(io::stderr()).stderr(io::stdout());
+    for _ in 0..2 {
+        assert!(command.status().unwrap().success());
+    }
+    // A program started by other means still inherits our stdout.
+    assert!(process::Command::new("echo").arg("still here").status().unwrap().success());
 }
 
 fn a_socket_can_be_stdin_and_stdout() {

@@ -55,13 +55,13 @@ use crate::{EXIT_SETUP_FAILED, inherited_fd};
 /// # Panics
 ///
 /// As [`register`](crate::register).
-pub fn register_call<F, A, R>(name: &str, f: F)
+pub fn register_call<F, A, R>(name: impl Into<String>, f: F)
 where
     F: FnOnce(A) -> R + Send + 'static,
     A: DeserializeOwned + 'static,
     R: Serialize + 'static,
 {
-    entry::add_entry(name, Kind::Call, Box::new(|| run(f)));
+    entry::add_entry(name.into(), Kind::Call, Box::new(|| run(f)));
 }
 
 /// Runs the function with the argument that the parent has passed, and replies.
