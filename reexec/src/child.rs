@@ -71,7 +71,7 @@ pub struct Child {
     pid: u32,
     handle: Handle,
     /// The name of its entry, for errors; empty if it was forked.
-    entry: String,
+    pub(crate) entry: String,
     group: Group,
     /// The process that started the child. In a forked copy of that process, the child is a sibling,
     /// so dropping the copy of this handle must not kill it.
@@ -81,7 +81,7 @@ pub struct Child {
     /// Closed with the handle, or by the kernel when this process ends.
     lifeline: Mutex<Option<Lifeline>>,
     /// See [`Command::stream_grace`](crate::Command::stream_grace).
-    stream_grace: Duration,
+    pub(crate) stream_grace: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -338,14 +338,6 @@ impl Child {
         if matches!(*state, State::Unreaped) {
             *state = State::Lost;
         }
-    }
-
-    pub(crate) fn entry(&self) -> &str {
-        &self.entry
-    }
-
-    pub(crate) fn stream_grace(&self) -> Duration {
-        self.stream_grace
     }
 
     /// Returns the group that the child leads. A forked copy of this process must not kill it.

@@ -28,9 +28,7 @@ pub fn command(name: impl Into<String>) -> Command {
         args: Vec::new(),
         env_clear: false,
         env: BTreeMap::new(),
-        stdin: None,
-        stdout: None,
-        stderr: None,
+        streams: [None, None, None],
         descriptors: Vec::new(),
         death_signal: Some(libc::SIGTERM),
         ready_timeout: READY_TIMEOUT,
@@ -82,9 +80,8 @@ pub struct Command {
     pub(crate) env_clear: bool,
     /// `None` removes an inherited variable.
     pub(crate) env: BTreeMap<OsString, Option<OsString>>,
-    pub(crate) stdin: Option<Stdio>,
-    pub(crate) stdout: Option<Stdio>,
-    pub(crate) stderr: Option<Stdio>,
+    /// Stdin, stdout and stderr.
+    streams: [Option<Stdio>; 3],
     /// `None` if an earlier child has the descriptor.
     pub(crate) descriptors: Vec<(String, Option<OwnedFd>)>,
     pub(crate) death_signal: Option<i32>,
@@ -154,20 +151,20 @@ impl Command {
     /// Sets the child's standard input. Defaults to the stream of this process with `spawn` and
     /// `status`, and to the null device with `output`.
     pub fn stdin(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
-        self.stdin = Some(stdio.into());
+        self.streams[0] = Some(stdio.into());
         self
     }
 
     /// Sets the child's standard output. Defaults to the stream of this process with `spawn` and
     /// `status`, and to a pipe that is read with `output`.
     pub fn stdout(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
-        self.stdout = Some(stdio.into());
+        self.streams[1] = Some(stdio.into());
         self
     }
 
     /// Sets the child's standard error. Defaults as [`Command::stdout`] does.
     pub fn stderr(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
-        self.stderr = Some(stdio.into());
+        self.streams[2] = Some(stdio.into());
         self
     }
 
@@ -362,20 +359,18 @@ impl Command {
 
     /// Returns the standard streams, as far as they are set.
     pub(crate) fn streams(&self) -> [Option<&Stdio>; 3] {
-        [&self.stdin, &self.stdout, &self.stderr].map(Option::as_ref)
+        self.streams.each_ref().map(Option::as_ref)
     }
 
     /// Whether the child gets descriptors that this process must not keep.
     pub(crate) fn has_descriptors(&self) -> bool {
-        let mut streams = self.streams().into_iter().flatten();
-        !self.descriptors.is_empty() || streams.any(Stdio::is_descriptor)
+        !self.descriptors.is_empty() || self.streams.iter().flatten().any(Stdio::is_descriptor)
     }
 
     /// Closes the descriptors, after a child has got its copies.
     pub(crate) fn close_descriptors(&mut self) {
         self.descriptors.iter_mut().for_each(|(_, fd)| *fd = None);
-        let streams = [&mut self.stdin, &mut self.stdout, &mut self.stderr];
-        streams.into_iter().flatten().for_each(Stdio::spend);
+        self.streams.iter_mut().flatten().for_each(Stdio::spend);
     }
 }
 
@@ -393,7 +388,7 @@ impl fmt::Debug for Command {
             .field("args", &self.args)
             .field("env_clear", &self.env_clear)
             .field("env", &self.env)
-            .field("streams", &self.streams())
+            .field("streams", &self.streams)
             .field("descriptors", &self.descriptors)
             .field("parent_death_signal", &self.death_signal)
             .field("process_group", &self.process_group)

@@ -38,7 +38,7 @@ impl Child {
             Ok(status) => Ok(Output { status, stdout, stderr }),
             Err(stage) => {
                 let output = PartialOutput { status, stdout, stderr };
-                Err(Error::new(self.entry(), stage).with_output(output))
+                Err(Error::new(&self.entry, stage).with_output(output))
             }
         }
     }
@@ -80,7 +80,7 @@ impl<'a> Collector<'a> {
             }
             let ends_now = self.notice_end(ready.child);
             if ends_now || !is_silent {
-                self.silence_deadline = Instant::now().checked_add(self.child.stream_grace());
+                self.silence_deadline = Instant::now().checked_add(self.child.stream_grace);
             }
         }
         Ok(())

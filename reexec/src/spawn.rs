@@ -89,13 +89,9 @@ impl Command {
 
     /// Closes our copies of the descriptors if the start has succeeded, and otherwise keeps them.
     pub(crate) fn finish<T>(&mut self, result: Result<T, Stage>) -> Result<T, Error> {
-        match result {
-            Ok(started) => {
-                self.close_descriptors();
-                Ok(started)
-            }
-            Err(stage) => Err(Error::new(&self.entry, stage)),
-        }
+        let started = result.map_err(|stage| Error::new(&self.entry, stage))?;
+        self.close_descriptors();
+        Ok(started)
     }
 }
 
