@@ -53,8 +53,7 @@ pub fn command(name: impl Into<String>) -> Command {
 ///
 /// ```
 /// use std::env;
-/// use std::process::ExitCode;
-/// use std::time::Duration;
+/// use std::process::{ExitCode, Termination};
 ///
 /// fn main() -> ExitCode {
 ///     reexec::register("greeter", || {
@@ -64,13 +63,14 @@ pub fn command(name: impl Into<String>) -> Command {
 ///     if let Some(code) = reexec::init() {
 ///         return code;
 ///     }
+///     parent().report()
+/// }
+///
+/// fn parent() -> Result<(), reexec::Error> {
 ///     let mut command = reexec::command("greeter");
-///     command.arg("world").env("GREETING", "hello").rlimit(reexec::Resource::CpuTime, 1, 1);
-///     match command.ready_timeout(Duration::from_secs(60)).output() {
-///         Ok(output) => assert_eq!(output.stdout, b"hello world\n"),
-///         Err(error) => panic!("{error}"),
-///     }
-///     ExitCode::SUCCESS
+///     command.arg("world").env("GREETING", "hello").umask(0o077);
+///     assert_eq!(command.output()?.stdout, b"hello world\n");
+///     Ok(())
 /// }
 /// ```
 pub struct Command {

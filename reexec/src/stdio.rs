@@ -27,12 +27,13 @@ use crate::fd_map::FdMap;
 /// use std::io::{self, Read, Write};
 ///
 /// // "copier" copies its stdin to its stdout.
-/// let (mut read, write) = io::pipe()?;
+/// let ((stdin, mut write), (mut read, stdout)) = (io::pipe()?, io::pipe()?);
 /// let mut command = reexec::command("copier");
-/// let child = command.stdin(reexec::Stdio::piped()).stdout(write).stderr(io::stdout()).spawn()?;
-/// child.take_stdin().unwrap().write_all(b"through two pipes")?;
+/// let child = command.stdin(stdin).stdout(stdout).stderr(io::stdout()).spawn()?;
+/// write.write_all(b"through two pipes")?;
+/// drop(write); // the child's stdin ends, because only we had the other end
 /// let mut text = String::new();
-/// read.read_to_string(&mut text)?; // ends, because only the child has the other end
+/// read.read_to_string(&mut text)?; // to the end, because only the child has the other end
 /// assert_eq!(text, "through two pipes");
 /// assert!(child.wait()?.success());
 /// # Ok(())
