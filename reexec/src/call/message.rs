@@ -4,11 +4,11 @@ use std::any::type_name;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use postcard::{take_from_bytes, to_stdvec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::file::invalid_data;
-use crate::codec::{Input, put_i32, put_string};
 
 /// The types of a call, by name. The encoding does not contain types, so without this check a child
 /// would take the bytes of one type for another.
@@ -22,15 +22,6 @@ impl Types {
     /// Returns the names of these types. `A` may be borrowed: a `&str` is passed to a `String`.
     pub(super) fn of<A: ?Sized, R>() -> Self {
         Self { argument: owned_name(type_name::<A>()), result: type_name::<R>().to_owned() }
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_string(out, &self.argument);
-        put_string(out, &self.result);
-    }
-
-    fn decode(input: &mut Input<'_>) -> Option<Self> {
-        Some(Self { argument: input.string()?, result: input.string()? })
     }
 }
 
@@ -50,36 +41,39 @@ fn owned_name(name: &str) -> String {
     }
 }
 
-/// Encodes the argument behind the types of the call.
+/// Encodes the argument, behind the types of the call.
 pub(super) fn encode_argument<A: Serialize + ?Sized>(
     types: &Types,
     argument: &A,
 ) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    types.encode(&mut out);
-    encode(argument, out)
+    // A tuple is encoded as its values one after another.
+    let encoded = to_stdvec(&(&types.argument, &types.result, argument));
+    encoded.map_err(cannot_encode::<A>)
 }
 
 /// Returns the types of the call, and the encoded argument.
-pub(super) fn split_argument(message: &[u8]) -> Option<(Types, &[u8])> {
-    let mut input = Input(message);
-    let types = Types::decode(&mut input)?;
-    Some((types, input.0))
+pub(super) fn split_argument(message: &[u8]) -> io::Result<(Types, &[u8])> {
+    let split = take_from_bytes(message);
+    let ((argument, result), rest) = split.map_err(|error| invalid_data(error.to_string()))?;
+    Ok((Types { argument, result }, rest))
 }
 
-/// What the child writes.
+/// Encodes what the function has returned, as a reply.
+pub(super) fn encode_result<R: Serialize>(result: &R) -> io::Result<Vec<u8>> {
+    to_stdvec(&(RETURNED, result)).map_err(cannot_encode::<R>)
+}
+
+/// The reason why the child has no result.
 #[derive(Debug)]
-pub(super) enum Reply<'a> {
-    /// The function has returned this value, encoded.
-    Returned(&'a [u8]),
+pub(super) enum Failure {
     /// The function has panicked.
     Panicked { message: String, location: String },
     /// The function has other types, and was not run.
     WrongTypes(Types),
     /// The argument could not be read, and the function was not run.
-    NoArgument(io::Error),
+    Argument(io::Error),
     /// The function has run, and its result could not be written.
-    NoResult(io::Error),
+    Result(io::Error),
 }
 
 const RETURNED: u8 = 1;
@@ -88,82 +82,148 @@ const WRONG_TYPES: u8 = 3;
 const NO_ARGUMENT: u8 = 4;
 const NO_RESULT: u8 = 5;
 
-/// Encodes a [`Reply::Returned`].
-pub(super) fn encode_result<R: Serialize>(result: &R) -> io::Result<Vec<u8>> {
-    encode(result, vec![RETURNED])
-}
-
-impl<'a> Reply<'a> {
+impl Failure {
+    /// Encodes this as a reply.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        match self {
-            Reply::Returned(value) => {
-                out.push(RETURNED);
-                out.extend_from_slice(value);
-            }
-            Reply::Panicked { message, location } => {
-                out.push(PANICKED);
-                put_string(&mut out, message);
-                put_string(&mut out, location);
-            }
-            Reply::WrongTypes(types) => {
-                out.push(WRONG_TYPES);
-                types.encode(&mut out);
-            }
-            Reply::NoArgument(error) => {
-                out.push(NO_ARGUMENT);
-                encode_error(error, &mut out);
-            }
-            Reply::NoResult(error) => {
-                out.push(NO_RESULT);
-                encode_error(error, &mut out);
-            }
-        }
-        out
-    }
-
-    pub(super) fn decode(message: &'a [u8]) -> Option<Reply<'a>> {
-        let (kind, rest) = message.split_first()?;
-        let mut input = Input(rest);
-        let reply = match *kind {
-            RETURNED => return Some(Reply::Returned(rest)),
-            PANICKED => Reply::Panicked { message: input.string()?, location: input.string()? },
-            WRONG_TYPES => Reply::WrongTypes(Types::decode(&mut input)?),
-            NO_ARGUMENT => Reply::NoArgument(decode_error(&mut input)?),
-            NO_RESULT => Reply::NoResult(decode_error(&mut input)?),
-            _ => return None,
+        let encoded = match self {
+            Failure::Panicked { message, location } => to_stdvec(&(PANICKED, message, location)),
+            Failure::WrongTypes(types) => to_stdvec(&(WRONG_TYPES, &types.argument, &types.result)),
+            Failure::Argument(error) => to_stdvec(&(NO_ARGUMENT, number_and_text(error))),
+            Failure::Result(error) => to_stdvec(&(NO_RESULT, number_and_text(error))),
         };
-        input.0.is_empty().then_some(reply)
+        encoded.unwrap_or_default() // numbers and strings can always be encoded
     }
 }
 
-/// Encodes the number of a system call's error, or 0, and the text of another error.
-fn encode_error(error: &io::Error, out: &mut Vec<u8>) {
-    put_i32(out, error.raw_os_error().unwrap_or(0));
-    put_string(out, &error.to_string());
+/// Returns the encoded result in a reply, or the failure. Returns `None` if it is no reply.
+pub(super) fn decode_reply(reply: &[u8]) -> Option<Result<&[u8], Failure>> {
+    let (kind, rest) = reply.split_first()?;
+    let failure = match *kind {
+        RETURNED => return Some(Ok(rest)),
+        PANICKED => {
+            let (message, location) = decode(rest).ok()?;
+            Failure::Panicked { message, location }
+        }
+        WRONG_TYPES => {
+            let (argument, result) = decode(rest).ok()?;
+            Failure::WrongTypes(Types { argument, result })
+        }
+        NO_ARGUMENT => Failure::Argument(to_error(decode(rest).ok()?)),
+        NO_RESULT => Failure::Result(to_error(decode(rest).ok()?)),
+        _ => return None,
+    };
+    Some(Err(failure))
 }
 
-fn decode_error(input: &mut Input<'_>) -> Option<io::Error> {
-    let (errno, text) = (input.i32()?, input.string()?);
-    Some(match errno {
-        0 => invalid_data(text),
-        errno => io::Error::from_raw_os_error(errno),
-    })
+/// Returns the number of an error of a system call, and the text of any other.
+fn number_and_text(error: &io::Error) -> (Option<i32>, String) {
+    (error.raw_os_error(), error.to_string())
 }
 
-/// Appends the encoded value.
-fn encode<T: Serialize + ?Sized>(value: &T, out: Vec<u8>) -> io::Result<Vec<u8>> {
-    let name = type_name::<T>();
-    postcard::to_extend(value, out)
-        .map_err(|error| invalid_data(format!("{name} cannot be encoded: {error}")))
+fn to_error((number, text): (Option<i32>, String)) -> io::Error {
+    number.map_or_else(|| invalid_data(text), io::Error::from_raw_os_error)
 }
 
-/// Decodes a value, which must have no further bytes behind it.
+fn cannot_encode<T: ?Sized>(error: postcard::Error) -> io::Error {
+    invalid_data(format!("{} cannot be encoded: {error}", type_name::<T>()))
+}
+
+/// Decodes a value that all of these bytes make up.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     let name = type_name::<T>();
-    match postcard::take_from_bytes(bytes) {
+    match take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(invalid_data(format!("{} bytes follow after {name}", rest.len()))),
         Err(error) => Err(invalid_data(format!("the bytes are no {name}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn failures() -> impl Strategy<Value = Failure> {
+        let error = || {
+            prop_oneof![
+                (1..200).prop_map(io::Error::from_raw_os_error),
+                ".{0,40}".prop_map(invalid_data),
+            ]
+        };
+        prop_oneof![
+            (".{0,40}", ".{0,40}")
+                .prop_map(|(message, location)| Failure::Panicked { message, location }),
+            (".{0,40}", ".{0,40}")
+                .prop_map(|(argument, result)| Failure::WrongTypes(Types { argument, result })),
+            error().prop_map(Failure::Argument),
+            error().prop_map(Failure::Result),
+        ]
+    }
+
+    /// With lengths that lie, at random places.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![any::<u8>(), Just(0xff), Just(1), Just(0x7f)];
+        proptest::collection::vec(byte, 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn a_failure_arrives_as_it_was_sent(failure in failures()) {
+            let reply = failure.encode();
+            let decoded = decode_reply(&reply).unwrap().unwrap_err();
+            prop_assert_eq!(format!("{decoded:?}"), format!("{failure:?}"));
+        }
+
+        #[test]
+        fn an_argument_arrives_as_it_was_sent(
+            argument in ".{0,40}", result in ".{0,40}", value in any::<(u8, Option<String>)>()
+        ) {
+            let types = Types { argument, result };
+            let message = encode_argument(&types, &value).unwrap();
+            let (found, rest) = split_argument(&message).unwrap();
+            prop_assert_eq!(found, types);
+            prop_assert_eq!(decode::<(u8, Option<String>)>(rest).unwrap(), value);
+        }
+
+        #[test]
+        fn a_shortened_or_lengthened_value_is_refused(value in any::<(Vec<u32>, String)>()) {
+            let mut bytes = encode_result(&value).unwrap();
+            bytes.push(0);
+            prop_assert!(decode::<(Vec<u32>, String)>(&bytes[1..]).is_err());
+            bytes.truncate(bytes.len() - 2);
+            prop_assert!(decode::<(Vec<u32>, String)>(&bytes[1..]).is_err());
+        }
+
+        /// Nor do they make it reserve the memory for a length that lies: that would abort.
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes in bytes()) {
+            let _ = split_argument(&bytes);
+            let _ = decode_reply(&bytes);
+            let _ = decode::<Vec<u64>>(&bytes);
+            let _ = decode::<Vec<[u64; 32]>>(&bytes);
+            let _ = decode::<HashMap<String, Option<Vec<char>>>>(&bytes);
+            let _ = decode::<BTreeMap<i128, Result<f64, Box<str>>>>(&bytes);
+            let _ = decode::<(PathBuf, std::time::Duration, std::net::SocketAddr)>(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_borrowed_type_has_the_name_of_its_owner() {
+        fn owner<A: ?Sized, R>() -> bool {
+            Types::of::<A, ()>() == Types::of::<R, ()>()
+        }
+        assert!(owner::<str, String>());
+        assert!(owner::<&&str, String>());
+        assert!(owner::<Path, PathBuf>());
+        assert!(owner::<[u8], Vec<u8>>());
+        assert!(owner::<&[[u8; 4]], Vec<[u8; 4]>>());
+        assert!(owner::<[Vec<String>], Vec<Vec<String>>>());
+        assert!(owner::<&u8, u8>());
+        assert!(!owner::<[u8; 4], Vec<u8>>());
+        assert!(!owner::<[[u8; 4]; 4], Vec<[u8; 4]>>());
+        assert!(!owner::<(&str,), (String,)>());
     }
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::CallError;
 use super::file::CallFile;
-use super::message::{self, Reply, Types};
+use super::message::{self, Failure, Types};
 use crate::message::CALL_FILE;
 use crate::spawn::Start;
 use crate::stdio::StdioDefault;
@@ -146,35 +146,35 @@ impl<R: DeserializeOwned> Call<R> {
             Err(source) if status.success() => return Err(CallError::Result { entry, source }),
             reply => reply.unwrap_or_default(),
         };
-        match Reply::decode(&reply) {
-            Some(Reply::Returned(value)) if status.success() => {
+        match message::decode_reply(&reply) {
+            Some(Ok(value)) if status.success() => {
                 message::decode(value).map_err(|source| CallError::Result { entry, source })
             }
-            Some(reply) => Err(error(entry, status, reply, types)),
-            None => Err(CallError::Ended { entry, status }),
+            Some(Err(failure)) => Err(error(entry, status, failure, types)),
+            _ => Err(CallError::Ended { entry, status }),
         }
     }
 }
 
-/// Returns the error that a child with this status means by its reply. The child may have written a reply
-/// and ended otherwise then.
-fn error(entry: String, status: ExitStatus, reply: Reply<'_>, types: Types) -> CallError {
+/// Returns the error that this failure means. A child may have replied with a failure, and then have ended
+/// in another way: for instance, its function has caught a panic, and called `exit`.
+fn error(entry: String, status: ExitStatus, failure: Failure, types: Types) -> CallError {
     let has_panicked =
         status.code() == Some(EXIT_PANICKED) || status.signal() == Some(libc::SIGABRT);
     let has_refused = status.code() == Some(EXIT_SETUP_FAILED.into());
-    match reply {
-        Reply::Panicked { message, location } if has_panicked => {
+    match failure {
+        Failure::Panicked { message, location } if has_panicked => {
             CallError::Panicked { entry, message, location }
         }
-        Reply::WrongTypes(own) if has_refused => CallError::WrongTypes {
+        Failure::WrongTypes(own) if has_refused => CallError::WrongTypes {
             entry,
             takes: own.argument,
             returns: own.result,
             passed: types.argument,
             expected: types.result,
         },
-        Reply::NoArgument(source) if has_refused => CallError::Argument { entry, source },
-        Reply::NoResult(source) if has_refused => CallError::Result { entry, source },
+        Failure::Argument(source) if has_refused => CallError::Argument { entry, source },
+        Failure::Result(source) if has_refused => CallError::Result { entry, source },
         _ => CallError::Ended { entry, status },
     }
 }

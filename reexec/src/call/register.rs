@@ -11,8 +11,8 @@ use std::thread;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::file::{CallFile, invalid_data};
-use super::message::{self, Reply, Types};
+use super::file::CallFile;
+use super::message::{self, Failure, Types};
 use crate::entry::{self, Kind};
 use crate::message::CALL_FILE;
 use crate::{EXIT_SETUP_FAILED, inherited_fd};
@@ -73,28 +73,27 @@ fn run<A: DeserializeOwned, R: Serialize>(f: impl FnOnce(A) -> R) -> ExitCode {
     let reply = Arc::new(ReplyFile { file, is_written: AtomicBool::new(false) });
     let argument = match take_argument::<A, R>(&reply) {
         Ok(argument) => argument,
-        Err(refusal) => return reply.refuse(&refusal),
+        Err(failure) => return reply.fail(&failure),
     };
     let result = f(argument);
     let written = message::encode_result(&result).and_then(|result| reply.write(&result));
     match written {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => reply.refuse(&Reply::NoResult(error)),
+        Err(error) => reply.fail(&Failure::Result(error)),
     }
 }
 
 /// Reads the argument if the caller means the same types, and empties the file for the reply.
-fn take_argument<A: DeserializeOwned, R>(reply: &Arc<ReplyFile>) -> Result<A, Reply<'static>> {
-    let message = reply.file.read().map_err(Reply::NoArgument)?;
-    reply.file.clear().map_err(Reply::NoArgument)?;
-    let malformed = || Reply::NoArgument(invalid_data("the message cannot be read"));
-    let (wanted, argument) = message::split_argument(&message).ok_or_else(malformed)?;
+fn take_argument<A: DeserializeOwned, R>(reply: &Arc<ReplyFile>) -> Result<A, Failure> {
+    let message = reply.file.read().map_err(Failure::Argument)?;
+    reply.file.clear().map_err(Failure::Argument)?;
+    let (wanted, argument) = message::split_argument(&message).map_err(Failure::Argument)?;
     let types = Types::of::<A, R>();
     if wanted != types {
-        return Err(Reply::WrongTypes(types));
+        return Err(Failure::WrongTypes(types));
     }
     reply_to_panics(Arc::clone(reply));
-    message::decode(argument).map_err(Reply::NoArgument)
+    message::decode(argument).map_err(Failure::Argument)
 }
 
 /// The file of the call, once the argument has been taken out of it.
@@ -116,10 +115,10 @@ impl ReplyFile {
     }
 
     /// Replies why there is no result.
-    fn refuse(&self, reason: &Reply<'_>) -> ExitCode {
-        match self.write(&reason.encode()) {
+    fn fail(&self, failure: &Failure) -> ExitCode {
+        match self.write(&failure.encode()) {
             Ok(()) => ExitCode::from(EXIT_SETUP_FAILED),
-            Err(error) => no_reply(format_args!("cannot reply {reason:?} to the parent: {error}")),
+            Err(error) => no_reply(format_args!("cannot reply {failure:?} to the parent: {error}")),
         }
     }
 }
@@ -141,7 +140,7 @@ fn reply_to_panics(reply: Arc<ReplyFile>) {
     let earlier = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         if current() == own {
-            let panicked = Reply::Panicked { message: text(panic), location: place(panic) };
+            let panicked = Failure::Panicked { message: text(panic), location: place(panic) };
             let _ = reply.write(&panicked.encode());
         }
         earlier(panic);
