@@ -2,7 +2,8 @@
 //! spawn`.
 //!
 //! `spawn-bench MIB` keeps that much memory resident. For each line `METHOD COUNT` on stdin, it starts
-//! COUNT children one after another, and prints the nanoseconds that each has taken.
+//! COUNT children one after another, and prints the nanoseconds that each has taken, and last the
+//! processor time of all of them and of this process.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use reexec::Resource;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -50,8 +53,9 @@ fn run() -> Result<()> {
             "std-uid" => std_with_uid,
             _ => return Err(format!("there is no method {method}").into()),
         };
+        let before = processor_time()?;
         let times: Result<Vec<String>> = (0..count.parse()?).map(|_| time(spawn)).collect();
-        writeln!(io::stdout(), "{}", times?.join(" "))?;
+        writeln!(io::stdout(), "{} {}", times?.join(" "), processor_time()? - before)?;
     }
     drop(held);
     Ok(())
@@ -61,6 +65,16 @@ fn time(spawn: fn() -> Result<()>) -> Result<String> {
     let start = Instant::now();
     spawn()?;
     Ok(start.elapsed().as_nanos().to_string())
+}
+
+/// Returns the processor time of this process and of the children that it has reaped, in nanoseconds.
+fn processor_time() -> Result<i64> {
+    let mut total = 0;
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who)?;
+        total += usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    }
+    Ok(total * 1000)
 }
 
 fn reexec_plain() -> Result<()> {

@@ -1,6 +1,7 @@
 //! The machine that the figures are from.
 
 use std::fs;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -12,6 +13,8 @@ pub(crate) struct Machine {
     processors: usize,
     memory_mib: usize,
     kernel: String,
+    /// Whether a hypervisor runs it, so that some instructions are slow.
+    is_virtual: bool,
 }
 
 impl Machine {
@@ -24,14 +27,26 @@ impl Machine {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             memory_mib: meminfo_mib("MemTotal:"),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            is_virtual: is_virtual(&cpu),
         }
     }
 
     /// The first line of a table.
     pub(crate) fn line(&self) -> String {
-        let Machine { processor, processors, memory_mib, kernel } = self;
-        format!("{processor}, {processors} processors, {memory_mib} MiB, Linux {kernel}\n")
+        let Machine { processor, processors, memory_mib, kernel, is_virtual } = self;
+        let kind = if *is_virtual { "virtual" } else { "physical" };
+        format!("{processor}, {processors} processors, {memory_mib} MiB, Linux {kernel}, {kind}\n")
     }
+}
+
+/// Whether this is a virtual machine: on x86 the processor has a flag for it, elsewhere the
+/// hypervisor may show itself in /sys or in the device tree.
+fn is_virtual(cpuinfo: &str) -> bool {
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
+    flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"))
+        || ["/sys/hypervisor/type", "/proc/device-tree/hypervisor"]
+            .iter()
+            .any(|path| Path::new(path).exists())
 }
 
 /// Returns a figure in /proc/meminfo, or 0 if it is not there.

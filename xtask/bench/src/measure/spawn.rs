@@ -79,14 +79,27 @@ struct Measured {
     linking: &'static str,
     parent_mib: usize,
     median_us: f64,
+    /// The median over the turns of the processor time for each child: the parent's, the child's, and
+    /// that of a helper process.
+    processor_us: f64,
     /// The median of what each turn took, divided by what the reference took right before.
     ratio_to_std: f64,
     children: usize,
 }
 
+/// How long a CPUID instruction takes. Under a hypervisor it is slow, and the start of a program
+/// executes dozens: they can be most of the time of a spawn.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename = "cpuid")]
+struct Cpuid {
+    us: f64,
+}
+
 /// Everything that `--json` prints, a line each.
 struct Results {
     machine: Machine,
+    /// How long a CPUID instruction takes.
+    cpuid: Option<Cpuid>,
     missing: Vec<Missing>,
     sizes: Vec<usize>,
     measured: Vec<Measured>,
@@ -97,6 +110,7 @@ pub(crate) fn run(options: &BenchSpawn) -> Result<(), Failure> {
     let folder = target_folder().map_err(Failure::missing)?.join("bench");
     create_folder(&folder)?;
     let (programs, missing) = programs(&folder)?;
+    let cpuid = Cpuid::measure(&programs);
     let sizes = sizes();
     let mut measured = Vec::new();
     for &size in &sizes {
@@ -107,7 +121,7 @@ pub(crate) fn run(options: &BenchSpawn) -> Result<(), Failure> {
             })?);
         }
     }
-    let results = Results { machine: Machine::here(), missing, sizes, measured };
+    let results = Results { machine: Machine::here(), cpuid, missing, sizes, measured };
     let svg = options.svg.clone();
     let svg = svg.unwrap_or_else(|| folder.join("spawn.svg"));
     write_file(&svg, &results.plot())?;
@@ -165,26 +179,46 @@ fn measure(reference: &Program, program: &Program, size: usize) -> io::Result<Ve
     let mut standard = Parent::start(reference, size)?;
     let mut parent = Parent::start(program, size)?;
     let mut times = vec![Vec::new(); program.ways.len()];
+    let mut processor_times = vec![Vec::new(); program.ways.len()];
     let mut ratios = vec![Vec::new(); program.ways.len()];
     for _ in 0..TURNS {
         for (index, way) in program.ways.iter().enumerate() {
             let count = if way.forks { CHILDREN_BY_FORK } else { CHILDREN };
             let before = standard.spawn(REFERENCE, CHILDREN)?;
             let turn = parent.spawn(way.key, count)?;
-            ratios[index].push(median(&turn) / median(&before));
-            times[index].extend(turn);
+            ratios[index].push(median(&turn.times) / median(&before.times));
+            processor_times[index].push(turn.processor_time / count as f64);
+            times[index].extend(turn.times);
         }
     }
-    let ways = program.ways.iter().zip(times.iter().zip(&ratios));
-    let measured = ways.map(|(way, (times, ratios))| Measured {
+    let measured = program.ways.iter().enumerate().map(|(index, way)| Measured {
         way: way.name,
         linking: program.linking,
         parent_mib: size,
-        median_us: median(times) / 1000.0,
-        ratio_to_std: median(ratios),
-        children: times.len(),
+        median_us: median(&times[index]) / 1000.0,
+        processor_us: median(&processor_times[index]) / 1000.0,
+        ratio_to_std: median(&ratios[index]),
+        children: times[index].len(),
     });
     Ok(measured.collect())
+}
+
+impl Cpuid {
+    /// Has a C program measure it; `None` if there is none, or if the processor has no such instruction.
+    fn measure(programs: &[Program]) -> Option<Self> {
+        let program = programs.iter().find(|program| program.ways[0].key == C[0].key)?;
+        let output = Command::new(&program.path).arg("cpuid").output().ok()?;
+        let nanoseconds: f64 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
+        Some(Self { us: nanoseconds / 1000.0 })
+    }
+}
+
+/// What some children took, in nanoseconds.
+struct Turn {
+    /// From the spawn of each child until it was reaped.
+    times: Vec<f64>,
+    /// Of all processors, for all children.
+    processor_time: f64,
 }
 
 /// A program that holds so much memory. It ends with its stdin, and so with us.
@@ -207,19 +241,18 @@ impl Parent {
         Ok(Self { process, requests, answers })
     }
 
-    /// The nanoseconds that each child took.
-    fn spawn(&mut self, way: &str, count: usize) -> io::Result<Vec<f64>> {
+    /// Has it start so many children.
+    fn spawn(&mut self, way: &str, count: usize) -> io::Result<Turn> {
         if let Some(requests) = &mut self.requests {
             writeln!(requests, "{way} {count}")?;
         }
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
-        let times: Vec<f64> =
+        let mut times: Vec<f64> =
             answer.split_whitespace().filter_map(|time| time.parse().ok()).collect();
-        if times.len() == count {
-            Ok(times)
-        } else {
-            Err(io::Error::other(format!("no answer to {way}")))
+        match times.pop() {
+            Some(processor_time) if times.len() == count => Ok(Turn { times, processor_time }),
+            _ => Err(io::Error::other(format!("no answer to {way}"))),
         }
     }
 }
@@ -234,6 +267,7 @@ impl Drop for Parent {
 impl Results {
     fn json(&self) -> String {
         let mut lines = vec![serde_json::to_string(&self.machine)];
+        lines.extend(self.cpuid.iter().map(serde_json::to_string));
         lines.extend(self.missing.iter().map(serde_json::to_string));
         lines.extend(self.measured.iter().map(serde_json::to_string));
         ndjson(lines)
@@ -256,18 +290,22 @@ impl Results {
 
     fn table(&self) -> String {
         let mut out = self.machine.line();
-        out +=
-            "microseconds from spawn to reaped, medians; in brackets, the ratio to std Command\n\n";
+        if let Some(Cpuid { us }) = self.cpuid {
+            let _ = writeln!(out, "a CPUID instruction takes {us:.1} microseconds");
+        }
+        out += "microseconds from spawn to reaped / of processor time, medians; in brackets, the ratio \
+                of the first to std Command\n\n";
         let _ = write!(out, "{:29} {:8}", "parent holds", "linking");
         for size in &self.sizes {
-            let _ = write!(out, "{:>18}", format!("{size} MiB"));
+            let _ = write!(out, "{:>24}", format!("{size} MiB"));
         }
         out.push('\n');
         for row in self.rows() {
             let _ = write!(out, "{:29} {:8}", row.0, row.1);
             for measured in self.of(row) {
-                let (time, ratio) = (measured.median_us, measured.ratio_to_std);
-                let _ = write!(out, "{:>18}", format!("{time:.0} ({ratio:.2})"));
+                let Measured { median_us, processor_us, ratio_to_std, .. } = measured;
+                let figures = format!("{median_us:.0} / {processor_us:.0} ({ratio_to_std:.2})");
+                let _ = write!(out, "{figures:>24}");
             }
             out.push('\n');
         }
