@@ -297,7 +297,7 @@ impl Results {
                 of the first to std Command\n\n";
         let _ = write!(out, "{:29} {:8}", "parent holds", "linking");
         for size in &self.sizes {
-            let _ = write!(out, "{:>24}", format!("{size} MiB"));
+            let _ = write!(out, "{:>26}", format!("{size} MiB"));
         }
         out.push('\n');
         for row in self.rows() {
@@ -305,7 +305,7 @@ impl Results {
             for measured in self.of(row) {
                 let Measured { median_us, processor_us, ratio_to_std, .. } = measured;
                 let figures = format!("{median_us:.0} / {processor_us:.0} ({ratio_to_std:.2})");
-                let _ = write!(out, "{figures:>24}");
+                let _ = write!(out, "{figures:>26}");
             }
             out.push('\n');
         }
