@@ -83,6 +83,8 @@ fn children_that_end_at_the_same_time_are_reported_one_by_one() {
         })
         .collect();
     assert_eq!(reaper.len(), usize::from(COUNT));
+    let shown = format!("{reaper:?}");
+    assert_eq!(shown.matches("entry: \"childProcess\"").count(), reaper.len(), "{shown}");
     drop(pipes);
     // No wait runs while they end, so their signals merge.
     wait_until("all children are zombies", || children().into_iter().all(is_zombie));
