@@ -390,7 +390,9 @@ fn reap_all_children() {
         reaper.add(leader, "leader").unwrap();
         let mut ends = Vec::new();
         while ends.len() < 3 {
-            ends.extend(reaper.wait(Some(LIMIT)).unwrap());
+            let more = reaper.wait(Some(LIMIT)).unwrap();
+            assert!(!more.is_empty(), "a member lives: {ends:?} of {members:?}");
+            ends.extend(more);
         }
         for end in ends {
             let status = end.status.unwrap();
