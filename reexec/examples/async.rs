@@ -24,11 +24,14 @@ use tokio::runtime::Builder;
 use tokio::task::{self, JoinSet};
 use tokio::time::{sleep, timeout};
 
+/// When the example gives up waiting.
 const LIMIT: Duration = Duration::from_millis(50);
+/// How long a child may take to end after `SIGTERM`.
+const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     reexec::register("worker", worker);
-    reexec::register("sleeper", || thread::sleep(Duration::from_secs(60)));
+    reexec::register("sleeper", sleeper);
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -43,14 +46,19 @@ fn main() -> ExitCode {
 }
 
 /// Runs in a child: prints its argument, and exits with its length.
-fn worker() -> io::Result<ExitCode> {
+pub(crate) fn worker() -> io::Result<ExitCode> {
     let name = env::args().nth(1).unwrap_or_default();
     writeln!(io::stdout(), "{name}")?;
     writeln!(io::stderr(), "{name} has printed")?;
     Ok(ExitCode::from(name.len() as u8))
 }
 
-async fn run() -> io::Result<()> {
+/// Runs in a child, for longer than anybody waits.
+pub(crate) fn sleeper() {
+    thread::sleep(Duration::from_secs(60));
+}
+
+pub(crate) async fn run() -> io::Result<()> {
     wait_for_a_child().await?;
     read_its_output().await?;
     cancel_by_timeout().await?;
@@ -89,11 +97,11 @@ async fn cancel_by_abort() -> io::Result<()> {
     print(format_args!("aborted: {is_cancelled}, children left: {}", has_children()))
 }
 
-/// As [`Child::terminate`], which would block this thread for up to `LIMIT`.
+/// As [`Child::terminate`], which would block this thread for up to `GRACE`.
 async fn stop_gracefully() -> io::Result<()> {
     let child = AsyncChild::spawn(named("sleeper")).await?;
     child.get_ref().signal(libc::SIGTERM)?;
-    match timeout(LIMIT, child.wait()).await {
+    match timeout(GRACE, child.wait()).await {
         Ok(status) => print(format_args!("stopped: {}", status?)),
         Err(_) => child.kill().await, // it ignores the signal
     }

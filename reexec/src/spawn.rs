@@ -21,8 +21,8 @@ impl Command {
     /// Starts the child, and returns when it is ready to run its entry.
     ///
     /// The calling thread is suspended until the child has executed the program, as with every vfork,
-    /// and then waits for the child's report: about a millisecond altogether. In an async program,
-    /// call it where blocking is allowed.
+    /// and then waits for the child's report: about a millisecond altogether. An
+    /// [async program](crate#in-an-async-program) calls it in a thread for blocking calls.
     ///
     /// # Errors
     ///

@@ -23,7 +23,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, alarm};
 use reexec::{Command, Stdio};
 use support::filters::{Before, needs_filters, refusing};
-use support::{LIMIT, Skipped, children, descriptors, is_zombie, reap, signaled};
+use support::{
+    LIMIT, Skipped, children, descriptors, is_zombie, program, reap, signaled, stdout_of,
+};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, yield_now};
 
@@ -32,25 +34,50 @@ const CANCELLED: u32 = 500;
 const NUMBER: &str = "CANCEL";
 
 /// The latest instant of a cancellation: later than the ends of most children.
-const LONGEST: Duration = Duration::from_millis(6);
+const LONGEST: Duration = Duration::from_millis(15);
 
 fn main() -> ExitCode {
     reexec::register("shortLived", || {
         println!("hello");
         thread::sleep(Duration::from_millis(1));
     });
+    reexec::register("worker", example::worker);
+    reexec::register("sleeper", example::sleeper);
     reexec::register("childProcess", support::until_stdin_ends);
     if let Some(code) = reexec::init() {
         return code;
     }
     support::run(
-        support::programs![],
+        support::programs![run_the_example],
         support::trials![
+            the_example_prints_what_its_steps_do,
             cancelled_futures_leave_nothing,
             the_same_with_std_leaves_children,
             a_child_without_a_pidfd_is_awaited,
         ],
     )
+}
+
+fn the_example_prints_what_its_steps_do() {
+    let said = stdout_of(&mut program("run_the_example"));
+    let mut lines: Vec<_> = said.lines().collect();
+    lines.retain(|line| !line.starts_with("nothing has ended")); // on a busy machine
+    lines[5..].sort(); // the children of the reaper end in any order
+    let expected = [
+        "waited: signal: 15 (SIGTERM)",
+        r#"read: "seven\n" and "seven has printed\n", exit status: 5"#,
+        "timed out: true, children left: false",
+        "aborted: true, children left: false",
+        "stopped: signal: 15 (SIGTERM)",
+        "reaped: Some(0) exit status: 0",
+        "reaped: Some(1) exit status: 1",
+        "reaped: Some(2) exit status: 2",
+    ];
+    assert_eq!(lines, expected);
+}
+
+fn run_the_example() {
+    runtime().block_on(example::run()).unwrap();
 }
 
 fn runtime() -> Runtime {
