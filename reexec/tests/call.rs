@@ -131,6 +131,7 @@ fn main() -> ExitCode {
             a_value_that_cannot_be_encoded_is_an_error,
             an_argument_of_other_bytes_is_refused,
             a_result_of_other_bytes_is_an_error_at_most,
+            a_result_counts_only_if_the_child_exits_with_0,
             a_length_without_memory_is_refused,
             a_dropped_call_is_killed_and_reaped,
             a_call_ends_with_its_caller,
@@ -651,8 +652,8 @@ fn an_argument_of_other_bytes_is_refused() {
     refused(&[&types[..], &[0xff; 30]].concat(), "the bytes are no (u64, u64)");
 }
 
-/// Writes these bytes into the file of its call, at this length, and ends as if it had returned.
-fn forge<R>((reply, length): (Vec<u8>, u64)) -> R {
+/// Writes these bytes into the file of its call, of this length, and exits with this code.
+fn forge<R>((reply, length, code): (Vec<u8>, u64, i32)) -> R {
     let links = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
     let is_file = |link: &PathBuf| {
         let target = fs::read_link(link).unwrap();
@@ -662,11 +663,11 @@ fn forge<R>((reply, length): (Vec<u8>, u64)) -> R {
     let mut file = File::options().write(true).open(link).unwrap();
     file.write_all(&reply).unwrap();
     file.set_len(length).unwrap();
-    process::exit(0)
+    process::exit(code)
 }
 
 fn forged<R: DeserializeOwned>(entry: &str, reply: &[u8]) -> Result<R, CallError> {
-    call(entry, &(reply.to_owned(), reply.len() as u64))
+    call(entry, &(reply.to_owned(), reply.len() as u64, 0))
 }
 
 /// The bytes themselves are tried by the unit tests, with many more.
@@ -687,8 +688,14 @@ fn a_result_of_other_bytes_is_an_error_at_most() {
     }
 }
 
+/// For instance, its exit handlers have failed.
+fn a_result_counts_only_if_the_child_exits_with_0() {
+    let status = ended::<u64>("forge", &(vec![1_u8, 7], 2_u64, 3));
+    assert_eq!(status.code(), Some(3));
+}
+
 fn a_length_without_memory_is_refused() {
-    let error = call::<u64>("forge", &(vec![1_u8, 7], 1_u64 << 40)).unwrap_err();
+    let error = call::<u64>("forge", &(vec![1_u8, 7], 1_u64 << 40, 0)).unwrap_err();
     assert!(matches!(error, CallError::Result { .. }), "{error}");
     assert_contains(&error, "it has a length that is not its own");
 }
