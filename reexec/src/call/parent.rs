@@ -31,9 +31,9 @@ impl Command {
     /// blocks nobody.
     ///
     /// The types must be those of the function, and the child compares their names before it runs the
-    /// function. A `&str` can be passed to a `String`, a slice to a `Vec`, and a `Path` to a `PathBuf`.
-    /// Numbers need a type: `&(1, 2)` is a pair of `i32`. Two types with the same path, from two
-    /// versions of one crate, are not told apart.
+    /// function. A `&str` can be passed to a `String`, a slice to a `Vec`, and a `Path` to a `PathBuf`,
+    /// but not inside another type, such as a tuple. Numbers need a type: `&(1, 2)` is a pair of `i32`.
+    /// Two types with the same path, from two versions of one crate, are not told apart.
     ///
     /// Of the limits of [`Command::rlimit`], [`Resource::FileSize`](crate::Resource::FileSize) also limits
     /// the encoded result.
@@ -126,7 +126,10 @@ impl<R> Call<R> {
 }
 
 impl<R: DeserializeOwned> Call<R> {
-    /// Waits until the child has ended, and returns what the function has returned.
+    /// Waits until the child has ended, and returns what the function has returned. Like [`Child::wait`],
+    /// it first closes this process's end of the child's stdin.
+    ///
+    /// A result counts only if the child then exits with 0.
     ///
     /// The result may come from a process that is trusted less than this one. Its bytes make this
     /// neither panic nor take much more memory than the child has taken for them, if the same is true of
