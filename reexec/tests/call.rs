@@ -38,7 +38,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use serde::de::DeserializeOwned;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use support::filters::needs_filters;
+use support::filters::{needs_filters, refusing};
 use support::{
     LIMIT, Running, Skipped, assert_contains, children, descriptors, first_line, is_gone,
     is_zombie, piped, program, read_all, reap, stat, stdout_of, until_stdin_ends,
@@ -62,6 +62,7 @@ fn main() -> ExitCode {
     reexec::register_call("capitalize", capitalize);
     reexec::register_call("catchPanic", catch_panic);
     reexec::register_call("confine", confine);
+    reexec::register_call("describe", describe);
     reexec::register_call("divide", divide);
     reexec::register_call("exit", |code: i32| -> u8 { process::exit(code) });
     reexec::register_call("fileName", |path: PathBuf| path.file_name().unwrap().to_owned());
@@ -106,7 +107,7 @@ fn main() -> ExitCode {
             one_hundred_megabytes_travel_both_ways,
             a_command_can_call_again,
             a_call_leaves_no_process_and_no_descriptor,
-            a_call_with_settings_and_descriptors_has_them,
+            a_call_is_a_child_like_any_other,
             a_copy_of_the_child_that_lives_on_delays_nothing,
             other_types_are_refused_before_the_function_runs,
             an_entry_that_register_has_registered_is_not_called,
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
             without_room_for_a_reply_the_child_prints_the_reason,
             an_argument_beyond_our_own_limit_is_an_error,
             a_function_may_forbid_all_calls_but_write,
+            a_filter_that_refuses_memory_files_is_named,
             a_value_that_cannot_be_encoded_is_an_error,
             an_argument_of_other_bytes_is_refused,
             a_result_of_other_bytes_is_an_error_at_most,
@@ -294,11 +296,22 @@ fn mark() {
     passed.write_all(b"the function has run").unwrap();
 }
 
-fn a_call_with_settings_and_descriptors_has_them() {
+/// Returns its limit of descriptors, its arguments and its name.
+fn describe((): ()) -> (u64, Vec<String>, String) {
+    mark();
+    let (limit, _) = getrlimit(resource::Resource::RLIMIT_NOFILE).unwrap();
+    (limit, env::args().collect(), stat(process::id()).unwrap().comm)
+}
+
+fn a_call_is_a_child_like_any_other() {
     let (read, write) = io::pipe().unwrap();
-    let call = reexec::command("mark").umask(0o077).fd("mark", write).call::<_, ()>(&()).unwrap();
+    let mut command = reexec::command("describe");
+    command.arg("one").rlimit(Resource::OpenFiles, 64, 64).fd("mark", write);
+    let call = command.call::<_, (u64, Vec<String>, String)>(&()).unwrap();
     assert_eq!(stat(call.id()).unwrap().parent, process::id());
-    call.wait().unwrap();
+    let (limit, args, name) = call.wait().unwrap();
+    assert_eq!((limit, name.as_str()), (64, "describe"));
+    assert_eq!(args, ["describe", "one"]);
     assert_eq!(read_all(read), "the function has run");
 }
 
@@ -611,6 +624,17 @@ fn a_function_may_forbid_all_calls_but_write() -> Result<(), Skipped> {
     Ok(())
 }
 
+fn a_filter_that_refuses_memory_files_is_named() -> Result<(), Skipped> {
+    needs_filters()?;
+    let add = || call::<u64>("add", &(1_u64, 2_u64));
+    let error = refusing(&["memfd_create"], libc::EPERM, add).unwrap_err();
+    assert!(matches!(error, CallError::Argument { .. }), "{error}");
+    assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    // Without this one, only a limit on files goes unnoticed.
+    assert_eq!(refusing(&["prlimit64"], libc::EPERM, add).unwrap(), 3);
+    Ok(())
+}
+
 /// A value whose encoding fails.
 #[derive(Debug)]
 struct Unencodable;
@@ -718,7 +742,7 @@ fn a_result_counts_only_if_the_child_exits_with_0() {
 fn a_length_without_memory_is_refused() {
     let error = call::<u64>("forge", &(vec![1_u8, 7], 1_u64 << 40, 0)).unwrap_err();
     assert!(matches!(error, CallError::Result { .. }), "{error}");
-    assert_contains(&error, "it has a length that is not its own");
+    assert_contains(&error, "was lengthened without being written");
 }
 
 fn start_waiting() -> reexec::Call<()> {

@@ -62,10 +62,12 @@ impl CallFile {
     /// the other process does to the file meanwhile.
     pub(super) fn read(&self) -> io::Result<Vec<u8>> {
         let metadata = self.file.metadata()?;
-        // A process can set any length without taking the memory. We never do.
+        // A process can set any length without taking the memory. Neither side of a call does.
         let has_holes = metadata.len() > metadata.blocks().saturating_mul(512);
         let length = usize::try_from(metadata.len()).ok().filter(|_| !has_holes);
-        let length = length.ok_or_else(|| invalid_data("it has a length that is not its own"))?;
+        let length = length.ok_or_else(|| {
+            invalid_data("the file of the call was lengthened without being written")
+        })?;
         let mut content = Vec::new();
         let reserved = content.try_reserve_exact(length);
         reserved.map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;

@@ -105,9 +105,11 @@ fn write_argument<A: Serialize + ?Sized>(types: &Types, argument: &A) -> io::Res
 /// which becomes readable when the child has ended, so an event loop can wait for many calls.
 #[must_use = "dropping a call kills its child"]
 pub struct Call<R> {
+    /// The child, and its report, which is read at the end.
     start: Start,
     file: CallFile,
     entry: String,
+    /// The types that the child compares with its own.
     types: Types,
     result: PhantomData<fn() -> R>,
 }
@@ -132,10 +134,10 @@ impl<R: DeserializeOwned> Call<R> {
     /// A result counts only if the child then exits with 0.
     ///
     /// The result may come from a process that is trusted less than this one. Its bytes make this
-    /// neither panic nor take much more memory than the child has taken for them, if the same is true of
-    /// the type's `Deserialize`. Two kinds of type are not for such a child: one that contains itself,
-    /// which can be nested until the stack overflows, and a sequence of values without content, such as
-    /// `Vec<()>`, which can be endless.
+    /// neither panic, nor take memory out of proportion to what the child has taken for them, as long as
+    /// the `Deserialize` of the type does neither. Two kinds of type are not for such a child: a type that
+    /// contains itself, which can be nested until the stack overflows, and a sequence of values without
+    /// content, such as `Vec<()>`, which can be endless.
     ///
     /// # Errors
     ///
