@@ -13,11 +13,12 @@ use std::io::{self, BufRead, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use reexec::Resource;
+use reexec::{Resource, Template};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -49,6 +50,8 @@ fn run() -> Result<()> {
         let spawn: fn() -> Result<()> = match method {
             "reexec" => reexec_plain,
             "reexec-all" => reexec_with_everything,
+            "template" => template_plain,
+            "template-all" => template_with_everything,
             "std" => std_plain,
             "std-uid" => std_with_uid,
             _ => return Err(format!("there is no method {method}").into()),
@@ -84,8 +87,29 @@ fn reexec_plain() -> Result<()> {
 
 /// Spawns with every setting, and a passed descriptor.
 fn reexec_with_everything() -> Result<()> {
+    with_everything(reexec::command("nothing"))
+}
+
+fn template_plain() -> Result<()> {
+    template().command("nothing").status()?;
+    Ok(())
+}
+
+fn template_with_everything() -> Result<()> {
+    with_everything(template().command("nothing"))
+}
+
+/// Returns the template, which the first call makes.
+fn template() -> &'static Template {
+    static TEMPLATE: LazyLock<Template> = LazyLock::new(|| match Template::new() {
+        Ok(template) => template,
+        Err(error) => panic!("{error}"),
+    });
+    &TEMPLATE
+}
+
+fn with_everything(mut command: reexec::Command) -> Result<()> {
     let (_, passed) = io::pipe()?;
-    let mut command = reexec::command("nothing");
     command
         .fd("passed", OwnedFd::from(passed))
         .setsid()

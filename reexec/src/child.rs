@@ -82,6 +82,7 @@ pub struct Child {
     lifeline: Mutex<Option<Lifeline>>,
     /// See [`Command::stream_grace`](crate::Command::stream_grace).
     pub(crate) stream_grace: Duration,
+    pub(crate) from_template: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +115,7 @@ impl Child {
             pipes: Mutex::new(pipes),
             lifeline: Mutex::new(lifeline),
             stream_grace,
+            from_template: false,
         }
     }
 
@@ -121,6 +123,12 @@ impl Child {
     /// reaped: to signal the child, use [`Child::signal`].
     pub fn id(&self) -> u32 {
         self.pid
+    }
+
+    /// Whether a [`Template`](crate::Template) has made the child. Otherwise the child has executed
+    /// the program.
+    pub fn is_from_template(&self) -> bool {
+        self.from_template
     }
 
     /// Takes this process's end of the child's stdin. Returns `None` if it is no pipe, or was taken.

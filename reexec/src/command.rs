@@ -7,9 +7,11 @@ use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::child_setting::Setting;
+use crate::template_process::Templates;
 use crate::{Resource, Stdio};
 
 /// The default of [`Command::ready_timeout`].
@@ -38,6 +40,7 @@ pub fn command(name: impl Into<String>) -> Command {
         executable: None,
         stream_grace: STREAM_GRACE,
         settings: Vec::new(),
+        template: None,
     }
 }
 
@@ -92,6 +95,8 @@ pub struct Command {
     pub(crate) executable: Option<PathBuf>,
     pub(crate) stream_grace: Duration,
     pub(crate) settings: Vec<Setting>,
+    /// Makes the child, if it can.
+    pub(crate) template: Option<Arc<Templates>>,
 }
 
 impl Command {

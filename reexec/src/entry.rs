@@ -10,7 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::control::Control;
 use crate::message::{Launch, Report};
-use crate::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, child_setup, program};
+use crate::{
+    EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, child_setup, program, template_message,
+    template_server,
+};
 
 type Entry = Box<dyn FnOnce() -> ExitCode + Send>;
 
@@ -209,13 +212,31 @@ fn set_up(launch: &Launch) -> Result<Entry, Report> {
     DEPTH.store(launch.depth, Ordering::SeqCst);
     program::record_identity(launch.identity);
     child_setup::apply(launch)?;
-    let found = take_entry(|known| known.name == launch.entry).ok_or(Report::UnknownEntry)?;
+    let registered = take_entry(|known| known.name == launch.entry);
+    let found = registered.or_else(|| built_in(&launch.entry)).ok_or(Report::UnknownEntry)?;
     let wrong_start = match (found.kind == Kind::Call, launch.is_call()) {
         (true, false) => "starting a function of register_call without Command::call",
         (false, true) => "calling a function that register_call has not registered",
         _ => return Ok(found.entry),
     };
     Err(Report::Failed { step: wrong_start.to_owned(), errno: libc::EINVAL })
+}
+
+/// Returns an entry of this crate itself. No program can register its name, because of the '/'.
+fn built_in(name: &str) -> Option<Registered> {
+    let entry: Entry = match name {
+        template_message::ENTRY => Box::new(|| template_server::serve(run_copy)),
+        _ => return None,
+    };
+    Some(Registered { name: name.to_owned(), entry, kind: Kind::Plain })
+}
+
+/// Runs a child that a template has made, as `init` runs one that was executed.
+fn run_copy() -> ExitCode {
+    match Control::take_inherited() {
+        Ok(Some(control)) => run_child(control),
+        _ => ExitCode::from(EXIT_SETUP_FAILED),
+    }
 }
 
 fn take_entry(is_wanted: impl Fn(&Registered) -> bool) -> Option<Registered> {

@@ -25,10 +25,12 @@ mod inherited;
 mod lifeline;
 mod message;
 mod program;
+mod template_message;
 
 // The child: from main to its entry.
 mod child_setup;
 mod entry;
+mod template_server;
 
 // The parent: a child that runs.
 mod background;
@@ -41,10 +43,13 @@ mod stdio;
 
 // The parent: starting a child.
 mod command;
+mod confinement;
 mod fork;
 mod prepare_spawn;
 mod process_group;
 mod spawn;
+mod template;
+mod template_process;
 mod validate;
 
 // Typed calls.
@@ -70,6 +75,7 @@ pub use inherited::{inherited_fd, start_clean};
 pub use program::self_exe;
 pub use reaper::{Exit, Reaper};
 pub use stdio::Stdio;
+pub use template::Template;
 pub use usage::Usage;
 
 /// The page of this crate in Chinese: 这个库的中文说明。

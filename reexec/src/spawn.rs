@@ -15,7 +15,7 @@ use crate::poll::{earliest, has_passed, wait_readable};
 use crate::prepare_spawn::{Prepared, step};
 use crate::stdio::StdioDefault;
 use crate::sys::{SpawnError, SpawnSpec};
-use crate::{Child, Command, Error, Stage, sys, validate};
+use crate::{Child, Command, Error, Stage, sys, template, validate};
 
 impl Command {
     /// Starts the child, and returns when it is ready to run its entry.
@@ -114,8 +114,14 @@ impl Start {
         background::reap_abandoned();
         validate::check_process()?;
         validate::check_command(command)?;
-        let prepared = Prepared::new(command, default, confirm)?;
-        let pid = execute(&prepared, command)?;
+        let (prepared, pid, from_template) = match template::start(command, default, confirm)? {
+            Some((prepared, pid)) => (prepared, pid, true),
+            None => {
+                let prepared = Prepared::new(command, default, confirm)?;
+                let pid = execute(&prepared, command)?;
+                (prepared, pid, false)
+            }
+        };
         // The child has its copies. As long as we have ours, we would not see the end of what the
         // child closes. Closing them also makes room for the pidfd when the table is full.
         drop(prepared.fd_map);
@@ -130,7 +136,7 @@ impl Start {
         };
         let (lifeline, pipes) = (prepared.lifeline, prepared.pipes);
         let timeout = command.ready_timeout;
-        let start = Self {
+        let mut start = Self {
             control: prepared.control,
             child: Child::new(
                 pid,
@@ -144,11 +150,13 @@ impl Start {
             timeout,
             deadline: Instant::now().checked_add(timeout),
         };
+        start.child.from_template = from_template;
         match start.control.send_launch(&prepared.launch) {
             // The child has ended, or is about to. The wait for its report returns a better error.
             Err(error) if is_peer_closed(&error) => {}
             result => step("sending the launch", result)?,
         }
+        template::renew(command);
         Ok(start)
     }
 

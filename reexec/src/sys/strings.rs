@@ -30,6 +30,16 @@ impl CStrings {
         Ok(())
     }
 
+    /// Returns the number of strings.
+    pub(crate) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Returns the strings one after another, each with its NUL byte.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Returns what C calls a `char *const[]`, with a null pointer at its end.
     ///
     /// Nobody may write through these pointers. They are valid as long as `self` lives unchanged.

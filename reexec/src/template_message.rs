@@ -1,0 +1,130 @@
+//! What a template and its maker say to each other, over a pair of sequenced-packet sockets.
+//!
+//! ```text
+//! template  Greeting → maker       it can make children, or why it cannot
+//! maker     Request  → template    arguments, environment, and the child's descriptors
+//! template  Reply    → maker       the child's number, or why there is none
+//! ```
+//!
+//! The maker waits for each reply before the next request. The template ends when the maker closes its
+//! end.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+use crate::codec::{Input, put_i32, put_string, put_u32};
+use crate::sys::{self, CStrings};
+
+/// The entry that a template runs. No program can register it, because of the '/'.
+pub(crate) const ENTRY: &str = "reexec/template";
+
+/// The names of the template's descriptors. The page comes last, and so has the highest number.
+pub(crate) const SOCKET: &str = "reexec/socket";
+pub(crate) const PAGE: &str = "reexec/page";
+
+/// The most arguments that a child of a template can have, without `argv[0]`. The template is started
+/// with as many empty ones, because the place for them is made at exec.
+pub(crate) const ARGUMENTS_MAX: usize = 64;
+
+/// The longest request. Sockets accept longer messages, but how long depends on the system's settings.
+pub(crate) const REQUEST_MAX: usize = 64 * 1024;
+
+/// Asks for a child.
+pub(crate) struct Request<'a> {
+    pub(crate) argv: &'a CStrings,
+    pub(crate) env: &'a CStrings,
+    /// The signals that are blocked in the child.
+    pub(crate) blocked: &'a [i32],
+    /// The descriptors that the child gets, at the numbers from 0 on.
+    pub(crate) descriptors: &'a [RawFd],
+}
+
+impl Request<'_> {
+    pub(crate) fn send(&self, socket: impl AsFd) -> io::Result<()> {
+        let mut header = Vec::new();
+        put_u32(&mut header, self.argv.len() as u32);
+        put_u32(&mut header, self.blocked.len() as u32);
+        self.blocked.iter().for_each(|signal| put_i32(&mut header, *signal));
+        let parts = [&header, self.argv.as_bytes(), self.env.as_bytes()];
+        if parts.iter().map(|part| part.len()).sum::<usize>() > REQUEST_MAX {
+            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+        }
+        sys::send_with_descriptors(socket, &parts.map(IoSlice::new), self.descriptors)
+    }
+}
+
+/// A request that has come.
+pub(crate) struct Order {
+    /// The number of the arguments.
+    pub(crate) arguments: usize,
+    pub(crate) blocked: Vec<i32>,
+    /// Where in the buffer the strings are: the arguments, then the environment.
+    pub(crate) strings: std::ops::Range<usize>,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+impl Order {
+    /// Waits for the next request. Returns `None` at the end of the connection, and an error inside
+    /// for a request that this process has no room for.
+    pub(crate) fn receive(
+        socket: impl AsFd,
+        buffer: &mut [u8],
+    ) -> io::Result<Option<io::Result<Order>>> {
+        let received = sys::receive_with_descriptors(socket, buffer)?;
+        if received.length == 0 {
+            return Ok(None);
+        }
+        if received.is_cut {
+            return Ok(Some(Err(io::Error::from_raw_os_error(libc::EMFILE))));
+        }
+        let order = Self::decode(&buffer[..received.length], received.descriptors);
+        Ok(Some(order.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))))
+    }
+
+    fn decode(message: &[u8], descriptors: Vec<OwnedFd>) -> Option<Order> {
+        let mut input = Input(message);
+        let arguments = input.u32()? as usize;
+        let count = input.u32()?;
+        let blocked = (0..count).map(|_| input.i32()).collect::<Option<_>>()?;
+        let strings = message.len() - input.0.len()..message.len();
+        Some(Order { arguments, blocked, strings, descriptors })
+    }
+}
+
+/// What a template answers: the child's number, or the error that there is none for.
+pub(crate) type Reply = Result<i32, i32>;
+
+pub(crate) fn encode_reply(reply: Reply) -> [u8; 4] {
+    reply.unwrap_or_else(|errno| -errno).to_ne_bytes()
+}
+
+pub(crate) fn decode_reply(message: &[u8]) -> Option<Reply> {
+    match Input(message).i32()? {
+        0 => None,
+        pid if pid > 0 => Some(Ok(pid)),
+        error => Some(Err(-error)),
+    }
+}
+
+/// The first message of a template: its own number as it sees it, or why it cannot make children.
+pub(crate) type Greeting = Result<u32, String>;
+
+pub(crate) fn encode_greeting(greeting: &Greeting) -> Vec<u8> {
+    let mut out = Vec::new();
+    match greeting {
+        Ok(pid) => put_u32(&mut out, *pid),
+        Err(reason) => {
+            put_u32(&mut out, 0);
+            put_string(&mut out, reason);
+        }
+    }
+    out
+}
+
+pub(crate) fn decode_greeting(message: &[u8]) -> Option<Greeting> {
+    let mut input = Input(message);
+    match input.u32()? {
+        0 => Some(Err(input.string()?)),
+        pid => Some(Ok(pid)),
+    }
+}
