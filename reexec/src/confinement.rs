@@ -1,17 +1,16 @@
 //! What a thread may do, and where it is, as far as one can ask: so that no template from before a
 //! confinement makes children after it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-
-use std::ffi::OsString;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlinkat};
 use nix::sys::prctl;
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid};
+use nix::unistd::{Gid, Uid, getresgid, getresuid};
 
 use crate::sys::{self, Capabilities};
 
@@ -20,7 +19,7 @@ use crate::sys::{self, Capabilities};
 pub(crate) struct Confinement {
     users: [Uid; 3],
     group_ids: [Gid; 3],
-    groups: Vec<Gid>,
+    groups: Vec<u32>,
     capabilities: Capabilities,
     no_new_privs: bool,
     seccomp_mode: i32,
@@ -38,7 +37,7 @@ impl Confinement {
         Ok(Self {
             users: [users.real, users.effective, users.saved],
             group_ids: [group_ids.real, group_ids.effective, group_ids.saved],
-            groups: getgroups()?,
+            groups: sys::groups()?,
             capabilities: sys::capabilities()?,
             no_new_privs: prctl::get_no_new_privs()?,
             seccomp_mode: sys::seccomp_mode(),

@@ -20,7 +20,7 @@ use crate::sys::{RIGHTS_MAX, SharedWord};
 use crate::template_message::{ARGUMENTS_MAX, ENTRY, PAGE, Request, SOCKET};
 use crate::template_process::{TemplateProcess, Templates};
 use crate::validate::invalid;
-use crate::{Command, Error, Stage, Stdio};
+use crate::{Command, Error, Stage, Stdio, sys};
 
 /// A copy of the program that waits, and makes children in a fraction of the time of an exec.
 #[derive(Clone)]
@@ -117,11 +117,13 @@ pub(crate) fn start<'a>(
         return Ok(None);
     }
     let prepared = Prepared::new(command, default, confirm)?;
-    let descriptors = sources(&prepared);
-    if descriptors.len() > RIGHTS_MAX {
-        state.reason = Some(format!("the child gets more than {RIGHTS_MAX} descriptors"));
-        return Ok(None);
-    }
+    let descriptors = match sources(&prepared) {
+        Ok(descriptors) => descriptors,
+        Err(reason) => {
+            state.reason = Some(reason);
+            return Ok(None);
+        }
+    };
     let ignored = command.settings.iter().filter_map(Setting::ignored_signal);
     let ignored: Vec<_> = ignored.collect();
     let pid = state.request(&Request {
@@ -184,10 +186,23 @@ fn unfit(command: &Command) -> Option<&'static str> {
 
 /// Returns the descriptors that the child gets, by their numbers in the child. Its streams are those of
 /// this process unless the command says otherwise.
-fn sources(prepared: &Prepared<'_>) -> Vec<RawFd> {
-    let mut sources: Vec<RawFd> = (0..prepared.fd_map.end()).collect();
-    for (source, target) in prepared.fd_map.pairs() {
-        sources[target as usize] = source;
+///
+/// # Errors
+///
+/// The reason why no message can carry them.
+fn sources(prepared: &Prepared<'_>) -> Result<Vec<RawFd>, String> {
+    let mut sources: Vec<Option<RawFd>> = vec![None; prepared.fd_map.end() as usize];
+    if sources.len() > RIGHTS_MAX {
+        return Err(format!("the child gets more than {RIGHTS_MAX} descriptors"));
     }
-    sources
+    for (source, target) in prepared.fd_map.pairs() {
+        sources[target as usize] = Some(source);
+    }
+    let source = |(given, own): (Option<RawFd>, RawFd)| match given {
+        Some(source) => Ok(source),
+        None if sys::is_inheritable(own) => Ok(own),
+        // Something else may have the number by now.
+        None => Err("stdin, stdout or stderr of this process is closed".to_owned()),
+    };
+    sources.into_iter().zip(0..).map(source).collect()
 }

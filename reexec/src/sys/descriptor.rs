@@ -81,13 +81,17 @@ pub(crate) fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
 /// Such a descriptor is not close-on-exec. If the flag is set, code of this process has opened the
 /// descriptor since, and owns it.
 pub(crate) fn close_if_inherited(fd: RawFd) {
-    // SAFETY: integers only; called while single-threaded, before user code, so that nothing can
-    // have taken ownership of a descriptor that came through exec.
-    unsafe {
-        if libc::fcntl(fd, libc::F_GETFD) == 0 {
-            libc::close(fd);
-        }
+    if is_inheritable(fd) {
+        // SAFETY: integers only; called while single-threaded, before user code, so that nothing can
+        // have taken ownership of a descriptor that came through exec.
+        unsafe { libc::close(fd) };
     }
+}
+
+/// Whether a program that this process executes gets the descriptor with this number.
+pub(crate) fn is_inheritable(fd: RawFd) -> bool {
+    // SAFETY: integers only.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
 }
 
 /// Makes every descriptor from `first` on close-on-exec, and closes none: other code may own it.

@@ -5,8 +5,8 @@
 #![allow(unsafe_code)] // The one place for it; see the SAFETY note at each block.
 
 mod arguments;
-mod capability;
 mod clone;
+mod credentials;
 mod descriptor;
 mod errno;
 mod fork;
@@ -20,13 +20,14 @@ mod strings;
 mod wait;
 
 pub(crate) use arguments::Arguments;
-pub(crate) use capability::{Capabilities, capabilities, seccomp_mode};
 pub(crate) use clone::{
     Cloned, Cloner, block_only, block_signals, flush_c_streams, place_descriptors,
 };
+pub(crate) use credentials::{Capabilities, capabilities, groups, seccomp_mode};
 pub(crate) use descriptor::{
-    close_and_forget, close_if_inherited, close_on_exec_from, duplicate_above, is_readable,
-    open_descriptors, set_close_on_exec, signal_on_activity, socket_type, take_inherited,
+    close_and_forget, close_if_inherited, close_on_exec_from, duplicate_above, is_inheritable,
+    is_readable, open_descriptors, set_close_on_exec, signal_on_activity, socket_type,
+    take_inherited,
 };
 pub(crate) use errno::{is, is_one_of, is_refused, retry_on_interrupt};
 pub(crate) use fork::{Forked, exit_now, fork};

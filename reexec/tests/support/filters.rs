@@ -52,6 +52,7 @@ fn rules(name: &str) -> Rules {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_vfork,
         ]),
+        "clone3" => all(&[libc::SYS_clone3]),
         "close_range" => all(&[libc::SYS_close_range]),
         "dup2" => all(&[
             libc::SYS_dup3,

@@ -1,6 +1,8 @@
-//! capget(2), and PR_GET_SECCOMP of prctl(2).
+//! capget(2), getgroups(2), and PR_GET_SECCOMP of prctl(2).
 
+use std::ffi::c_int;
 use std::io;
+use std::ptr;
 
 use super::errno::check_return;
 
@@ -18,6 +20,20 @@ pub(crate) fn capabilities() -> io::Result<Capabilities> {
         libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr())
     })?;
     Ok(sets)
+}
+
+/// Returns the supplementary groups of the calling thread. nix first reads a file to learn how many
+/// there can be, which takes longer than a spawn has time for.
+pub(crate) fn groups() -> io::Result<Vec<libc::gid_t>> {
+    // SAFETY: with a length of 0, the call returns the number of groups, and writes nothing.
+    let count = check_return(unsafe { libc::getgroups(0, ptr::null_mut()) }.into())?;
+    let mut groups = vec![0; count as usize];
+    // SAFETY: the pointer is valid for writes of so many groups. If there are more by now, it fails.
+    let count = check_return(unsafe {
+        libc::getgroups(groups.len() as c_int, groups.as_mut_ptr()).into()
+    })?;
+    groups.truncate(count as usize);
+    Ok(groups)
 }
 
 /// Returns 0 if system calls of the calling thread are not filtered, 2 if they are; -1 if the kernel or
