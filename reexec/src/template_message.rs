@@ -111,20 +111,13 @@ pub(crate) type Greeting = Result<u32, String>;
 
 pub(crate) fn encode_greeting(greeting: &Greeting) -> Vec<u8> {
     let mut out = Vec::new();
-    match greeting {
-        Ok(pid) => put_u32(&mut out, *pid),
-        Err(reason) => {
-            put_u32(&mut out, 0);
-            put_string(&mut out, reason);
-        }
-    }
+    put_u32(&mut out, *greeting.as_ref().unwrap_or(&0));
+    put_string(&mut out, greeting.as_ref().err().map_or("", String::as_str));
     out
 }
 
 pub(crate) fn decode_greeting(message: &[u8]) -> Option<Greeting> {
     let mut input = Input(message);
-    match input.u32()? {
-        0 => Some(Err(input.string()?)),
-        pid => Some(Ok(pid)),
-    }
+    let (pid, reason) = (input.u32()?, input.string()?);
+    Some(if pid == 0 { Err(reason) } else { Ok(pid) })
 }

@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         ],
         support::programs![
             spawn_with_clone3_refused,
+            spawn_with_the_reply_refused,
             spawn_without_room_for_processes,
             spawn_after_a_change,
             spawn_after_a_further_filter,
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
             dropping_the_last_handle_ends_the_template,
             a_killed_template_is_replaced,
             a_stopped_template_is_replaced,
+            a_child_that_nobody_knows_is_killed,
             a_template_killed_at_any_instant_loses_no_child,
             a_caller_killed_at_any_instant_leaves_nothing,
             a_thousand_children_leave_no_descriptor,
@@ -568,28 +570,48 @@ fn kills() -> u32 {
     env::var(KILLS).map_or(20, |text| text.parse().unwrap())
 }
 
+fn a_child_that_nobody_knows_is_killed() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program("spawn_with_the_reply_refused"));
+    Ok(())
+}
+
+/// The template ends after it has made a child, and before it can say so.
+fn spawn_with_the_reply_refused() {
+    refuse(&["sendto of a reply"], libc::EPERM);
+    let template = template();
+    for _ in 0..3 {
+        assert_executed(&template, &mut template.command("seven"), "has ended");
+        assert_eq!(children(), [template.id().unwrap()], "the next template alone");
+    }
+}
+
 fn a_template_killed_at_any_instant_loses_no_child() {
     let template = template();
-    let has_ended = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for round in 0..kills() {
-                // Another instant each time: a start takes some hundred microseconds.
-                thread::sleep(Duration::from_micros(u64::from(round * 7919 % 10_000)));
-                let how = if round % 8 == 7 { Signal::SIGSTOP } else { Signal::SIGKILL };
-                template.id().into_iter().for_each(|pid| signal(pid, how));
+    let mut spawned = [0, 0];
+    let mut spawn = || {
+        let from_template = exits_with_seven(&mut template.command("seven"));
+        spawned[usize::from(from_template)] += 1;
+        from_template
+    };
+    for round in 0..kills() {
+        while !spawn() {} // the next template is ready
+        let (id, has_killed) = (template.id().unwrap(), &AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                // Another instant each time: a spawn takes some hundred microseconds.
+                thread::sleep(Duration::from_micros(u64::from(round * 7919 % 500)));
+                signal(id, if round % 8 == 7 { Signal::SIGSTOP } else { Signal::SIGKILL });
+                has_killed.store(true, Ordering::SeqCst);
+            });
+            while !has_killed.load(Ordering::SeqCst) {
+                spawn();
             }
-            has_ended.store(true, Ordering::SeqCst);
         });
-        let mut spawned = [0, 0];
-        while !has_ended.load(Ordering::SeqCst) {
-            let from_template = exits_with_seven(&mut template.command("seven"));
-            spawned[usize::from(from_template)] += 1;
-            let left = children();
-            assert!(left.len() <= 1, "{left:?}: the template alone");
-        }
-        println!("executed {}, from a template {}", spawned[0], spawned[1]);
-    });
+        let left = children();
+        assert!(left.len() <= 1, "{left:?}: the template alone");
+    }
+    println!("executed {}, from a template {}", spawned[0], spawned[1]);
 }
 
 fn a_caller_killed_at_any_instant_leaves_nothing() {

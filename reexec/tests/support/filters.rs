@@ -110,6 +110,8 @@ fn rules(name: &str) -> Rules {
         // A launch is longer than the hello, and the report of a ready child is shorter.
         "sendto of a launch" => only(libc::SYS_sendto, 2, SeccompCmpOp::Gt, 40),
         "sendto of a report" => only(libc::SYS_sendto, 2, SeccompCmpOp::Lt, 8),
+        // Of a template, with the number of a child.
+        "sendto of a reply" => only(libc::SYS_sendto, 2, SeccompCmpOp::Eq, 4),
         "setpgid" => all(&[libc::SYS_setpgid]),
         "signalfd4" => all(&[libc::SYS_signalfd4]),
         "socketpair" => all(&[libc::SYS_socketpair]),
