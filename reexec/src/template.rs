@@ -37,7 +37,7 @@ impl Template {
     }
 
     /// Makes a builder for a child of this template.
-    pub fn command(&self, name: &str) -> Command {
+    pub fn command(&self, name: impl Into<String>) -> Command {
         let mut command = command(name);
         command.template = Some(Arc::clone(&self.0));
         command

@@ -353,7 +353,7 @@ fn descriptors_that_do_not_fit_are_executed() {
     let with = |count: usize| {
         let mut command = template.command("seven");
         for number in 0..count {
-            command.fd(&number.to_string(), null());
+            command.fd(number.to_string(), null());
         }
         command
     };
@@ -366,7 +366,7 @@ fn descriptors_that_do_not_fit_are_executed() {
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(4096), hard).unwrap();
     let mut command = small.command("seven");
     for number in 0..70 {
-        command.fd(&number.to_string(), null());
+        command.fd(number.to_string(), null());
     }
     assert_executed(&small, &mut command, "Too many open files");
     assert!(exits_with_seven(&mut small.command("seven")));
