@@ -37,6 +37,21 @@ pub(crate) trait Unattended: Send {
     fn next_poll(&self) -> Option<Instant>;
 }
 
+/// The handle of a child, shared with this thread.
+impl<T: Unattended + Sync> Unattended for Arc<T> {
+    fn reap_if_ended(&self) -> bool {
+        (**self).reap_if_ended()
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        (**self).fd()
+    }
+
+    fn next_poll(&self) -> Option<Instant> {
+        (**self).next_poll()
+    }
+}
+
 /// A child that has no handle. No other process has its number before it is reaped here.
 struct Abandoned {
     pid: i32,
@@ -103,14 +118,17 @@ pub(crate) fn abandon(pid: i32, group: Group, deadline: Instant) {
     }
     while !child.reap_if_ended() {
         if Instant::now() >= deadline {
-            let mut background = background();
-            background.queue.push(Box::new(child));
-            // Without a thread, the next spawn reaps it.
-            let _ = background.wake_or_start();
-            return;
+            return leave(Box::new(child));
         }
         pause(Duration::from_millis(1));
     }
+}
+
+/// Reaps the child when it ends; without a thread, the next spawn does.
+pub(crate) fn leave(child: Box<dyn Unattended>) {
+    let mut background = background();
+    background.queue.push(child);
+    let _ = background.wake_or_start();
 }
 
 /// Reaps abandoned children if no thread could be started for them. Costs next to nothing if there

@@ -396,7 +396,7 @@ impl Child {
         *self.state() = State::Reaped(status, usage);
     }
 
-    fn is_parent(&self) -> bool {
+    pub(crate) fn is_parent(&self) -> bool {
         self.parent == process::id()
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::child_setting::Setting;
+use crate::job_channel::JobOptions;
 use crate::template_process::Templates;
 use crate::{Resource, Stdio};
 
@@ -41,6 +42,7 @@ pub fn command(name: impl Into<String>) -> Command {
         stream_grace: STREAM_GRACE,
         settings: Vec::new(),
         template: None,
+        job: JobOptions::default(),
     }
 }
 
@@ -97,6 +99,7 @@ pub struct Command {
     pub(crate) settings: Vec<Setting>,
     /// Makes the child, if it can.
     pub(crate) template: Option<Arc<Templates>>,
+    pub(crate) job: JobOptions,
 }
 
 impl Command {

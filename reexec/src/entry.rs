@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::control::Control;
+use crate::job_channel::KEEPER;
 use crate::message::{Launch, Report};
 use crate::{
-    EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, child_setup, program, template_message,
+    EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, child_setup, keeper, program, template_message,
     template_server,
 };
 
@@ -212,7 +213,7 @@ fn set_up(launch: &Launch) -> Result<Entry, Report> {
     DEPTH.store(launch.depth, Ordering::SeqCst);
     program::record_identity(launch.identity);
     child_setup::apply(launch)?;
-    let registered = take_entry(|known| known.name == launch.entry);
+    let registered = take_named(&launch.entry);
     let found = registered.or_else(|| built_in(&launch.entry)).ok_or(Report::UnknownEntry)?;
     let wrong_start = match (found.kind == Kind::Call, launch.is_call()) {
         (true, false) => "starting a function of register_call without Command::call",
@@ -226,6 +227,7 @@ fn set_up(launch: &Launch) -> Result<Entry, Report> {
 fn built_in(name: &str) -> Option<Registered> {
     let entry: Entry = match name {
         template_message::ENTRY => Box::new(|| template_server::serve(run_copy)),
+        KEEPER => Box::new(|| keeper::run(|name| Some(take_named(name)?.entry))),
         _ => return None,
     };
     Some(Registered { name: name.to_owned(), entry, kind: Kind::Plain })
@@ -237,6 +239,10 @@ fn run_copy() -> ExitCode {
         Ok(Some(control)) => run_child(control),
         _ => ExitCode::from(EXIT_SETUP_FAILED),
     }
+}
+
+fn take_named(name: &str) -> Option<Registered> {
+    take_entry(|known| known.name == name)
 }
 
 fn take_entry(is_wanted: impl Fn(&Registered) -> bool) -> Option<Registered> {

@@ -4,15 +4,11 @@ use std::io::{self, Write};
 use std::process;
 use std::time::{Duration, Instant};
 
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
-use nix::unistd::getppid;
-
 use crate::background::{self, END_GRACE};
 use crate::group::Group;
 use crate::handle::PendingHandle;
 use crate::stdio::Pipes;
-use crate::{Child, EXIT_SETUP_FAILED, inherited, sys, threads};
+use crate::{Child, EXIT_SETUP_FAILED, inherited, lifeline, sys, threads};
 
 /// Configures a [`fork`]: a process group of its own, and ignored signals.
 ///
@@ -156,7 +152,7 @@ fn fork_with(new_group: bool, ignored: &[i32]) -> io::Result<Fork> {
         sys::Forked::Child(dispositions) => {
             // We must not return an error: the caller would believe to be the parent, and both
             // processes would continue as the parent.
-            let ready = dispositions.and_then(|()| arm_parent_death_signal(parent));
+            let ready = dispositions.and_then(|()| lifeline::kill_with(parent));
             if ready.is_err() {
                 sys::exit_now(EXIT_SETUP_FAILED);
             }
@@ -172,16 +168,4 @@ fn fork_with(new_group: bool, ignored: &[i32]) -> io::Result<Fork> {
 /// parent's, and the parent runs its own. So first flush what *this* process has written.
 pub fn exit_now(code: u8) -> ! {
     sys::exit_now(code)
-}
-
-/// Asks the kernel to kill this process when `parent` ends. The kernel's parent-death signal comes
-/// when the parent's *thread* ends; the parent has one thread, so that is the same here.
-fn arm_parent_death_signal(parent: u32) -> io::Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // 1. The parent ends, and another process adopts us.
-    // 2. We arm the signal. It will never come, so we send it ourselves.
-    if getppid().as_raw().unsigned_abs() != parent {
-        sys::signal_self(libc::SIGKILL)?;
-    }
-    Ok(())
 }

@@ -57,6 +57,11 @@ pub(crate) fn store(name: &str, fd: OwnedFd) {
     passed().insert(name.to_owned(), fd);
 }
 
+/// Closes the stored descriptors.
+pub(crate) fn close_stored() {
+    passed().clear();
+}
+
 /// Leaves a descriptor open until the process ends.
 pub(crate) fn leave_open(fd: OwnedFd) {
     let _ = fd.into_raw_fd();

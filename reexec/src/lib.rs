@@ -22,6 +22,7 @@ mod child_setting;
 mod control;
 mod fd_map;
 mod inherited;
+mod job_channel;
 mod lifeline;
 mod message;
 mod program;
@@ -30,6 +31,9 @@ mod template_message;
 // The child: from main to its entry.
 mod child_setup;
 mod entry;
+mod job_cgroup;
+mod keeper;
+mod kill_tree;
 mod template_server;
 
 // The parent: a child that runs.
@@ -45,6 +49,7 @@ mod stdio;
 mod command;
 mod confinement;
 mod fork;
+mod job;
 mod prepare_spawn;
 mod process_group;
 mod spawn;
@@ -72,6 +77,7 @@ pub use entry::{init, register, register_multicall};
 pub use error::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, PartialOutput, Stage};
 pub use fork::{Fork, ForkOptions, exit_now, fork};
 pub use inherited::{inherited_fd, start_clean};
+pub use job::{Job, program};
 pub use program::self_exe;
 pub use reaper::{Exit, Reaper};
 pub use stdio::Stdio;

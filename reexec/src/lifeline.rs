@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{getppid, pipe2};
 
 use crate::fd_map::FdMap;
 use crate::inherited;
@@ -64,5 +66,17 @@ pub(crate) fn arm(read_end: OwnedFd, signal: i32) -> io::Result<()> {
     }
     // Closing it would disarm the signal.
     inherited::leave_open(read_end);
+    Ok(())
+}
+
+/// In a forked copy: asks the kernel to kill this process when `parent` ends. The kernel's parent-death
+/// signal comes when the parent's *thread* ends; the parent has one thread, so that is the same here.
+pub(crate) fn kill_with(parent: u32) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // 1. The parent ends, and another process adopts us.
+    // 2. We arm the signal. It will never come, so we send it ourselves.
+    if getppid().as_raw().unsigned_abs() != parent {
+        sys::signal_self(libc::SIGKILL)?;
+    }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Output;
+use std::process::{ExitStatus, Output};
 use std::time::Instant;
 
 use crate::background::END_GRACE;
@@ -24,22 +24,34 @@ impl Child {
     /// [`Stage::Read`], [`Stage::StreamHeld`] and [`Stage::Wait`]. [`Error::output`] returns what was
     /// read until then.
     pub fn wait_with_output(self) -> Result<Output, Error> {
-        drop(self.take_stdin());
-        let mut collector = Collector::new(&self);
-        let read = collector.read_all();
-        // Closes our ends: a child that still writes must not wait for us.
-        let [stdout, stderr] = collector.into_bytes();
-        if let Err(Stage::Read { .. }) = read {
-            self.kill_and_reap(Instant::now() + END_GRACE);
-        }
-        let waited = self.wait();
-        let status = waited.as_ref().ok().copied();
-        match read.and(waited.map_err(|source| Stage::Wait { source })) {
-            Ok(status) => Ok(Output { status, stdout, stderr }),
-            Err(stage) => {
-                let output = PartialOutput { status, stdout, stderr };
-                Err(Error::new(&self.entry, stage).with_output(output))
-            }
+        let end = || self.kill_and_reap(Instant::now() + END_GRACE);
+        collect(&self, &self.entry, end, || self.wait())
+    }
+}
+
+/// Collects what a child writes, as [`Child::wait_with_output`] does. If reading fails, calls `end`,
+/// which ends the child. `wait` returns the status of what has written, which `name` names.
+pub(crate) fn collect(
+    child: &Child,
+    name: &str,
+    end: impl FnOnce(),
+    wait: impl FnOnce() -> io::Result<ExitStatus>,
+) -> Result<Output, Error> {
+    drop(child.take_stdin());
+    let mut collector = Collector::new(child);
+    let read = collector.read_all();
+    // Closes our ends: a child that still writes must not wait for us.
+    let [stdout, stderr] = collector.into_bytes();
+    if let Err(Stage::Read { .. }) = read {
+        end();
+    }
+    let waited = wait();
+    let status = waited.as_ref().ok().copied();
+    match read.and(waited.map_err(|source| Stage::Wait { source })) {
+        Ok(status) => Ok(Output { status, stdout, stderr }),
+        Err(stage) => {
+            let output = PartialOutput { status, stdout, stderr };
+            Err(Error::new(name, stage).with_output(output))
         }
     }
 }

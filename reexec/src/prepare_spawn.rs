@@ -187,7 +187,7 @@ fn c_string(bytes: Vec<u8>) -> Result<CString, Stage> {
 }
 
 /// Returns the settings in the order in which the child applies them.
-fn settings(command: &Command) -> Vec<Setting> {
+pub(crate) fn settings(command: &Command) -> Vec<Setting> {
     let mut settings = command.settings.clone();
     let has = |wanted: fn(&Setting) -> bool| settings.iter().any(wanted);
     let user = has(|setting| matches!(setting, Setting::User(_)));

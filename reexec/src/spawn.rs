@@ -30,7 +30,7 @@ impl Command {
     /// [`std::io::Error`]. A failed start leaves no process and no descriptor. The descriptors passed
     /// to this command are still in it.
     pub fn spawn(&mut self) -> Result<Child, Error> {
-        let started = Start::new(self, StdioDefault::Inherit, true).and_then(Start::confirm);
+        let started = start(self);
         self.finish(started)
     }
 
@@ -95,6 +95,11 @@ impl Command {
     }
 }
 
+/// Starts the child, and leaves the command as it is.
+pub(crate) fn start(command: &Command) -> Result<Child, Stage> {
+    Start::new(command, StdioDefault::Inherit, true).and_then(Start::confirm)
+}
+
 /// A child on its way to its entry. Dropping this kills and reaps the child.
 pub(crate) struct Start {
     /// Declared, and so dropped, before the child: a child that we may not kill ends by itself when it
@@ -114,6 +119,7 @@ impl Start {
         background::reap_abandoned();
         validate::check_process()?;
         validate::check_command(command)?;
+        validate::check_plain(command)?;
         let (prepared, pid, from_template) = match template::start(command, default, confirm)? {
             Some((prepared, pid)) => (prepared, pid, true),
             None => {

@@ -49,7 +49,7 @@ impl Request<'_> {
         if parts.iter().map(|part| part.len()).sum::<usize>() > REQUEST_MAX {
             return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
         }
-        sys::send_with_descriptors(socket, &parts.map(IoSlice::new), self.descriptors)
+        sys::send_with_descriptors(socket, &parts.map(IoSlice::new), self.descriptors, 0)
     }
 }
 
@@ -70,7 +70,7 @@ impl Order {
         socket: impl AsFd,
         buffer: &mut [u8],
     ) -> io::Result<Option<io::Result<Order>>> {
-        let received = sys::receive_with_descriptors(socket, buffer)?;
+        let received = sys::receive_with_descriptors(socket, buffer, 0)?;
         if received.length == 0 {
             return Ok(None);
         }

@@ -2,6 +2,7 @@
 
 use crate::child_setting::Setting;
 use crate::error::shortened;
+use crate::job_channel::JobOptions;
 use crate::{Command, Stage, entry, sys};
 
 /// Far above any sensible nesting, far below the number of processes that a user may have.
@@ -27,7 +28,6 @@ pub(crate) fn check_process() -> Result<(), Stage> {
 pub(crate) fn check_command(command: &Command) -> Result<(), Stage> {
     check_descriptor_names(command)?;
     check_streams(command)?;
-    check_signals(command)?;
     command.check_process_group()?;
     if command.sealed && command.executable.is_some() {
         return Err(invalid(
@@ -36,6 +36,14 @@ pub(crate) fn check_command(command: &Command) -> Result<(), Stage> {
     }
     let problem = command.settings.iter().find_map(Setting::problem);
     problem.map_or(Ok(()), |reason| Err(invalid(reason)))
+}
+
+/// Fails if a child that is no job cannot have these settings.
+pub(crate) fn check_plain(command: &Command) -> Result<(), Stage> {
+    if command.job != JobOptions::default() {
+        return Err(invalid("another program, or a deadline, needs a job: call spawn_job"));
+    }
+    check_signals(command)
 }
 
 fn check_descriptor_names(command: &Command) -> Result<(), Stage> {

@@ -41,4 +41,4 @@ pub(crate) use signal::{
 };
 pub(crate) use spawn::{SpawnError, SpawnSpec, can_close_from, spawn};
 pub(crate) use strings::{CStrings, ContainsNul};
-pub(crate) use wait::{WaitTarget, await_end, has_ended, is_unreaped, try_reap, try_reap_any};
+pub(crate) use wait::{End, WaitTarget, await_end, has_ended, is_unreaped, try_reap, try_reap_any};

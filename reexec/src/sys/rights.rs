@@ -1,5 +1,6 @@
 //! SCM_RIGHTS, unix(7): messages that carry descriptors.
 
+use std::ffi::c_int;
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -26,11 +27,13 @@ pub(crate) struct Received {
     pub(crate) is_cut: bool,
 }
 
-/// Sends one message, and copies of these descriptors. Fails with `EBADF` if one of them is not open.
+/// Sends one message, and copies of these descriptors. `flags` are those of send(2). Fails with `EBADF`
+/// if one of the descriptors is not open.
 pub(crate) fn send_with_descriptors(
     socket: impl AsFd,
     parts: &[IoSlice<'_>],
     descriptors: &[RawFd],
+    flags: c_int,
 ) -> io::Result<()> {
     if descriptors.len() > RIGHTS_MAX {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -54,16 +57,17 @@ pub(crate) fn send_with_descriptors(
         ptr::copy_nonoverlapping(descriptors.as_ptr(), numbers, descriptors.len());
         let socket = socket.as_fd().as_raw_fd();
         retry_on_interrupt(|| {
-            check_return(libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL) as _)
+            check_return(libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL | flags) as _)
         })
     };
     sent.map(drop)
 }
 
-/// Waits for the next message, and receives it with its descriptors.
+/// Receives the next message with its descriptors. `flags` are those of recv(2).
 pub(crate) fn receive_with_descriptors(
     socket: impl AsFd,
     buffer: &mut [u8],
+    flags: c_int,
 ) -> io::Result<Received> {
     let mut control: ControlBuffer = [MaybeUninit::zeroed(); CONTROL_WORDS];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -78,7 +82,9 @@ pub(crate) fn receive_with_descriptors(
         message.msg_controllen = mem::size_of_val(&control) as _;
         let socket = socket.as_fd().as_raw_fd();
         let length = retry_on_interrupt(|| {
-            check_return(libc::recvmsg(socket, &raw mut message, libc::MSG_CMSG_CLOEXEC) as _)
+            check_return(
+                libc::recvmsg(socket, &raw mut message, libc::MSG_CMSG_CLOEXEC | flags) as _
+            )
         })?;
         let mut descriptors = Vec::new();
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
