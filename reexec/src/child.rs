@@ -26,9 +26,8 @@ pub(crate) const END_POLL_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// **Dropping the handle kills the child and reaps it**, which takes as long as the kernel needs to
 /// end a killed process. So the child never stays behind as a zombie, however the function that owns
-/// the handle is left. Dropping also kills the processes that the child has started, as far as they are in
-/// its process group, if [`Command::kill_group_with_child`](crate::Command::kill_group_with_child) was
-/// set. Without that they live on; [`Child::signal_group`] can end them before.
+/// the handle is left. The processes that the child has started live on. To kill those, too, set
+/// [`Command::kill_group_with_child`](crate::Command::kill_group_with_child).
 ///
 /// This process may lose the right to signal the child: it may have given up its privileges, the
 /// child may have become another user by executing a set-user-id program, or a filter may forbid it.
@@ -72,6 +71,7 @@ pub struct Child {
     handle: Handle,
     /// The name of its entry, for errors; empty if it was forked.
     pub(crate) entry: String,
+    /// The process group that it leads, if it leads one.
     group: Group,
     /// The process that started the child. In a forked copy of that process, the child is a sibling,
     /// so dropping the copy of this handle must not kill it.
@@ -356,12 +356,11 @@ impl Child {
         }
     }
 
-    /// Kills the group, before the child is killed or reaped, if it is to be killed with the child.
+    /// Kills the group of a child that is about to be killed or reaped, if the command asked for that.
     pub(crate) fn kill_group_if_asked(&self) {
         if self.group == Group::KilledWithChild {
-            let kill =
-                |handle: &Handle, is_unreaped| handle.signal_group(libc::SIGKILL, is_unreaped);
-            let _ = self.signal_by(libc::SIGKILL, kill);
+            let kill = libc::SIGKILL;
+            let _ = self.signal_by(kill, |handle, unreaped| handle.signal_group(kill, unreaped));
         }
     }
 

@@ -153,7 +153,8 @@ impl Handle {
         }
     }
 
-    /// Sends a signal to the group that the child leads; see [`group::signal`].
+    /// Sends a signal to the group that the child leads; see [`group::signal`]. The number of a child
+    /// that is gone may be another group's.
     pub(crate) fn signal_group(&self, signal: i32, is_unreaped: bool) -> io::Result<()> {
         group::signal(self.wait_target(), signal, is_unreaped && self.kind != Kind::Gone)
     }

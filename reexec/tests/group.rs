@@ -7,6 +7,7 @@ mod support;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
+use std::mem;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{self, ExitCode};
 use std::thread;
@@ -168,11 +169,13 @@ fn signal_the_group_of_a_copy() {
     match ForkOptions::new().new_process_group().fork().unwrap() {
         Fork::Child => {
             let mut sleep = process::Command::new("sleep");
-            let mut sleep = sleep.arg("1000").stdout(process::Stdio::null()).spawn().unwrap();
+            let sleep = sleep.arg("1000").stdout(process::Stdio::null()).spawn().unwrap();
             io::Write::write_all(&mut &writer, format!("{}\n", sleep.id()).as_bytes()).unwrap();
             drop(writer);
-            sleep.wait().unwrap(); // the signal to the group ends us first
-            reexec::exit_now(1);
+            mem::forget(sleep); // this process must not reap it
+            loop {
+                thread::park();
+            }
         }
         Fork::Parent(copy) => {
             drop(writer);
