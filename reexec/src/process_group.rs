@@ -29,7 +29,8 @@ impl Command {
     ///
     /// Every function that reaps the child first sends `SIGKILL` to the group: [`Child::wait`], a
     /// [`Reaper`](crate::Reaper), the thread that reaps after [`Child::detach`], and all others. They do
-    /// not wait for the ends of the members, which are not our children. A group cannot outrun this
+    /// not wait for the ends of the members, which are not our children. [`Child::terminate`] sends
+    /// `SIGTERM` to the child alone, which can then end the others in its own way. A group cannot outrun this
     /// signal by forking: the kernel either sends it to a new process, too, or does not make the process.
     ///
     /// Some processes escape:
@@ -40,7 +41,9 @@ impl Command {
     /// - All members, when this process ends first: then the kernel signals only the child.
     /// - All members, if the kernel or other code reaps the child (see [`Child`]), and Linux is older
     ///   than 6.9.
-    /// - All members, if a filter refuses both pidfds and waitid(2), and the child ends by itself.
+    /// - All members, if a filter refuses waitid(2), and the child ends by itself. Without a pidfd, or
+    ///   in a [`Reaper::for_all_children`](crate::Reaper::for_all_children), we then see the end of the
+    ///   child only when we reap it.
     ///
     /// `spawn` fails if [`Command::process_group`] names another group than 0.
     ///
