@@ -54,6 +54,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_both_ways(&[]);
     support::run_in_programs(
         || Ok(()),
         support::programs![
@@ -102,7 +103,7 @@ fn main() -> ExitCode {
 
 /// A child that lives until the pipe is dropped.
 fn child() -> (Child, ChildStdin) {
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     let child = command.stdin(Stdio::piped()).spawn().unwrap();
     let stdin = child.take_stdin().unwrap();
     (child, stdin)
@@ -206,7 +207,7 @@ fn a_wait_continues_after_a_signal_handler_has_run() {
 
 /// A busy loop would need as much processor time as the children live.
 fn waiting_takes_no_processor_time() {
-    let child = reexec::command("waitLong").spawn().unwrap();
+    let child = support::command("waitLong").spawn().unwrap();
     assert!(child.wait().unwrap().success());
     let usage = child.usage().unwrap(); // of its children, too
     assert!(usage.user + usage.system < LIFE * 3 / 4, "{usage:?}");
@@ -214,7 +215,7 @@ fn waiting_takes_no_processor_time() {
 
 /// Waits in each way.
 fn wait_long() {
-    let live = || reexec::command("live").spawn().unwrap();
+    let live = || support::command("live").spawn().unwrap();
     assert!(live().wait().unwrap().success());
     let status = live().wait_timeout(LIMIT).unwrap();
     assert!(status.unwrap().success());
@@ -228,7 +229,7 @@ fn wait_long() {
     });
     // A signal reports orphans, and must not wake us again and again.
     let mut all = Reaper::for_all_children().unwrap();
-    let mut outliving = reexec::command("live");
+    let mut outliving = support::command("live");
     outliving.outlive_parent().spawn().unwrap().wait().unwrap();
     all.add(live(), ()).unwrap();
     let before = sleeps_of(gettid().as_raw());
@@ -323,7 +324,7 @@ fn terminate_kills_a_child_that_blocks_sigterm() {
 
 fn the_usage_of_a_child_is_known_when_it_is_reaped() {
     const MEMORY: usize = 64 << 20;
-    let mut command = reexec::command("useMemory");
+    let mut command = support::command("useMemory");
     let child = command.arg(MEMORY.to_string()).spawn().unwrap();
     assert!(child.usage().is_none());
     assert!(child.wait().unwrap().success());
@@ -456,7 +457,7 @@ fn a_detached_child_runs_on_and_leaves_no_zombie() {
 
 /// Otherwise it would wait for input that nobody can send any more.
 fn the_stdin_of_a_detached_child_ends() {
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     let child = command.stdin(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     child.detach().unwrap();
@@ -744,7 +745,7 @@ fn a_reused_number_is_not_signalled() -> Result<(), Skipped> {
 
 fn signal_a_child_whose_number_is_reused() {
     let start = || {
-        let mut command = reexec::command("childProcess");
+        let mut command = support::command("childProcess");
         command.stdin(Stdio::null()).spawn().unwrap()
     };
     let next_number = |pid: u32| {

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_both_ways(&[]);
     support::run_in_programs(
         || Ok(()),
         support::programs![
@@ -141,7 +142,7 @@ fn found_by_a_standard_child() -> BTreeMap<RawFd, PathBuf> {
 // By name.
 
 fn a_descriptor_is_taken_once_by_its_name() {
-    let printed = output(reexec::command("takeTwice").fd("text", pipe_with("content")));
+    let printed = output(support::command("takeTwice").fd("text", pipe_with("content")));
     let lines: Vec<_> = printed.lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(lines[0].contains(r#"no descriptor named "text""#), "{printed}");
@@ -154,7 +155,7 @@ fn a_descriptor_is_taken_once_by_its_name() {
 fn a_listener_can_be_passed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut command = reexec::command("serveOne");
+    let mut command = support::command("serveOne");
     let child = command.fd("listener", listener).spawn().unwrap();
     assert_eq!(read_all(TcpStream::connect(address).unwrap()), "from the child");
     assert!(child.wait().unwrap().success());
@@ -162,7 +163,7 @@ fn a_listener_can_be_passed() {
 }
 
 fn a_descriptor_is_passed_to_one_child_only() {
-    let mut command = reexec::command("readNamed");
+    let mut command = support::command("readNamed");
     command.arg("text").fd("text", pipe_with("content"));
     assert_eq!(output(&mut command), "content\n");
     let error = command.spawn().unwrap_err();
@@ -181,8 +182,8 @@ fn the_parent_keeps_no_copy_while_status_waits() {
             drop(gates_other_end); // lets the child end
         });
         let mut command = match by_name {
-            true => reexec::command("closeNamedThenWait"),
-            false => reexec::command("closeStdoutThenWait"),
+            true => support::command("closeNamedThenWait"),
+            false => support::command("closeStdoutThenWait"),
         };
         match by_name {
             true => command.fd("out", write).fd("gate", gate),
@@ -197,7 +198,7 @@ fn the_parent_keeps_no_copy_while_status_waits() {
 
 fn the_parent_keeps_no_copy_of_a_passed_descriptor() {
     let (read, write) = io::pipe().unwrap();
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     command.stdin(reexec::Stdio::piped()).fd("pipe", write);
     let child = command.spawn().unwrap();
     child.wait().unwrap();
@@ -221,7 +222,7 @@ fn with_inherited(given: &[RawFd]) -> Vec<RawFd> {
 }
 
 fn a_child_has_its_passed_descriptors_and_its_lifeline() {
-    let mut command = reexec::command("printDescriptors");
+    let mut command = support::command("printDescriptors");
     command.fd("null", File::open("/dev/null").unwrap());
     command.fd("zero", File::open("/dev/zero").unwrap());
     let found = parse(&output(&mut command));
@@ -232,13 +233,13 @@ fn a_child_has_its_passed_descriptors_and_its_lifeline() {
 }
 
 fn a_child_that_outlives_its_parent_needs_no_lifeline() {
-    let mut command = reexec::command("printDescriptors");
+    let mut command = support::command("printDescriptors");
     let found = parse(&output(command.outlive_parent()));
     assert_eq!(found.keys().copied().collect::<Vec<_>>(), with_inherited(&[0, 1, 2]));
 }
 
 fn a_taken_descriptor_is_not_inherited_by_grandchildren() {
-    let mut command = reexec::command("startOthers");
+    let mut command = support::command("startOthers");
     let printed = output(command.fd("text", File::open("/dev/zero").unwrap()));
     let (as_it_is, with_a_copy) = printed.split_once("----").unwrap();
     assert!(!as_it_is.contains("/dev/zero"), "{printed}");
@@ -265,7 +266,7 @@ fn leaked_descriptors_are_closed_in_the_child() -> Result<(), Skipped> {
 }
 
 fn spawn_with_leaked_descriptors() {
-    let mut command = reexec::command("printDescriptors");
+    let mut command = support::command("printDescriptors");
     command.fd("text", pipe_with("content"));
     assert!(command.status().unwrap().success());
     println!("----");
@@ -278,8 +279,8 @@ fn spawn_with_leaked_descriptors() {
 fn twenty_descriptors_arrive_in_any_order() {
     let names: Vec<_> = (0..20).map(|number| format!("pipe {number}")).collect();
     let expected = names.join("\n") + "\n";
-    let mut forwards = reexec::command("readNamed");
-    let mut backwards = reexec::command("readNamed");
+    let mut forwards = support::command("readNamed");
+    let mut backwards = support::command("readNamed");
     for name in &names {
         forwards.arg(name).fd(name, pipe_with(name));
     }
@@ -310,7 +311,7 @@ fn descriptors_arrive_while_other_threads_open_and_close_theirs() {
         });
         let mut printed = BTreeSet::new();
         for _ in 0..100 {
-            let mut command = reexec::command("readNamed");
+            let mut command = support::command("readNamed");
             for name in ["a", "b", "c", "d", "e"] {
                 command.arg(name).fd(name, pipe_with(name));
             }
@@ -329,7 +330,7 @@ fn children_of_other_threads_get_no_descriptor() {
         for _ in 0..2 {
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
-                    let mut command = reexec::command("childProcess");
+                    let mut command = support::command("childProcess");
                     command.stdin(reexec::Stdio::piped());
                     command.stdout(reexec::Stdio::piped());
                     command.stderr(reexec::Stdio::null());
@@ -364,7 +365,7 @@ fn limit_descriptors(limit: Option<u64>) {
 fn hungry_command() -> (reexec::Command, PipeReader, PipeWriter) {
     let (read, write) = io::pipe().unwrap();
     let (read_too, write_too) = io::pipe().unwrap();
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     command.stdin(reexec::Stdio::piped()).stdout(reexec::Stdio::piped());
     command.stderr(reexec::Stdio::null());
     command.fd("one", read_too).fd("two", write);

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         // The test does not wait that long, and the child ends if the test has ended.
         Ok("sleep") => thread::sleep(LIMIT),
         Ok("spawn") => {
-            print_kind(reexec::command("childProcess").spawn().unwrap_err());
+            print_kind(support::command("childProcess").spawn().unwrap_err());
             return ExitCode::SUCCESS;
         }
         _ => {}
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_both_ways(&[]);
     support::run_in_programs(
         || Ok(()),
         support::programs![a_spawn_without_room_for_descriptors_says_so_under_every_limit],
@@ -187,11 +188,11 @@ fn an_argument_that_is_too_long_fails_at_exec() {
 
 fn nul_bytes_are_refused_everywhere() {
     let mut commands = [
-        reexec::command("a\0b"),
-        reexec::command("childProcess"),
-        reexec::command("childProcess"),
-        reexec::command("childProcess"),
-        reexec::command("childProcess"),
+        support::command("a\0b"),
+        support::command("childProcess"),
+        support::command("childProcess"),
+        support::command("childProcess"),
+        support::command("childProcess"),
     ];
     commands[1].arg("a\0b");
     commands[2].env("KEY", "a\0b");
@@ -250,7 +251,7 @@ fn signals_that_cannot_be_ignored_are_refused() {
 /// Control: libc starts every program with these signals ignored.
 fn a_signal_of_libc_would_not_end_the_child() -> Result<(), Skipped> {
     needs(&["sh", "-c", "kill -0 $$"])?;
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     let child = command.stdin(Stdio::piped()).spawn().unwrap();
     for signal in OF_LIBC {
         let script = format!("kill -{signal} {}", child.id());
@@ -275,7 +276,7 @@ fn a_real_time_signal_comes_at_the_end_of_the_parent() {
 
 fn parent_of_a_child_with_a_signal_of_its_choice() {
     let signal = env::args().nth(3).unwrap();
-    let mut command = reexec::command("waitForSignal");
+    let mut command = support::command("waitForSignal");
     command.parent_death_signal(signal.parse().unwrap()).arg(signal);
     let child = command.stdin(Stdio::null()).spawn().unwrap();
     child.wait().unwrap();
@@ -315,7 +316,7 @@ fn a_missing_process_group_is_named() {
 }
 
 fn a_process_group_of_another_session_is_named() {
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     let leader = command.setsid().stdin(Stdio::piped()).spawn().unwrap();
     let before = children();
     let mut command = full_command("childProcess");
@@ -416,7 +417,7 @@ fn a_spawn_without_room_for_descriptors_says_so_under_every_limit() {
 /// Spawns with a limit of no descriptors, of one, and so on, until it works, and five times more.
 fn fail_up_to_what_works(set: fn(&mut Command)) {
     let command = || {
-        let mut command = reexec::command("childProcess");
+        let mut command = support::command("childProcess");
         set(&mut command);
         command
     };
@@ -470,7 +471,7 @@ fn hand_over_400_descriptors() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 600, most).unwrap();
     let null = File::open("/dev/null").unwrap();
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     command.stdin(Stdio::null());
     for number in 0..400 {
         command.fd(number.to_string(), null.try_clone().unwrap());
@@ -487,7 +488,7 @@ fn hand_over_400_descriptors() {
 }
 
 fn a_launch_that_is_too_long_is_refused_with_its_length() {
-    let mut names = reexec::command("childProcess");
+    let mut names = support::command("childProcess");
     for number in 0..20 {
         let name = format!("{number:04000}");
         names.fd(&name, io::pipe().unwrap().0);
@@ -501,11 +502,11 @@ fn a_launch_that_is_too_long_is_refused_with_its_length() {
     }
 
     let groups: Vec<u32> = (1..20_001).collect();
-    let said = refusal_of(reexec::command("childProcess").groups(&groups));
+    let said = refusal_of(support::command("childProcess").groups(&groups));
     for part in ["bytes", "0 descriptors", "20000 groups", "can have 65536"] {
         assert_contains(&said, part);
     }
-    let mut directory = reexec::command("childProcess");
+    let mut directory = support::command("childProcess");
     let said = refusal_of(directory.current_dir("x".repeat(70_000)));
     assert_contains(&said, "of the directory");
 }
@@ -513,7 +514,7 @@ fn a_launch_that_is_too_long_is_refused_with_its_length() {
 fn sixteen_thousand_groups_are_set() -> Result<(), Skipped> {
     needs_root()?;
     let groups: Vec<u32> = (1..16_001).collect();
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     command.stdin(Stdio::piped()).groups(&groups);
     let child = command.spawn().unwrap();
     let expected: Vec<_> = groups.iter().map(u32::to_string).collect();
@@ -531,12 +532,12 @@ fn a_name_given_to_two_descriptors_is_refused() {
 }
 
 fn names_that_are_too_long_are_refused_at_once() {
-    let error = error_of(&mut reexec::command("x".repeat(70_000)));
+    let error = error_of(&mut support::command("x".repeat(70_000)));
     assert_stage!(error, Stage::Invalid(_));
 }
 
 fn an_error_converts_into_an_io_error_and_back() {
-    let error = io::Error::from(reexec::command("noSuchEntry").status().unwrap_err());
+    let error = io::Error::from(support::command("noSuchEntry").status().unwrap_err());
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     let error = error.downcast::<Error>().unwrap();
     assert_stage!(error, Stage::UnknownEntry);
@@ -544,7 +545,7 @@ fn an_error_converts_into_an_io_error_and_back() {
 
 /// Callers need it to decide whether to try again.
 fn the_number_of_a_failed_call_is_kept() {
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     let error = command.arg("x".repeat(200_000)).spawn().unwrap_err();
     assert!(error.source().unwrap().to_string().contains("too long"));
     assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
@@ -583,7 +584,7 @@ fn each_stage_has_its_kind_and_keeps_its_number() -> Result<(), Skipped> {
 
     let mut this = process::Command::new(env::current_exe().unwrap());
     assert_eq!(printed(this.env(BEFORE_INIT, "spawn")), "Other"); // init not called
-    let deep = reexec::command("spawnItself").output().unwrap();
+    let deep = support::command("spawnItself").output().unwrap();
     assert_eq!(deep.stdout, b"Other\n"); // too deep
 
     assert_eq!(kind(full().arg("a\0b")), "InvalidInput");
@@ -605,7 +606,7 @@ fn each_stage_has_its_kind_and_keeps_its_number() -> Result<(), Skipped> {
 }
 
 fn lose_a_status() {
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     let error = command.stdin(Stdio::null()).status().unwrap_err();
     assert_stage!(error, Stage::Wait { .. });
     assert_contains(&error, "status is lost");
@@ -614,7 +615,7 @@ fn lose_a_status() {
 
 /// Spawns itself until it is too deep.
 fn spawn_itself() {
-    match reexec::command("spawnItself").status() {
+    match support::command("spawnItself").status() {
         Ok(status) => assert!(status.success()),
         Err(error) => print_kind(error),
     }
@@ -623,7 +624,7 @@ fn spawn_itself() {
 fn the_descriptors_stay_in_the_command_after_a_failure() {
     let (stdin, gate) = io::pipe().unwrap();
     let (read, write) = io::pipe().unwrap();
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     command.stdin(stdin).fd("pipe", write);
     command.env(BEFORE_INIT, "return");
     error_of(&mut command);
@@ -651,7 +652,7 @@ fn a_leftover_would_be_noticed() {
 /// Does the same as a program that ignores the compiler's warning about `reexec::init();`.
 fn ignore_the_code_of_init() -> ExitCode {
     let _ = reexec::init();
-    match reexec::command("childProcess").stdin(Stdio::null()).status() {
+    match support::command("childProcess").stdin(Stdio::null()).status() {
         Ok(status) => println!("{status}"),
         Err(error) => println!("{error}"),
     }

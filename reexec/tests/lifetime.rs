@@ -52,6 +52,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_both_ways(&[]);
     support::run(
         support::programs![
             parent,
@@ -101,7 +102,7 @@ fn terminated(pid: u32) -> WaitStatus {
 // The parent is killed.
 
 fn parent() {
-    let _child = start(&mut reexec::command("childProcess"));
+    let _child = start(&mut support::command("childProcess"));
     until_stdin_ends();
 }
 
@@ -114,7 +115,7 @@ fn the_child_of_a_killed_parent_gets_sigterm() {
 }
 
 fn parent_of_a_survivor() {
-    let _child = start(reexec::command("childProcess").outlive_parent());
+    let _child = start(support::command("childProcess").outlive_parent());
     until_stdin_ends();
 }
 
@@ -129,7 +130,7 @@ fn a_child_can_outlive_its_parent() {
 }
 
 fn grandparent() {
-    let _child = start(&mut reexec::command("parent"));
+    let _child = start(&mut support::command("parent"));
     until_stdin_ends();
 }
 
@@ -145,12 +146,12 @@ fn a_grandchild_ends_with_a_killed_grandparent() {
 // A child that blocks the signal.
 
 fn parent_of_a_deaf_child() {
-    let _child = start(&mut reexec::command("deafChild"));
+    let _child = start(&mut support::command("deafChild"));
     until_stdin_ends();
 }
 
 fn parent_of_a_deaf_child_to_be_killed() {
-    let mut command = reexec::command("deafChild");
+    let mut command = support::command("deafChild");
     let _child = start(command.parent_death_signal(libc::SIGKILL));
     until_stdin_ends();
 }
@@ -184,7 +185,7 @@ fn a_child_that_blocks_sigterm_does_not_survive_sigkill() {
 // Other ways to end.
 
 fn parent_that_returns() {
-    mem::forget(start(&mut reexec::command("childProcess")));
+    mem::forget(start(&mut support::command("childProcess")));
 }
 
 fn the_child_of_a_parent_that_returns_gets_sigterm() {
@@ -195,7 +196,7 @@ fn the_child_of_a_parent_that_returns_gets_sigterm() {
 }
 
 fn parent_that_becomes_another_program() {
-    let _child = start(&mut reexec::command("childProcess"));
+    let _child = start(&mut support::command("childProcess"));
     panic!("{}", process::Command::new("cat").exec());
 }
 
@@ -212,7 +213,7 @@ fn the_child_of_a_parent_that_becomes_another_program_gets_sigterm() {
 // Limits: a child without its lifeline.
 
 fn parent_of_a_child_that_becomes_another_program() {
-    let _child = start(&mut reexec::command("becomeAnotherProgram"));
+    let _child = start(&mut support::command("becomeAnotherProgram"));
     until_stdin_ends();
 }
 
@@ -221,7 +222,7 @@ fn a_child_that_becomes_another_program_lives_on() {
 }
 
 fn parent_of_a_child_that_closes_descriptors() {
-    let _child = start(&mut reexec::command("closeDescriptors"));
+    let _child = start(&mut support::command("closeDescriptors"));
     until_stdin_ends();
 }
 
@@ -230,7 +231,7 @@ fn a_child_that_closes_its_lifeline_lives_on() {
 }
 
 fn parent_of_a_child_that_starts_another_program() {
-    let _child = start(&mut reexec::command("startAnotherProgram"));
+    let _child = start(&mut support::command("startAnotherProgram"));
     until_stdin_ends();
 }
 
@@ -314,7 +315,7 @@ fn pr_set_pdeathsig_would_end_it_with_the_thread() {
 
 /// Starts so many children that the kill comes while one of them starts.
 fn parent_of_many() {
-    let _children: Vec<_> = (0..20).map(|_| start(&mut reexec::command("childProcess"))).collect();
+    let _children: Vec<_> = (0..20).map(|_| start(&mut support::command("childProcess"))).collect();
     until_stdin_ends();
 }
 

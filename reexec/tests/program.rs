@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_both_ways(&[]);
     support::run(
         support::programs![
             spawn,
@@ -90,7 +91,7 @@ fn say_hello() {
 }
 
 fn spawn() {
-    print_result(&mut reexec::command("sayHello"));
+    print_result(&mut support::command("sayHello"));
 }
 
 /// Lets a child say hello, or prints that the program cannot find its file.
@@ -124,7 +125,7 @@ fn spawn_after_a_change_of_directory() {
 }
 
 fn spawn_from_a_child() {
-    assert!(reexec::command("spawnAnother").status().unwrap().success());
+    assert!(support::command("spawnAnother").status().unwrap().success());
 }
 
 /// Replaces our own file, the first argument, by the second.
@@ -151,7 +152,7 @@ fn print_self_exe() {
 }
 
 fn print_self_exe_in_a_child() {
-    assert!(reexec::command("printSelfExe").status().unwrap().success());
+    assert!(support::command("printSelfExe").status().unwrap().success());
 }
 
 /// A change copies a file from the lower layer to the upper one. A file with two names gets another
@@ -170,7 +171,7 @@ fn spawn_after_own_file_was_copied() {
 }
 
 fn spawn_sealed() {
-    print_result(reexec::command("lookAtImage").sealed());
+    print_result(support::command("lookAtImage").sealed());
 }
 
 fn spawn_after_a_change_of_root() {
@@ -450,7 +451,7 @@ fn look_at_image() {
 
 /// The inner child runs a copy of a copy.
 fn sealed_children_can_have_sealed_children() {
-    let mut command = reexec::command("lookAtImageAndSpawnSealed");
+    let mut command = support::command("lookAtImageAndSpawnSealed");
     let output = command.sealed().output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let image = "/memfd:reexec (deleted) false 0";
@@ -469,11 +470,11 @@ fn overwrite_image() {
 }
 
 fn leave_a_child() {
-    leave(&mut reexec::command("overwriteImage"));
+    leave(&mut support::command("overwriteImage"));
 }
 
 fn leave_a_sealed_child() {
-    leave(reexec::command("overwriteImage").sealed());
+    leave(support::command("overwriteImage").sealed());
 }
 
 fn leave(command: &mut reexec::Command) {
@@ -512,7 +513,7 @@ fn spawn_by_another_path() {
     let path = env::args_os().nth(3).map(PathBuf::from);
     let path = path.unwrap_or_else(|| env::current_exe().unwrap());
     let null = reexec::Stdio::null;
-    let mut without = reexec::command("sayHello");
+    let mut without = support::command("sayHello");
     without.stdout(null()).stderr(null());
     match without.spawn() {
         Ok(child) => println!("{}", child.wait().unwrap()),
@@ -521,7 +522,7 @@ fn spawn_by_another_path() {
             stage => panic!("{stage:?}"),
         },
     }
-    print_result(reexec::command("sayHello").executable(path));
+    print_result(support::command("sayHello").executable(path));
 }
 
 /// Returns the loader of this program, unless it is static.
@@ -568,7 +569,7 @@ fn the_path_to_execute_starts_from_the_directory_of_the_parent() {
 }
 
 fn run_a_copy() {
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     let child = command.executable("copy").current_dir("/").spawn().unwrap();
     println!("{}", child.id());
     assert!(child.wait().unwrap().success());
@@ -577,7 +578,7 @@ fn run_a_copy() {
 fn a_path_that_leads_nowhere_is_an_error() {
     let before = (descriptors(), children());
     let path = Path::new("/no/such/program");
-    let mut command = reexec::command("sayHello");
+    let mut command = support::command("sayHello");
     let error = command.executable(path).spawn().unwrap_err();
     let Stage::Exec { program, source } = error.stage() else {
         panic!("{error:?}");
@@ -591,7 +592,7 @@ fn a_path_that_leads_nowhere_is_an_error() {
 fn a_path_to_execute_cannot_be_sealed() {
     let before = (descriptors(), children());
     let own = env::current_exe().unwrap();
-    let mut command = reexec::command("sayHello");
+    let mut command = support::command("sayHello");
     let error = command.executable(own).sealed().spawn().unwrap_err();
     assert_stage!(error, Stage::Invalid(_));
     assert_contains(&error, "executable");

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_both_ways(&[]);
     support::run_in_programs(
         || Ok(()),
         support::programs![
@@ -60,7 +61,7 @@ fn leave_orphan() {
 
 /// A child that lives until the pipe is dropped, and exits with this code then.
 fn child(code: u8) -> (Child, ChildStdin) {
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     let command = command.arg(code.to_string()).stdin(Stdio::piped());
     let child = command.spawn().unwrap();
     let stdin = child.take_stdin().unwrap();
@@ -110,7 +111,7 @@ fn a_thousand_children_killed_at_once_are_each_reported_once() {
     let mut reaper = Reaper::new().unwrap();
     let mut group = 0;
     for slot in 0..COUNT {
-        let mut command = reexec::command("forEver");
+        let mut command = support::command("forEver");
         let child = command.process_group(group).spawn().unwrap();
         group = if group == 0 { child.id() as i32 } else { group };
         reaper.add(child, slot).unwrap();
@@ -276,7 +277,7 @@ fn a_reaper_for_all_children_reaps_orphans() {
 /// Makes an orphan that lives until the pipe is dropped.
 fn orphan() -> (u32, io::PipeWriter) {
     let (stdin, gate) = io::pipe().unwrap();
-    let mut command = reexec::command("leaveOrphan");
+    let mut command = support::command("leaveOrphan");
     let parent = command.stdin(stdin).stdout(Stdio::piped()).spawn().unwrap();
     let line = first_line(&parent);
     parent.wait().unwrap();

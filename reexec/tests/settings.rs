@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_both_ways(&[]);
     support::run_in_programs(
         || Ok(()),
         support::programs![
@@ -74,7 +75,7 @@ fn start(command: &mut Command) -> Child {
 }
 
 fn command() -> Command {
-    reexec::command("childProcess")
+    support::command("childProcess")
 }
 
 fn status_of(child: &Child, name: &str) -> String {

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_both_ways(&[]);
     support::run_in_programs(
         || Ok(()),
         support::programs![
@@ -81,7 +82,7 @@ fn block_signals() {
 
 /// Starts a child by this library.
 fn child() -> reexec::Child {
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     command.stdin(reexec::Stdio::piped()).spawn().unwrap()
 }
 
@@ -193,7 +194,7 @@ fn lose_statuses() {
     child.try_wait().unwrap_err();
     child.kill().unwrap();
 
-    reexec::command("childProcess").status().unwrap_err();
+    support::command("childProcess").status().unwrap_err();
 
     let killed_by_drop = self::child();
     let pid = killed_by_drop.id();
@@ -227,7 +228,7 @@ fn counted_signals_merge() {
 
 /// The control is a child that does not count them: the first one ends it.
 fn counted_real_time_signals_do_not_merge() {
-    let mut command = reexec::command("countRealTimeSignals");
+    let mut command = support::command("countRealTimeSignals");
     let command = command.stdin(reexec::Stdio::null());
     let counting = command.stdout(reexec::Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(counting.take_stdout().unwrap()).lines();
@@ -271,7 +272,7 @@ fn an_executed_program_inherits_ignored_signals_and_a_child_does_not() {
 }
 
 fn a_child_ignores_exactly_the_signals_of_its_command() {
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     command.stdin(reexec::Stdio::piped());
     command.parent_death_signal(libc::SIGKILL);
     for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGTERM] {
@@ -290,7 +291,7 @@ fn a_child_ignores_exactly_the_signals_of_its_command() {
 }
 
 fn a_childs_ignored_signals_reach_programs_it_executes_but_not_its_children() {
-    let mut command = reexec::command("startOthers");
+    let mut command = support::command("startOthers");
     command.ignore_signal(libc::SIGUSR1);
     assert!(command.status().unwrap().success());
 }
@@ -323,12 +324,12 @@ fn a_signal_ends_children_that_do_not_ignore_it() {
 }
 
 fn start_ignoring_children_under_fire() {
-    let mut command = reexec::command("endAfterAWhile");
+    let mut command = support::command("endAfterAWhile");
     start_under_fire(command.ignore_signal(libc::SIGTERM));
 }
 
 fn start_ordinary_children_under_fire() {
-    start_under_fire(&mut reexec::command("endAfterAWhile"));
+    start_under_fire(&mut support::command("endAfterAWhile"));
 }
 
 fn start_under_fire(command: &mut reexec::Command) {

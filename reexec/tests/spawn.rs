@@ -48,6 +48,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_both_ways(&[]);
     support::run_in_programs(
         || Ok(()),
         support::programs![many_starts_need_no_more_memory_than_a_few],
@@ -123,14 +124,14 @@ fn output(command: &mut reexec::Command) -> String {
 }
 
 fn an_entry_finds_its_name_and_its_arguments() {
-    let mut command = reexec::command("printArguments");
+    let mut command = support::command("printArguments");
     command.arg("one").args(["two words", "", "--three=3"]);
     let expected = r#"["printArguments", "one", "two words", "", "--three=3"]"#;
     assert_eq!(output(&mut command), expected);
 }
 
 fn debug_shows_entry_and_arguments() {
-    let mut command = reexec::command("printArguments");
+    let mut command = support::command("printArguments");
     let shown = format!("{:?}", command.args(["a", "b c"]));
     assert_eq!(shown, r#""printArguments" "a" "b c""#);
 }
@@ -177,14 +178,14 @@ fn arg0_changes_neither_the_entry_nor_the_process_name() {
 }
 
 fn arguments_need_not_be_utf_8() {
-    let mut command = reexec::command("printArguments");
+    let mut command = support::command("printArguments");
     command.arg(OsStr::from_bytes(b"\xff\xfe"));
     assert_eq!(output(&mut command), r#"["printArguments", "\xFF\xFE"]"#);
 }
 
 fn what_an_entry_returns_becomes_the_exit_code() {
     let code = |name, args: &[&str]| {
-        let output = reexec::command(name).args(args).output().unwrap();
+        let output = support::command(name).args(args).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         (output.status.code(), stderr.trim().to_owned())
     };
@@ -197,7 +198,7 @@ fn what_an_entry_returns_becomes_the_exit_code() {
 }
 
 fn a_panic_in_an_entry_is_exit_code_101() {
-    let output = reexec::command("panic").output().unwrap();
+    let output = support::command("panic").output().unwrap();
     assert_eq!(output.status.code(), Some(101));
     assert!(String::from_utf8_lossy(&output.stderr).contains("on purpose"));
 }
@@ -211,7 +212,7 @@ fn the_status_shows_a_core_dump() -> Result<(), Skipped> {
     if !status.core_dumped() {
         return Err(Skipped::because("no process leaves a core here"));
     }
-    let mut command = reexec::command("abort");
+    let mut command = support::command("abort");
     command.rlimit(Resource::CoreSize, u64::MAX, u64::MAX);
     let with = command.current_dir(&scratch.0).status().unwrap();
     assert_eq!(with, status);
@@ -223,7 +224,7 @@ fn the_status_shows_a_core_dump() -> Result<(), Skipped> {
 /// A server may start a million children.
 fn many_starts_need_no_more_memory_than_a_few() {
     let start = || {
-        let mut command = reexec::command("returnNothing");
+        let mut command = support::command("returnNothing");
         for number in 0..60 {
             let null = File::open("/dev/null").unwrap();
             command.fd(number.to_string(), null);
@@ -247,13 +248,13 @@ fn many_starts_need_no_more_memory_than_a_few() {
 }
 
 fn the_status_names_the_signal_that_killed_an_entry() {
-    let status = reexec::command("killItself").status().unwrap();
+    let status = support::command("killItself").status().unwrap();
     assert_eq!(status.code(), None);
     assert_eq!(status.signal(), Some(libc::SIGKILL));
 }
 
 fn a_command_can_be_spawned_repeatedly() {
-    let mut command = reexec::command("returnCode");
+    let mut command = support::command("returnCode");
     command.arg("3");
     let (first, second) = (command.spawn().unwrap(), command.spawn().unwrap());
     assert_ne!(first.id(), second.id());
@@ -306,7 +307,7 @@ fn a_child_has_everything_else_from_its_parent() {
 
 fn the_environment_is_inherited_and_can_be_changed() {
     let inherited = format!("{:?}", env::vars().collect::<Vec<_>>());
-    let mut command = reexec::command("printEnvironment");
+    let mut command = support::command("printEnvironment");
     assert_eq!(output(&mut command), inherited);
 
     let path = format!("{:?}", ("PATH", env::var("PATH").unwrap()));
@@ -324,7 +325,7 @@ fn the_environment_is_inherited_and_can_be_changed() {
 }
 
 fn the_environment_can_be_empty() {
-    let mut command = reexec::command("printEnvironment");
+    let mut command = support::command("printEnvironment");
     assert_eq!(output(command.env("GONE", "1").env_clear()), "[]");
     assert_eq!(output(command.env("KEY", "value")), r#"[("KEY", "value")]"#);
 }
@@ -336,7 +337,7 @@ fn the_environment_of_the_parent_can_be_empty() {
 
 fn spawn_without_environment() {
     assert_eq!(env::vars_os().count(), 0);
-    reexec::command("printEnvironment").status().unwrap();
+    support::command("printEnvironment").status().unwrap();
 }
 
 // The program's own file.
@@ -350,7 +351,7 @@ fn a_program_started_through_a_symlink_finds_itself() {
 }
 
 fn spawn() {
-    reexec::command("printArguments").status().unwrap();
+    support::command("printArguments").status().unwrap();
 }
 
 fn a_program_finds_itself_after_its_file_was_deleted() {
@@ -405,7 +406,7 @@ fn spawn_in_another_root() {
     let root = env::args().nth(3).unwrap();
     nix::unistd::chroot(root.as_str()).unwrap();
     env::set_current_dir("/").unwrap();
-    match reexec::command("printArguments").status() {
+    match support::command("printArguments").status() {
         Ok(status) => assert!(status.success()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => println!("not found"),
         Err(error) => println!("{error}"),
@@ -451,7 +452,7 @@ fn a_hundred_threads_spawn_beside_std() {
                 for number in 0..4 {
                     let code = thread + number;
                     let output = if thread % 2 == 0 {
-                        let mut command = reexec::command("returnCode");
+                        let mut command = support::command("returnCode");
                         command.arg(code.to_string()).output().unwrap()
                     } else {
                         let mut command = Command::new("sh");
@@ -471,7 +472,7 @@ fn a_hundred_threads_spawn_beside_std() {
 
 /// The control is the deadline in `failure.rs`: there, `spawn` waits.
 fn spawn_unconfirmed_does_not_wait_for_the_child() {
-    let mut command = reexec::command("returnCode");
+    let mut command = support::command("returnCode");
     command.arg("3").env(SLOW_START, "1");
     let child = command.stdin(reexec::Stdio::piped()).spawn_unconfirmed().unwrap();
     // It has executed the program, but has not called `init`, which names it.
@@ -484,7 +485,7 @@ fn spawn_unconfirmed_does_not_wait_for_the_child() {
 fn spawn_unconfirmed_passes_arguments_and_descriptors() {
     let before = descriptors();
     let (reader, writer) = io::pipe().unwrap();
-    let mut command = reexec::command("writeToDescriptor");
+    let mut command = support::command("writeToDescriptor");
     command.arg("one").fd("output", writer);
     let child = command.spawn_unconfirmed().unwrap();
     // This reads to the end, so the command has kept no copy.
@@ -502,14 +503,14 @@ fn spawn_unconfirmed_leaves_a_failure_to_the_childs_stderr() {
         let said = read_all(child.take_stderr().unwrap());
         (child.wait().unwrap().code(), said)
     };
-    let (code, said) = end_of(reexec::command("childProcess").current_dir("/no/such/directory"));
+    let (code, said) = end_of(support::command("childProcess").current_dir("/no/such/directory"));
     assert_eq!(code, Some(reexec::EXIT_SETUP_FAILED.into()));
     assert!(said.starts_with("reexec: cannot start childProcess: "), "{said}");
     assert_contains(&said, "/no/such/directory");
     assert_contains(&said, "No such file or directory");
     assert_eq!(said.lines().count(), 1, "{said}");
 
-    let (code, said) = end_of(&mut reexec::command("noSuchEntry"));
+    let (code, said) = end_of(&mut support::command("noSuchEntry"));
     assert_eq!(code, Some(reexec::EXIT_UNKNOWN_ENTRY.into()));
     assert!(said.starts_with("reexec: cannot start noSuchEntry: "), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
@@ -518,7 +519,7 @@ fn spawn_unconfirmed_leaves_a_failure_to_the_childs_stderr() {
 /// Errors before the exec are returned, and leave nothing.
 fn spawn_unconfirmed_fails_if_the_program_cannot_be_executed() {
     let before = descriptors();
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     let error = command
         .arg("x".repeat(1 << 20)) // more than one argument may have
         .spawn_unconfirmed()

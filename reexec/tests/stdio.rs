@@ -52,6 +52,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_both_ways(&[]);
     support::run(
         support::programs![
             spawn_with_inherited_streams,
@@ -124,12 +125,12 @@ fn streams_are_inherited_by_default() {
 }
 
 fn spawn_with_inherited_streams() {
-    assert!(reexec::command("greet").status().unwrap().success());
+    assert!(support::command("greet").status().unwrap().success());
 }
 
 fn each_stream_can_be_the_null_device() {
     let (gate, gates_other_end) = io::pipe().unwrap();
-    let mut command = reexec::command("childProcess");
+    let mut command = support::command("childProcess");
     command.stdin(gate); // so that it lives until we have read its descriptors
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn().unwrap();
@@ -138,7 +139,7 @@ fn each_stream_can_be_the_null_device() {
     drop(gates_other_end);
     assert!(child.wait().unwrap().success());
 
-    let status = reexec::command("cat").stdin(Stdio::null()).status();
+    let status = support::command("cat").stdin(Stdio::null()).status();
     assert!(status.unwrap().success());
 }
 
@@ -151,7 +152,7 @@ fn each_stream_can_be_a_pipe() {
     drop(stdin);
     assert_eq!(read_all(stdout), "through the child");
 
-    let mut command = reexec::command("greet");
+    let mut command = support::command("greet");
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     assert_eq!(read_all(child.take_stderr().unwrap()), "to stderr\n");
@@ -161,7 +162,7 @@ fn stdout_and_stderr_can_be_files() {
     let scratch = Scratch::new();
     let path = scratch.0.join("file");
     let file = File::create(&path).unwrap();
-    let mut command = reexec::command("greet");
+    let mut command = support::command("greet");
     command.stdout(file.try_clone().unwrap()).stderr(file);
     assert!(command.status().unwrap().success());
     assert_eq!(fs::read_to_string(path).unwrap(), "to stdout\nto stderr\n");
@@ -189,7 +190,7 @@ fn a_socket_can_be_stdin_and_stdout() {
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (connection, _) = listener.accept().unwrap();
 
-    let mut command = reexec::command("cat");
+    let mut command = support::command("cat");
     command.stdin(connection.try_clone().unwrap()).stdout(connection);
     let child = command.spawn().unwrap();
     client.write_all(b"echo").unwrap();
@@ -201,7 +202,7 @@ fn a_socket_can_be_stdin_and_stdout() {
 }
 
 fn pipes_connect_children_with_other_commands() {
-    let mut first = reexec::command("greet");
+    let mut first = support::command("greet");
     let first = first.stdout(Stdio::piped()).stderr(Stdio::null());
     let first = first.spawn().unwrap();
 
@@ -209,7 +210,7 @@ fn pipes_connect_children_with_other_commands() {
     second.args(["a-z", "A-Z"]).stdin(first.take_stdout().unwrap());
     let mut second = second.stdout(process::Stdio::piped()).spawn().unwrap();
 
-    let mut third = reexec::command("cat");
+    let mut third = support::command("cat");
     let third = third.stdin(second.stdout.take().unwrap()).output().unwrap();
     assert_eq!(third.stdout, b"TO STDOUT\n");
     second.wait().unwrap();
@@ -218,7 +219,7 @@ fn pipes_connect_children_with_other_commands() {
 // Full pipes.
 
 fn output_reads_both_streams_at_the_same_time() {
-    let output = reexec::command("flood").output().unwrap();
+    let output = support::command("flood").output().unwrap();
     assert!(output.status.success());
     assert_eq!(output.stdout, vec![b'o'; MEBIBYTE]);
     assert_eq!(output.stderr, vec![b'e'; MEBIBYTE]);
@@ -226,7 +227,7 @@ fn output_reads_both_streams_at_the_same_time() {
 
 /// Control: the fault that `output` avoids.
 fn a_child_whose_output_is_not_read_does_not_end() {
-    let mut command = reexec::command("flood");
+    let mut command = support::command("flood");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let (stdout, stderr) = (child.take_stdout().unwrap(), child.take_stderr().unwrap());
@@ -240,7 +241,7 @@ fn a_child_whose_output_is_not_read_does_not_end() {
 }
 
 fn output_does_not_change_the_command() {
-    let mut command = reexec::command("flood");
+    let mut command = support::command("flood");
     command.output().unwrap();
     // Inherited again, as in std. With pipes that nobody reads, the child would not end.
     let child = command.stdout(Stdio::null()).spawn().unwrap();
@@ -248,14 +249,14 @@ fn output_does_not_change_the_command() {
 }
 
 fn output_gives_the_child_nothing_to_read() {
-    let output = reexec::command("cat").output().unwrap();
+    let output = support::command("cat").output().unwrap();
     assert!(output.status.success());
     assert_eq!(output.stdout, b"");
 }
 
 /// Otherwise a process left behind by the child would keep `output` waiting for ever.
 fn output_does_not_wait_for_another_process_with_the_stream() {
-    let mut command = reexec::command("leaveOtherBehind");
+    let mut command = support::command("leaveOtherBehind");
     let (gate, gates_other_end) = io::pipe().unwrap();
     let error = command.stdin(gate).output().unwrap_err();
     assert_stage!(error, Stage::StreamHeld);
@@ -269,7 +270,7 @@ fn output_does_not_wait_for_another_process_with_the_stream() {
 fn output_has_what_a_process_left_behind_writes() {
     let (gate, mut gates_other_end) = io::pipe().unwrap();
     let (childs_end, held_by_the_child) = io::pipe().unwrap();
-    let mut command = reexec::command("leaveOtherBehind");
+    let mut command = support::command("leaveOtherBehind");
     command.stdin(gate).fd("held", held_by_the_child);
     command.stream_grace(LIMIT);
     let output = thread::scope(|scope| {
@@ -394,7 +395,7 @@ fn silence_on_a_held_stream_is_an_error_with_the_output() {
 
 /// A busy loop would need as much processor time as the silence is long.
 fn waiting_through_silence_takes_no_processor_time() {
-    let mut command = reexec::command("bearSilence");
+    let mut command = support::command("bearSilence");
     let child = command.stdout(Stdio::piped()).spawn().unwrap();
     let other = read_all(child.take_stdout().unwrap());
     assert!(child.wait().unwrap().success());
@@ -405,7 +406,7 @@ fn waiting_through_silence_takes_no_processor_time() {
 
 fn bear_silence() {
     let (gate, gates_other_end) = io::pipe().unwrap();
-    let mut command = reexec::command("leaveOtherBehind");
+    let mut command = support::command("leaveOtherBehind");
     let error = command.stdin(gate).stream_grace(SILENCE).output();
     let error = error.unwrap_err();
     assert_stage!(error, Stage::StreamHeld);
@@ -452,7 +453,7 @@ fn without_grace_output_still_has_all_that_was_written() {
     assert!(partial(&error).stdout == full, "{} of {capacity}", partial(&error).stdout.len());
 
     // Control: no other process holds a stream.
-    let mut command = reexec::command("flood");
+    let mut command = support::command("flood");
     let output = command.stream_grace(Duration::ZERO).output().unwrap();
     assert_eq!(output.stdout, vec![b'o'; MEBIBYTE]);
     assert_eq!(output.stderr, vec![b'e'; MEBIBYTE]);
@@ -481,7 +482,7 @@ fn an_output_without_a_status_is_an_error_with_the_output() -> Result<(), Skippe
 }
 
 fn lose_the_status_of_output() {
-    let error = reexec::command("greet").output().unwrap_err();
+    let error = support::command("greet").output().unwrap_err();
     assert_stage!(error, Stage::Wait { .. });
     assert_eq!(partial(&error).stdout, b"to stdout\n");
     assert_eq!(partial(&error).stderr, b"to stderr\n");
@@ -501,14 +502,14 @@ fn lose_the_status_of_output() {
 }
 
 fn output_of_a_child_that_did_not_start_says_why() {
-    let error = reexec::command("noSuchEntry").output().unwrap_err();
+    let error = support::command("noSuchEntry").output().unwrap_err();
     assert_stage!(error, Stage::UnknownEntry);
     assert_eq!(error.output(), None);
     let error = io::Error::from(error);
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
     error.downcast::<Error>().unwrap();
 
-    let mut command = reexec::command("greet");
+    let mut command = support::command("greet");
     let error = command.executable("/no/such/file").output().unwrap_err();
     assert!(error.source().unwrap().to_string().contains("No such file"));
     let error = io::Error::from(error);
@@ -538,7 +539,7 @@ fn a_descriptor_for_a_stream_is_passed_once() {
     let scratch = Scratch::new();
     let path = scratch.0.join("file");
     let file = || File::create(&path).unwrap();
-    let mut command = reexec::command("greet");
+    let mut command = support::command("greet");
     command.stdout(file()).stderr(Stdio::null());
     assert!(command.status().unwrap().success());
 
@@ -554,7 +555,7 @@ fn a_descriptor_for_a_stream_is_passed_once() {
 
 fn the_parent_keeps_no_copy_of_a_pipe_for_a_stream() {
     let (read, write) = io::pipe().unwrap();
-    let mut command = reexec::command("greet");
+    let mut command = support::command("greet");
     command.stdout(write).stderr(Stdio::null());
     let child = command.spawn().unwrap();
     // The end comes while the command still exists, so the command has no copy.

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its part")]
 
 pub(crate) mod filters;
+pub(crate) mod templates;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -15,6 +16,7 @@ use std::os::unix::process::CommandExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,8 @@ macro_rules! trials {
 }
 pub(crate) use trials;
 
+pub(crate) use templates::{PLAIN_ONLY, command, run_both_ways};
+
 /// Lists functions that [`program`] starts, with their names.
 macro_rules! programs {
     ($($function:ident),* $(,)?) => { &[$((stringify!($function), $function as fn())),*] };
@@ -47,7 +51,7 @@ pub(crate) use programs;
 type Programs = [(&'static str, fn())];
 
 /// Runs the rest of `main`, after `init`: one of the programs if the arguments name it, or the tests.
-pub(crate) fn run(programs: &Programs, trials: Vec<Trial>) -> ExitCode {
+pub(crate) fn run(programs: &Programs, tests: Vec<Test>) -> ExitCode {
     if let Some(code) = run_program(programs) {
         return code;
     }
@@ -56,6 +60,10 @@ pub(crate) fn run(programs: &Programs, trials: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One at a time: the tests look at all children and descriptors of this process.
     arguments.test_threads = Some(1);
+    let mut trials: Vec<_> = tests.iter().map(|test| test.trial(false)).collect();
+    if PLAIN_ONLY.get().is_some() {
+        trials.extend(tests.iter().map(|test| test.trial(true)));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -64,7 +72,7 @@ pub(crate) fn run_in_programs(
     needs: fn() -> Result<(), Skipped>,
     tests: &Programs,
     programs: &Programs,
-    mut trials: Vec<Trial>,
+    mut trials: Vec<Test>,
 ) -> ExitCode {
     for &(name, _) in tests {
         trials.push(trial(name, move || {
@@ -86,19 +94,47 @@ pub(crate) fn run_program(programs: &Programs) -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
+/// A test, which can run in several ways.
+pub(crate) struct Test {
+    name: String,
+    run: Arc<dyn Fn() -> Completion + Send + Sync>,
+}
+
 /// Makes a test. It also fails if it leaves a process behind, which is then removed.
-pub(crate) fn trial<T: Verdict>(name: &str, test: impl Fn() -> T + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, move || {
-        alarm::set(TEST_TIMEOUT);
-        let result = panic::catch_unwind(AssertUnwindSafe(test));
-        let left = remove_children();
-        alarm::cancel();
-        match result {
-            Err(panic) => panic::resume_unwind(panic),
-            Ok(_) if !left.is_empty() => Err(format!("left processes behind: {left:?}").into()),
-            Ok(verdict) => Ok(verdict.completion()),
+pub(crate) fn trial<T: Verdict>(name: &str, test: impl Fn() -> T + Send + Sync + 'static) -> Test {
+    Test { name: name.to_owned(), run: Arc::new(move || test().completion()) }
+}
+
+impl Test {
+    /// Makes the trial that runs the test: with plain children, or with children from a template.
+    fn trial(&self, from_template: bool) -> Trial {
+        let plain_only = PLAIN_ONLY.get().copied().unwrap_or_default();
+        let reason = plain_only.iter().find(|(name, _)| from_template && *name == self.name);
+        if let Some((_, reason)) = reason {
+            let name = format!("{}_from_a_template", self.name);
+            return Trial::ignorable_test(name, || Ok(Completion::ignored_with(*reason)));
         }
-    })
+        let run = Arc::clone(&self.run);
+        let name = match from_template {
+            true => format!("{}_from_a_template", self.name),
+            false => self.name.clone(),
+        };
+        Trial::ignorable_test(name, move || {
+            alarm::set(TEST_TIMEOUT);
+            if from_template {
+                templates::start();
+            }
+            let result = panic::catch_unwind(AssertUnwindSafe(|| run()));
+            let unusable = templates::end();
+            let left = remove_children();
+            alarm::cancel();
+            match result {
+                Err(panic) => panic::resume_unwind(panic),
+                Ok(_) if !left.is_empty() => Err(format!("left processes behind: {left:?}").into()),
+                Ok(completion) => unusable.map_or(Ok(completion), |reason| Err(reason.into())),
+            }
+        })
+    }
 }
 
 /// A type that a test can return.
@@ -206,7 +242,7 @@ pub(crate) fn interrupted(inject: &[&str], name: &str) -> Result<Vec<String>, Sk
 
 /// Makes a command of this entry with pipes as stdin and stdout.
 pub(crate) fn piped(entry: &str) -> reexec::Command {
-    let mut command = reexec::command(entry);
+    let mut command = command(entry);
     command.stdin(reexec::Stdio::piped()).stdout(reexec::Stdio::piped());
     command
 }
@@ -320,6 +356,7 @@ pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     let pids = fs::read_dir("/proc").unwrap();
     pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent))
+        .filter(|&pid| !templates::is_one(pid))
         .collect()
 }
 
@@ -401,6 +438,7 @@ pub(crate) fn signals(process: impl Display, set: &str) -> Vec<Signal> {
 pub(crate) fn program(name: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["as", name]);
+    templates::pass_on(&mut command);
     command
 }
 
@@ -409,6 +447,7 @@ pub(crate) fn program_after(script: &str, name: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{script}; exec \"$0\" as \"$1\"")]);
     command.arg(env::current_exe().unwrap()).arg(name);
+    templates::pass_on(&mut command);
     command
 }
 
