@@ -54,7 +54,20 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run_both_ways(&[]);
+    support::run_both_ways(&[
+        (
+            "detach_without_room_for_a_thread_kills_the_child",
+            "the template has descriptors of its own",
+        ),
+        (
+            "detach_without_room_for_a_descriptor_kills_the_child",
+            "the template has descriptors of its own",
+        ),
+        (
+            "a_process_can_fork_again_after_its_last_detached_child",
+            "a forked copy cannot use the template",
+        ),
+    ]);
     support::run_in_programs(
         || Ok(()),
         support::programs![

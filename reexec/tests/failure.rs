@@ -34,6 +34,9 @@ const BEFORE_INIT: &str = "BEFORE_INIT";
 /// Makes `main` continue after `init`, also in the child.
 const IGNORE_CODE: &str = "IGNORE_CODE";
 
+/// Why a test runs only with plain children.
+const PAST_INIT: &str = "a child of a template runs no code before init";
+
 fn main() -> ExitCode {
     match env::var(BEFORE_INIT).as_deref() {
         Ok("return") => return ExitCode::from(42),
@@ -56,7 +59,19 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run_both_ways(&[]);
+    support::run_both_ways(&[
+        ("a_child_that_returns_from_main_before_init_is_noticed", PAST_INIT),
+        ("a_child_that_cannot_report_is_an_error_that_names_its_stderr", PAST_INIT),
+        ("a_child_that_is_killed_before_init_is_noticed", PAST_INIT),
+        ("a_child_that_does_not_reach_init_is_killed_at_the_deadline", PAST_INIT),
+        ("each_stage_has_its_kind_and_keeps_its_number", PAST_INIT),
+        ("the_descriptors_stay_in_the_command_after_a_failure", PAST_INIT),
+        ("a_spawn_without_room_for_a_process_says_so", "the limit that counts is the template's"),
+        (
+            "too_many_descriptors_stay_in_the_command_for_a_higher_limit",
+            "the template has descriptors of its own",
+        ),
+    ]);
     support::run_in_programs(
         || Ok(()),
         support::programs![a_spawn_without_room_for_descriptors_says_so_under_every_limit],

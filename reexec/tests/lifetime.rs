@@ -52,7 +52,16 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run_both_ways(&[]);
+    support::run_both_ways(&[
+        (
+            "pr_set_pdeathsig_would_end_it_with_the_thread",
+            "the parent's thread is the one that made the template",
+        ),
+        (
+            "a_parent_killed_at_any_moment_leaves_nothing",
+            "tests/template.rs kills the parent at any instant",
+        ),
+    ]);
     support::run(
         support::programs![
             parent,

@@ -32,7 +32,10 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
-    support::run_both_ways(&[]);
+    support::run_both_ways(&[(
+        "with_no_child_wait_there_is_no_zombie",
+        "waits until no child is left, and the template is one",
+    )]);
     support::run_in_programs(
         || Ok(()),
         support::programs![

@@ -61,7 +61,10 @@ pub(crate) fn run(programs: &Programs, tests: Vec<Test>) -> ExitCode {
     // One at a time: the tests look at all children and descriptors of this process.
     arguments.test_threads = Some(1);
     let mut trials: Vec<_> = tests.iter().map(|test| test.trial(false)).collect();
-    if PLAIN_ONLY.get().is_some() {
+    if let Some(plain_only) = PLAIN_ONLY.get() {
+        for (name, _) in *plain_only {
+            assert!(tests.iter().any(|test| test.name == *name), "there is no test {name}");
+        }
         trials.extend(tests.iter().map(|test| test.trial(true)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
