@@ -29,7 +29,7 @@ pub(crate) fn run_both_ways(plain_only: &'static [(&'static str, &'static str)])
 
 /// Makes a command of this entry: a plain one, or one of the template. A program of a test makes its
 /// template here, after it has set itself up.
-pub(crate) fn command(entry: &str) -> reexec::Command {
+pub(crate) fn command(entry: impl Into<String>) -> reexec::Command {
     let mut template = TEMPLATE.lock().unwrap();
     if template.is_none() && are_wanted() {
         *template = Some(Template::new().unwrap());
