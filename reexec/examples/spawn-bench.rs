@@ -13,7 +13,7 @@ use std::io::{self, BufRead, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -23,11 +23,14 @@ use reexec::{Resource, Template};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    // The child of std ends here. Ours comes as far, and then runs its entry.
+    // The child of std ends here. Ours comes as far, and then runs its entry. One from a template
+    // does not come here: the template has.
     if env::args_os().nth(1).is_some_and(|arg| arg == "exit") {
         return ExitCode::SUCCESS;
     }
     reexec::register("nothing", || {});
+    #[cfg(feature = "serde")]
+    reexec::register_call("nothingTyped", |()| ());
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -52,7 +55,12 @@ fn run() -> Result<()> {
             "reexec-all" => reexec_with_everything,
             "template" => template_plain,
             "template-all" => template_with_everything,
+            "job" => job,
+            "job-foreign" => job_of_another_program,
+            #[cfg(feature = "serde")]
+            "call" => typed_call,
             "std" => std_plain,
+            "std-foreign" => std_of_another_program,
             "std-uid" => std_with_uid,
             _ => return Err(format!("there is no method {method}").into()),
         };
@@ -70,14 +78,25 @@ fn time(spawn: fn() -> Result<()>) -> Result<String> {
     Ok(start.elapsed().as_nanos().to_string())
 }
 
-/// Returns the processor time of this process and of the children that it has reaped, in nanoseconds.
+/// Returns the processor time of this process, of the children that it has reaped, and of its template,
+/// in nanoseconds.
 fn processor_time() -> Result<i64> {
-    let mut total = 0;
+    let mut total = match TEMPLATE.get().and_then(Template::id) {
+        Some(template) => processor_time_of_template(template)?,
+        None => 0,
+    };
     for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
         let usage = getrusage(who)?;
-        total += usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        let time = usage.user_time() + usage.system_time();
+        total += time.num_nanoseconds();
     }
-    Ok(total * 1000)
+    Ok(total)
+}
+
+/// Returns the time that the template has run, from /proc/PID/schedstat. A template has one thread.
+fn processor_time_of_template(template: u32) -> Result<i64> {
+    let schedstat = std::fs::read_to_string(format!("/proc/{template}/schedstat"))?;
+    Ok(schedstat.split(' ').next().unwrap_or_default().parse()?)
 }
 
 fn reexec_plain() -> Result<()> {
@@ -91,21 +110,25 @@ fn reexec_with_everything() -> Result<()> {
 }
 
 fn template_plain() -> Result<()> {
-    template().command("nothing").status()?;
+    template()?.command("nothing").status()?;
     Ok(())
 }
 
 fn template_with_everything() -> Result<()> {
-    with_everything(template().command("nothing"))
+    with_everything(template()?.command("nothing"))
 }
 
+static TEMPLATE: OnceLock<Template> = OnceLock::new();
+
 /// Returns the template, which the first call makes.
-fn template() -> &'static Template {
-    static TEMPLATE: LazyLock<Template> = LazyLock::new(|| match Template::new() {
-        Ok(template) => template,
-        Err(error) => panic!("{error}"),
-    });
-    &TEMPLATE
+fn template() -> Result<&'static Template> {
+    match TEMPLATE.get() {
+        Some(template) => Ok(template),
+        None => {
+            let template = Template::new()?;
+            Ok(TEMPLATE.get_or_init(|| template))
+        }
+    }
 }
 
 fn with_everything(mut command: reexec::Command) -> Result<()> {
@@ -126,8 +149,29 @@ fn with_everything(mut command: reexec::Command) -> Result<()> {
     Ok(())
 }
 
+fn job() -> Result<()> {
+    reexec::command("nothing").spawn_job()?.wait()?;
+    Ok(())
+}
+
+fn job_of_another_program() -> Result<()> {
+    reexec::program("/bin/true").spawn_job()?.wait()?;
+    Ok(())
+}
+
+#[cfg(feature = "serde")]
+fn typed_call() -> Result<()> {
+    reexec::command("nothingTyped").call::<_, ()>(&())?.wait()?;
+    Ok(())
+}
+
 fn std_plain() -> Result<()> {
     Command::new("/proc/self/exe").arg("exit").status()?;
+    Ok(())
+}
+
+fn std_of_another_program() -> Result<()> {
+    Command::new("/bin/true").status()?;
     Ok(())
 }
 

@@ -57,10 +57,11 @@ struct Target {
     name: String,
 }
 
-/// Has cargo build one of our programs in release. `package` and `kind` (`--bin`, `--example`) say which.
+/// Has cargo build one of our programs in release. `package` and the last of `options` (`--bin`,
+/// `--example`) say which.
 pub(crate) fn cargo_build(
     package: &str,
-    kind: &str,
+    options: &[&str],
     name: &str,
     linking: Linking,
     folder: &Path,
@@ -70,7 +71,9 @@ pub(crate) fn cargo_build(
     let mut command = Command::new(&cargo);
     command
         .args(["build", "--release", "--message-format=json-render-diagnostics"])
-        .args(["--package", package, kind, name])
+        .args(["--package", package])
+        .args(options)
+        .arg(name)
         .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());

@@ -94,7 +94,7 @@ fn subjects(options: &Soak, folder: &Path) -> Result<Vec<Subject>, String> {
         }]);
     }
     let server = "echo-server";
-    let program = cargo_build(server, "--bin", server, Linking::Dynamic, folder)?;
+    let program = cargo_build(server, &["--bin"], server, Linking::Dynamic, folder)?;
     let models = match options.models.as_slice() {
         [] => Model::value_variants(),
         models => models,

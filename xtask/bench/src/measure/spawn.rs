@@ -20,6 +20,17 @@ use crate::programs::{
 /// How much the parents hold, in MiB.
 const SIZES: [usize; 3] = [1, 512, 4096];
 
+/// What the plot shows as ours, and what it leaves out.
+const OURS: [&str; 2] = ["reexec", "template"];
+const LEFT_OUT: [&str; 6] = [
+    "reexec, every setting",
+    "template, every setting",
+    "typed call",
+    "job",
+    "job of /bin/true",
+    "std Command of /bin/true",
+];
+
 /// The way that all are compared with: it has its turn right before each.
 const REFERENCE: &str = "std";
 
@@ -52,7 +63,13 @@ impl Way {
 const RUST: &[Way] = &[
     Way::without_fork("reexec", "reexec"),
     Way::without_fork("reexec-all", "reexec, every setting"),
+    Way::without_fork("template", "template"),
+    Way::without_fork("template-all", "template, every setting"),
+    Way::without_fork("call", "typed call"),
+    Way::without_fork("job", "job"),
+    Way::without_fork("job-foreign", "job of /bin/true"),
     Way::without_fork(REFERENCE, "std Command"),
+    Way::without_fork("std-foreign", "std Command of /bin/true"),
     Way::with_fork("std-uid", "std Command that has to fork"),
 ];
 
@@ -146,7 +163,8 @@ fn sizes() -> Vec<usize> {
 
 /// Builds the programs: ours first, which must be there. Rivals may be missing.
 fn programs(folder: &Path) -> Result<(Vec<Program>, Vec<Missing>), Failure> {
-    let rust = |linking| cargo_build("reexec", "--example", "spawn-bench", linking, folder);
+    let options = ["--features", "serde", "--example"];
+    let rust = |linking| cargo_build("reexec", &options, "spawn-bench", linking, folder);
     let c = |name: &str, flags: &[&str]| {
         let path = folder.join(name);
         compile_c("spawn.c", &path, flags).map(|()| path)
@@ -317,12 +335,13 @@ impl Results {
 
     /// Draws the dynamic ones, and Go: static linking moves a line up or down, and changes nothing else.
     fn plot(&self) -> String {
-        let rows =
-            self.rows().into_iter().filter(|row| row.1 == "dynamic" || row.0.starts_with("Go"));
+        let rows = self.rows().into_iter().filter(|(name, linking)| {
+            (*linking == "dynamic" || name.starts_with("Go")) && !LEFT_OUT.contains(name)
+        });
         let lines: Vec<Line> = rows
             .map(|row| Line {
                 name: row.0,
-                is_ours: row.0.starts_with("reexec"),
+                is_ours: OURS.contains(&row.0),
                 values: self.of(row).iter().map(|measured| measured.median_us).collect(),
             })
             .collect();

@@ -120,7 +120,7 @@ impl Row {
         let compiled = |file: &str| folder.join(file.replace('.', "-"));
         let (found, how_to_get_it) = match self.source {
             Source::Ours(linking) => {
-                (cargo_build("echo-server", "--bin", "echo-server", linking, folder), GET_RUST)
+                (cargo_build("echo-server", &["--bin"], "echo-server", linking, folder), GET_RUST)
             }
             Source::C(file) => {
                 let program = compiled(file);
