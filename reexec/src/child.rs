@@ -82,6 +82,7 @@ pub struct Child {
     lifeline: Mutex<Option<Lifeline>>,
     /// See [`Command::stream_grace`](crate::Command::stream_grace).
     pub(crate) stream_grace: Duration,
+    /// Set by the start, if a template has made the child.
     pub(crate) from_template: bool,
 }
 

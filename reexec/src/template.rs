@@ -22,12 +22,99 @@ use crate::template_process::{TemplateProcess, Templates};
 use crate::validate::invalid;
 use crate::{Command, Error, Stage, Stdio, sys};
 
-/// A copy of the program that waits, and makes children in a fraction of the time of an exec.
+/// Makes children by cloning a waiting copy of the program, which takes a fraction of the time of an
+/// exec.
+///
+/// **Confine yourself, then make the template.** A child has the rights that this process had when it
+/// made the template, not those that it has now.
+///
+/// The template is one child, which is started as every other, and waits inside
+/// [`init`](crate::init()). For each command made by [`Template::command`], it clones itself. The clone
+/// is a child of this process, not of the template, and continues as an executed child does. So
+/// everything that [`Command`] and [`Child`](crate::Child) promise holds for it as well: arguments,
+/// environment, the name in ps(1), streams, descriptors, settings, signals, the lifeline, and errors by
+/// stage.
+///
+/// ```
+/// use std::process::ExitCode;
+///
+/// fn main() -> ExitCode {
+///     reexec::register("worker", || { /* the child's work */ });
+///     if let Some(code) = reexec::init() {
+///         return code;
+///     }
+///     let template = reexec::Template::new().unwrap();
+///     for _ in 0..3 {
+///         let worker = template.command("worker").spawn().unwrap();
+///         assert!(worker.wait().unwrap().success());
+///     }
+///     ExitCode::SUCCESS
+/// }
+/// ```
+///
+/// Use a template for many short children, such as one for each request. Otherwise use
+/// [`command`](crate::command()): a fresh exec shares nothing with other children.
+///
+/// # What differs from an executed child
+///
+/// - Everything that is not part of the command is the template's, of the moment when it was made:
+///   working directory, root, umask, limits, nice value and scheduling, cgroup, OOM score, process group
+///   and session, terminal, user and groups, capabilities and securebits, `no_new_privs`, seccomp
+///   filters, Landlock, and namespaces. The environment and the streams are those of this process at the
+///   time of the spawn.
+/// - Code before [`init`](crate::init()) has run once, in the template, and with the null device as its
+///   streams. What it has computed is shared by all children; for instance the keys of a `HashMap`, if
+///   it has made one.
+/// - Variables that the loader and libc read at exec, such as `LD_PRELOAD` and `GLIBC_TUNABLES`, have no
+///   effect on the child itself.
+/// - Children of one template have the same address layout and the same stack canary, as the children
+///   of a forking server have. Who can read the memory of one child knows where to attack the others;
+///   see [`Template::renew_after`].
+/// - Handlers of pthread_atfork(3) do not run.
+/// - `PR_SET_PDEATHSIG` in a child means the thread that made the template.
+///
+/// # When the child is executed instead
+///
+/// What the template cannot make is executed, with the same behaviour.
+/// [`Child::is_from_template`](crate::Child::is_from_template) tells which way was taken, and
+/// [`Template::why_executed`] why. This happens if:
+///
+/// - the command has more than 64 arguments, more than 64 KiB of arguments and environment, more than
+///   253 descriptors with the streams, [`Command::sealed`] or [`Command::executable`];
+/// - stdin, stdout or stderr of this process is closed, and the child would inherit it;
+/// - the template cannot make the process or put it into its group. If executing fails as well, that
+///   is the error;
+/// - no copy of the program would be like a new start: with musl, without a `/proc`, if a filter or an
+///   old kernel refuses clone3(2), or if a library has started a thread or opened a descriptor before
+///   `init`;
+/// - the template has ended, or does not answer within one second; it is killed then. No child gets
+///   lost by that: the kernel stores the number of each in memory that the template shares with this
+///   process, and a child that nobody waits for is killed and reaped. After the spawn, another template
+///   is started.
+///
+/// # When a spawn fails
+///
+/// A spawn fails at [`Stage::Invalid`] if the calling thread has other user or group ids, groups,
+/// capabilities, `no_new_privs`, seccomp mode, root directory or namespaces than the thread that made
+/// the template had. It also fails in a forked copy of the process that made it. Further seccomp filters,
+/// and Landlock, cannot be seen: a child of an older template does not have them.
+///
+/// # Handles
+///
+/// Clones of this handle, and the commands made by it, share the template. Requests wait for each other.
+/// Dropping the last of them ends the template and reaps it; its children live on. The template also
+/// ends when this process ends.
 #[derive(Clone)]
 pub struct Template(Arc<Templates>);
 
 impl Template {
-    /// Starts a template.
+    /// Starts a template, and returns when it is ready to make children.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Command::spawn`], for an entry with the name `reexec/template`; also
+    /// [`Stage::Prepare`] if the rights of this thread cannot be found out. A template that cannot make
+    /// children is no error.
     pub fn new() -> Result<Template, Error> {
         let failed = |stage| Error::new(ENTRY, stage);
         let confinement = confinement().map_err(failed)?;
@@ -36,24 +123,34 @@ impl Template {
         Ok(Template(Arc::new(templates)))
     }
 
-    /// Makes a builder for a child of this template.
+    /// Makes a builder for a child of this template that runs the function registered as `name`; see
+    /// [`command`](crate::command()).
     pub fn command(&self, name: impl Into<String>) -> Command {
         let mut command = command(name);
         command.template = Some(Arc::clone(&self.0));
         command
     }
 
-    /// Replaces the template after each `children` children; 0 means never.
+    /// Replaces the template each time it has made so many children; 0 means never, and is the default.
+    ///
+    /// The children of different templates have different address layouts. With 1, each child has its
+    /// own, as an executed one; the exec then happens before the child is asked for, and no longer
+    /// delays it.
+    ///
+    /// The next template is started as soon as the last child has been told what to run, and has the
+    /// surroundings of that moment, such as the working directory.
     pub fn renew_after(&self, children: u32) {
         self.0.state().renew_after = children;
     }
 
-    /// Returns the process id of the template.
+    /// Returns the process id of the template; `None` if there is none now. It changes when the template
+    /// is replaced.
     pub fn id(&self) -> Option<u32> {
         self.0.state().current.as_ref().map(TemplateProcess::id)
     }
 
-    /// Says why the last child that the template did not make was executed instead.
+    /// Says why the latest of the commands that were executed instead was not made by the template;
+    /// `None` if there was none. Before the first command, says why the template can make no children.
     pub fn why_executed(&self) -> Option<String> {
         self.0.state().reason.clone()
     }
