@@ -126,12 +126,6 @@ impl Child {
         self.pid
     }
 
-    /// Whether a [`Template`](crate::Template) has made the child. Otherwise the child has executed
-    /// the program.
-    pub fn is_from_template(&self) -> bool {
-        self.from_template
-    }
-
     /// Takes this process's end of the child's stdin. Returns `None` if it is no pipe, or was taken.
     pub fn take_stdin(&self) -> Option<ChildStdin> {
         self.pipes().stdin.take()

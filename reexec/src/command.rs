@@ -49,7 +49,7 @@ pub fn command(name: impl Into<String>) -> Command {
 /// Configures and starts a child, with the method names of [`std::process::Command`].
 ///
 /// The child executes this program's own file and runs the registered function instead of the rest of
-/// `main`; that of a [`Template`](crate::Template) runs the function without an exec. It starts with an empty signal mask and default dispositions, except for `SIGPIPE`, which
+/// `main`. It starts with an empty signal mask and default dispositions, except for `SIGPIPE`, which
 /// every Rust program ignores, and for [`Command::ignore_signal`]. It ends when this process ends.
 ///
 /// A command can be spawned repeatedly, except for its descriptors: the first spawn that succeeds

@@ -132,12 +132,16 @@ pub fn init() -> Option<ExitCode> {
     if INIT_CALLED.swap(true, Ordering::SeqCst) {
         return None;
     }
+    run_if_child().or_else(|| {
+        program::record_identity(None);
+        run_multicall()
+    })
+}
+
+/// Runs the child if this process is one.
+fn run_if_child() -> Option<ExitCode> {
     match Control::take_inherited() {
-        Ok(Some(control)) => Some(run_child(control)),
-        Ok(None) => {
-            program::record_identity(None);
-            run_multicall()
-        }
+        Ok(control) => control.map(run_child),
         Err(error) => {
             print_error(format_args!(
                 "cannot find out whether this process is a child, or cannot take over descriptor 3: \
@@ -226,19 +230,11 @@ fn set_up(launch: &Launch) -> Result<Entry, Report> {
 /// Returns an entry of this crate itself. No program can register its name, because of the '/'.
 fn built_in(name: &str) -> Option<Registered> {
     let entry: Entry = match name {
-        template_message::ENTRY => Box::new(|| template_server::serve(run_copy)),
+        template_message::ENTRY => Box::new(|| template_server::serve(run_if_child)),
         KEEPER => Box::new(|| keeper::run(|name| Some(take_named(name)?.entry))),
         _ => return None,
     };
     Some(Registered { name: name.to_owned(), entry, kind: Kind::Plain })
-}
-
-/// Runs a child that a template has made, as `init` runs one that was executed.
-fn run_copy() -> ExitCode {
-    match Control::take_inherited() {
-        Ok(Some(control)) => run_child(control),
-        _ => ExitCode::from(EXIT_SETUP_FAILED),
-    }
 }
 
 fn take_named(name: &str) -> Option<Registered> {

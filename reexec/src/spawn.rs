@@ -120,14 +120,9 @@ impl Start {
         validate::check_process()?;
         validate::check_command(command)?;
         validate::check_plain(command)?;
-        let (prepared, pid, from_template) = match template::start(command, default, confirm)? {
-            Some((prepared, pid)) => (prepared, pid, true),
-            None => {
-                let prepared = Prepared::new(command, default, confirm)?;
-                let pid = execute(&prepared, command)?;
-                (prepared, pid, false)
-            }
-        };
+        let made = template::start(command, default, confirm)?;
+        let from_template = made.is_some();
+        let (prepared, pid) = made.map_or_else(|| execute(command, default, confirm), Ok)?;
         // The child has its copies. As long as we have ours, we would not see the end of what the
         // child closes. Closing them also makes room for the pidfd when the table is full.
         drop(prepared.fd_map);
@@ -220,8 +215,13 @@ fn is_peer_closed(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
-/// Makes the process and executes the program; returns the process id.
-fn execute(prepared: &Prepared<'_>, command: &Command) -> Result<i32, Stage> {
+/// Makes the process and executes the program; returns it with what was prepared.
+fn execute(
+    command: &Command,
+    default: StdioDefault,
+    confirm: bool,
+) -> Result<(Prepared<'_>, i32), Stage> {
+    let prepared = Prepared::new(command, default, confirm)?;
     let ignored = command.settings.iter().filter_map(Setting::ignored_signal);
     let ignored: Vec<_> = ignored.collect();
     let spawned = sys::spawn(&SpawnSpec {
@@ -234,7 +234,7 @@ fn execute(prepared: &Prepared<'_>, command: &Command) -> Result<i32, Stage> {
         // Until the child ignores them.
         blocked: &ignored,
     });
-    spawned.map_err(|error| match error {
+    let pid = spawned.map_err(|error| match error {
         SpawnError::Process(source) => Stage::NewProcess { source },
         SpawnError::ProcessGroup(source) => {
             Stage::ProcessGroup { group: command.process_group.unwrap_or_default(), source }
@@ -246,5 +246,6 @@ fn execute(prepared: &Prepared<'_>, command: &Command) -> Result<i32, Stage> {
             program: PathBuf::from(OsStr::from_bytes(prepared.program.to_bytes())),
             source,
         },
-    })
+    })?;
+    Ok((prepared, pid))
 }

@@ -20,7 +20,7 @@ use crate::sys::{RIGHTS_MAX, SharedWord};
 use crate::template_message::{ARGUMENTS_MAX, ENTRY, PAGE, Request, SOCKET};
 use crate::template_process::{TemplateProcess, Templates};
 use crate::validate::invalid;
-use crate::{Command, Error, Stage, Stdio, sys};
+use crate::{Child, Command, Error, Stage, Stdio, sys};
 
 /// Makes children by cloning a waiting copy of the program, which takes a fraction of the time of an
 /// exec.
@@ -153,6 +153,14 @@ impl Template {
     /// `None` if there was none. Before the first command, says why the template can make no children.
     pub fn why_executed(&self) -> Option<String> {
         self.0.state().reason.clone()
+    }
+}
+
+impl Child {
+    /// Whether a [`Template`] has made the child. Otherwise the child has executed the program, or is a
+    /// [`fork`](crate::fork()).
+    pub fn is_from_template(&self) -> bool {
+        self.from_template
     }
 }
 

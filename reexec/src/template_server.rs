@@ -13,11 +13,11 @@ use crate::sys::{self, Arguments, Cloned, Cloner, SharedWord, retry_on_interrupt
 use crate::template_message::{self, Order, PAGE, REQUEST_MAX, SOCKET};
 use crate::{EXIT_SETUP_FAILED, inherited_fd, threads};
 
-/// Runs the template. Returns only in a child, after `run` has run its entry; `run` is the rest of
-/// `init`, for a process that has its descriptors.
+/// Runs the template. Returns only in a child, after `run_if_child`, the part of `init` that runs a
+/// child's entry.
 ///
 /// The template ends here, so that it runs none of the program's code.
-pub(crate) fn serve(run: fn() -> ExitCode) -> ExitCode {
+pub(crate) fn serve(run_if_child: fn() -> Option<ExitCode>) -> ExitCode {
     // Without the two, somebody else has started the template.
     let (Ok(socket), Ok(page)) = (inherited_fd(SOCKET), inherited_fd(PAGE)) else {
         return ExitCode::from(EXIT_SETUP_FAILED);
@@ -28,7 +28,7 @@ pub(crate) fn serve(run: fn() -> ExitCode) -> ExitCode {
     let greeted = send_to(&socket, &template_message::encode_greeting(&greeting));
     let server = prepared.ok().filter(|_| greeted.is_ok());
     match server.and_then(|server| server.serve(socket)).map(NewChild::become_child) {
-        Some(Ok(())) => run(),
+        Some(Ok(())) => run_if_child().unwrap_or(ExitCode::from(EXIT_SETUP_FAILED)),
         Some(Err(_)) => sys::exit_now(EXIT_SETUP_FAILED),
         None => sys::exit_now(0),
     }
