@@ -74,6 +74,7 @@ fn main() -> ExitCode {
             std_leaves_some,
             a_chain_of_forks_ends,
             a_deep_chain_ends,
+            a_chain_without_end_ends,
             a_storm_that_goes_on_ends,
             a_fork_bomb_ends,
             a_cgroup_is_killed_at_once,
@@ -364,6 +365,26 @@ fn a_chain_of_forks_ends() {
 
 fn a_deep_chain_ends() {
     end_while_forking("f() { ( f; : ); }; f & echo ready; sleep 1000; :");
+}
+
+/// Each process makes one, and waits. It is too fast for a keeper that kills its children only, and
+/// finds the next generation when those have ended.
+fn a_chain_without_end_ends() -> Result<(), Skipped> {
+    needs_root()?;
+    needs(&["perl", "-e", "1"])?;
+    let script = "$| = 1; print \"ready\\n\"; while (1) { my $pid = fork; \
+                  if ($pid) { waitpid $pid, 0; exit } defined $pid or select undef, undef, undef, 0.001 }";
+    for _ in 0..5 {
+        let mark = new_mark();
+        let mut chain = reexec::program("perl");
+        chain.args(["-e", script]).env(MARK, &mark).stdout(Stdio::piped());
+        chain.uid(USER).gid(USER).rlimit(Resource::Processes, 500, 500);
+        let job = await_line(chain.spawn_job().unwrap());
+        wait_until("it is long", || marked(&mark).len() > 50);
+        drop(job);
+        assert_none_survives(&mark);
+    }
+    Ok(())
 }
 
 fn a_storm_that_goes_on_ends() {
@@ -809,6 +830,17 @@ fn a_caller_may_ignore_sigchld() {
 fn has_no_pidfds() {
     filters::refuse(&["pidfd_open"], libc::ENOSYS);
     drops_and_signals();
+    // The keeper does not come to read all signals before the program has ended.
+    let job = start("echo ready; exec sleep 1000", &env::var(MARK).unwrap());
+    let keeper = Pid::from_raw(stat(job.id()).unwrap().parent as i32);
+    kill(keeper, Signal::SIGSTOP).unwrap();
+    for _ in 0..3 {
+        job.signal(libc::SIGCONT).unwrap();
+    }
+    kill(Pid::from_raw(job.id() as i32), Signal::SIGTERM).unwrap();
+    wait_until("the program has ended", || support::is_zombie(job.id()));
+    kill(keeper, Signal::SIGCONT).unwrap();
+    assert_eq!(job.wait().unwrap().signal(), Some(libc::SIGTERM));
 }
 
 fn drops_and_signals() {
