@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     reexec::register("describe", describe);
     reexec::register("exit_7", || ExitCode::from(7));
     reexec::register("panics", || panic!("as it must"));
-    reexec::register("reads_descriptor", reads_descriptor);
+    reexec::register("writes_descriptor", writes_descriptor);
     reexec::register("nests", nests);
     if let Some(code) = reexec::init() {
         return code;
@@ -502,17 +502,22 @@ fn an_entry_runs_as_in_a_plain_child() {
     assert_eq!(status("panics").unwrap().code(), Some(101));
 }
 
-fn reads_descriptor() {
-    print!("{}", read_all(reexec::inherited_fd("pipe").unwrap()));
+/// An entry: writes into a descriptor, closes it, and lives on.
+fn writes_descriptor() {
+    let mut pipe = fs::File::from(reexec::inherited_fd("pipe").unwrap());
+    pipe.write_all(b"through the pipe").unwrap();
+    drop(pipe);
+    support::until_stdin_ends();
 }
 
-/// The end of the pipe comes when we close our copy, so the keeper has none.
 fn an_entry_gets_descriptors() {
     let (read, write) = pipe().unwrap();
-    let mut command = reexec::command("reads_descriptor");
-    let job = command.fd("pipe", read).stdout(Stdio::piped()).spawn_job().unwrap();
-    fs::File::from(write).write_all(b"through the pipe").unwrap();
-    assert_eq!(job.wait_with_output().unwrap().stdout, b"through the pipe");
+    let mut command = reexec::command("writes_descriptor");
+    let job = command.fd("pipe", write).stdin(Stdio::piped()).spawn_job().unwrap();
+    // It has an end, so neither we nor the keeper have a copy.
+    assert_eq!(read_all(read), "through the pipe");
+    assert_eq!(job.try_wait().unwrap(), None);
+    assert!(job.wait().unwrap().success());
     assert_stage!(command.spawn_job().unwrap_err(), Stage::Invalid(_));
 }
 
