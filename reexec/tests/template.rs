@@ -77,6 +77,7 @@ fn main() -> ExitCode {
         support::programs![
             spawn_with_clone3_refused,
             spawn_with_the_reply_refused,
+            spawn_without_pidfds,
             spawn_without_room_for_processes,
             spawn_after_a_change,
             spawn_after_a_further_filter,
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
             what_does_not_fit_is_executed,
             what_is_started_before_init_is_noticed,
             a_refused_clone3_is_executed,
+            a_template_needs_no_pidfds,
             no_room_for_a_process_is_an_error,
             a_change_is_refused,
             a_further_filter_is_not_noticed,
@@ -403,6 +405,23 @@ fn spawn_with_clone3_refused() {
     refuse(&["clone3"], libc::ENOSYS);
     let template = Template::new().unwrap();
     assert_executed(&template, &mut template.command("seven"), "made no process");
+}
+
+fn a_template_needs_no_pidfds() -> Result<(), Skipped> {
+    needs_filters()?;
+    stdout_of(&mut program("spawn_without_pidfds"));
+    Ok(())
+}
+
+fn spawn_without_pidfds() {
+    refuse(&["pidfd_open"], libc::EPERM);
+    let template = template();
+    (0..3).for_each(|_| assert!(exits_with_seven(&mut template.command("seven"))));
+    signal(template.id().unwrap(), Signal::SIGKILL);
+    assert_executed(&template, &mut template.command("seven"), "has ended");
+    assert!(exits_with_seven(&mut template.command("seven")));
+    drop(template);
+    assert!(children().is_empty());
 }
 
 fn no_room_for_a_process_is_an_error() -> Result<(), Skipped> {

@@ -35,7 +35,7 @@ struct MemoryMap {
     arg_end: u64,
     env_start: u64,
     env_end: u64,
-    auxv: u64,
+    auxv: usize, // a pointer
     auxv_size: u32,
     exe_fd: u32,
 }

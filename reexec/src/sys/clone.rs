@@ -32,6 +32,20 @@ pub(crate) struct Cloner {
     number: &'static SharedWord,
 }
 
+/// The first version of `struct clone_args`, which libc has not for every architecture.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
 impl Cloner {
     /// Finds out what a copy needs.
     ///
@@ -78,18 +92,19 @@ impl Cloner {
             | libc::CLONE_PARENT_SETTID
             | libc::CLONE_CHILD_SETTID
             | libc::CLONE_CHILD_CLEARTID;
-        // SAFETY: all-zero is a value of this plain data.
-        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-        args.flags = flags as u64;
-        args.parent_tid = self.number.address().expose_provenance() as u64;
-        args.child_tid = self.tid_address;
-        // With CLONE_PARENT, the copy ends with the signal that this process ends with.
-        args.exit_signal = 0;
+        let args = CloneArgs {
+            flags: flags as u64,
+            child_tid: self.tid_address,
+            parent_tid: self.number.address().expose_provenance() as u64,
+            // With CLONE_PARENT, the copy ends with the signal that this process ends with.
+            exit_signal: 0,
+            ..CloneArgs::default()
+        };
         // SAFETY: without CLONE_VM, the copy has its own memory, with this stack. The kernel stores its
         // number where libc keeps it, as with fork(3), and in the shared word. The list of robust
         // mutexes belongs to this thread.
         unsafe {
-            match libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) {
+            match libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) {
                 0 => {
                     let length = self.robust_list_length;
                     libc::syscall(libc::SYS_set_robust_list, self.robust_list, length);
