@@ -85,9 +85,9 @@ use crate::{Child, Command, Error, Stage, Stdio, sys};
 /// - the template cannot make the process or put it into its group. If executing fails as well, that
 ///   is the error;
 /// - no copy of the program would be like a new start: with musl, without a `/proc`, if a filter or an
-///   old kernel refuses clone3(2), or if a library has started a thread or opened a descriptor before
-///   `init`;
-/// - the template has ended, or does not answer within one second; it is killed then. No child gets
+///   old kernel refuses clone3(2), if a library has started a thread or opened a descriptor before
+///   `init`, or if a static program has inherited a descriptor that nobody closed;
+/// - the template has ended, or does not answer within five seconds; it is killed then. No child gets
 ///   lost by that: the kernel stores the number of each in memory that the template shares with this
 ///   process, and a child that nobody waits for is killed and reaped. After the spawn, another template
 ///   is started.

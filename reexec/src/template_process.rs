@@ -16,8 +16,9 @@ use crate::poll::{has_passed, wait_readable};
 use crate::sys::{self, SharedWord, retry_on_interrupt};
 use crate::template_message::{self, Request};
 
-/// How long a template may take to answer. One that is stopped never does.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a template may take to answer. One that is stopped never does; on a busy machine, one that
+/// works can take a second.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The templates of one [`Template`](crate::Template): one process after another.
 #[derive(Debug)]

@@ -620,7 +620,11 @@ fn a_template_killed_at_any_instant_loses_no_child() {
             scope.spawn(move || {
                 // Another instant each time: a spawn takes some hundred microseconds.
                 thread::sleep(Duration::from_micros(u64::from(round * 7919 % 500)));
-                signal(id, if round % 8 == 7 { Signal::SIGSTOP } else { Signal::SIGKILL });
+                if round % 8 == 7 {
+                    signal(id, Signal::SIGSTOP);
+                    thread::sleep(Duration::from_millis(5)); // while a spawn waits for the answer
+                }
+                signal(id, Signal::SIGKILL);
                 has_killed.store(true, Ordering::SeqCst);
             });
             while !has_killed.load(Ordering::SeqCst) {
