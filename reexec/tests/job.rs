@@ -367,33 +367,43 @@ fn a_deep_chain_ends() {
     end_while_forking("f() { ( f; : ); }; f & echo ready; sleep 1000; :");
 }
 
-/// Each process makes one, and waits. It is too fast for a keeper that kills its children only, and
-/// finds the next generation when those have ended.
-fn a_chain_without_end_ends() -> Result<(), Skipped> {
+/// Ends the job of a Perl program while it forks, a few times. Root's processes cannot be limited, so
+/// those are a user's.
+fn end_perl_while_forking(script: &str) -> Result<(), Skipped> {
     needs_root()?;
     needs(&["perl", "-e", "1"])?;
-    let script = "$| = 1; print \"ready\\n\"; while (1) { my $pid = fork; \
-                  if ($pid) { waitpid $pid, 0; exit } defined $pid or select undef, undef, undef, 0.001 }";
     for _ in 0..5 {
         let mark = new_mark();
-        let mut chain = reexec::program("perl");
-        chain.args(["-e", script]).env(MARK, &mark).stdout(Stdio::piped());
-        chain.uid(USER).gid(USER).rlimit(Resource::Processes, 500, 500);
-        let job = await_line(chain.spawn_job().unwrap());
-        wait_until("it is long", || marked(&mark).len() > 50);
+        let mut perl = reexec::program("perl");
+        perl.args(["-e", &format!("$| = 1; print \"ready\\n\"; while (1) {{ {script} }}")]);
+        perl.env(MARK, &mark).stdout(Stdio::piped());
+        perl.uid(USER).gid(USER).rlimit(Resource::Processes, 500, 500);
+        let job = await_line(perl.spawn_job().unwrap());
+        wait_until("there are many", || marked(&mark).len() > 50);
         drop(job);
         assert_none_survives(&mark);
     }
     Ok(())
 }
 
-fn a_storm_that_goes_on_ends() {
-    let script = "(while :; do read x <&3 & done) & while :; do (read x <&3 &) ; done & \
-                  echo ready; read x <&3; }";
-    end_while_forking(&format!("{WAITABLE} {script}"));
+/// Each process makes one, and waits. It is too fast for a keeper that kills its children only, and
+/// finds the next generation when those have ended.
+fn a_chain_without_end_ends() -> Result<(), Skipped> {
+    end_perl_while_forking(
+        "my $pid = fork; if ($pid) { waitpid $pid, 0; exit } \
+         defined $pid or select undef, undef, undef, 0.001",
+    )
 }
 
-/// Each process makes two, and waits. Root's processes cannot be limited, so those are a user's.
+/// One process makes others, which lose their parent, again and again.
+fn a_storm_that_goes_on_ends() -> Result<(), Skipped> {
+    end_perl_while_forking(
+        "my $pid = fork; if (defined $pid and !$pid) { fork and exit; sleep 1000; exit } \
+         $pid ? waitpid $pid, 0 : select undef, undef, undef, 0.001",
+    )
+}
+
+/// Each process makes two, and waits.
 fn a_fork_bomb_ends() -> Result<(), Skipped> {
     needs_root()?;
     let script = "f() { f & f & read x <&3; }; f & echo ready; read x <&3; }";
