@@ -121,3 +121,67 @@ pub(crate) fn decode_greeting(message: &[u8]) -> Option<Greeting> {
     let (pid, reason) = (input.u32()?, input.string()?);
     Some(if pid == 0 { Err(reason) } else { Ok(pid) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsRawFd, RawFd};
+    use std::os::unix::net::UnixDatagram;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn strings(list: &[String]) -> CStrings {
+        let mut strings = CStrings::default();
+        list.iter().for_each(|string| assert!(strings.push(&[string.as_bytes()]).is_ok()));
+        strings
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_arrives_as_it_was_sent(
+            argv in proptest::collection::vec("[^\0]{0,20}", 0..9),
+            env in proptest::collection::vec("[^\0]{0,20}", 0..9),
+            blocked in proptest::collection::vec(1..65, 0..5),
+            count in 0..9_usize,
+        ) {
+            let (maker, template) = UnixDatagram::pair().unwrap();
+            let descriptors: Vec<RawFd> = vec![maker.as_raw_fd(); count];
+            let (argv, env) = (strings(&argv), strings(&env));
+            let (blocked, descriptors) = (&blocked[..], &descriptors[..]);
+            Request { argv: &argv, env: &env, blocked, descriptors }.send(&maker).unwrap();
+            let mut buffer = vec![0; REQUEST_MAX];
+            let order = Order::receive(&template, &mut buffer).unwrap().unwrap().unwrap();
+            prop_assert_eq!(order.arguments, argv.len());
+            prop_assert_eq!(order.blocked, blocked);
+            prop_assert_eq!(order.descriptors.len(), count);
+            let sent = [argv.as_bytes(), env.as_bytes()].concat();
+            prop_assert_eq!(&buffer[order.strings], &sent[..]);
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Order::decode(&bytes, Vec::new());
+            let _ = decode_reply(&bytes);
+            let _ = decode_greeting(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_too_long_is_not_sent() {
+        let (maker, _template) = UnixDatagram::pair().unwrap();
+        let (argv, env) = (CStrings::default(), strings(&["x".repeat(REQUEST_MAX)]));
+        let request = Request { argv: &argv, env: &env, blocked: &[], descriptors: &[] };
+        assert!(sys::is(&request.send(&maker).unwrap_err(), libc::EMSGSIZE));
+    }
+
+    #[test]
+    fn answers_arrive_as_they_were_sent() {
+        for reply in [Ok(1), Ok(i32::MAX), Err(libc::EAGAIN)] {
+            assert_eq!(decode_reply(&encode_reply(reply)), Some(reply));
+        }
+        for greeting in [Ok(1), Ok(u32::MAX), Err("the reason".to_owned())] {
+            assert_eq!(decode_greeting(&encode_greeting(&greeting)), Some(greeting));
+        }
+    }
+}
