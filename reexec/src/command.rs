@@ -400,6 +400,7 @@ impl fmt::Debug for Command {
             .field("descriptors", &self.descriptors)
             .field("parent_death_signal", &self.death_signal)
             .field("process_group", &self.process_group)
+            .field("kill_group_with_child", &self.kill_group)
             .field("settings", &settings)
             .field("sealed", &self.sealed)
             .field("executable", &self.executable)

@@ -41,11 +41,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use support::filters::{needs_filters, refusing};
 use support::{
     LIMIT, Running, Skipped, assert_contains, children, descriptors, first_line, is_gone,
-    is_zombie, piped, program, read_all, reap, stat, stdout_of, until_stdin_ends,
+    is_zombie, piped, program, read_all, reap, stat, stdout_of, until_stdin_ends, wait_until,
 };
 
 /// Makes a child's main set a panic hook that ends the process, as with `panic = "abort"`.
 const ABORT_ON_PANIC: &str = "ABORT_ON_PANIC";
+/// Makes a child's main set a panic hook that exits with this code, or, if it is empty, does nothing.
+const EXIT_ON_PANIC: &str = "EXIT_ON_PANIC";
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -54,6 +56,13 @@ fn main() -> ExitCode {
         panic::set_hook(Box::new(|panic| {
             eprintln!("the earlier hook: {panic}");
             process::abort();
+        }));
+    }
+    if let Ok(code) = env::var(EXIT_ON_PANIC) {
+        panic::set_hook(Box::new(move |_| {
+            if let Ok(code) = code.parse() {
+                process::exit(code);
+            }
         }));
     }
     let captured = String::from("captured");
@@ -77,6 +86,8 @@ fn main() -> ExitCode {
     reexec::register_call("panic", |message: String| -> u64 { panic!("{message}") });
     reexec::register_call("panicWithNumber", |()| -> u64 { panic::panic_any(7) });
     reexec::register_call("panicElsewhere", panic_elsewhere);
+    reexec::register_call("panicInCallback", |()| panic_in_callback());
+    reexec::register_call("panicTwice", panic_twice);
     reexec::register_call("panicInCopy", panic_in_copy);
     reexec::register_call("raise", |signal: i32| raise(Signal::try_from(signal).unwrap()).unwrap());
     reexec::register_call("returnUnencodable", |()| Unencodable);
@@ -95,7 +106,12 @@ fn main() -> ExitCode {
         return code;
     }
     support::run(
-        support::programs![call_with_a_limit_on_files, spawn_a_call_unconfirmed, hold_a_call,],
+        support::programs![
+            call_with_a_limit_on_files,
+            spawn_a_call_unconfirmed,
+            hold_a_call,
+            wait_in_a_copy,
+        ],
         support::trials![
             a_call_returns_what_the_function_returns,
             an_argument_can_be_borrowed,
@@ -117,6 +133,8 @@ fn main() -> ExitCode {
             a_panic_arrives_with_message_and_place,
             a_panic_is_still_printed,
             a_panic_arrives_if_the_process_then_aborts,
+            a_panic_arrives_if_a_hook_then_exits,
+            a_panic_that_must_not_unwind_arrives,
             a_panic_that_the_function_catches_is_none,
             a_panic_of_another_thread_is_none,
             a_panic_of_a_forked_copy_is_none,
@@ -137,6 +155,7 @@ fn main() -> ExitCode {
             a_length_without_memory_is_refused,
             a_dropped_call_is_killed_and_reaped,
             a_call_ends_with_its_caller,
+            a_copy_of_the_caller_takes_nothing,
             the_pidfd_is_readable_at_the_end,
             the_child_can_be_waited_for_signalled_and_asked_what_it_used,
             an_error_converts_into_an_io_error,
@@ -468,6 +487,48 @@ fn a_panic_arrives_if_the_process_then_aborts() {
     assert_eq!(panicked(&call.wait().unwrap_err()).0, "at the disco");
 }
 
+fn a_panic_arrives_if_a_hook_then_exits() {
+    for code in [0, 1] {
+        let mut command = quiet("panic");
+        let call = command.env(EXIT_ON_PANIC, code.to_string()).call::<_, u64>("at the disco");
+        let error = call.unwrap().wait().unwrap_err();
+        assert!(matches!(&error, CallError::Ended { status, panic: Some(_), .. }
+            if status.code() == Some(code)));
+        assert_contains(&error, &format!("exit status: {code}; it had panicked at reexec/tests/"));
+        assert_contains(&error, ": at the disco");
+    }
+}
+
+extern "C" fn panic_in_callback() {
+    panic!("in a callback");
+}
+
+/// Panics, and again while the first panic unwinds.
+fn panic_twice((): ()) {
+    struct Again;
+    impl Drop for Again {
+        fn drop(&mut self) {
+            panic!("while unwinding");
+        }
+    }
+    let _again = Again;
+    panic!("first");
+}
+
+/// The standard library then panics once more, with a message of its own, and aborts.
+fn a_panic_that_must_not_unwind_arrives() {
+    for (entry, message) in
+        [("panicInCallback", "in a callback"), ("panicTwice", "while unwinding")]
+    {
+        let mut command = quiet(entry);
+        command.env(EXIT_ON_PANIC, ""); // the usual hook would print a backtrace, which takes seconds
+        let error = command.call::<_, ()>(&()).unwrap().wait().unwrap_err();
+        let (found, location) = panicked(&error);
+        assert_eq!(found, message);
+        assert!(location.starts_with("reexec/tests/call.rs:"), "{location}");
+    }
+}
+
 /// Panics, and then returns or panics again.
 fn catch_panic(then: Option<String>) -> String {
     let caught = panic::catch_unwind(AssertUnwindSafe(|| panic!("{}", "first ".repeat(1000))));
@@ -770,6 +831,26 @@ fn a_call_ends_with_its_caller() {
     assert!(!is_zombie(pid));
     caller.kill();
     reap(pid);
+}
+
+fn a_copy_of_the_caller_takes_nothing() {
+    assert_eq!(stdout_of(&mut program("wait_in_a_copy")), "refused\n3\n");
+}
+
+fn wait_in_a_copy() {
+    let call = reexec::command("add").call::<_, u64>(&(1_u64, 2_u64)).unwrap();
+    wait_until("it has ended", || is_zombie(call.id()));
+    match reexec::fork().unwrap() {
+        Fork::Child => {
+            assert_contains(&call.wait().unwrap_err(), "not of this forked copy");
+            println!("refused");
+            reexec::exit_now(0);
+        }
+        Fork::Parent(copy) => {
+            assert!(copy.wait().unwrap().success());
+            println!("{}", call.wait().unwrap());
+        }
+    }
 }
 
 fn the_pidfd_is_readable_at_the_end() {

@@ -143,6 +143,7 @@ fn the_alternate_debug_shows_the_set_up() {
     for part in ["changing to the directory /usr", "becoming user 7", "KEY", "\"input\"", "Null"] {
         assert_contains(&shown, part);
     }
+    assert_contains(&shown, "kill_group_with_child: false");
 }
 
 fn the_getters_return_what_was_set() {

@@ -17,7 +17,7 @@ use crate::{EXIT_SETUP_FAILED, Error, Stage};
 #[non_exhaustive]
 pub enum CallError {
     /// The child was not started, or could not be set up, or its status is lost. The function has not
-    /// run, except in the last case.
+    /// run; only in the last case, it may have.
     Start(Error),
     /// The function has other types than the call, and has not run.
     #[non_exhaustive]
@@ -68,6 +68,9 @@ pub enum CallError {
         entry: String,
         /// How the child ended.
         status: ExitStatus,
+        /// The place and the message of the function's last panic, if it has panicked. It has caught
+        /// that panic, or the program's panic hook has ended the child.
+        panic: Option<String>,
     },
 }
 
@@ -130,8 +133,12 @@ impl fmt::Display for CallError {
             CallError::Panicked { message, location, .. } => {
                 write!(f, "{entry} panicked at {location}: {message}")
             }
-            CallError::Ended { status, .. } => {
-                write!(f, "{entry} ended without a result: {status}{}", hint(*status))
+            CallError::Ended { status, panic, .. } => {
+                write!(f, "{entry} ended without a result: {status}{}", hint(*status))?;
+                match panic {
+                    Some(panic) => write!(f, "; it had panicked at {panic}"),
+                    None => Ok(()),
+                }
             }
         }
     }

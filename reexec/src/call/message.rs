@@ -27,7 +27,9 @@ impl Types {
 
 /// Returns the name of the type that owns what the named type borrows. Both are encoded alike.
 fn owned_name(name: &str) -> String {
-    let name = name.trim_start_matches('&');
+    if let Some(borrowed) = name.strip_prefix('&') {
+        return owned_name(borrowed.strip_prefix("mut ").unwrap_or(borrowed));
+    }
     let is_slice = |inner: &&str| {
         let length = inner.rsplit_once("; ").map(|(_, length)| length); // as in "u8; 4"
         !length.is_some_and(|length| length.bytes().all(|byte| byte.is_ascii_digit()))
@@ -222,6 +224,7 @@ mod tests {
         assert!(owner::<&[[u8; 4]], Vec<[u8; 4]>>());
         assert!(owner::<[Vec<String>], Vec<Vec<String>>>());
         assert!(owner::<&u8, u8>());
+        assert!(owner::<&mut &mut [u8], Vec<u8>>());
         assert!(!owner::<[u8; 4], Vec<u8>>());
         assert!(!owner::<[[u8; 4]; 4], Vec<[u8; 4]>>());
         assert!(!owner::<(&str,), (String,)>());

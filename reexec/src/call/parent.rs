@@ -144,7 +144,11 @@ impl<R: DeserializeOwned> Call<R> {
     /// [`CallError`]; the child has been reaped then.
     pub fn wait(self) -> Result<R, CallError> {
         let Call { start, file, entry, types, .. } = self;
-        let started = start.confirm_at_end();
+        let started = match start.child.is_parent() {
+            true => start.confirm_at_end(),
+            // The report is for the process that made the call; this is a forked copy of it.
+            false => Ok(start.child),
+        };
         let ended = started.and_then(|child| child.wait().map_err(|source| Stage::Wait { source }));
         let status = ended.map_err(|stage| CallError::Start(Error::new(&entry, stage)))?;
         let reply = match file.read() {
@@ -156,13 +160,13 @@ impl<R: DeserializeOwned> Call<R> {
                 message::decode(value).map_err(|source| CallError::Result { entry, source })
             }
             Some(Err(failure)) => Err(error(entry, status, failure, types)),
-            _ => Err(CallError::Ended { entry, status }),
+            _ => Err(CallError::Ended { entry, status, panic: None }),
         }
     }
 }
 
 /// Returns the error that this failure means. A child may have replied with a failure, and then have ended
-/// in another way: for instance, its function has caught a panic, and called `exit`.
+/// in another way: its function has caught a panic and called `exit`, or a panic hook has called `exit`.
 fn error(entry: String, status: ExitStatus, failure: Failure, types: Types) -> CallError {
     let has_panicked =
         status.code() == Some(EXIT_PANICKED) || status.signal() == Some(libc::SIGABRT);
@@ -180,7 +184,10 @@ fn error(entry: String, status: ExitStatus, failure: Failure, types: Types) -> C
         },
         Failure::Argument(source) if has_refused => CallError::Argument { entry, source },
         Failure::Result(source) if has_refused => CallError::Result { entry, source },
-        _ => CallError::Ended { entry, status },
+        Failure::Panicked { message, location } => {
+            CallError::Ended { entry, status, panic: Some(format!("{location}: {message}")) }
+        }
+        _ => CallError::Ended { entry, status, panic: None },
     }
 }
 

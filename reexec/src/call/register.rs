@@ -28,8 +28,10 @@ use crate::{EXIT_SETUP_FAILED, inherited_fd};
 /// then runs the hook that was set before it. A hook that the function itself sets replaces it.
 ///
 /// The values are encoded by [postcard](https://docs.rs/postcard), which does not write down names or
-/// types. So it cannot encode a type whose encoding decides at run time what comes next, such as
-/// `serde_json::Value`, or one with `#[serde(flatten)]`, `untagged` or `skip_serializing_if`.
+/// types. So a type does not work if its encoding decides at run time what comes next:
+/// `serde_json::Value`, or one with `#[serde(flatten)]` or `untagged`, is an error. **With
+/// `#[serde(skip_serializing_if)]`, other values may arrive without an error**, because nothing tells
+/// that a field was left out.
 ///
 /// `spawn` refuses a function registered here, and `call` refuses one registered otherwise; neither
 /// runs it.
@@ -114,6 +116,10 @@ impl ReplyFile {
         self.file.write(reply)
     }
 
+    fn is_written(&self) -> bool {
+        self.is_written.load(Ordering::SeqCst)
+    }
+
     /// Replies why there is no result.
     fn fail(&self, failure: &Failure) -> ExitCode {
         match self.write(&failure.encode()) {
@@ -139,13 +145,20 @@ fn reply_to_panics(reply: Arc<ReplyFile>) {
     let own = current();
     let earlier = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
-        if current() == own {
-            let panicked = Failure::Panicked { message: text(panic), location: place(panic) };
+        let message = text(panic);
+        let follows = FOLLOWING.contains(&message.as_str()) && reply.is_written();
+        if current() == own && !follows {
+            let panicked = Failure::Panicked { message, location: place(panic) };
             let _ = reply.write(&panicked.encode());
         }
         earlier(panic);
     }));
 }
+
+/// The messages of panics that the standard library adds before it aborts, because the panic before them
+/// must not unwind further. They do not say what happened.
+const FOLLOWING: [&str; 2] =
+    ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
 
 fn text(panic: &PanicHookInfo<'_>) -> String {
     let payload = panic.payload();
