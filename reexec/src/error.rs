@@ -216,9 +216,12 @@ impl Stage {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = match self.entry() {
-            "" => "the forked copy".into(),
-            entry => shortened(entry),
+        let entry = match (self.entry(), self.stage()) {
+            ("", Stage::Read { .. } | Stage::StreamHeld | Stage::Wait { .. }) => {
+                "the forked copy".into()
+            }
+            ("", _) => "an entry without a name".into(),
+            (entry, _) => shortened(entry),
         };
         match self.stage() {
             Stage::Read { .. } => write!(f, "reading the output of {entry} failed: ")?,
@@ -260,11 +263,13 @@ impl fmt::Display for Error {
             Stage::BeforeInit { status: Some(status) } => write!(
                 f,
                 "the child ended before it reached reexec::init() ({status}){}",
-                if status.success() {
-                    "; is init() the first statement of main?"
-                } else {
-                    "; if the program runs under valgrind, or through its loader, see \
-                     Command::executable"
+                match status.code() {
+                    Some(0) => "; is init() the first statement of main?",
+                    Some(_) => {
+                        "; if the program runs under valgrind, or through its loader, see \
+                         Command::executable"
+                    }
+                    None => "",
                 }
             ),
             Stage::UnknownEntry => write!(

@@ -38,8 +38,11 @@ pub(crate) fn check_command(command: &Command) -> Result<(), Stage> {
     problem.map_or(Ok(()), |reason| Err(invalid(reason)))
 }
 
-/// Fails if a child that is no job cannot have these settings.
+/// Fails if a child that is no job cannot have this name or these settings.
 pub(crate) fn check_plain(command: &Command) -> Result<(), Stage> {
+    if command.entry.is_empty() {
+        return Err(invalid("no entry can be registered under an empty name"));
+    }
     if command.job != JobOptions::default() {
         return Err(invalid("another program, or a deadline, needs a job: call spawn_job"));
     }

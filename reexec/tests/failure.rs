@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         ],
         support::trials![
             an_unknown_entry_is_named,
+            an_empty_name_is_refused,
             a_child_that_returns_from_main_before_init_is_noticed,
             a_child_that_cannot_report_is_an_error_that_names_its_stderr,
             a_child_that_is_killed_before_init_is_noticed,
@@ -150,10 +151,20 @@ fn an_unknown_entry_is_named() {
     assert_contains(&message, r#"register("noSuchEntry", …)"#);
 }
 
+fn an_empty_name_is_refused() {
+    let error = error_of(&mut full_command(""));
+    assert_stage!(error, Stage::Invalid(_));
+    let said =
+        "cannot start an entry without a name: no entry can be registered under an empty name";
+    assert_eq!(error.to_string(), said);
+}
+
 /// Returns the status of a child that ended before `init`.
 fn status_before_init(instead: &str) -> std::process::ExitStatus {
     let error = error_of(full_command("childProcess").env(BEFORE_INIT, instead));
     assert_contains(&error, "before it reached reexec::init()");
+    // A program that was executed in place of this one would exit with a code.
+    assert_eq!(error.to_string().contains("valgrind"), instead == "return");
     match error.stage() {
         Stage::BeforeInit { status } => status.unwrap(),
         stage => panic!("{stage:?}"),
