@@ -217,28 +217,30 @@ fn set_up(launch: &Launch) -> Result<Entry, Report> {
     DEPTH.store(launch.depth, Ordering::SeqCst);
     program::record_identity(launch.identity);
     child_setup::apply(launch)?;
-    let registered = take_named(&launch.entry);
-    let found = registered.or_else(|| built_in(&launch.entry)).ok_or(Report::UnknownEntry)?;
-    let wrong_start = match (found.kind == Kind::Call, launch.is_call()) {
+    match built_in(&launch.entry) {
+        Some(entry) => Ok(entry),
+        None => take_entry_for(&launch.entry, launch.is_call()),
+    }
+}
+
+/// Returns an entry of this crate itself. No program can register its name, because of the '/'.
+fn built_in(name: &str) -> Option<Entry> {
+    match name {
+        template_message::ENTRY => Some(Box::new(|| template_server::serve(run_if_child))),
+        KEEPER => Some(Box::new(|| keeper::run(|name| take_entry_for(name, false)))),
+        _ => None,
+    }
+}
+
+/// Returns the function with this name, if it was registered for this kind of start.
+fn take_entry_for(name: &str, is_call: bool) -> Result<Entry, Report> {
+    let found = take_entry(|known| known.name == name).ok_or(Report::UnknownEntry)?;
+    let wrong_start = match (found.kind == Kind::Call, is_call) {
         (true, false) => "starting a function of register_call without Command::call",
         (false, true) => "calling a function that register_call has not registered",
         _ => return Ok(found.entry),
     };
     Err(Report::Failed { step: wrong_start.to_owned(), errno: libc::EINVAL })
-}
-
-/// Returns an entry of this crate itself. No program can register its name, because of the '/'.
-fn built_in(name: &str) -> Option<Registered> {
-    let entry: Entry = match name {
-        template_message::ENTRY => Box::new(|| template_server::serve(run_if_child)),
-        KEEPER => Box::new(|| keeper::run(|name| Some(take_named(name)?.entry))),
-        _ => return None,
-    };
-    Some(Registered { name: name.to_owned(), entry, kind: Kind::Plain })
-}
-
-fn take_named(name: &str) -> Option<Registered> {
-    take_entry(|known| known.name == name)
 }
 
 fn take_entry(is_wanted: impl Fn(&Registered) -> bool) -> Option<Registered> {

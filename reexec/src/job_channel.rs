@@ -18,8 +18,10 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockProtocol, SockType, recv, shutdown, socketpair,
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockProtocol, SockType, getsockopt, recv,
+    shutdown, socketpair, sockopt,
 };
+use nix::unistd::Pid;
 
 use crate::Usage;
 use crate::child_setting::Setting;
@@ -111,6 +113,13 @@ impl JobChannel {
     /// In the keeper: takes its end.
     pub(crate) fn take_inherited() -> io::Result<JobChannel> {
         Ok(JobChannel(crate::inherited_fd(CHANNEL_FD)?))
+    }
+
+    /// Whether the other end was made by this process.
+    pub(crate) fn is_to(&self, process: Pid) -> bool {
+        let peer = getsockopt(&self.0, sockopt::PeerCredentials);
+        // If a filter refuses to tell, it is.
+        peer.is_err() || peer.is_ok_and(|peer| peer.pid() == process.as_raw())
     }
 
     pub(crate) fn send_task(&self, task: &Task) -> io::Result<()> {

@@ -28,12 +28,15 @@ use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execvp, getppid, pipe2, setpgid};
+use nix::unistd::{
+    Pid, dup2_stderr, dup2_stdin, dup2_stdout, execvp, getppid, pipe2, setpgid, setsid,
+};
 
 use crate::child_setting::Setting;
 use crate::job_cgroup::JobCgroup;
 use crate::job_channel::{Answer, Ended, Failure, JobChannel, Program, Task};
-use crate::kill_tree::kill_descendants;
+use crate::kill_tree::{Left, kill_descendants, reap_some};
+use crate::message::Report;
 use crate::poll::{earliest, has_passed, wait_readable};
 use crate::sys::{self, Disposition, End};
 use crate::{EXIT_SETUP_FAILED, inherited, lifeline, threads};
@@ -44,7 +47,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs the keeper. Returns only in the forked copy that has become the program, if the program is an
 /// entry, with its exit code. `take_entry` finds the function of an entry.
-pub(crate) fn run<E>(take_entry: impl FnOnce(&str) -> Option<E>) -> ExitCode
+pub(crate) fn run<E>(take_entry: impl FnOnce(&str) -> Result<E, Report>) -> ExitCode
 where
     E: FnOnce() -> ExitCode,
 {
@@ -58,15 +61,22 @@ where
     };
     // For the rest of the keeper's life. The program starts with an empty mask.
     sys::block_signals();
+    // If the program stops the keeper, the end of the channel continues it.
+    let _ = sys::signal_on_activity(&channel, libc::SIGCONT);
+    let caller = sys::pidfd_open(getppid().as_raw()).ok();
+    if !channel.is_to(getppid()) {
+        // The caller has died, and so that is the pidfd of who has adopted us.
+        sys::exit_now(EXIT_SETUP_FAILED);
+    }
     let cgroup = if task.cgroup { JobCgroup::new() } else { None };
     match start(&task, cgroup.as_ref()) {
         Ok(Started::Keeper(program, report)) => {
             release_inherited();
-            Keeper::new(channel, &task, cgroup, program, report).run();
+            Keeper::new(channel, caller, &task, cgroup, program, report).run();
             sys::exit_now(0)
         }
         Ok(Started::Copy(report)) => {
-            drop(channel);
+            drop((channel, caller));
             run_program(task, report, take_entry)
         }
         Err(failure) => {
@@ -91,15 +101,27 @@ fn start(task: &Task, cgroup: Option<&JobCgroup>) -> Result<Started, Failure> {
     let one = threads::require_one("the code before reexec::init() must not start threads");
     step("forking the program's process", one)?;
     let (read, write) = step("making a pipe", pipe2(OFlag::O_CLOEXEC))?;
+    let (left, leave) = step("making a pipe", pipe2(OFlag::O_CLOEXEC))?;
     let keeper = process::id();
     let ignored: Vec<_> = task.settings.iter().filter_map(Setting::ignored_signal).collect();
     let forked = sys::fork(task.process_group == Some(0), &ignored);
     match step("forking the program's process", forked)? {
-        sys::Forked::Parent(pid) => Ok(Started::Keeper(pid, read.into())),
+        sys::Forked::Parent(pid) => {
+            // Who kills the caller's process group must not kill the keeper, and who stops it must not
+            // stop the deadline. The program stays in that group, and so must be forked before.
+            let _ = setsid();
+            drop(leave);
+            Ok(Started::Keeper(pid, read.into()))
+        }
         sys::Forked::Child(dispositions) => {
             let mut report = File::from(write);
-            let set_up =
-                step("resetting signals", dispositions).and_then(|()| set_up(task, cgroup, keeper));
+            let set_up = step("resetting signals", dispositions)
+                .and_then(|()| set_up(task, cgroup, keeper))
+                .and_then(|()| {
+                    // Nothing is started as long as the keeper can be killed with the group.
+                    drop(leave);
+                    step("waiting for the keeper", File::from(left).read(&mut [0]).map(drop))
+                });
             if let Err(failure) = set_up {
                 fail(&mut report, failure);
             }
@@ -128,15 +150,19 @@ fn set_up(task: &Task, cgroup: Option<&JobCgroup>, keeper: u32) -> Result<(), Fa
 fn run_program<E>(
     task: Task,
     mut report: File,
-    take_entry: impl FnOnce(&str) -> Option<E>,
+    take_entry: impl FnOnce(&str) -> Result<E, Report>,
 ) -> ExitCode
 where
     E: FnOnce() -> ExitCode,
 {
     match task.program {
         Program::Entry(name) => {
-            let Some(entry) = take_entry(&name) else {
-                fail(&mut report, Failure::UnknownEntry);
+            let entry = match take_entry(&name) {
+                Ok(entry) => entry,
+                Err(Report::Failed { step, errno }) => {
+                    fail(&mut report, Failure::SetUp { step, errno })
+                }
+                Err(_) => fail(&mut report, Failure::UnknownEntry),
             };
             // If a filter refuses this, only the name is lost.
             let _ = CString::new(name).map(|name| prctl::set_name(&name));
@@ -194,7 +220,12 @@ struct Keeper {
     caller: Option<OwnedFd>,
     /// Readable when a child has ended.
     signals: Option<SignalFd>,
+    /// How long the program may run.
+    limit: Option<Duration>,
+    /// The end of that time, once the program runs.
     deadline: Option<Instant>,
+    /// What was left when we reaped last.
+    left: Left,
     /// How the program has ended.
     end: Option<End>,
     timed_out: bool,
@@ -203,12 +234,12 @@ struct Keeper {
 impl Keeper {
     fn new(
         channel: JobChannel,
+        caller: Option<OwnedFd>,
         task: &Task,
         cgroup: Option<JobCgroup>,
         program: i32,
         report: File,
     ) -> Keeper {
-        let caller = sys::pidfd_open(getppid().as_raw()).ok();
         let mask = SigSet::from(Signal::SIGCHLD);
         Keeper {
             channel,
@@ -220,7 +251,9 @@ impl Keeper {
             caller,
             signals: SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
                 .ok(),
-            deadline: task.deadline.and_then(|deadline| Instant::now().checked_add(deadline)),
+            limit: task.deadline,
+            deadline: None,
+            left: Left::Children,
             end: None,
             timed_out: false,
         }
@@ -231,17 +264,12 @@ impl Keeper {
         while self.step() {}
         self.cgroup.iter().for_each(JobCgroup::kill);
         let signals = self.signals.as_ref();
-        let program = self.program;
-        let end = &mut self.end;
         let mut pause = Duration::from_millis(1);
-        kill_descendants(
-            |child| note_end(end, program, child),
-            || {
-                let _ = wait_readable([signals.map(AsFd::as_fd)], Some(Instant::now() + pause));
-                drain(signals);
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            },
-        );
+        kill_descendants(self.program, &mut self.end, || {
+            let _ = wait_readable([signals.map(AsFd::as_fd)], Some(Instant::now() + pause));
+            drain(signals);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        });
         self.cgroup.iter().for_each(JobCgroup::remove);
         if let Some(End { status, usage, .. }) = self.end {
             let ended = Ended { status, usage, timed_out: self.timed_out };
@@ -257,7 +285,11 @@ impl Keeper {
             self.caller.as_ref().map(AsFd::as_fd),
             self.signals.as_ref().map(AsFd::as_fd),
         ];
-        let poll = self.signals.is_none().then(|| Instant::now() + LONGEST_PAUSE);
+        let poll = match (self.left, &self.signals) {
+            (Left::Ended, _) => Some(Instant::now()),
+            (_, None) => Some(Instant::now() + LONGEST_PAUSE),
+            _ => None,
+        };
         let Ok([told, reported, caller_ended, _]) =
             wait_readable(watched, earliest(self.deadline, poll))
         else {
@@ -273,9 +305,7 @@ impl Keeper {
             }
         }
         drain(self.signals.as_ref());
-        while let Ok(Some(child)) = sys::try_reap_any(|_| ()) {
-            note_end(&mut self.end, self.program, child);
-        }
+        self.left = reap_some(self.program, &mut self.end);
         if self.end.is_some() {
             // Its end of the pipe is closed, but perhaps only since we looked.
             self.pass_on_report();
@@ -296,6 +326,7 @@ impl Keeper {
             let _ = self.channel.send_answer(&failure, None);
             return false;
         }
+        self.deadline = self.limit.and_then(|limit| Instant::now().checked_add(limit));
         let started = Answer::Started { pid: self.program, cgroup: self.cgroup.is_some() };
         let started = started.encode();
         let sent = self.channel.send_answer(&started, self.pidfd.as_ref());
@@ -308,13 +339,6 @@ impl Keeper {
         if self.end.is_none() {
             let _ = sys::kill(self.program, signal);
         }
-    }
-}
-
-/// Remembers how the program has ended, if this child is the program.
-fn note_end(program_end: &mut Option<End>, program: i32, child: End) {
-    if child.pid == program && program_end.is_none() {
-        *program_end = Some(child);
     }
 }
 

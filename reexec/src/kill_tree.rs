@@ -1,12 +1,13 @@
 //! Kills every descendant of this process, which must be a subreaper, until none is left.
 //!
-//! No other process is ever killed. A child of ours keeps its number until we reap it. Any other
+//! No other process is ever killed. A child of ours keeps its number until it is reaped. Any other
 //! descendant is killed by a pidfd that was checked after it was opened; see [`Process::child_of`].
 //!
 //! We kill a process first, and list its children then: it cannot fork any more, so the list is
 //! complete. In the other order, it could make another child between the two. A descendant that
 //! loses its parent meanwhile becomes our child, and the next round finds it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,65 +20,132 @@ use crate::sys::{self, End, Forked, WaitTarget};
 /// The largest number that a process can have: `PID_MAX_LIMIT` of the kernel.
 const LAST_PID: i32 = 4 * 1024 * 1024;
 
-/// Kills and reaps all descendants. Calls `on_end` for each child that has ended, and `pause` between
-/// rounds.
-///
-/// It returns when this process has no child any more, or when the kernel refuses to wait.
-pub(crate) fn kill_descendants(mut on_end: impl FnMut(End), mut pause: impl FnMut()) {
-    let mut list = None; // most programs leave nothing
-    while reap(&mut on_end) {
-        let list = list.get_or_insert_with(|| {
-            raise_descriptor_limit();
-            Listing::available()
-        });
-        kill_once(*list, process::id() as i32);
-        pause();
-    }
+/// How many children are reaped before anything else is done.
+const REAP_BATCH: u32 = 1000;
+
+/// What is left after [`reap_some`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// No child; or the kernel refuses to wait.
+    Nothing,
+    Children,
+    /// Children, of which more may have ended.
+    Ended,
 }
 
-/// Reaps the children that have ended; returns whether children are left.
-fn reap(on_end: &mut impl FnMut(End)) -> bool {
-    loop {
+/// Reaps children that have ended, and keeps in `end` how `program` has ended.
+///
+/// It reaps no more than [`REAP_BATCH`] at once: processes that fork and exit make new ones as fast as
+/// we reap them, and we would never do anything else.
+pub(crate) fn reap_some(program: i32, end: &mut Option<End>) -> Left {
+    for _ in 0..REAP_BATCH {
         match sys::try_reap_any(|_| ()) {
-            Ok(Some(end)) => on_end(end),
-            Ok(None) => return true,
-            Err(_) => return false,
+            Ok(Some(child)) if child.pid == program && end.is_none() => *end = Some(child),
+            Ok(Some(_)) => {}
+            Ok(None) => return Left::Children,
+            Err(_) => return Left::Nothing,
+        }
+    }
+    Left::Ended
+}
+
+/// Kills and reaps all descendants, keeps in `end` how `program` has ended, and calls `pause` to wait
+/// for the end of killed ones.
+///
+/// It returns when this process has no child any more, or when the kernel refuses to wait.
+pub(crate) fn kill_descendants(program: i32, end: &mut Option<End>, mut pause: impl FnMut()) {
+    let mut killer = None; // most programs leave nothing
+    let mut known = HashSet::new();
+    loop {
+        let left = reap_some(program, end);
+        if left == Left::Nothing {
+            return;
+        }
+        let killer = killer.get_or_insert_with(Killer::new);
+        if end.is_some() {
+            killer.reap_automatically();
+        }
+        let found = killer.kill_once();
+        // After a pause, those that fork would be ahead of us again.
+        let is_done = left == Left::Children && found.is_subset(&known);
+        known = found;
+        if is_done {
+            pause();
         }
     }
 }
 
-/// Kills all descendants that can be found now.
-fn kill_once(list: Listing, own: i32) {
-    let mut killed = Vec::new();
-    for pid in list.children_of(own) {
-        killed.extend(kill_child(pid));
-        // Depth first, so that few descriptors are open at a time.
-        while let Some(parent) = killed.pop() {
-            for pid in list.children_of(parent.pid) {
-                // Without room for its pidfd, it waits until it is a child of ours.
-                if let Some(child) = Process::child_of(&parent, pid) {
-                    let _ = sys::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
-                    killed.push(child);
+/// Kills what it finds.
+struct Killer {
+    own: i32,
+    list: Listing,
+    /// Whether the kernel reaps our children, so that a stranger may get the number of a child.
+    reaps_automatically: bool,
+}
+
+impl Killer {
+    fn new() -> Killer {
+        raise_descriptor_limit();
+        // A storm leaves us little processor time. Without the right to more, it only takes longer.
+        let _ = sys::add_nice(-20);
+        let own = process::id() as i32;
+        Killer { own, list: Listing::available(), reaps_automatically: false }
+    }
+
+    /// Lets the kernel reap our children from now on: nobody wants to know how they end, and we could
+    /// not reap a storm as fast as it ends.
+    fn reap_automatically(&mut self) {
+        // Then only a pidfd names a child for sure.
+        let has_pidfds = || {
+            let own = sys::pidfd_open(self.own).ok();
+            own.is_some_and(|own| sys::pidfd_send_signal(own, 0).is_ok())
+        };
+        if !self.reaps_automatically && self.list != Listing::Numbers && has_pidfds() {
+            self.reaps_automatically = sys::add_flag(libc::SIGCHLD, libc::SA_NOCLDWAIT).is_ok();
+        }
+    }
+
+    /// Kills all descendants that can be found now, and returns their numbers.
+    fn kill_once(&self) -> HashSet<i32> {
+        let mut found = HashSet::new();
+        let mut killed = Vec::new();
+        // The newest first: of those that fork and exit, the others have ended.
+        for pid in self.list.children_of(self.own).into_iter().rev() {
+            if let Ok(true) = sys::has_ended(WaitTarget { pid, pidfd: None }) {
+                continue; // its children have become ours
+            }
+            found.insert(pid);
+            killed.extend(self.kill_child(pid));
+            // Depth first, so that few descriptors are open at a time.
+            while let Some(parent) = killed.pop() {
+                for pid in self.list.children_of(parent.pid) {
+                    // Without room for its pidfd, it waits until it is a child of ours.
+                    if let Some(child) = Process::child_of(&parent, pid) {
+                        let _ = sys::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
+                        found.insert(pid);
+                        killed.push(child);
+                    }
                 }
             }
         }
+        found
     }
-}
 
-/// Kills a child of this process. Returns it if it has a pidfd, so that its children can be checked.
-fn kill_child(pid: i32) -> Option<Process> {
-    let pidfd = sys::pidfd_open(pid).ok();
-    let child = WaitTarget { pid, pidfd: pidfd.as_ref().map(AsFd::as_fd) };
-    // Only we reap our children, so the number in the list is still that of our child. The kernel may
-    // have reaped it if it was made with CLONE_AUTOREAP.
-    if !sys::is_unreaped(child) {
-        return None;
+    /// Kills a child of this process. Returns it if it has a pidfd, so that its children can be checked.
+    fn kill_child(&self, pid: i32) -> Option<Process> {
+        let pidfd = sys::pidfd_open(pid).ok();
+        let child = WaitTarget { pid, pidfd: pidfd.as_ref().map(AsFd::as_fd) };
+        // If only we reap our children, the number in the list is still that of our child. The kernel
+        // may reap it: also if it was made with CLONE_AUTOREAP.
+        if !sys::is_unreaped(child) {
+            return None;
+        }
+        let by_pidfd = pidfd.as_ref().map(|pidfd| sys::pidfd_send_signal(pidfd, libc::SIGKILL));
+        if !matches!(by_pidfd, Some(Ok(()))) && !self.reaps_automatically {
+            let _ = sys::kill(pid, libc::SIGKILL);
+        }
+        Some(Process { pid, pidfd: pidfd? })
     }
-    let by_pidfd = pidfd.as_ref().map(|pidfd| sys::pidfd_send_signal(pidfd, libc::SIGKILL));
-    if !matches!(by_pidfd, Some(Ok(()))) {
-        let _ = sys::kill(pid, libc::SIGKILL);
-    }
-    Some(Process { pid, pidfd: pidfd? })
 }
 
 /// A descendant of this process.
