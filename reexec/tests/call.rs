@@ -411,6 +411,8 @@ fn an_entry_that_register_call_has_registered_is_not_spawned() {
     let mut command = reexec::command("mark");
     let error = command.fd("mark", write).spawn().unwrap_err();
     assert_contains(&error, "starting a function of register_call without Command::call failed");
+    let error = command.spawn_job().unwrap_err();
+    assert_contains(&error, "starting a function of register_call without Command::call failed");
     drop(command);
     assert_eq!(read_all(read), "");
 

@@ -95,6 +95,10 @@ fn main() -> ExitCode {
             terminate_ends_the_job,
             a_signal_reaches_the_program_only,
             a_killed_keeper_is_noticed,
+            a_kill_of_the_callers_group_leaves_nothing,
+            a_stop_of_the_callers_group_does_not_stop_the_deadline,
+            a_stopped_keeper_is_continued,
+            many_chains_of_forks_end,
             a_copy_of_the_caller_does_not_keep_a_job,
             dropping_a_job_in_a_copy_does_nothing,
             interrupts_reach_the_program_not_the_keeper,
@@ -691,7 +695,8 @@ fn another_user_is_killed_too() -> Result<(), Skipped> {
     kill(Pid::from_raw(stat(job.id()).unwrap().parent as i32), Signal::SIGKILL).unwrap();
     wait_until("the program is dead", || is_dead(job.id()));
     drop(job);
-    assert_ne!(kill_survivors(&mark), 0);
+    // One that is executing another program has no environment for a moment.
+    wait_until("a survivor is found", || kill_survivors(&mark) > 0);
     reap_adopted();
     Ok(())
 }
@@ -713,6 +718,14 @@ fn the_deadline_ends_the_job() {
     assert!(job.has_timed_out());
     let took = begin.elapsed();
     assert!(took >= deadline && took < deadline + survival_limit(), "{took:?}");
+
+    // The time begins when the program runs, so the start succeeds.
+    for deadline in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(300)] {
+        let mut command = reexec::program("sleep");
+        let job = command.arg("1000").deadline(deadline).spawn_job().unwrap();
+        assert_eq!(job.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert!(job.has_timed_out());
+    }
 
     let mut command = reexec::program("true");
     let job = command.deadline(Duration::MAX).spawn_job().unwrap();
@@ -764,8 +777,87 @@ fn a_killed_keeper_is_noticed() {
     wait_until("the program is dead", || is_dead(job.id()));
     assert_eq!(job.usage(), None);
     drop(job);
-    assert_ne!(kill_survivors(&mark), 0);
+    // One that is executing another program has no environment for a moment.
+    wait_until("a survivor is found", || kill_survivors(&mark) > 0);
     reap_adopted();
+}
+
+/// Nor with the kill of the group of which the caller is a member, which is how many programs kill it.
+fn a_kill_of_the_callers_group_leaves_nothing() {
+    for _ in 0..runs().div_ceil(4) {
+        let mark = new_mark();
+        let mut command = program("holds_job");
+        command.env("SCRIPT", SETSID).env(MARK, &mark).process_group(0);
+        let mut holder = Running::start(&mut command);
+        assert_eq!(holder.line(), "ready");
+        wait_until("the processes are there", || marked(&mark).len() >= 5); // with both of ours
+        killpg(Pid::from_raw(holder.id() as i32), Signal::SIGKILL).unwrap();
+        holder.wait();
+        assert_none_survives(&mark);
+        reap_adopted();
+    }
+}
+
+fn a_stop_of_the_callers_group_does_not_stop_the_deadline() {
+    let mark = new_mark();
+    let mut command = program("holds_job_with_deadline");
+    command.env("SCRIPT", SETSID).env(MARK, &mark).process_group(0);
+    let mut holder = Running::start(&mut command);
+    assert_eq!(holder.line(), "ready");
+    let group = Pid::from_raw(holder.id() as i32);
+    killpg(group, Signal::SIGSTOP).unwrap();
+    wait_until("the job has ended", || marked_without(&mark, holder.id()).is_empty());
+    assert_eq!(stat(holder.id()).unwrap().state, 'T');
+    killpg(group, Signal::SIGCONT).unwrap();
+    assert_eq!(holder.line(), "Some(9) true");
+    assert!(holder.wait().success());
+}
+
+fn stop_keeper(program: u32) {
+    let keeper = stat(program).unwrap().parent;
+    kill(Pid::from_raw(keeper as i32), Signal::SIGSTOP).unwrap();
+    wait_until("the keeper is stopped", || stat(keeper).unwrap().state == 'T');
+}
+
+fn a_stopped_keeper_is_continued() {
+    let mark = new_mark();
+    let job = start(SETSID, &mark);
+    stop_keeper(job.id());
+    drop(job);
+    assert_none_survives(&mark);
+    let job = start(SETSID, &mark);
+    stop_keeper(job.id());
+    assert_eq!(job.kill().unwrap().signal(), Some(libc::SIGKILL));
+
+    let mut holder = start_holder("holds_job", SETSID, &mark);
+    assert_eq!(holder.line(), "ready");
+    let is_keeper = |pid: &u32| stat(*pid).is_some_and(|stat| stat.comm == "reexec/keeper");
+    let keeper = marked(&mark).into_iter().find(is_keeper).unwrap();
+    stop_keeper(children_of(keeper)[0]);
+    holder.kill();
+    assert_none_survives(&mark);
+    reap_adopted();
+}
+
+/// Chains of processes that fork and exit, which make zombies as fast as the keeper reaps them. Each
+/// ends by itself after ten seconds.
+fn many_chains_of_forks_end() -> Result<(), Skipped> {
+    needs(&["perl", "-e", "1"])?;
+    let script = "$SIG{CHLD} = 'IGNORE'; $end = time + 10;
+        for (1..50) { unless (fork) { while (time < $end) { exit if fork } exit } }
+        sleep 10";
+    for _ in 0..3 {
+        let mark = new_mark();
+        let mut perl = reexec::program("perl");
+        perl.args(["-e", script]).env(MARK, &mark).deadline(Duration::from_millis(300));
+        let begin = Instant::now();
+        let job = perl.spawn_job().unwrap();
+        assert_eq!(job.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+        assert!(job.has_timed_out());
+        assert_eq!(marked(&mark), []);
+    }
+    Ok(())
 }
 
 /// A program: a copy of it, which does not end with it, has the channel to the keeper.
