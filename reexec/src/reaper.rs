@@ -108,7 +108,7 @@ impl<T> Reaper<T> {
     ///
     /// No other code in the process may wait for children, because this reaper would take their
     /// statuses. So spawn and wait in one thread, add every [`Child`] before the next wait, and use
-    /// neither [`Command::status`] nor `output` nor [`std::process::Command`].
+    /// neither [`Command::status`] nor `output`, `call` or [`std::process::Command`].
     ///
     /// [`Command::status`]: crate::Command::status
     ///
