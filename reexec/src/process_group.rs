@@ -137,8 +137,9 @@ impl Child {
     /// [`io::ErrorKind::InvalidInput`] if the child leads no group. [`io::ErrorKind::Unsupported`] if
     /// the child has been reaped, and there is no pidfd or Linux is older than 6.9. `ESRCH` if the child
     /// is unreaped and its group has no member: the child has left it, or was started by
-    /// [`Command::spawn_unconfirmed`] and has not yet called setsid(2). `EPERM` if this process may signal no member, or in a forked copy of the
-    /// process that started the child. `EINVAL` if there is no such signal, as with [`Child::signal`].
+    /// [`Command::spawn_unconfirmed`] and has not yet called setsid(2). `EPERM` if this process may
+    /// signal no member, or in a forked copy of the process that started the child. `EINVAL` if there is
+    /// no such signal, as with [`Child::signal`].
     #[doc(alias = "killpg")]
     pub fn signal_group(&self, signal: i32) -> io::Result<()> {
         self.signal_by(signal, |handle, is_unreaped| match self.group() {
