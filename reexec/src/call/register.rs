@@ -29,7 +29,7 @@ use crate::{EXIT_SETUP_FAILED, inherited_fd};
 ///
 /// The values are encoded by [postcard](https://docs.rs/postcard), which does not write down names or
 /// types. So a type does not work if its encoding decides at run time what comes next:
-/// `serde_json::Value`, or one with `#[serde(flatten)]` or `untagged`, is an error. **With
+/// `serde_json::Value`, or one with `#[serde(flatten)]`, `untagged` or `tag`, is an error. **With
 /// `#[serde(skip_serializing_if)]`, other values may arrive without an error**, because nothing tells
 /// that a field was left out.
 ///
