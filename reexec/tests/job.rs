@@ -213,7 +213,8 @@ fn try_to_escape(script: &str, at_least: usize) {
         wait_until("the processes are there", || marked(&mark).len() >= at_least);
         drop(job);
         assert_none_survives(&mark);
-        assert_eq!(children(), []);
+        // The kernel reaps what the keeper has killed, perhaps a moment after the keeper's end.
+        wait_until("no child is left", || children().is_empty());
     }
 }
 
@@ -368,7 +369,8 @@ fn end_while_forking(script: &str) {
         thread::sleep(Duration::from_millis(20)); // lets it fork
         drop(job);
         assert_none_survives(&mark);
-        assert_eq!(children(), []);
+        // The kernel reaps what the keeper has killed, perhaps a moment after the keeper's end.
+        wait_until("no child is left", || children().is_empty());
     }
 }
 
@@ -463,7 +465,7 @@ fn a_program_can_end_at_once() {
         let job = reexec::program("true").spawn_job().unwrap();
         assert!(job.wait().unwrap().success());
         assert!(!job.has_timed_out());
-        assert_eq!(children(), []);
+        wait_until("no child is left", || children().is_empty());
     }
 }
 
@@ -946,16 +948,15 @@ fn a_caller_may_ignore_sigchld() {
 fn has_no_pidfds() {
     filters::refuse(&["pidfd_open"], libc::ENOSYS);
     drops_and_signals();
-    // The keeper does not come to read all signals before the program has ended.
+    // The keeper does not come to read all signals before it finds that the program has ended.
     let job = start("echo ready; exec sleep 1000", &env::var(MARK).unwrap());
     let keeper = Pid::from_raw(stat(job.id()).unwrap().parent as i32);
     kill(keeper, Signal::SIGSTOP).unwrap();
-    for _ in 0..3 {
-        job.signal(libc::SIGCONT).unwrap();
-    }
     kill(Pid::from_raw(job.id() as i32), Signal::SIGTERM).unwrap();
     wait_until("the program has ended", || support::is_zombie(job.id()));
-    kill(keeper, Signal::SIGCONT).unwrap();
+    for _ in 0..3 {
+        let _ = job.signal(libc::SIGCONT); // the first one continues the keeper
+    }
     assert_eq!(job.wait().unwrap().signal(), Some(libc::SIGTERM));
 }
 
