@@ -54,11 +54,15 @@ pub(crate) fn reap_some(program: i32, end: &mut Option<End>) -> Left {
 ///
 /// It returns when this process has no child any more, or when the kernel refuses to wait.
 pub(crate) fn kill_descendants(program: i32, end: &mut Option<End>, mut pause: impl FnMut()) {
-    let mut killer = None; // most programs leave nothing
+    let mut killer: Option<Killer> = None; // most programs leave nothing
     let mut known = HashSet::new();
     loop {
         let left = reap_some(program, end);
         if left == Left::Nothing {
+            // The kernel may still be about to reap some of them.
+            while killer.as_ref().is_some_and(Killer::has_unreaped) {
+                pause();
+            }
             return;
         }
         let killer = killer.get_or_insert_with(Killer::new);
@@ -103,6 +107,11 @@ impl Killer {
         if !self.reaps_automatically && self.list != Listing::Numbers && has_pidfds() {
             self.reaps_automatically = sys::add_flag(libc::SIGCHLD, libc::SA_NOCLDWAIT).is_ok();
         }
+    }
+
+    /// Whether the kernel has yet to reap children. No wait tells of them.
+    fn has_unreaped(&self) -> bool {
+        self.reaps_automatically && !self.list.children_of(self.own).is_empty()
     }
 
     /// Kills all descendants that can be found now, and returns their numbers.
