@@ -44,7 +44,7 @@ pub(crate) fn check_plain(command: &Command) -> Result<(), Stage> {
         return Err(invalid("no entry can be registered under an empty name"));
     }
     if command.job != JobOptions::default() {
-        return Err(invalid("another program, or a deadline, needs a job: call spawn_job"));
+        return Err(invalid("program, deadline and job_cgroup are for jobs: call spawn_job"));
     }
     check_signals(command)
 }
