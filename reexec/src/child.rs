@@ -169,6 +169,8 @@ impl Child {
     /// Waits as [`Child::wait`] does, at most for `timeout`. Returns `None` if the child still runs
     /// then. Leaves stdin open.
     ///
+    /// The child runs on after that. To end it, drop the handle, or call [`Child::terminate`].
+    ///
     /// # Errors
     ///
     /// Those of [`Child::wait`].

@@ -220,27 +220,39 @@ fn verify<T: PartialEq>(found: T, wanted: T) -> io::Result<()> {
 #[non_exhaustive]
 pub enum Resource {
     /// `RLIMIT_AS`: the address space, in bytes.
+    ///
+    /// At the limit, an allocation fails. A Rust program then aborts: it prints a message, and ends by
+    /// `SIGABRT`. A limit below what the child has in use when it is set only forbids more.
     #[doc(alias = "RLIMIT_AS")]
     AddressSpace,
     /// `RLIMIT_CORE`: the size of a core dump, in bytes.
     #[doc(alias = "RLIMIT_CORE")]
     CoreSize,
-    /// `RLIMIT_CPU`: processor time, in seconds. `SIGXCPU` at the soft limit, `SIGKILL` at the hard.
+    /// `RLIMIT_CPU`: processor time, in seconds.
+    ///
+    /// The kernel sends `SIGXCPU` at the soft limit, which ends the child by default, and `SIGKILL` at the
+    /// hard limit. If they are equal, the child ends by `SIGKILL`. With a hard limit above the soft one,
+    /// the status tells that this was the cause.
     #[doc(alias = "RLIMIT_CPU")]
     CpuTime,
-    /// `RLIMIT_DATA`: the data segment, in bytes.
+    /// `RLIMIT_DATA`: the data segment, in bytes. At the limit, as with [`Resource::AddressSpace`].
     #[doc(alias = "RLIMIT_DATA")]
     DataSize,
     /// `RLIMIT_FSIZE`: the size of a file that is written, in bytes.
+    ///
+    /// At the limit, the kernel sends `SIGXFSZ`, which ends the child by default. If the signal is
+    /// ignored, write(2) fails with `EFBIG`.
     #[doc(alias = "RLIMIT_FSIZE")]
     FileSize,
-    /// `RLIMIT_MEMLOCK`: locked memory, in bytes.
+    /// `RLIMIT_MEMLOCK`: locked memory, in bytes. At the limit, mlock(2) fails with `ENOMEM`.
     #[doc(alias = "RLIMIT_MEMLOCK")]
     LockedMemory,
-    /// `RLIMIT_NOFILE`: one more than the highest descriptor number.
+    /// `RLIMIT_NOFILE`: one more than the highest descriptor number. At the limit, calls that open a
+    /// descriptor fail with `EMFILE`.
     #[doc(alias = "RLIMIT_NOFILE")]
     OpenFiles,
-    /// `RLIMIT_NPROC`: processes of the child's user. Privileged processes are not limited.
+    /// `RLIMIT_NPROC`: processes and threads of the child's user, all of them together. At the limit,
+    /// fork(2) fails with `EAGAIN`. Privileged processes are not limited.
     #[doc(alias = "RLIMIT_NPROC")]
     Processes,
     /// `RLIMIT_STACK`: the stack of the main thread, in bytes, as of the next exec.

@@ -46,11 +46,15 @@ pub fn command(name: impl Into<String>) -> Command {
     }
 }
 
-/// Configures and starts a child, with the method names of [`std::process::Command`].
+/// Configures and starts a child or a job, with the method names of [`std::process::Command`].
 ///
-/// The child executes this program's own file and runs the registered function instead of the rest of
-/// `main`. It starts with an empty signal mask and default dispositions, except for `SIGPIPE`, which
-/// every Rust program ignores, and for [`Command::ignore_signal`]. It ends when this process ends.
+/// A command made by [`command`] executes this program's own file and runs the registered function
+/// instead of the rest of `main`. A command made by [`program`](crate::program()) executes another
+/// program, and only [`Command::spawn_job`] starts it.
+///
+/// The child starts with an empty signal mask and default dispositions, except for
+/// [`Command::ignore_signal`]; like every Rust program, this one then ignores `SIGPIPE`. It ends when this
+/// process ends.
 ///
 /// A command can be spawned repeatedly, except for its descriptors: the first spawn that succeeds
 /// gives them to its child. This process keeps no copy, so that an end of file arrives when the child
@@ -241,8 +245,8 @@ impl Command {
         self.set(Setting::Umask(mask))
     }
 
-    /// Sets a limit of the child and of the processes that it starts. [`Resource`] tells the units;
-    /// `u64::MAX` means no limit.
+    /// Sets a limit of the child and of the processes that it starts; `u64::MAX` means no limit.
+    /// [`Resource`] tells the units, and what happens at each limit.
     ///
     /// Of [`Resource::OpenFiles`], the child's start needs five (the streams, the lifeline, and until it
     /// is ready the control channel), and one for each passed descriptor. Open descriptors stay open,
@@ -341,7 +345,7 @@ impl Command {
         self
     }
 
-    /// Returns the name given to [`command`].
+    /// Returns the name given to [`command`] or to [`program`](crate::program()).
     pub fn get_entry(&self) -> &str {
         &self.entry
     }

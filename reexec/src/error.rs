@@ -17,7 +17,12 @@ pub const EXIT_SETUP_FAILED: u8 = 125;
 /// not find a command.
 pub const EXIT_UNKNOWN_ENTRY: u8 = 127;
 
-/// The error of `spawn`, `status` and `output`: names the entry, and the [`Stage`] that failed.
+/// The error of starting a child or a job, and of collecting its output. It names the entry or the
+/// program, and the [`Stage`] that failed.
+///
+/// `spawn`, `spawn_unconfirmed`, `spawn_job`, `status` and `output` of a [`Command`](crate::Command)
+/// return it, `wait_with_output` of a [`Child`](crate::Child) and of a [`Job`](crate::Job), and
+/// [`Template::new`](crate::Template::new). With the feature `serde`, it is inside a `CallError`.
 ///
 /// By the time one of them returns it, the child process, if there was one, has been reaped, and every
 /// descriptor made for it is closed. Only a child that this process may not kill, and that does not
@@ -50,8 +55,8 @@ pub const EXIT_UNKNOWN_ENTRY: u8 = 127;
 /// ```
 ///
 /// It converts into [`io::Error`], so `?` works in functions that return one. If a system call failed,
-/// the result has its error number, and entry and stage are lost, because an `io::Error` has no room
-/// for both. Otherwise this error is inside.
+/// the [`io::Error`] keeps only its error number, because it has no room for more. Any other error is
+/// kept whole inside.
 pub struct Error(Box<Inner>);
 
 /// Boxed, so that a `Result` with this error is small.
@@ -83,8 +88,8 @@ impl Error {
         self
     }
 
-    /// Returns the name given to [`command`](crate::command). It is empty for a copy made by
-    /// [`fork`](crate::fork()), which runs no entry.
+    /// Returns the name given to [`command`](crate::command) or to [`program`](crate::program()). It is
+    /// empty for a copy made by [`fork`](crate::fork()), which runs no entry.
     pub fn entry(&self) -> &str {
         &self.0.entry
     }
@@ -117,8 +122,10 @@ impl Error {
     }
 }
 
-/// The stages that can fail, from the earliest to the latest. The last three fail after the entry has
-/// started to run; before that, the child was not started.
+/// The stages that can fail, from the earliest to the latest.
+///
+/// At [`Stage::Read`], [`Stage::StreamHeld`] and [`Stage::Wait`], the entry or the program has run. At all
+/// other stages it has not.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stage {
@@ -130,9 +137,15 @@ pub enum Stage {
         /// The limit.
         limit: u32,
     },
-    /// The command is invalid, with the reason: a name, argument or variable cannot be passed on,
-    /// settings exclude each other, or an earlier child has a descriptor. Or `main` continued after
-    /// the entry had returned.
+    /// No process was made, because the start could not be right. The string is the reason:
+    ///
+    /// - A name, argument or variable cannot be passed on, or a number means nothing.
+    /// - Settings exclude each other.
+    /// - The command is for [`Command::spawn_job`](crate::Command::spawn_job) only: it is made by
+    ///   [`program`](crate::program()), or has a `deadline` or a `job_cgroup`. Or it is not for it.
+    /// - An earlier child has a descriptor.
+    /// - This process has changed since it made the [`Template`](crate::Template).
+    /// - `main` continued after the entry had returned.
     Invalid(String),
     /// Preparing the start failed, before there was a process.
     Prepare {

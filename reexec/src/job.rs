@@ -52,15 +52,21 @@ pub fn program(program: impl AsRef<OsStr>) -> Command {
 }
 
 impl Command {
-    /// Ends the job after this time, however busy or stopped this process is. Only for
-    /// [`Command::spawn_job`]. The time begins when the program is started.
+    /// Ends the job after this time, however busy or stopped this process is. The time begins when the
+    /// program is started.
+    ///
+    /// Only [`Command::spawn_job`] can start this command then. All others fail at [`Stage::Invalid`],
+    /// because a child without a keeper has nobody who watches the time. To limit the time of such a
+    /// child, call [`Child::wait_timeout`](crate::Child::wait_timeout), and drop the handle if it returns
+    /// `None`.
     pub fn deadline(&mut self, deadline: Duration) -> &mut Self {
         self.job.deadline = Some(deadline);
         self
     }
 
-    /// Gives the job a cgroup of its own if that is possible; [`Job::has_cgroup`] tells. Only for
-    /// [`Command::spawn_job`].
+    /// Gives the job a cgroup of its own if that is possible; [`Job::has_cgroup`] tells.
+    ///
+    /// Only [`Command::spawn_job`] can start this command then. All others fail at [`Stage::Invalid`].
     ///
     /// The kernel then kills all processes of the job at once, however fast they fork, and also those
     /// that have executed a set-user-id program. It requires cgroup v2, Linux 5.14, and the right to
@@ -79,9 +85,13 @@ impl Command {
     /// Everything that is set in this command applies to the program, except
     /// [`Command::parent_death_signal`]: a job is killed when this process ends.
     ///
+    /// The command may be one of a [`Template`](crate::Template). The keeper is then cloned from the
+    /// template, and the entry runs in a fork of the keeper.
+    ///
     /// # Errors
     ///
-    /// Those of [`Command::spawn`]. [`Stage::Exec`] if the program cannot be executed: `ENOENT` if
+    /// Those of [`Command::spawn`], also [`Stage::SetUp`] for a function of `register_call`, which does
+    /// not run. [`Stage::Exec`] if the program cannot be executed: `ENOENT` if
     /// there is none of this name, `EACCES` if it is not executable. [`Stage::Invalid`] with
     /// [`Command::outlive_parent`], and for a descriptor that is passed by name to another program.
     pub fn spawn_job(&mut self) -> Result<Job, Error> {
@@ -188,7 +198,8 @@ impl Command {
 /// process in an uninterruptible sleep ends when that is over. The keeper goes on, and is then reaped
 /// in the background.
 ///
-/// [`AsFd`] gives the keeper's pidfd. It becomes readable when nothing is left.
+/// [`AsFd`] gives the keeper's pidfd. It becomes readable when nothing is left, so an event loop can wait
+/// for many jobs. A [`Reaper`](crate::Reaper) cannot: it takes only [`Child`]s.
 ///
 /// # What can escape
 ///

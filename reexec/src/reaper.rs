@@ -27,6 +27,9 @@ const SIGCHLD_KEY: u64 = u64::MAX;
 /// A reaper watches the pidfds of *its* children. It costs nothing while they run, it needs no
 /// signals, which merge, and it leaves other children of the process alone.
 ///
+/// It takes only a [`Child`]. To wait for a [`Job`](crate::Job) or a `Call`, poll the descriptor that its
+/// [`AsFd`] gives.
+///
 /// [`AsFd`] gives a descriptor that is readable when a child has ended, for a poll loop of your own.
 /// Dropping the reaper kills and reaps the children that are left in it.
 ///
@@ -164,8 +167,10 @@ impl<T> Reaper<T> {
     /// Waits until a child has ended, and reaps the children that have ended: up to 64, or all of them
     /// with [`Reaper::for_all_children`].
     ///
-    /// Returns an empty vector when `timeout` has passed. `None` waits for ever, also if there is no
-    /// child.
+    /// One call may report several ends. So do not call it once for each child, but until
+    /// [`Reaper::is_empty`] returns true: with `None`, it waits for ever if there is no child left.
+    ///
+    /// Returns an empty vector when `timeout` has passed.
     ///
     /// # Errors
     ///

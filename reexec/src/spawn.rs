@@ -29,6 +29,10 @@ impl Command {
     /// [`Error`] says at which [`Stage`](crate::Stage) the start failed, and converts into
     /// [`std::io::Error`]. A failed start leaves no process and no descriptor. The descriptors passed
     /// to this command are still in it.
+    ///
+    /// [`Stage::Invalid`](crate::Stage::Invalid) if only [`Command::spawn_job`] can start the command: it is
+    /// made by [`program`](crate::program()), or [`Command::deadline`] or [`Command::job_cgroup`] was
+    /// called. The same holds for `status`, `output`, `spawn_unconfirmed` and `call`.
     pub fn spawn(&mut self) -> Result<Child, Error> {
         let started = start(self);
         self.finish(started)

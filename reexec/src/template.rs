@@ -71,7 +71,8 @@ use crate::{Child, Command, Error, Stage, Stdio, sys};
 ///   of a forking server have. Who can read the memory of one child knows where to attack the others;
 ///   see [`Template::renew_after`].
 /// - Handlers of pthread_atfork(3) do not run.
-/// - `PR_SET_PDEATHSIG` in a child means the thread that made the template.
+/// - A child that sets `PR_SET_PDEATHSIG` gets that signal when the thread that made the template ends;
+///   see prctl(2).
 ///
 /// # When the child is executed instead
 ///
@@ -125,6 +126,9 @@ impl Template {
 
     /// Makes a builder for a child of this template that runs the function registered as `name`; see
     /// [`command`](crate::command()).
+    ///
+    /// `call` clones the child that is called. [`Command::spawn_job`] clones the job's keeper, and the
+    /// entry runs in a fork of the keeper.
     pub fn command(&self, name: impl Into<String>) -> Command {
         let mut command = command(name);
         command.template = Some(Arc::clone(&self.0));

@@ -96,6 +96,7 @@ fn main() -> ExitCode {
             output_before_init_is_written_once,
             stages_are_those_of_an_executed_child,
             a_child_joins_a_process_group,
+            a_keeper_is_cloned_too,
             what_does_not_fit_is_executed,
             what_is_started_before_init_is_noticed,
             a_refused_clone3_is_executed,
@@ -325,6 +326,18 @@ fn a_child_joins_a_process_group() {
     assert_stage!(error, Stage::ProcessGroup { group: 1, .. });
     drop((first, second, plain));
     assert_eq!(children(), [template.id().unwrap()]);
+}
+
+fn a_keeper_is_cloned_too() {
+    let template = template();
+    let mut described = template.command("describe");
+    let job = described.arg("one").stdout(Stdio::piped()).spawn_job().unwrap();
+    // The keeper was not executed.
+    assert_eq!(template.why_executed(), None);
+    let output = job.wait_with_output().unwrap();
+    assert!(output.status.success() && !output.stdout.is_empty());
+    assert_eq!(template.command("seven").spawn_job().unwrap().wait().unwrap().code(), Some(7));
+    assert_eq!(template.why_executed(), None);
 }
 
 fn piped(template: &Template) -> Command {

@@ -11,8 +11,8 @@ use crate::{EXIT_SETUP_FAILED, Error, Stage};
 
 /// The error of a typed call.
 ///
-/// It converts into [`io::Error`]. If a system call failed, the result has its error number and loses the
-/// rest. Otherwise this error is inside.
+/// It converts into [`io::Error`]. If a system call failed, the [`io::Error`] keeps only its error number.
+/// Any other error is kept whole inside.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CallError {
@@ -50,7 +50,8 @@ pub enum CallError {
         /// The cause.
         source: io::Error,
     },
-    /// The function has panicked.
+    /// The function has panicked. The child has also printed the panic to its stderr, as every Rust
+    /// program does.
     #[non_exhaustive]
     Panicked {
         /// The name given to [`command`](crate::command).

@@ -36,7 +36,8 @@ impl Command {
     /// Two types with the same path, from two versions of one crate, are not told apart.
     ///
     /// Of the limits of [`Command::rlimit`], [`Resource::FileSize`](crate::Resource::FileSize) also limits
-    /// the encoded result.
+    /// the encoded result. [`Command::deadline`] is for jobs only: to limit the time of a call, wait for its
+    /// child with [`Child::wait_timeout`], and drop the call if that returns `None`. This kills the child.
     ///
     /// ```
     /// use std::process::ExitCode;
@@ -57,9 +58,10 @@ impl Command {
     ///         .rlimit(Resource::CpuTime, 1, 1)
     ///         .call::<_, Result<u16, String>>("8080")
     ///         .unwrap();
-    ///     // If it has not ended by then, dropping the call kills it.
-    ///     assert!(call.child().wait_timeout(Duration::from_secs(20)).unwrap().is_some());
-    ///     assert_eq!(call.wait().unwrap(), Ok(8080));
+    ///     match call.child().wait_timeout(Duration::from_secs(20)).unwrap() {
+    ///         Some(_) => assert_eq!(call.wait().unwrap(), Ok(8080)),
+    ///         None => drop(call), // kills and reaps the child
+    ///     }
     ///     ExitCode::SUCCESS
     /// }
     /// ```
@@ -67,7 +69,8 @@ impl Command {
     /// # Errors
     ///
     /// [`CallError::Argument`] if the argument cannot be encoded or stored. [`CallError::Start`] with the
-    /// errors of [`Command::spawn_unconfirmed`]; [`Call::wait`] returns those of a later stage.
+    /// errors of [`Command::spawn_unconfirmed`], for instance [`Stage::Invalid`] after
+    /// [`Command::deadline`]; [`Call::wait`] returns those of a later stage.
     pub fn call<A, R>(&mut self, argument: &A) -> Result<Call<R>, CallError>
     where
         A: Serialize + ?Sized,
@@ -102,7 +105,8 @@ fn write_argument<A: Serialize + ?Sized>(types: &Types, argument: &A) -> io::Res
 /// A handle of a typed call, which is running or has ended: the child, and the way to its result.
 ///
 /// **Dropping it kills the child and reaps it**, as with a [`Child`]. [`AsFd`] gives the child's pidfd,
-/// which becomes readable when the child has ended, so an event loop can wait for many calls.
+/// which becomes readable when the child has ended, so an event loop can wait for many calls. A
+/// [`Reaper`](crate::Reaper) cannot: it takes only [`Child`]s.
 #[must_use = "dropping a call kills its child"]
 pub struct Call<R> {
     /// The child, and its report, which is read at the end.
@@ -133,11 +137,11 @@ impl<R: DeserializeOwned> Call<R> {
     ///
     /// A result counts only if the child then exits with 0.
     ///
-    /// The result may come from a process that is trusted less than this one. Its bytes make this
-    /// neither panic, nor take memory out of proportion to what the child has taken for them, as long as
-    /// the `Deserialize` of the type does neither. Two kinds of type are not for such a child: a type that
-    /// contains itself, which can be nested until the stack overflows, and a sequence of values without
-    /// content, such as `Vec<()>`, which can be endless.
+    /// The result may come from a process that is trusted less than this one. Whatever its bytes are,
+    /// this does not panic, and takes at most a multiple, which depends on the type, of the memory that
+    /// the child has used for them. This requires that the type's `Deserialize` does no worse. Two kinds of
+    /// type are not for such a child: a type that contains itself, which can be nested until the stack
+    /// overflows, and a sequence of values without content, such as `Vec<()>`, which can be endless.
     ///
     /// # Errors
     ///

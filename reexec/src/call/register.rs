@@ -25,7 +25,8 @@ use crate::{EXIT_SETUP_FAILED, inherited_fd};
 /// `Result<T, E>` travels like any other value, so the caller gets the function's own error.
 ///
 /// If the function panics, the caller gets the message and the place. That is done by a panic hook, which
-/// then runs the hook that was set before it. A hook that the function itself sets replaces it.
+/// then runs the hook that was set before it: by default, this prints the panic to the child's stderr. A
+/// hook that the function itself sets replaces both.
 ///
 /// The values are encoded by [postcard](https://docs.rs/postcard), which does not write down names or
 /// types. So a type does not work if its encoding decides at run time what comes next:
@@ -33,8 +34,8 @@ use crate::{EXIT_SETUP_FAILED, inherited_fd};
 /// `#[serde(skip_serializing_if)]`, other values may arrive without an error**, because nothing tells
 /// that a field was left out.
 ///
-/// `spawn` refuses a function registered here, and `call` refuses one registered otherwise; neither
-/// runs it.
+/// `spawn` and `spawn_job` refuse a function registered here, and `call` refuses one registered
+/// otherwise. None of them runs it.
 ///
 /// ```
 /// use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! The blocks that come from a run or from a file, each below a comment that says from where:
 //!
-//! - `<!-- code PATH fn NAME -->`, `<!-- code PATH "first line contains" .. "last line contains" -->`
+//! - `<!-- code PATH fn NAME -->`, `<!-- code PATH "first line contains" .. "last line contains" -->`; an
+//!   empty text for the last line means the end of the file
 //! - `<!-- prints SCENARIO -->`, `<!-- ps SCENARIO 2 -->`, `<!-- transcript SCENARIO -->`, and each of them
 //!   for a control: `<!-- ps SCENARIO control 2 -->`
 //! - `<!-- picture SCENARIO -->`, `<!-- idea SCENARIO -->`, before an image that is a `.svg`
@@ -272,7 +273,11 @@ fn excerpt(root: &Path, place: &str) -> Result<Vec<String>, String> {
             let first = lines.iter().position(|line| line.contains(from));
             let after = usize::from(from != to);
             first.and_then(|first| {
-                let last = lines[first + after..].iter().position(|line| line.contains(to));
+                let rest = &lines[first + after..];
+                let last = match to {
+                    "" => rest.len().checked_sub(1),
+                    _ => rest.iter().position(|line| line.contains(to)),
+                };
                 last.map(|last| first..=first + after + last)
             })
         }

@@ -79,7 +79,7 @@ const C: &[Way] = &[
     Way::without_fork("posix-spawn", "C posix_spawn"),
 ];
 
-const GO: &[Way] = &[Way::without_fork("run", "Go, the chapter's way")];
+const GO: &[Way] = &[Way::without_fork("run", "Go, as moby/sys reexec")];
 
 /// A program that starts itself, in one or more ways.
 struct Program {
