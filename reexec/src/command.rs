@@ -53,8 +53,8 @@ pub fn command(name: impl Into<String>) -> Command {
 /// program, and only [`Command::spawn_job`] starts it.
 ///
 /// The child starts with an empty signal mask and default dispositions, except for
-/// [`Command::ignore_signal`]; like every Rust program, this one then ignores `SIGPIPE`. It ends when this
-/// process ends.
+/// [`Command::ignore_signal`]. A child that runs an entry also ignores `SIGPIPE`, as every Rust program
+/// does. The child ends when this process ends.
 ///
 /// A command can be spawned repeatedly, except for its descriptors: the first spawn that succeeds
 /// gives them to its child. This process keeps no copy, so that an end of file arrives when the child

@@ -137,12 +137,15 @@ pub enum Stage {
         /// The limit.
         limit: u32,
     },
-    /// No process was made, because the start could not be right. The string is the reason:
+    /// The command is invalid, or this process cannot start it. No process was made. The string is the
+    /// reason:
     ///
     /// - A name, argument or variable cannot be passed on, or a number means nothing.
     /// - Settings exclude each other.
-    /// - The command is for [`Command::spawn_job`](crate::Command::spawn_job) only: it is made by
-    ///   [`program`](crate::program()), or has a `deadline` or a `job_cgroup`. Or it is not for it.
+    /// - Only [`Command::spawn_job`](crate::Command::spawn_job) can start the command: it is made by
+    ///   [`program`](crate::program()), or has a `deadline` or a `job_cgroup`.
+    /// - `spawn_job` cannot start the command: it has `outlive_parent`, or passes a descriptor by name to
+    ///   another program.
     /// - An earlier child has a descriptor.
     /// - This process has changed since it made the [`Template`](crate::Template).
     /// - `main` continued after the entry had returned.

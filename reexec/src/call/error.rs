@@ -50,8 +50,7 @@ pub enum CallError {
         /// The cause.
         source: io::Error,
     },
-    /// The function has panicked. The child has also printed the panic to its stderr, as every Rust
-    /// program does.
+    /// The function has panicked. By default, the child has also printed the panic to its stderr.
     #[non_exhaustive]
     Panicked {
         /// The name given to [`command`](crate::command).

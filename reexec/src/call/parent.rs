@@ -55,7 +55,7 @@ impl Command {
     ///         return code;
     ///     }
     ///     let call = reexec::command("parse")
-    ///         .rlimit(Resource::CpuTime, 1, 1)
+    ///         .rlimit(Resource::CpuTime, 1, 2)
     ///         .call::<_, Result<u16, String>>("8080")
     ///         .unwrap();
     ///     match call.child().wait_timeout(Duration::from_secs(20)).unwrap() {
