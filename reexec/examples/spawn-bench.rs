@@ -57,6 +57,7 @@ fn run() -> Result<()> {
             "template-all" => template_with_everything,
             "job" => job,
             "job-foreign" => job_of_another_program,
+            "template-job-foreign" => template_job_of_another_program,
             #[cfg(feature = "serde")]
             "call" => typed_call,
             "std" => std_plain,
@@ -116,6 +117,11 @@ fn template_plain() -> Result<()> {
 
 fn template_with_everything() -> Result<()> {
     with_everything(template()?.command("nothing"))
+}
+
+fn template_job_of_another_program() -> Result<()> {
+    template()?.program("/bin/true").spawn_job()?.wait()?;
+    Ok(())
 }
 
 static TEMPLATE: OnceLock<Template> = OnceLock::new();

@@ -93,6 +93,7 @@ fn main() -> ExitCode {
             a_panic_is_exit_code_101,
             a_stack_overflow_is_reported,
             a_child_can_make_a_template,
+            a_job_has_its_keeper_from_the_template,
             output_before_init_is_written_once,
             stages_are_those_of_an_executed_child,
             a_child_joins_a_process_group,
@@ -283,6 +284,19 @@ fn a_stack_overflow_is_reported() {
         assert_eq!(output.status.signal(), Some(libc::SIGABRT));
         assert_contains(&String::from_utf8(output.stderr).unwrap(), "overflowed its stack");
     }
+}
+
+fn a_job_has_its_keeper_from_the_template() {
+    let template = template();
+    let mut shell = template.program("sh");
+    shell.args(["-c", "setsid sleep 1000 & echo $!; exit 5"]).stdout(Stdio::piped());
+    let output = shell.spawn_job().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    let escaped: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    assert!(is_gone(escaped));
+    let missing = template.program("/no/such/program").spawn_job().unwrap_err();
+    assert_eq!(missing.raw_os_error(), Some(libc::ENOENT));
+    assert_eq!(template.why_executed(), None);
 }
 
 fn a_child_can_make_a_template() {
