@@ -27,6 +27,9 @@ use crate::{Child, Command, Error, Stage, Usage, spawn, sys};
 /// default, as programs expect. Descriptors cannot be passed by name, because the program would not
 /// find them.
 ///
+/// The name is looked up as execvp(3) does, in the `PATH` of the program's environment. With glibc, a
+/// script without a `#!` line is run by `/bin/sh`.
+///
 /// ```
 /// use std::process::ExitCode;
 /// use std::time::Duration;
@@ -53,7 +56,7 @@ pub fn program(program: impl AsRef<OsStr>) -> Command {
 
 impl Command {
     /// Ends the job after this time, however busy or stopped this process is. The time begins when the
-    /// program is started.
+    /// program runs, so the start itself succeeds with every deadline.
     ///
     /// Only [`Command::spawn_job`] can start this command then. All others fail at [`Stage::Invalid`],
     /// because a child without a keeper has nobody who watches the time. To limit the time of such a
@@ -195,8 +198,9 @@ impl Command {
 /// until nothing is left. All methods take `&self`, and can be called from any thread.
 ///
 /// Dropping the handle ends the job and waits until nothing is left, at most for one second: a
-/// process in an uninterruptible sleep ends when that is over. The keeper goes on, and is then reaped
-/// in the background.
+/// process in an uninterruptible sleep ends when that is over, and hundreds of processes that fork as
+/// fast as they can take a busy machine longer. The keeper goes on, and is then reaped in the
+/// background.
 ///
 /// [`AsFd`] gives the keeper's pidfd. It becomes readable when nothing is left, so an event loop can wait
 /// for many jobs. A [`Reaper`](crate::Reaper) cannot: it takes only [`Child`]s.
@@ -205,6 +209,11 @@ impl Command {
 ///
 /// - Everything that was started, if somebody kills the keeper itself with `SIGKILL`. A process of the
 ///   job can do that, if it is the same user. The program then dies, too, what it has started does not.
+/// - What runs while the keeper is stopped with `SIGSTOP`: it sees no deadline and no end of the
+///   program. It continues when the job is killed or dropped, or when this process ends, unless a
+///   process of the job stops it again.
+/// - The orphans of a process that has entered a pid namespace from outside the job (setns(2)): they
+///   become children of that namespace's init. It requires privileges in that namespace.
 /// - A process that this process may not signal: one that has executed a set-user-id program. The job
 ///   ends when that process has ended. [`Command::no_new_privs`] prevents it.
 /// - What another process starts on request: a service manager, `at`, cron, a container engine.

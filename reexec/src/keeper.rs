@@ -2,7 +2,7 @@
 //! everything that the program has started when the job ends.
 //!
 //! ```text
-//! caller ── keeper (a subreaper, all signals blocked) ── the program ── what it starts
+//! caller ── keeper (a subreaper, all signals blocked, in a session of its own) ── the program ── …
 //! ```
 //!
 //! A process that loses its parent becomes a child of the keeper, because the keeper is a subreaper;
@@ -61,11 +61,11 @@ where
     };
     // For the rest of the keeper's life. The program starts with an empty mask.
     sys::block_signals();
-    // If the program stops the keeper, the end of the channel continues it.
+    // If somebody stops the keeper, the kernel continues it at the end of the channel.
     let _ = sys::signal_on_activity(&channel, libc::SIGCONT);
     let caller = sys::pidfd_open(getppid().as_raw()).ok();
     if !channel.is_to(getppid()) {
-        // The caller has died, and so that is the pidfd of who has adopted us.
+        // The caller has died, and another process has adopted us. The pidfd refers to that one.
         sys::exit_now(EXIT_SETUP_FAILED);
     }
     let cgroup = if task.cgroup { JobCgroup::new() } else { None };
@@ -107,8 +107,8 @@ fn start(task: &Task, cgroup: Option<&JobCgroup>) -> Result<Started, Failure> {
     let forked = sys::fork(task.process_group == Some(0), &ignored);
     match step("forking the program's process", forked)? {
         sys::Forked::Parent(pid) => {
-            // Who kills the caller's process group must not kill the keeper, and who stops it must not
-            // stop the deadline. The program stays in that group, and so must be forked before.
+            // A signal to the caller's process group must not kill the keeper, or stop the deadline.
+            // The program stays in that group: it was forked before.
             let _ = setsid();
             drop(leave);
             Ok(Started::Keeper(pid, read.into()))

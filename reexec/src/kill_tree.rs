@@ -70,7 +70,7 @@ pub(crate) fn kill_descendants(program: i32, end: &mut Option<End>, mut pause: i
             killer.reap_automatically();
         }
         let found = killer.kill_once();
-        // After a pause, those that fork would be ahead of us again.
+        // No pause while there are new ones: they would fork meanwhile.
         let is_done = left == Left::Children && found.is_subset(&known);
         known = found;
         if is_done {
@@ -118,7 +118,7 @@ impl Killer {
     fn kill_once(&self) -> HashSet<i32> {
         let mut found = HashSet::new();
         let mut killed = Vec::new();
-        // The newest first: of those that fork and exit, the others have ended.
+        // The newest first: in a chain of processes that fork and exit, only the newest still runs.
         for pid in self.list.children_of(self.own).into_iter().rev() {
             if let Ok(true) = sys::has_ended(WaitTarget { pid, pidfd: None }) {
                 continue; // its children have become ours
