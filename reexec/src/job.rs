@@ -1,4 +1,4 @@
-//! Jobs: programs from which nothing escapes.
+//! Jobs: a program with everything that it starts.
 
 use std::ffi::OsStr;
 use std::io;
