@@ -18,7 +18,7 @@ use crate::output::collect;
 use crate::poll::{earliest, has_passed, wait_readable};
 use crate::prepare_spawn::{settings, step};
 use crate::validate::{self, invalid};
-use crate::{Child, Command, Error, Stage, Usage, spawn, sys};
+use crate::{Child, Command, Error, Stage, Template, Usage, spawn, sys};
 
 /// Makes a builder for a job that runs another program: a path, or a name to look up in `PATH`. Start
 /// it with [`Command::spawn_job`].
@@ -52,6 +52,26 @@ pub fn program(program: impl AsRef<OsStr>) -> Command {
     let mut command = command(program.to_string_lossy());
     command.job.program = Some(program);
     command
+}
+
+impl Template {
+    /// Makes a builder for a job that runs another program, whose keeper is a child of this template; see
+    /// [`program`](crate::program()). The program itself is executed.
+    ///
+    /// ```
+    /// # use std::process::ExitCode;
+    /// # fn main() -> ExitCode {
+    /// #     if let Some(code) = reexec::init() {
+    /// #         return code;
+    /// #     }
+    /// let template = reexec::Template::new().unwrap();
+    /// assert!(template.program("true").spawn_job().unwrap().wait().unwrap().success());
+    /// #     ExitCode::SUCCESS
+    /// # }
+    /// ```
+    pub fn program(&self, path: impl AsRef<OsStr>) -> Command {
+        self.make(program(path))
+    }
 }
 
 impl Command {

@@ -1,6 +1,5 @@
 //! Templates: children that are cloned from a waiting copy of the program, instead of executed.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::process;
@@ -21,7 +20,7 @@ use crate::sys::{RIGHTS_MAX, SharedWord};
 use crate::template_message::{ARGUMENTS_MAX, ENTRY, PAGE, Request, SOCKET};
 use crate::template_process::{TemplateProcess, Templates};
 use crate::validate::invalid;
-use crate::{Child, Command, Error, Stage, Stdio, job, sys};
+use crate::{Child, Command, Error, Stage, Stdio, sys};
 
 /// Makes children by cloning a waiting copy of the program, which takes a fraction of the time of an
 /// exec.
@@ -134,25 +133,8 @@ impl Template {
         self.make(command(name))
     }
 
-    /// Makes a builder for a job that runs another program, whose keeper is a child of this template; see
-    /// [`program`](crate::program()). The program itself is executed.
-    ///
-    /// ```
-    /// # use std::process::ExitCode;
-    /// # fn main() -> ExitCode {
-    /// #     if let Some(code) = reexec::init() {
-    /// #         return code;
-    /// #     }
-    /// let template = reexec::Template::new().unwrap();
-    /// assert!(template.program("true").spawn_job().unwrap().wait().unwrap().success());
-    /// #     ExitCode::SUCCESS
-    /// # }
-    /// ```
-    pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
-        self.make(job::program(program))
-    }
-
-    fn make(&self, mut command: Command) -> Command {
+    /// Lets this template make the child of the command.
+    pub(crate) fn make(&self, mut command: Command) -> Command {
         command.template = Some(Arc::clone(&self.0));
         command
     }
