@@ -22,8 +22,7 @@ use crate::template_process::{TemplateProcess, Templates};
 use crate::validate::invalid;
 use crate::{Child, Command, Error, Stage, Stdio, sys};
 
-/// Makes children by cloning a waiting copy of the program, which takes a fraction of the time of an
-/// exec.
+/// Makes children by cloning a waiting copy of the program, which takes about half the time of an exec.
 ///
 /// **Confine yourself, then make the template.** A child has the rights that this process had when it
 /// made the template, not those that it has now.

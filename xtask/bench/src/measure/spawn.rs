@@ -22,12 +22,13 @@ const SIZES: [usize; 3] = [1, 512, 4096];
 
 /// What the plot shows as ours, and what it leaves out.
 const OURS: [&str; 2] = ["reexec", "template"];
-const LEFT_OUT: [&str; 6] = [
+const LEFT_OUT: [&str; 7] = [
     "reexec, every setting",
     "template, every setting",
     "typed call",
     "job",
     "job of /bin/true",
+    "template, job of /bin/true",
     "std Command of /bin/true",
 ];
 
@@ -68,6 +69,7 @@ const RUST: &[Way] = &[
     Way::without_fork("call", "typed call"),
     Way::without_fork("job", "job"),
     Way::without_fork("job-foreign", "job of /bin/true"),
+    Way::without_fork("template-job-foreign", "template, job of /bin/true"),
     Way::without_fork(REFERENCE, "std Command"),
     Way::without_fork("std-foreign", "std Command of /bin/true"),
     Way::with_fork("std-uid", "std Command that has to fork"),
