@@ -110,15 +110,6 @@ fn main() -> ExitCode {
     )
 }
 
-/// How long anything may survive its job. By hand, on an idle machine, it is as long as the twins must
-/// survive; a busy machine gets more.
-fn survival_limit() -> Duration {
-    match env::var_os(RUNS) {
-        Some(_) => SURVIVAL,
-        None => 10 * SURVIVAL,
-    }
-}
-
 fn runs() -> u32 {
     env::var(RUNS).map_or(20, |runs| runs.parse().unwrap())
 }
@@ -144,7 +135,7 @@ fn marked(mark: &str) -> Vec<u32> {
 
 /// Fails unless all processes with the mark are gone soon.
 fn assert_none_survives(mark: &str) {
-    let deadline = Instant::now() + survival_limit();
+    let deadline = Instant::now() + SURVIVAL;
     loop {
         let left = marked(mark);
         if left.is_empty() {
@@ -300,7 +291,7 @@ fn nothing_survives_a_deadline_while_the_caller_is_stopped() {
         let is_over =
             |(holder, mark): &(Running, String)| marked_without(mark, holder.id()).is_empty();
         wait_until("the deadline has ended the jobs", || holders.iter().all(is_over));
-        assert!(ready.elapsed() < DEADLINE + survival_limit(), "{:?}", ready.elapsed());
+        assert!(ready.elapsed() < DEADLINE + SURVIVAL, "{:?}", ready.elapsed());
         for (holder, _) in &mut holders {
             assert_eq!(stat(holder.id()).unwrap().state, 'T');
             kill(Pid::from_raw(holder.id() as i32), Signal::SIGCONT).unwrap();
@@ -719,7 +710,7 @@ fn the_deadline_ends_the_job() {
     assert_eq!(job.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert!(job.has_timed_out());
     let took = begin.elapsed();
-    assert!(took >= deadline && took < deadline + survival_limit(), "{took:?}");
+    assert!(took >= deadline && took < deadline + SURVIVAL, "{took:?}");
 
     // The time begins when the program runs, so the start succeeds.
     for deadline in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(300)] {
