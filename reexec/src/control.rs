@@ -41,12 +41,7 @@ pub(crate) struct Control(OwnedFd);
 impl Control {
     /// Makes both ends, the parent's first, and sends the hello. Both are close-on-exec.
     pub(crate) fn pair() -> io::Result<(Control, Control)> {
-        let (parent, child) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None::<SockProtocol>,
-            SockFlag::SOCK_CLOEXEC,
-        )?;
+        let (parent, child) = packet_sockets()?;
         let parent = Control(parent);
         parent.send(HELLO)?;
         Ok((parent, Control(child)))
@@ -135,6 +130,12 @@ impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Makes a pair of connected sequenced-packet sockets. Both are close-on-exec.
+pub(crate) fn packet_sockets() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (flags, protocol) = (SockFlag::SOCK_CLOEXEC, None::<SockProtocol>);
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, protocol, flags)?)
 }
 
 /// Whether this descriptor has received the hello.

@@ -17,15 +17,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockProtocol, SockType, getsockopt, recv,
-    shutdown, socketpair, sockopt,
-};
+use nix::sys::socket::{MsgFlags, Shutdown, getsockopt, recv, shutdown, sockopt};
 use nix::unistd::Pid;
 
 use crate::Usage;
 use crate::child_setting::Setting;
 use crate::codec::{Input, put_bytes, put_i32, put_string, put_u32, put_u64};
+use crate::control::packet_sockets;
 use crate::sys::{self, retry_on_interrupt};
 
 /// The entry of the keeper. Nobody can register a name with a `/`.
@@ -101,12 +99,7 @@ pub(crate) struct JobChannel(OwnedFd);
 impl JobChannel {
     /// Makes both ends, the caller's first. Both are close-on-exec.
     pub(crate) fn pair() -> io::Result<(JobChannel, OwnedFd)> {
-        let (caller, keeper) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None::<SockProtocol>,
-            SockFlag::SOCK_CLOEXEC,
-        )?;
+        let (caller, keeper) = packet_sockets()?;
         Ok((JobChannel(caller), keeper))
     }
 

@@ -6,13 +6,13 @@ use std::process;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socketpair};
 use nix::unistd::{Pid, setpgid};
 
 use crate::background::{self, END_GRACE};
 use crate::child_setting::Setting;
 use crate::command::command;
 use crate::confinement::Confinement;
+use crate::control::packet_sockets;
 use crate::group::Group;
 use crate::prepare_spawn::{Prepared, step};
 use crate::stdio::StdioDefault;
@@ -184,10 +184,7 @@ fn confinement() -> Result<Confinement, Stage> {
 /// Starts one template the way every child is started.
 fn start_template(confirm: bool) -> Result<TemplateProcess, Error> {
     let failed = |stage| Error::new(ENTRY, stage);
-    let (flags, protocol) = (SockFlag::SOCK_CLOEXEC, None::<SockProtocol>);
-    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, protocol, flags);
-    let (ours, its) =
-        step("making the template's socket", pair.map_err(Into::into)).map_err(failed)?;
+    let (ours, its) = step("making the template's socket", packet_sockets()).map_err(failed)?;
     let (number, page) = step("making the template's page", SharedWord::new()).map_err(failed)?;
     let mut command = command(ENTRY);
     command

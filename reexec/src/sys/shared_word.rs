@@ -73,8 +73,8 @@ impl SharedWord {
     }
 
     fn word(&self) -> &AtomicI32 {
-        // SAFETY: mapped and aligned to a page, until the drop; and long enough, as whoever sent the
-        // file has made it. The kernel and the other process change it, which an atomic allows.
+        // SAFETY: mapped and aligned to a page, until the drop; and long enough, because the
+        // process that sent the file has made it so. The kernel and the other process change it, which an atomic allows.
         unsafe { self.0.as_ref() }
     }
 }
