@@ -241,6 +241,10 @@ impl Command {
 /// Nothing escapes by leaving the session, the process group or the parent, by forking fast, by being
 /// stopped or traced, or by ignoring signals. Without a `/proc`, the keeper finds descendants one
 /// generation after the other, so a process that forks faster can stay ahead.
+///
+/// The keeper gives itself the lowest real-time priority (`SCHED_FIFO` in sched(7)) if this process has
+/// `CAP_SYS_NICE`. Without that right, dozens of processes that fork and exit all the time can keep it
+/// waiting: up to ten seconds were measured, on two processors with Linux 6.18.
 #[derive(Debug)]
 pub struct Job {
     /// The name of the entry or of the program, for errors.

@@ -54,28 +54,25 @@ pub(crate) fn reap_some(program: i32, end: &mut Option<End>) -> Left {
 ///
 /// It returns when this process has no child any more, or when the kernel refuses to wait.
 pub(crate) fn kill_descendants(program: i32, end: &mut Option<End>, mut pause: impl FnMut()) {
-    let mut killer: Option<Killer> = None; // most programs leave nothing
+    let mut left = reap_some(program, end);
+    if left == Left::Nothing {
+        return; // most programs leave nothing
+    }
+    let mut killer = Killer::new();
     let mut known = HashSet::new();
-    loop {
-        let left = reap_some(program, end);
-        if left == Left::Nothing {
-            // The kernel may still be about to reap some of them.
-            while killer.as_ref().is_some_and(Killer::has_unreaped) {
-                pause();
-            }
-            return;
-        }
-        let killer = killer.get_or_insert_with(Killer::new);
+    // If the kernel reaps for us, it may still be about to reap what no wait tells of any more.
+    while left != Left::Nothing || killer.has_unreaped() {
         if end.is_some() {
             killer.reap_automatically();
         }
-        let found = killer.kill_once();
+        let found = killer.kill_once(&known);
         // No pause while there are new ones: they would fork meanwhile.
-        let is_done = left == Left::Children && found.is_subset(&known);
+        let is_done = left != Left::Ended && found.is_subset(&known);
         known = found;
         if is_done {
             pause();
         }
+        left = reap_some(program, end);
     }
 }
 
@@ -90,8 +87,6 @@ struct Killer {
 impl Killer {
     fn new() -> Killer {
         raise_descriptor_limit();
-        // A storm leaves us little processor time. Without the right to more, it only takes longer.
-        let _ = sys::add_nice(-20);
         let own = process::id() as i32;
         Killer { own, list: Listing::available(), reaps_automatically: false }
     }
@@ -114,18 +109,22 @@ impl Killer {
         self.reaps_automatically && !self.list.children_of(self.own).is_empty()
     }
 
-    /// Kills all descendants that can be found now, and returns their numbers.
-    fn kill_once(&self) -> HashSet<i32> {
-        let mut found = HashSet::new();
-        let mut killed = Vec::new();
-        // The newest first: in a chain of processes that fork and exit, only the newest still runs.
-        for pid in self.list.children_of(self.own).into_iter().rev() {
-            if let Ok(true) = sys::has_ended(WaitTarget { pid, pidfd: None }) {
-                continue; // its children have become ours
-            }
-            found.insert(pid);
-            killed.extend(self.kill_child(pid));
+    /// Kills what can be found now, and returns the numbers. `known` are those of the last time.
+    ///
+    /// First it kills all children, and does nothing else: a chain of processes that fork and exit
+    /// is only cut if a process is killed between the moment when we learn its number and its fork. On
+    /// many processors, all chains go on meanwhile. The newest come first, because the others have had
+    /// more time to fork.
+    ///
+    /// A child that we have killed before, and that has not ended, may have children that go on. So we
+    /// kill its descendants as well. Those of all others become our children.
+    fn kill_once(&self, known: &HashSet<i32>) -> HashSet<i32> {
+        let children = self.list.children_of(self.own);
+        let mut found: HashSet<i32> =
+            children.iter().rev().copied().filter(|pid| self.kill_child(*pid)).collect();
+        for pid in children.into_iter().filter(|pid| known.contains(pid)) {
             // Depth first, so that few descriptors are open at a time.
+            let mut killed: Vec<Process> = Self::open_child(pid).into_iter().collect();
             while let Some(parent) = killed.pop() {
                 for pid in self.list.children_of(parent.pid) {
                     // Without room for its pidfd, it waits until it is a child of ours.
@@ -140,20 +139,26 @@ impl Killer {
         found
     }
 
-    /// Kills a child of this process. Returns it if it has a pidfd, so that its children can be checked.
-    fn kill_child(&self, pid: i32) -> Option<Process> {
+    /// Kills the process if it is a child of this one; returns whether it is one.
+    fn kill_child(&self, pid: i32) -> bool {
         let pidfd = sys::pidfd_open(pid).ok();
-        let child = WaitTarget { pid, pidfd: pidfd.as_ref().map(AsFd::as_fd) };
         // If only we reap our children, the number in the list is still that of our child. The kernel
         // may reap it: also if it was made with CLONE_AUTOREAP.
-        if !sys::is_unreaped(child) {
-            return None;
+        if !sys::is_unreaped(WaitTarget { pid, pidfd: pidfd.as_ref().map(AsFd::as_fd) }) {
+            return false;
         }
-        let by_pidfd = pidfd.as_ref().map(|pidfd| sys::pidfd_send_signal(pidfd, libc::SIGKILL));
+        let by_pidfd = pidfd.map(|pidfd| sys::pidfd_send_signal(&pidfd, libc::SIGKILL));
         if !matches!(by_pidfd, Some(Ok(()))) && !self.reaps_automatically {
             let _ = sys::kill(pid, libc::SIGKILL);
         }
-        Some(Process { pid, pidfd: pidfd? })
+        true
+    }
+
+    /// Opens a child of this process.
+    fn open_child(pid: i32) -> Option<Process> {
+        let pidfd = sys::pidfd_open(pid).ok()?;
+        let child = WaitTarget { pid, pidfd: Some(pidfd.as_fd()) };
+        sys::is_unreaped(child).then_some(Process { pid, pidfd })
     }
 }
 

@@ -1,7 +1,7 @@
-//! getpriority(2), setpriority(2), umask(2) and getauxval(3).
+//! getpriority(2), setpriority(2), sched_setattr(2), umask(2) and getauxval(3).
 
 use std::ffi::{CStr, CString, c_char, c_int};
-use std::io;
+use std::{io, mem};
 
 use super::errno::check_return;
 
@@ -15,6 +15,20 @@ pub(crate) fn add_nice(increment: c_int) -> io::Result<()> {
         let wanted = current.saturating_add(increment).clamp(-20, 19);
         check_return(libc::setpriority(libc::PRIO_PROCESS, 0, wanted).into()).map(drop)
     }
+}
+
+/// Lets this process run before all others that have no real-time policy; see `SCHED_FIFO` in sched(7).
+/// Its children do not inherit that.
+pub(crate) fn run_before_others() -> io::Result<()> {
+    // SAFETY: all-zero is a value of this struct of plain integers.
+    let mut attributes: libc::sched_attr = unsafe { mem::zeroed() };
+    attributes.size = size_of::<libc::sched_attr>() as u32;
+    attributes.sched_policy = libc::SCHED_FIFO as u32;
+    attributes.sched_flags = libc::SCHED_FLAG_RESET_ON_FORK as u64;
+    attributes.sched_priority = 1; // the lowest of a real-time policy
+    // SAFETY: the struct says how long it is, and outlives the call. 0 is the calling thread.
+    let set = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    check_return(set).map(drop)
 }
 
 /// Sets the umask, and reads it back: umask(2) reports no error when a filter refuses it.
