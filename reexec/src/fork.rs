@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::background::{self, END_GRACE};
 use crate::group::Group;
-use crate::handle::PendingHandle;
+use crate::handle::{Handle, PendingHandle};
 use crate::stdio::Pipes;
+use crate::sys::{ForkSpec, Forked};
 use crate::{Child, EXIT_SETUP_FAILED, inherited, lifeline, sys, threads};
 
-/// Configures a [`fork`]: a process group of its own, and ignored signals.
+/// Configures a [`fork`]: a process group of its own, ignored signals, and handlers of libraries.
 ///
 /// ```
 /// use reexec::{Fork, ForkOptions, exit_now};
@@ -30,8 +31,8 @@ use crate::{Child, EXIT_SETUP_FAILED, inherited, lifeline, sys, threads};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ForkOptions {
-    new_group: bool,
-    ignored: Vec<i32>,
+    spec: ForkSpec,
+    run_atfork_handlers: bool,
 }
 
 impl ForkOptions {
@@ -44,7 +45,7 @@ impl ForkOptions {
     /// parent's group, such as Ctrl-C in a terminal, never reaches the copy, even if it comes while the
     /// copy is being made.
     pub fn new_process_group(&mut self) -> &mut Self {
-        self.new_group = true;
+        self.spec.new_group = true;
         self
     }
 
@@ -52,7 +53,25 @@ impl ForkOptions {
     /// ignores the signal, too. A child that the copy starts with [`fork`] or
     /// [`command`](crate::command) does not.
     pub fn ignore_signal(&mut self, signal: i32) -> &mut Self {
-        self.ignored.push(signal);
+        self.spec.ignored.push(signal);
+        self
+    }
+
+    /// Makes the copy also ignore what this process ignores, as after fork(2). Otherwise the copy asks
+    /// the kernel about each signal, which takes sixty system calls.
+    ///
+    /// This is for a server that knows what it ignores, for instance after
+    /// [`start_clean`](crate::start_clean).
+    pub fn keep_ignored_signals(&mut self) -> &mut Self {
+        self.spec.keep_ignored = true;
+        self
+    }
+
+    /// Runs the handlers that libraries have registered by pthread_atfork(3), as libc's fork(3) does.
+    /// The fork then takes longer. See [`fork`](crate::fork()#handlers-of-libraries) for when that is
+    /// necessary.
+    pub fn run_atfork_handlers(&mut self) -> &mut Self {
+        self.run_atfork_handlers = true;
         self
     }
 
@@ -63,13 +82,69 @@ impl ForkOptions {
     /// Those of [`fork`]; [`io::ErrorKind::InvalidInput`] for a signal that cannot be ignored, as with
     /// [`signal::ignore`](crate::signal::ignore). Nothing has been forked then.
     pub fn fork(&self) -> io::Result<Fork> {
-        for signal in &self.ignored {
+        for signal in &self.spec.ignored {
             sys::check_ignorable(*signal).map_err(|_| {
                 let message = format!("ignore_signal: signal {signal} cannot be ignored");
                 io::Error::new(io::ErrorKind::InvalidInput, message)
             })?;
         }
-        fork_with(self.new_group, &self.ignored)
+        threads::require_one(
+            "only the calling one would exist in a forked copy; use reexec::command",
+        )?;
+        // Otherwise each of the processes would write it.
+        io::stdout().flush()?;
+        background::reap_abandoned();
+        let parent = process::id();
+        match self.make_copy()? {
+            Forked::Parent((pid, handle)) => {
+                let (entry, lifeline, pipes) = ("", None, Pipes::default());
+                let grace = Duration::ZERO;
+                let group = self.group();
+                Ok(Fork::Parent(Child::new(pid, handle, entry, group, lifeline, pipes, grace)))
+            }
+            Forked::Child(set_up) => {
+                // We must not return an error: the caller would believe to be the parent, and both
+                // processes would continue as the parent.
+                if set_up.and_then(|()| lifeline::kill_with(parent)).is_err() {
+                    sys::exit_now(EXIT_SETUP_FAILED);
+                }
+                Ok(Fork::Child)
+            }
+        }
+    }
+
+    /// Makes the copy and, in the parent, its handle.
+    fn make_copy(&self) -> io::Result<Forked<(i32, Handle)>> {
+        if !self.run_atfork_handlers
+            && let Some(forked) = sys::fork_with_pidfd(&self.spec)?
+        {
+            return Ok(forked.map(|(pid, pidfd)| (pid, Handle::of_pidfd(pid, pidfd))));
+        }
+        // The pending handle keeps room for the pidfd. Otherwise:
+        // 1. The table of descriptors is full.
+        // 2. The new process runs, and reads a request from a shared socket.
+        // 3. We get no pidfd, kill the process, and report an error. The request is lost.
+        let (pending, child_end) = PendingHandle::new()?;
+        match sys::fork(&self.spec)? {
+            Forked::Parent(pid) => {
+                drop(child_end);
+                let abandon =
+                    |_: &_| background::abandon(pid, self.group(), Instant::now() + END_GRACE);
+                let handle = pending.into_handle(pid).inspect_err(abandon)?;
+                Ok(Forked::Parent((pid, handle)))
+            }
+            Forked::Child(set_up) => {
+                child_end.into_iter().for_each(inherited::leave_open);
+                Ok(Forked::Child(set_up))
+            }
+        }
+    }
+
+    fn group(&self) -> Group {
+        match self.spec.new_group {
+            true => Group::Led,
+            false => Group::Shared,
+        }
     }
 }
 
@@ -82,8 +157,8 @@ pub enum Fork {
     Child,
 }
 
-/// Forks this process by fork(2): both processes continue from here, each with its copy of all
-/// memory and descriptors. The process must have one thread.
+/// Forks this process: both processes continue from here, each with its copy of all memory and
+/// descriptors. The process must have one thread.
 ///
 /// ```
 /// use reexec::{Fork, exit_now, fork};
@@ -114,52 +189,29 @@ pub enum Fork {
 /// The time for a fork grows with the memory of the parent, because the page tables are copied. A
 /// [`command`](crate::command) takes constant time, and works with any number of threads.
 ///
+/// # Handlers of libraries
+///
+/// Handlers of pthread_atfork(3) do not run, and nobody can find out whether there are any. Most of them
+/// take locks, which no other thread holds here. But some generators of random numbers, such as that of
+/// `rand` 0.8, notice by a handler that they are in a copy: without it, each copy gets the same numbers.
+/// If your program has such a library, call [`ForkOptions::run_atfork_handlers`].
+///
+/// The copy is made by clone3(2), together with its pidfd. On an old kernel, with musl, or if a filter
+/// refuses that, it is made by libc's fork(3). The copy is the same then, but handlers do run.
+///
 /// # Errors
 ///
 /// - [`io::ErrorKind::Unsupported`] if the process has several threads. The copy would have only the
 ///   calling thread, and the locks of the others would stay locked in it.
-/// - `EAGAIN` and `ENOMEM` if the system has no room for another process.
+/// - `EAGAIN` and `ENOMEM` if the system has no room for another process, `EMFILE` and `ENFILE` if
+///   there is none for its pidfd. No process has run then.
 /// - The errors of flushing stdout.
 ///
 /// A filter may refuse prctl(2) or sigaction(2), so that the copy cannot arrange to be killed with
 /// its parent, or to ignore a signal. The copy then exits with
 /// [`EXIT_SETUP_FAILED`](crate::EXIT_SETUP_FAILED).
 pub fn fork() -> io::Result<Fork> {
-    fork_with(false, &[])
-}
-
-fn fork_with(new_group: bool, ignored: &[i32]) -> io::Result<Fork> {
-    threads::require_one("only the calling one would exist in a forked copy; use reexec::command")?;
-    // Otherwise each of the processes would write it.
-    io::stdout().flush()?;
-    let parent = process::id();
-    background::reap_abandoned();
-    // The pending handle keeps room for the pidfd. Otherwise:
-    // 1. The table of descriptors is full.
-    // 2. The new process runs, and reads a request from a shared socket.
-    // 3. We get no pidfd, kill the process, and report an error. The request is lost.
-    let (pending, child_end) = PendingHandle::new()?;
-    match sys::fork(new_group, ignored)? {
-        sys::Forked::Parent(pid) => {
-            drop(child_end);
-            let handle = pending.into_handle(pid);
-            let group = if new_group { Group::Led } else { Group::Shared };
-            let handle = handle
-                .inspect_err(|_| background::abandon(pid, group, Instant::now() + END_GRACE))?;
-            let (entry, lifeline, pipes) = ("", None, Pipes::default());
-            Ok(Fork::Parent(Child::new(pid, handle, entry, group, lifeline, pipes, Duration::ZERO)))
-        }
-        sys::Forked::Child(dispositions) => {
-            // We must not return an error: the caller would believe to be the parent, and both
-            // processes would continue as the parent.
-            let ready = dispositions.and_then(|()| lifeline::kill_with(parent));
-            if ready.is_err() {
-                sys::exit_now(EXIT_SETUP_FAILED);
-            }
-            child_end.into_iter().for_each(inherited::leave_open);
-            Ok(Fork::Child)
-        }
-    }
+    ForkOptions::new().fork()
 }
 
 /// Ends this process at once, by _exit(2): for a process that [`fork`] has made.

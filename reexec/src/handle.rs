@@ -38,7 +38,7 @@ enum Kind {
     Gone,
 }
 
-/// Holds what a handle needs before there is a child.
+/// Holds what the handle of a child needs before the child is made without a pidfd.
 #[derive(Debug)]
 pub(crate) enum PendingHandle {
     /// A pidfd of this process itself. It shows that pidfds are available now, and keeps a place in
@@ -92,6 +92,11 @@ impl PendingHandle {
 impl Handle {
     fn new(pid: i32, kind: Kind, fd: OwnedFd) -> Self {
         Self { pid, kind, fd }
+    }
+
+    /// Makes the handle of a child that was made together with its pidfd.
+    pub(crate) fn of_pidfd(pid: i32, pidfd: OwnedFd) -> Self {
+        Self::new(pid, Kind::Pidfd, pidfd)
     }
 
     fn of_gone_child(pid: i32) -> io::Result<Self> {

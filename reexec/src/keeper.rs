@@ -106,9 +106,12 @@ fn start(task: &Task, cgroup: Option<&JobCgroup>) -> Result<Started, Failure> {
     let (read, write) = step("making a pipe", pipe2(OFlag::O_CLOEXEC))?;
     let (left, leave) = step("making a pipe", pipe2(OFlag::O_CLOEXEC))?;
     let keeper = process::id();
-    let ignored: Vec<_> = task.settings.iter().filter_map(Setting::ignored_signal).collect();
-    let forked = sys::fork(task.process_group == Some(0), &ignored);
-    match step("forking the program's process", forked)? {
+    let spec = sys::ForkSpec {
+        new_group: task.process_group == Some(0),
+        ignored: task.settings.iter().filter_map(Setting::ignored_signal).collect(),
+        keep_ignored: false,
+    };
+    match step("forking the program's process", sys::fork(&spec))? {
         sys::Forked::Parent(pid) => {
             // A signal to the caller's process group must not kill the keeper, or stop the deadline.
             // The program stays in that group: it was forked before.

@@ -15,7 +15,7 @@ use std::process;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::sys::{self, End, Forked, WaitTarget};
+use crate::sys::{self, End, ForkSpec, Forked, WaitTarget};
 
 /// The largest number that a process can have: `PID_MAX_LIMIT` of the kernel.
 const LAST_PID: i32 = 4 * 1024 * 1024;
@@ -245,7 +245,7 @@ fn children_by_numbers(own: i32) -> Vec<i32> {
 
 /// Makes a child that ends at once, and returns its number.
 fn newest_number() -> Option<i32> {
-    match sys::fork(false, &[]).ok()? {
+    match sys::fork(&ForkSpec::default()).ok()? {
         Forked::Child(_) => sys::exit_now(0),
         Forked::Parent(pid) => {
             let child = WaitTarget { pid, pidfd: None };

@@ -5,21 +5,29 @@
 
 mod support;
 
+use std::env;
+use std::fs;
 use std::io::{self, BufWriter, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{self, ExitCode};
-use std::sync::Arc;
+use std::process::{self, Command, ExitCode};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, killpg};
-use nix::unistd::{Pid, getpgid, getpgrp, setsid};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal, killpg, raise};
+use nix::unistd::{Pid, dup2_stderr, getgid, getpgid, getpgrp, gettid, setgid, setsid};
 use reexec::{Fork, ForkOptions, exit_now, fork};
+use support::filters::needs_filters;
 use support::{
-    Running, Skipped, assert_contains, children, children_of, descriptors, exited, first_line,
-    has_one_thread, is_gone, is_zombie, piped, program, reap, run_under_fire, signaled, signals,
-    stat, stdout_of, under, until_stdin_ends, wait_until, without_proc,
+    Running, Scratch, Skipped, WITHOUT_CLONE3, assert_contains, children, children_of, descriptors,
+    exited, first_line, has_one_thread, is_gone, is_without_clone3, is_zombie, needs, piped,
+    program, reap, run_under_fire, signaled, signals, stat, status_line, stdout_of, under,
+    until_stdin_ends, wait_until, without_proc,
 };
 
 fn main() -> ExitCode {
@@ -28,11 +36,17 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_also_without_clone3();
     support::run_in_programs(
         || Ok(()),
         support::programs![
             a_copy_continues_and_its_status_comes_back,
+            a_copy_has_threads_and_locks,
+            a_copys_abort_is_an_abort,
+            a_copy_reports_a_stack_overflow,
+            a_copys_descriptor_is_its_pidfd,
             a_copy_ignores_exactly_the_signals_of_its_options,
+            a_copy_ignores_what_its_parent_ignores_if_asked_to,
             a_copys_handles_do_nothing_to_its_siblings,
             a_lost_status_of_a_copy_is_an_error_without_an_entry,
         ],
@@ -45,6 +59,9 @@ fn main() -> ExitCode {
             fork_with_text_in_stdout,
             fork_with_text_in_another_buffer,
             fork_after_blocking_and_ignoring,
+            fork_after_changing_every_disposition,
+            fork_once,
+            fork_with_and_without_atfork_handlers,
             fork_a_copy_that_holds_a_lifeline,
             fork_out_of_a_group,
             fork_ignoring_copies_under_fire,
@@ -59,6 +76,9 @@ fn main() -> ExitCode {
             the_buffer_of_stdout_is_written_once,
             the_buffers_of_other_writers_are_written_twice,
             a_copy_has_no_blocked_signals_and_no_handlers,
+            dispositions_are_the_same_by_clone3_and_by_libc,
+            one_system_call_makes_the_copy_and_its_pidfd,
+            handlers_of_pthread_atfork_run_if_asked_for,
             a_signal_to_the_parents_group_does_not_reach_a_copy,
             no_signal_is_too_early_for_a_copy_that_ignores_it,
             a_signal_ends_copies_that_do_not_ignore_it,
@@ -91,6 +111,142 @@ fn a_lost_status_of_a_copy_is_an_error_without_an_entry() {
         }
         Fork::Child => exit_now(0),
     }
+}
+
+// How the copy is made.
+
+/// The kernel makes no process if there is no room for the pidfd.
+fn one_system_call_makes_the_copy_and_its_pidfd() -> Result<(), Skipped> {
+    let strace =
+        ["strace", "-f", "-qq", "-e", "signal=none", "-e", "trace=clone,clone3,pidfd_open"];
+    let mut strace = under(&strace, &program("fork_once"))?;
+    let output = strace.output().unwrap();
+    let trace = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{trace}");
+    let calls = |text: &str| trace.lines().filter(|line| line.contains(text)).count();
+    let expected = if is_without_clone3() { [1, 0, 1, 2] } else { [1, 1, 0, 0] };
+    let found = ["clone3(", " => {pidfd=[", "clone(", "pidfd_open("];
+    assert_eq!(found.map(calls), expected, "{trace}");
+    Ok(())
+}
+
+fn fork_once() {
+    match fork().unwrap() {
+        Fork::Child => exit_now(7),
+        Fork::Parent(copy) => assert_eq!(copy.wait().unwrap().code(), Some(7)),
+    }
+}
+
+fn a_copys_descriptor_is_its_pidfd() {
+    let before = descriptors();
+    match fork().unwrap() {
+        Fork::Child => exit_now(u8::from(descriptors() != before)),
+        Fork::Parent(copy) => {
+            let info = format!("/proc/self/fdinfo/{}", copy.as_raw_fd());
+            let info = fs::read_to_string(info).unwrap();
+            assert!(info.lines().any(|line| line == format!("Pid:\t{}", copy.id())), "{info}");
+            let flags = FdFlag::from_bits_retain(fcntl(&copy, FcntlArg::F_GETFD).unwrap());
+            assert!(flags.contains(FdFlag::FD_CLOEXEC));
+            let mut end = [PollFd::new(copy.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut end, PollTimeout::NONE).unwrap(), 1);
+            assert!(copy.try_wait().unwrap().unwrap().success());
+        }
+    }
+}
+
+fn handlers_of_pthread_atfork_run_if_asked_for() -> Result<(), Skipped> {
+    const LIBRARY: &str = r#"
+        #include <pthread.h>
+        #include <unistd.h>
+        static void in_child(void) { write(1, "handler\n", 8); }
+        __attribute__((constructor)) static void start(void) { pthread_atfork(0, 0, in_child); }
+    "#;
+    needs(&["cc", "--version"])?;
+    let scratch = Scratch::new();
+    let (source, library) = (scratch.0.join("atfork.c"), scratch.0.join("atfork.so"));
+    fs::write(&source, LIBRARY).unwrap();
+    stdout_of(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source));
+    let mut program = program("fork_with_and_without_atfork_handlers");
+    let printed = stdout_of(program.env("LD_PRELOAD", library));
+    let expected = if is_without_clone3() {
+        "handler\nplain\nhandler\nasked\n"
+    } else {
+        "plain\nhandler\nasked\n"
+    };
+    assert_eq!(printed, expected);
+    Ok(())
+}
+
+fn fork_with_and_without_atfork_handlers() {
+    for (options, name) in
+        [(&mut ForkOptions::new(), "plain"), (ForkOptions::new().run_atfork_handlers(), "asked")]
+    {
+        match options.fork().unwrap() {
+            Fork::Child => exit_now(0),
+            Fork::Parent(copy) => assert!(copy.wait().unwrap().success()),
+        }
+        println!("{name}");
+    }
+}
+
+// What libc and std keep about the process.
+
+fn a_copy_has_threads_and_locks() {
+    thread::spawn(|| ()).join().unwrap(); // with the first thread, libc takes a signal for itself
+    match fork().unwrap() {
+        Fork::Parent(copy) => assert_eq!(copy.wait().unwrap().code(), Some(7)),
+        Fork::Child => {
+            assert_eq!(gettid(), Pid::this());
+            let shared = Arc::new(Mutex::new(0));
+            let add = |shared: Arc<Mutex<i32>>| {
+                move || (0..1000).for_each(|_| *shared.lock().unwrap() += 1)
+            };
+            let running: Vec<_> = (0..4).map(|_| thread::spawn(add(shared.clone()))).collect();
+            running.into_iter().for_each(|thread| thread.join().unwrap());
+            assert_eq!(*shared.lock().unwrap(), 4000);
+
+            let (gate, gates_other_end) = io::pipe().unwrap();
+            let thread = thread::spawn(move || support::read_all(gate));
+            setgid(getgid()).unwrap(); // libc sends its signal to the other thread, which must do the same
+            drop(gates_other_end);
+            thread.join().unwrap();
+            raise(Signal::SIGWINCH).unwrap(); // to the thread of the number that libc keeps
+            assert!(Command::new("true").status().unwrap().success());
+            exit_now(7);
+        }
+    }
+}
+
+fn a_copys_abort_is_an_abort() {
+    match fork().unwrap() {
+        Fork::Parent(copy) => assert_eq!(copy.wait().unwrap().signal(), Some(libc::SIGABRT)),
+        Fork::Child => {
+            setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
+            process::abort();
+        }
+    }
+}
+
+fn a_copy_reports_a_stack_overflow() {
+    let (ours, copys) = io::pipe().unwrap();
+    match fork().unwrap() {
+        Fork::Parent(copy) => {
+            drop(copys);
+            assert_contains(&support::read_all(ours), "overflowed its stack");
+            assert_eq!(copy.wait().unwrap().signal(), Some(libc::SIGABRT));
+        }
+        Fork::Child => {
+            setrlimit(Resource::RLIMIT_CORE, 0, 0).unwrap();
+            dup2_stderr(copys).unwrap();
+            println!("{}", overflow(1));
+        }
+    }
+}
+
+#[expect(unconditional_recursion, reason = "that is what a stack overflow is")]
+fn overflow(depth: u64) -> u64 {
+    std::hint::black_box([depth; 128]);
+    overflow(depth + 1) + 1
 }
 
 // Threads.
@@ -267,6 +423,68 @@ fn a_copy_ignores_exactly_the_signals_of_its_options() {
             child.signal(libc::SIGTERM).unwrap();
             assert!(child.wait().unwrap().success());
             assert!(!reexec::signal::is_ignored(libc::SIGTERM).unwrap());
+        }
+    }
+}
+
+fn a_copy_ignores_what_its_parent_ignores_if_asked_to() {
+    reexec::signal::ignore(libc::SIGUSR1).unwrap();
+    signal_hook::flag::register(libc::SIGUSR2, Arc::default()).unwrap();
+    let mut options = ForkOptions::new();
+    options.keep_ignored_signals().ignore_signal(libc::SIGTERM);
+    match options.fork().unwrap() {
+        Fork::Child => {
+            let expected = [Signal::SIGUSR1, Signal::SIGPIPE, Signal::SIGTERM];
+            assert_eq!(signals("self", "SigIgn"), expected);
+            assert!(!signals("self", "SigCgt").contains(&Signal::SIGUSR2));
+            exit_now(7);
+        }
+        Fork::Parent(copy) => assert_eq!(copy.wait().unwrap().code(), Some(7)),
+    }
+}
+
+/// Also of the signals that only libc knows.
+fn dispositions_are_the_same_by_clone3_and_by_libc() -> Result<(), Skipped> {
+    needs_filters()?;
+    for shift in ["0", "1", "2"] {
+        let print = |way: &mut Command| stdout_of(way.env("SHIFT", shift));
+        let by_clone3 =
+            print(program("fork_after_changing_every_disposition").env_remove(WITHOUT_CLONE3));
+        let by_libc =
+            print(program("fork_after_changing_every_disposition").env(WITHOUT_CLONE3, "1"));
+        assert_eq!(by_clone3, by_libc);
+        assert_eq!(by_clone3.lines().count(), 3 * 3, "{by_clone3}");
+    }
+    Ok(())
+}
+
+/// Ignores every third signal, and handles every third one. Then prints the sets of copies.
+fn fork_after_changing_every_disposition() {
+    thread::spawn(|| ()).join().unwrap(); // with the first thread, libc takes a signal for itself
+    let shift: i32 = env::var("SHIFT").unwrap().parse().unwrap();
+    for signal in 1..=libc::SIGRTMAX() {
+        match (signal + shift) % 3 {
+            0 => drop(reexec::signal::ignore(signal)),
+            1 if !signal_hook::consts::FORBIDDEN.contains(&signal) => {
+                drop(signal_hook::flag::register(signal, Arc::default()));
+            }
+            _ => {}
+        }
+    }
+    for options in [
+        &mut ForkOptions::new(),
+        ForkOptions::new().ignore_signal(libc::SIGHUP).new_process_group(),
+        ForkOptions::new().ignore_signal(libc::SIGHUP).keep_ignored_signals(),
+    ] {
+        match options.fork().unwrap() {
+            Fork::Child => {
+                for set in ["SigBlk", "SigIgn", "SigCgt"] {
+                    println!("{set} {}", status_line("self", set));
+                }
+                io::stdout().flush().unwrap();
+                exit_now(0);
+            }
+            Fork::Parent(copy) => drop(copy.wait()), // the status is lost if SIGCHLD is ignored
         }
     }
 }

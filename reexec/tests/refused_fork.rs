@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use reexec::{Fork, Reaper, Stdio};
 use support::filters::{ERRORS, case, needs_filters, refuse};
 use support::{
-    Skipped, assert_contains, children, descriptors, interrupted, piped, program, stdout_of,
-    until_stdin_ends, without_proc,
+    Skipped, assert_contains, children, descriptors, interrupted, is_without_clone3, piped,
+    program, stdout_of, until_stdin_ends, without_proc,
 };
 
 fn main() -> ExitCode {
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     if let Some(code) = reexec::init() {
         return code;
     }
+    support::run_also_without_clone3();
     support::run_in_programs(
         needs_filters,
         support::programs![
@@ -38,13 +39,18 @@ fn main() -> ExitCode {
 /// The calls that a fork and its handle use.
 const OF_A_FORK: &[&str] = &[
     "clone",
+    "clone3",
+    "get_robust_list",
     "kill",
     "pidfd_open",
     "pidfd_open of another",
     "pidfd_send_signal",
     "pipe2",
     "poll",
+    "prctl PR_GET_TID_ADDRESS",
+    "rt_sigaction",
     "rt_sigprocmask",
+    "rt_sigtimedwait",
     "unshare",
     "wait4",
     "waitid",
@@ -74,9 +80,13 @@ fn fork_under_a_filter(refused: &str, errno: i32) {
     let case = case("fork", refused, errno);
     let before = descriptors();
     refuse(&[refused], errno);
-    let fails = match (refused, errno) {
-        ("pidfd_open", libc::EPERM | libc::ENOSYS) => false,
-        ("clone" | "pidfd_open" | "pidfd_open of another", _) => true,
+    let means_never = [libc::EPERM, libc::ENOSYS].contains(&errno);
+    let fails = match refused {
+        "clone" => true,
+        "clone3" => !means_never, // of two filters, the later one decides
+        // A fork by clone3(2) has its pidfd already.
+        "pidfd_open" => is_without_clone3() && !means_never,
+        "pidfd_open of another" => is_without_clone3(),
         _ => false,
     };
     let fork = || match reexec::fork() {
@@ -154,9 +164,12 @@ fn a_copy_closes_the_descriptors_of_its_reaper_also_one_by_one() {
 
 /// The kernel reaps the copy before its parent has a pidfd of it.
 fn a_copy_that_ended_unseen_is_no_failure() -> Result<(), Skipped> {
-    // The first pidfd is of the process itself, to see whether pidfds are available.
-    let late = "inject=pidfd_open:delay_enter=300000:when=2+2";
-    interrupted(&["trace=pidfd_open", late], "fork_unseen").map(drop)
+    // Without clone3(2), the first pidfd is of the process itself, to see whether pidfds are available.
+    let late = match is_without_clone3() {
+        true => "inject=pidfd_open:delay_enter=300000:when=2+2",
+        false => "inject=clone3:delay_exit=300000",
+    };
+    interrupted(&["trace=pidfd_open,clone3", late], "fork_unseen").map(drop)
 }
 
 fn fork_unseen() {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reexec::{Fork, Stage};
+use support::filters::{needs_filters, refuse};
 use support::{
     LIMIT, Skipped, assert_contains, assert_stage, children, descriptors, is_gone, piped, program,
     read_all, under, until_stdin_ends,
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             live_without_pidfds,
             spawn_an_unknown_entry,
             fork_with_a_full_table,
+            fork_with_a_full_table_by_libc,
         ],
         support::trials![
             a_spawn_copies_no_page_tables,
@@ -178,13 +180,28 @@ fn spawn_an_unknown_entry() {
     assert_stage!(error, Stage::UnknownEntry);
 }
 
-/// Without the cure the parent would kill it early. strace delays the parent.
+/// Without the cure the parent would kill it early. strace delays the parent, which opens a pidfd only
+/// after a fork by libc.
 fn a_copy_does_not_run_without_room_for_its_handle() -> Result<(), Skipped> {
+    needs_filters()?;
     let delay = "inject=pidfd_open:delay_enter=300000";
-    let options = ["-e", "trace=pidfd_open,clone", "-e", delay];
-    let trace = trace(&options, "fork_with_a_full_table")?;
-    assert_contains(&trace, "EMFILE");
+    let options = ["-e", "trace=pidfd_open,clone,clone3", "-e", delay];
+    for (program, call) in
+        [("fork_with_a_full_table", "clone3("), ("fork_with_a_full_table_by_libc", "pidfd_open(")]
+    {
+        let trace = trace(&options, program)?;
+        let refused = trace.lines().filter(|line| line.contains("EMFILE"));
+        assert!(
+            refused.clone().count() == 1 && refused.clone().all(|line| line.contains(call)),
+            "{trace}"
+        );
+    }
     Ok(())
+}
+
+fn fork_with_a_full_table_by_libc() {
+    refuse(&["clone3"], libc::ENOSYS);
+    fork_with_a_full_table();
 }
 
 fn fork_with_a_full_table() {
@@ -196,7 +213,7 @@ fn fork_with_a_full_table() {
         all.push(another);
     }
     match reexec::fork() {
-        Err(error) => assert_eq!(error.raw_os_error(), Some(nix::libc::EMFILE)),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EMFILE)),
         Ok(Fork::Child) => {
             copys.write_all(b"it runs").unwrap();
             reexec::exit_now(0);

@@ -1,21 +1,97 @@
-//! fork(2) and _exit(2).
+//! Forks this process, by clone3(2) or by libc's fork(3); and _exit(2).
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::ptr;
 
 use libc::{c_int, pid_t};
 
-use super::signal::{Disposition, empty_set, full_set, set_default, set_disposition};
+use super::clone::CallingThread;
+use super::errno::{check_return, is_refused};
+use super::signal::{
+    Action, Disposition, empty_set, full_set, is_ignored, set_default, set_disposition, set_mask,
+};
 
-/// The process we are in after [`fork`].
-pub(crate) enum Forked {
-    Parent(pid_t),
-    /// An error means that the child does not ignore the signals that it must ignore.
+/// What is special about a fork.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ForkSpec {
+    /// The child is alone in a new process group.
+    pub(crate) new_group: bool,
+    /// The signals that the child ignores.
+    pub(crate) ignored: Vec<c_int>,
+    /// Whether the child also ignores what this process ignores.
+    pub(crate) keep_ignored: bool,
+}
+
+/// The process we are in after a fork.
+pub(crate) enum Forked<P> {
+    Parent(P),
+    /// An error means that the child does not have the dispositions that it must have.
     Child(io::Result<()>),
 }
 
-/// Forks. The child starts with an empty signal mask and none of the parent's handlers, and ignores
-/// the signals `ignored`.
+impl<P> Forked<P> {
+    pub(crate) fn map<T>(self, of_parent: impl FnOnce(P) -> T) -> Forked<T> {
+        match self {
+            Forked::Parent(parent) => Forked::Parent(of_parent(parent)),
+            Forked::Child(set_up) => Forked::Child(set_up),
+        }
+    }
+}
+
+/// The signals whose dispositions the child has as this process has them:
+///
+/// - `SIGPIPE`, which Rust programs ignore from their start on;
+/// - `SIGSEGV` and `SIGBUS`, by which std reports a stack overflow, also in the child;
+/// - the two that glibc uses itself, and expects to stay as it has set them.
+const KEPT: [c_int; 5] = [libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS, 32, 33];
+
+/// Forks by clone3(2), which also opens a pidfd, and clears the signal handlers. Returns `None`, and has
+/// done nothing, if that is not possible here: on an old kernel, under a filter, or with a libc that
+/// would not work in such a child.
+///
+/// It runs no handlers of pthread_atfork(3). Otherwise the child is the same as after [`fork`].
+///
+/// The process must have one thread; the caller checks that.
+pub(crate) fn fork_with_pidfd(spec: &ForkSpec) -> io::Result<Option<Forked<(pid_t, OwnedFd)>>> {
+    let Ok(thread) = CallingThread::examine() else {
+        return Ok(None);
+    };
+    let [Ok(pipe), Ok(segv), Ok(bus), Ok(cancel), Ok(setxid)] = KEPT.map(Action::get) else {
+        return Ok(None);
+    };
+    let set_dispositions = || {
+        let kept = [pipe, segv, bus, cancel, setxid];
+        kept.iter().filter(|action| action.has_handler()).try_for_each(Action::set)?;
+        if !spec.keep_ignored {
+            reset_dispositions(spec);
+        }
+        Ok(())
+    };
+    match fork_by(|| thread.make_child(), spec, set_dispositions) {
+        Err(error) if is_refused(&error) => Ok(None),
+        forked => forked.map(Some),
+    }
+}
+
+/// Forks by libc's fork(3).
+///
+/// The process must have one thread; the caller checks that.
+pub(crate) fn fork(spec: &ForkSpec) -> io::Result<Forked<pid_t>> {
+    // SAFETY: with one thread, the child is a complete copy: no lock is held by a thread that it does
+    // not have.
+    let make_child = || match check_return(unsafe { libc::fork() }.into())? {
+        0 => Ok(None),
+        pid => Ok(Some(pid as pid_t)),
+    };
+    fork_by(make_child, spec, || {
+        reset_dispositions(spec);
+        Ok(())
+    })
+}
+
+/// Forks by `make_child`, which returns `None` in the child. The child starts with an empty signal mask
+/// and the dispositions that `set_dispositions` and the spec give it.
 ///
 /// All signals are blocked during the fork. Otherwise:
 ///
@@ -24,69 +100,53 @@ pub(crate) enum Forked {
 /// 3. The child's copy of the handler writes to the *parent's* pipe, and the parent acts on a signal
 ///    that it never got.
 ///
-/// With `new_group`, the child is alone in a new process group before it unblocks signals, and
-/// discards what came for the parent's group until then.
-///
-/// The process must have one thread; the caller checks that.
-pub(crate) fn fork(new_group: bool, ignored: &[c_int]) -> io::Result<Forked> {
-    let all = full_set();
-    let mut before = empty_set();
-    let mut dispositions = Ok(());
-    // SAFETY: the sets are initialised and outlive the calls. With one thread, the child is a
-    // complete copy: no lock is held by a thread that it does not have.
-    unsafe {
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
-        let pid = libc::fork();
-        if pid == 0 {
-            if new_group {
-                libc::setpgid(0, 0);
-                discard_pending();
-            }
-            dispositions = reset_dispositions(ignored);
-            before = empty_set();
-        }
-        let error = io::Error::last_os_error();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
-        match pid {
-            -1 => Err(error),
-            0 => Ok(Forked::Child(dispositions)),
-            pid => Ok(Forked::Parent(pid)),
-        }
-    }
+/// With a new group, the child is alone in it before it unblocks signals, and discards what came for
+/// the parent's group until then.
+fn fork_by<P>(
+    make_child: impl FnOnce() -> io::Result<Option<P>>,
+    spec: &ForkSpec,
+    set_dispositions: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Forked<P>> {
+    let before = set_mask(&full_set());
+    let (forked, mask) = match make_child() {
+        Ok(Some(parent)) => (Ok(Forked::Parent(parent)), before),
+        Ok(None) => (Ok(Forked::Child(set_up(spec, set_dispositions))), empty_set()),
+        Err(error) => (Err(error), before),
+    };
+    set_mask(&mask);
+    forked
 }
 
-/// Discards the pending signals, by ignoring them. The caller resets their dispositions.
+fn set_up(spec: &ForkSpec, set_dispositions: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if spec.new_group {
+        // SAFETY: integers only. It fails only if a filter refuses it.
+        unsafe { libc::setpgid(0, 0) };
+        discard_pending();
+    }
+    set_dispositions()?;
+    let mut ignored = spec.ignored.iter();
+    ignored.try_for_each(|signal| set_disposition(*signal, Disposition::Ignored))
+}
+
+/// Takes the signals that are pending, and does nothing about them. All signals must be blocked.
 fn discard_pending() {
-    let mut pending = empty_set();
-    // SAFETY: the set is initialised, and written to by the first call only. Ignoring a signal runs
-    // no code of ours.
-    unsafe {
-        libc::sigpending(&raw mut pending);
-        for signal in 1..=libc::SIGRTMAX() {
-            if libc::sigismember(&raw const pending, signal) == 1 {
-                libc::signal(signal, libc::SIG_IGN);
-            }
-        }
-    }
+    let (all, no_time) = (full_set(), libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: the set and the time are initialised and outlive the call. A null pointer means that
+    // nothing is to be told about the signal.
+    while unsafe { libc::sigtimedwait(&raw const all, ptr::null_mut(), &raw const no_time) } > 0 {}
 }
 
-/// Resets the disposition of each signal to its default, except three kinds:
-///
-/// - `SIGPIPE`, which Rust programs ignore from their start on;
-/// - `SIGSEGV` and `SIGBUS`, by which std reports a stack overflow, also in the copy;
-/// - the signals `ignored`, which the copy ignores. That also discards a pending one.
-///
-/// After an error it continues with the next signal.
-fn reset_dispositions(ignored: &[c_int]) -> io::Result<()> {
-    let mut result = Ok(());
+/// Resets the disposition of each signal to its default, except of those [`KEPT`], those that the child
+/// is to ignore anyway, and those that it keeps ignoring.
+fn reset_dispositions(spec: &ForkSpec) {
     for signal in 1..=libc::SIGRTMAX() {
-        if ignored.contains(&signal) {
-            result = result.and(set_disposition(signal, Disposition::Ignored));
-        } else if ![libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS].contains(&signal) {
+        let stays = KEPT.contains(&signal)
+            || spec.ignored.contains(&signal)
+            || spec.keep_ignored && matches!(is_ignored(signal), Ok(true));
+        if !stays {
             set_default(signal);
         }
     }
-    result
 }
 
 /// Ends this process, and runs neither destructors nor atexit(3) handlers.

@@ -30,7 +30,7 @@ pub(crate) use descriptor::{
     take_inherited,
 };
 pub(crate) use errno::{is, is_one_of, is_refused, retry_on_interrupt};
-pub(crate) use fork::{Forked, exit_now, fork};
+pub(crate) use fork::{ForkSpec, Forked, exit_now, fork, fork_with_pidfd};
 pub(crate) use pidfd::{kill, kill_group, pidfd_open, pidfd_send_signal, pidfd_signal_group};
 pub(crate) use process::{add_nice, executed_path, run_before_others, set_umask};
 pub(crate) use rights::{RIGHTS_MAX, receive_with_descriptors, send_with_descriptors};

@@ -113,6 +113,48 @@ pub(crate) fn add_flag(signal: c_int, flag: c_int) -> io::Result<()> {
     }
 }
 
+/// What happens when a signal comes, as the kernel keeps it. Unlike libc's struct, it can be had also for
+/// the signals that libc uses itself.
+pub(super) struct Action {
+    signal: c_int,
+    /// The kernel's `struct sigaction`. On each architecture, it is at most this long.
+    words: [usize; 6],
+}
+
+impl Action {
+    /// Most architectures have the handler first; MIPS has the flags before it.
+    const HANDLER: usize = cfg!(any(target_arch = "mips", target_arch = "mips64")) as usize;
+
+    /// The size of the kernel's set of signals. With another one, the calls fail with `EINVAL`.
+    const SET: usize = if Self::HANDLER == 0 { 8 } else { 16 };
+
+    pub(super) fn get(signal: c_int) -> io::Result<Self> {
+        let mut words = [0; 6];
+        let call = libc::SYS_rt_sigaction;
+        let unchanged = ptr::null::<usize>();
+        // SAFETY: the kernel writes its struct, for which there is room.
+        check_return(unsafe {
+            libc::syscall(call, signal, unchanged, words.as_mut_ptr(), Self::SET)
+        })?;
+        Ok(Self { signal, words })
+    }
+
+    pub(super) fn has_handler(&self) -> bool {
+        ![libc::SIG_DFL, libc::SIG_IGN].contains(&self.words[Self::HANDLER])
+    }
+
+    /// Makes this happen again when the signal comes.
+    pub(super) fn set(&self) -> io::Result<()> {
+        let (call, words) = (libc::SYS_rt_sigaction, self.words.as_ptr());
+        // SAFETY: the kernel has filled in the struct, in this process or in the one that it is a copy
+        // of: the handler, if any, is at the same address in both.
+        check_return(unsafe {
+            libc::syscall(call, self.signal, words, ptr::null_mut::<usize>(), Self::SET)
+        })
+        .map(drop)
+    }
+}
+
 /// By signal number, of which 64 is the highest on every architecture but MIPS.
 static COUNTS: [AtomicUsize; 128] = [const { AtomicUsize::new(0) }; 128];
 
@@ -132,20 +174,24 @@ pub(crate) fn counted(signal: c_int) -> usize {
 
 /// Runs `call` with every signal blocked in this thread, and so in the threads that `call` starts.
 pub(crate) fn with_signals_blocked<T>(call: impl FnOnce() -> T) -> T {
-    let (all, mut before) = (full_set(), empty_set());
-    // SAFETY: the sets are initialised and outlive the call. If a filter refuses it, nothing changes.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before) };
+    let before = set_mask(&full_set());
     let result = call();
-    // SAFETY: likewise.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+    set_mask(&before);
     result
 }
 
 /// Unblocks every signal in this thread.
 pub(crate) fn unblock_signals() {
-    let none = empty_set();
-    // SAFETY: the set is initialised and outlives the call, which cannot fail with these arguments.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) };
+    set_mask(&empty_set());
+}
+
+/// Sets which signals are blocked in this thread, and returns which were. If a filter refuses that,
+/// nothing changes.
+pub(super) fn set_mask(mask: &sigset_t) -> sigset_t {
+    let mut before = empty_set();
+    // SAFETY: the sets are initialised and outlive the call.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, &raw mut before) };
+    before
 }
 
 /// Unblocks this signal in this thread.

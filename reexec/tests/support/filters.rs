@@ -74,6 +74,7 @@ fn rules(name: &str) -> Rules {
             only(libc::SYS_fcntl, 1, SeccompCmpOp::Eq, command)
         }
         "fcntl F_GETFD" => only(libc::SYS_fcntl, 1, SeccompCmpOp::Eq, libc::F_GETFD as u64),
+        "get_robust_list" => all(&[libc::SYS_get_robust_list]),
         "getdents64" => all(&[libc::SYS_getdents64]),
         "getsockopt" => all(&[libc::SYS_getsockopt]),
         "kill" => all(&[libc::SYS_kill]),
@@ -98,6 +99,10 @@ fn rules(name: &str) -> Rules {
         ]),
         "prlimit64" => all(&[libc::SYS_prlimit64]),
         "prctl" => all(&[libc::SYS_prctl]),
+        "prctl PR_GET_TID_ADDRESS" => {
+            let option = libc::PR_GET_TID_ADDRESS as u64;
+            only(libc::SYS_prctl, 0, SeccompCmpOp::Eq, option)
+        }
         "read" => all(&[libc::SYS_read]),
         "readlink" => all(&[
             libc::SYS_readlinkat,
@@ -105,7 +110,9 @@ fn rules(name: &str) -> Rules {
             libc::SYS_readlink,
         ]),
         "recvfrom" => all(&[libc::SYS_recvfrom]),
+        "rt_sigaction" => all(&[libc::SYS_rt_sigaction]),
         "rt_sigprocmask" => all(&[libc::SYS_rt_sigprocmask]),
+        "rt_sigtimedwait" => all(&[libc::SYS_rt_sigtimedwait]),
         "sendto" => all(&[libc::SYS_sendto]),
         // A launch is longer than the hello, and the report of a ready child is shorter.
         "sendto of a launch" => only(libc::SYS_sendto, 2, SeccompCmpOp::Gt, 40),

@@ -17,6 +17,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,25 @@ pub(crate) use trials;
 
 pub(crate) use templates::{PLAIN_ONLY, command, run_both_ways};
 
+/// Makes [`run`] run each test of this file a second time, with programs to which clone3(2) is refused, so
+/// that they fork by libc's fork(3).
+pub(crate) fn run_also_without_clone3() {
+    ALSO_WITHOUT_CLONE3.store(true, Ordering::Relaxed);
+}
+
+static ALSO_WITHOUT_CLONE3: AtomicBool = AtomicBool::new(false);
+
+/// Whether clone3(2) is to be refused to the programs that are started now.
+static REFUSES_CLONE3: AtomicBool = AtomicBool::new(false);
+
+/// Tells a program of a test that clone3(2) is refused to it.
+pub(crate) const WITHOUT_CLONE3: &str = "WITHOUT_CLONE3";
+
+/// Whether clone3(2) is refused to the programs of this test, or to this program.
+pub(crate) fn is_without_clone3() -> bool {
+    REFUSES_CLONE3.load(Ordering::Relaxed) || env::var_os(WITHOUT_CLONE3).is_some()
+}
+
 /// Lists functions that [`program`] starts, with their names.
 macro_rules! programs {
     ($($function:ident),* $(,)?) => { &[$((stringify!($function), $function as fn())),*] };
@@ -60,12 +80,15 @@ pub(crate) fn run(programs: &Programs, tests: Vec<Test>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // One at a time: the tests look at all children and descriptors of this process.
     arguments.test_threads = Some(1);
-    let mut trials: Vec<_> = tests.iter().map(|test| test.trial(false)).collect();
+    let mut trials: Vec<_> = tests.iter().map(|test| test.trial(Way::Plain)).collect();
     if let Some(plain_only) = PLAIN_ONLY.get() {
         for (name, _) in *plain_only {
             assert!(tests.iter().any(|test| test.name == *name), "there is no test {name}");
         }
-        trials.extend(tests.iter().map(|test| test.trial(true)));
+        trials.extend(tests.iter().map(|test| test.trial(Way::FromTemplate)));
+    }
+    if ALSO_WITHOUT_CLONE3.load(Ordering::Relaxed) {
+        trials.extend(tests.iter().map(|test| test.trial(Way::WithoutClone3)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -93,6 +116,10 @@ pub(crate) fn run_program(programs: &Programs) -> Option<ExitCode> {
     let name = (args.next()? == "as").then(|| args.next())??;
     let (_, program) = programs.iter().find(|(known, _)| name == *known)?;
     alarm::set(TEST_TIMEOUT);
+    if is_without_clone3() {
+        // With another error, libc does not start threads and processes either.
+        filters::refuse(&["clone3"], libc::ENOSYS);
+    }
     program();
     Some(ExitCode::SUCCESS)
 }
@@ -108,26 +135,41 @@ pub(crate) fn trial<T: Verdict>(name: &str, test: impl Fn() -> T + Send + Sync +
     Test { name: name.to_owned(), run: Arc::new(move || test().completion()) }
 }
 
+/// How a test makes processes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Plain,
+    /// Children are from a template.
+    FromTemplate,
+    /// Programs may not use clone3(2).
+    WithoutClone3,
+}
+
 impl Test {
-    /// Makes the trial that runs the test: with plain children, or with children from a template.
-    fn trial(&self, from_template: bool) -> Trial {
+    /// Makes the trial that runs the test in this way.
+    fn trial(&self, way: Way) -> Trial {
+        let name = match way {
+            Way::Plain => self.name.clone(),
+            Way::FromTemplate => format!("{}_from_a_template", self.name),
+            Way::WithoutClone3 => format!("{}_without_clone3", self.name),
+        };
         let plain_only = PLAIN_ONLY.get().copied().unwrap_or_default();
-        let reason = plain_only.iter().find(|(name, _)| from_template && *name == self.name);
-        if let Some((_, reason)) = reason {
-            let name = format!("{}_from_a_template", self.name);
+        let reason = plain_only.iter().find(|(name, _)| *name == self.name);
+        if let (Way::FromTemplate, Some((_, reason))) = (way, reason) {
             return Trial::ignorable_test(name, || Ok(Completion::ignored_with(*reason)));
         }
         let run = Arc::clone(&self.run);
-        let name = match from_template {
-            true => format!("{}_from_a_template", self.name),
-            false => self.name.clone(),
-        };
         Trial::ignorable_test(name, move || {
             alarm::set(TEST_TIMEOUT);
-            if from_template {
+            if way == Way::FromTemplate {
                 templates::start();
             }
-            let result = panic::catch_unwind(AssertUnwindSafe(|| run()));
+            REFUSES_CLONE3.store(way == Way::WithoutClone3, Ordering::Relaxed);
+            let result = panic::catch_unwind(AssertUnwindSafe(|| match way {
+                Way::WithoutClone3 => filters::needs_filters()
+                    .map_or_else(|skipped| Err(skipped).completion(), |()| run()),
+                Way::Plain | Way::FromTemplate => run(),
+            }));
             let unusable = templates::end();
             let left = remove_children();
             alarm::cancel();
@@ -227,6 +269,7 @@ pub(crate) fn under(wrapper: &[&str], command: &Command) -> Result<Command, Skip
     let mut wrapped = Command::new(wrapper[0]);
     wrapped.args(&wrapper[1..]).arg(command.get_program());
     wrapped.args(command.get_args());
+    pass_on_refusal(&mut wrapped);
     Ok(wrapped)
 }
 
@@ -442,6 +485,7 @@ pub(crate) fn program(name: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["as", name]);
     templates::pass_on(&mut command);
+    pass_on_refusal(&mut command);
     command
 }
 
@@ -451,7 +495,15 @@ pub(crate) fn program_after(script: &str, name: &str) -> Command {
     command.args(["-c", &format!("{script}; exec \"$0\" as \"$1\"")]);
     command.arg(env::current_exe().unwrap()).arg(name);
     templates::pass_on(&mut command);
+    pass_on_refusal(&mut command);
     command
+}
+
+/// Makes a program refuse itself clone3(2), if the test runs without it.
+fn pass_on_refusal(program: &mut Command) {
+    if is_without_clone3() {
+        program.env(WITHOUT_CLONE3, "1");
+    }
 }
 
 /// Runs a command that must succeed, and returns what it wrote to stdout.
