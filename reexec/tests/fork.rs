@@ -11,6 +11,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -18,8 +19,9 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
+use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, Signal, killpg, raise};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, dup2_stderr, getgid, getpgid, getpgrp, gettid, setgid, setsid};
 use reexec::{Fork, ForkOptions, exit_now, fork};
 use support::filters::needs_filters;
@@ -210,7 +212,13 @@ fn a_copy_has_threads_and_locks() {
             setgid(getgid()).unwrap(); // libc sends its signal to the other thread, which must do the same
             drop(gates_other_end);
             thread.join().unwrap();
-            raise(Signal::SIGWINCH).unwrap(); // to the thread of the number that libc keeps
+
+            // To the number of the first thread that libc keeps.
+            let has_come = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register(libc::SIGUSR1, has_come.clone()).unwrap();
+            let first = pthread_self();
+            thread::spawn(move || pthread_kill(first, Signal::SIGUSR1)).join().unwrap().unwrap();
+            assert!(has_come.load(Ordering::SeqCst));
             assert!(Command::new("true").status().unwrap().success());
             exit_now(7);
         }
