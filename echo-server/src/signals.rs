@@ -31,9 +31,12 @@ pub(crate) fn ignored_by_workers() -> impl Iterator<Item = c_int> {
 
 /// The options for forking a worker, or the process that tries out the sandbox. Each gets a process
 /// group of its own: QUIT from a terminal (Ctrl-\) is for the supervisor.
+///
+/// The supervisor ignores nothing but PIPE and perhaps HUP, see [`reexec::start_clean`]. A worker ignores
+/// both, so it need not reset what the supervisor ignores.
 pub(crate) fn worker_fork_options() -> ForkOptions {
     let mut options = ForkOptions::new();
-    options.new_process_group();
+    options.new_process_group().keep_ignored_signals();
     for signal in ignored_by_workers() {
         options.ignore_signal(signal);
     }
