@@ -36,6 +36,8 @@ mod signals;
 
 mod poll;
 
+mod protocol;
+
 mod session;
 
 mod ops;

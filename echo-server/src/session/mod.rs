@@ -14,6 +14,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use crate::log;
 use crate::options::Options;
 use crate::poll::poll_until;
+use crate::protocol::{Answer, Protocol};
 use crate::session::connection::set_reset_on_close;
 
 /// How much is read at a time.
@@ -76,7 +77,7 @@ pub(crate) fn serve(
     wait: impl FnMut(&Session) -> io::Result<bool>,
 ) -> io::Result<()> {
     let name = Name::of(&connection);
-    name.log(echo(connection, timeouts, buffer, wait)?);
+    name.log(converse(connection, timeouts, buffer, wait)?);
     Ok(())
 }
 
@@ -108,7 +109,7 @@ impl Name {
     }
 }
 
-fn echo(
+fn converse(
     connection: TcpStream,
     timeouts: Timeouts,
     buffer: &mut [u8; BUFFER],
@@ -131,10 +132,16 @@ fn echo(
 /// resets the connection, see [`connection::prepare`].
 pub(crate) struct Session {
     connection: TcpStream,
-    /// Bytes that have been read and that the connection had no room for. Empty almost always.
+    protocol: Protocol,
+    /// Bytes of an answer that the connection had no room for. Empty almost always.
     unsent: Vec<u8>,
     /// How much of `unsent` has been sent since.
     sent: usize,
+    /// Whether our stream ends with `unsent`.
+    is_last: bool,
+    /// Whether our stream has ended. What the client still sends is then thrown away, see
+    /// [`step`](Self::step).
+    has_ended: bool,
     timeouts: Timeouts,
     /// When we last read or sent a byte.
     last_progress: Instant,
@@ -147,8 +154,11 @@ impl Session {
         let now = Instant::now();
         Self {
             connection,
+            protocol: Protocol::new(),
             unsent: Vec::new(),
             sent: 0,
+            is_last: false,
+            has_ended: false,
             timeouts,
             last_progress: now,
             expires: timeouts.session.and_then(|time| now.checked_add(time)),
@@ -203,7 +213,7 @@ impl Session {
         if !self.has_unsent() {
             set_reset_on_close(&self.connection, false)?;
         }
-        Ok(Some(if is_over(self.expires) {
+        Ok(Some(if is_over(self.expires) || self.has_ended {
             End::Expired
         } else if self.has_unsent() {
             End::Stuck
@@ -212,9 +222,14 @@ impl Session {
         }))
     }
 
-    /// Sends the bytes that are left, or else reads once and sends that back, as far as possible
-    /// without waiting. When the client has ended its stream, we end ours: everything has been sent
-    /// by then.
+    /// Sends the bytes that are left, or else reads once and sends the answer, as far as possible
+    /// without waiting. After the last answer, we end our stream, and the session ends with the client's.
+    ///
+    /// If the protocol has ended our stream first, we go on reading. Otherwise:
+    ///
+    /// 1. The client sends more, and gets to the answer later.
+    /// 2. We close the connection with bytes in it that nobody has read, and so the kernel resets it.
+    /// 3. The client sees the reset, and not the answer.
     ///
     /// # Errors
     ///
@@ -232,36 +247,63 @@ impl Session {
 
     fn try_step(&mut self, buffer: &mut [u8]) -> io::Result<Option<End>> {
         if self.has_unsent() {
-            self.sent += self.send(&self.unsent[self.sent..])?;
-            self.last_progress = Instant::now();
-            if self.sent == self.unsent.len() {
-                // Free the buffer: most sessions never need it again.
-                self.unsent = Vec::new();
-                self.sent = 0;
-            }
+            self.send_unsent()?;
             return Ok(None);
         }
-        let fd = self.connection.as_raw_fd();
-        let length = recv(fd, buffer, MsgFlags::MSG_DONTWAIT)?;
-        if length == 0 {
-            // Nothing is left to send. If we are killed between the two calls, the kernel's close
-            // ends the stream regularly, too.
-            set_reset_on_close(&self.connection, false)?;
-            self.connection.shutdown(Shutdown::Write)?;
-            return Ok(Some(End::Finished));
+        let length = recv(self.connection.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
+        let client_has_ended = length == 0;
+        if self.has_ended {
+            // This is no progress: the client has no more than the rest of its time.
+            return Ok(client_has_ended.then_some(End::Finished));
         }
-        self.last_progress = Instant::now();
-        let result = self.send(&buffer[..length]);
-        let sent = *result.as_ref().unwrap_or(&0);
-        self.unsent.extend_from_slice(&buffer[sent..length]);
-        result.map(|_| None)
+        let answer = if client_has_ended {
+            Answer { bytes: self.protocol.answer_end(), is_last: true }
+        } else {
+            self.last_progress = Instant::now();
+            self.protocol.answer(&buffer[..length])
+        };
+        self.is_last = answer.is_last;
+        if !answer.bytes.is_empty() {
+            let result = send_some(&self.connection, answer.bytes);
+            let sent = *result.as_ref().unwrap_or(&0);
+            self.unsent.extend_from_slice(&answer.bytes[sent..]);
+            result?;
+        }
+        if self.is_last && !self.has_unsent() {
+            self.end_stream()?;
+            return Ok(client_has_ended.then_some(End::Finished));
+        }
+        Ok(None)
     }
 
-    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        // If the client has gone away, we want the error and no SIGPIPE.
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        Ok(send(self.connection.as_raw_fd(), bytes, flags)?)
+    fn send_unsent(&mut self) -> io::Result<()> {
+        self.sent += send_some(&self.connection, &self.unsent[self.sent..])?;
+        self.last_progress = Instant::now();
+        if self.sent == self.unsent.len() {
+            // Free the buffer: most sessions never need it again.
+            self.unsent = Vec::new();
+            self.sent = 0;
+            if self.is_last {
+                self.end_stream()?;
+            }
+        }
+        Ok(())
     }
+
+    /// Ends our stream: everything has been sent. If we are killed between the two calls, the kernel's
+    /// close ends it regularly, too.
+    fn end_stream(&mut self) -> io::Result<()> {
+        set_reset_on_close(&self.connection, false)?;
+        self.connection.shutdown(Shutdown::Write)?;
+        self.has_ended = true;
+        Ok(())
+    }
+}
+
+fn send_some(connection: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    // If the client has gone away, we want the error and no SIGPIPE.
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    Ok(send(connection.as_raw_fd(), bytes, flags)?)
 }
 
 /// Whether the client is gone, or cannot be reached any more. When TCP gives up, it reports the last

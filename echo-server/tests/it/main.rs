@@ -34,6 +34,7 @@ mod hangup;
 mod ipv6;
 mod layers;
 mod limits;
+mod line_server;
 mod log;
 mod managers;
 mod models;
