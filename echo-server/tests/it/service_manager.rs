@@ -1,5 +1,6 @@
 //! Started by a service manager: the listener may be its, and it is told how things stand.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -21,12 +22,23 @@ use crate::shortage::assert_rest;
 
 /// Starts the server as sd_listen_fds(3) says, with `sockets` times this socket.
 fn hand_over(socket: impl Into<OwnedFd>, sockets: i32, model: &str) -> Program {
+    hand_over_to(BINARY.as_ref(), socket, sockets, model)
+}
+
+/// The same with another server.
+pub(crate) fn hand_over_to(
+    server: &OsStr,
+    socket: impl Into<OwnedFd>,
+    sockets: i32,
+    model: &str,
+) -> Program {
     const SCRIPT: &str = "export LISTEN_PID=$$ LISTEN_FDS=$1; shift
         exec \"$0\" \"$@\" 3<&0 4<&0 </dev/null";
     let mut command = Command::new("sh");
     command
-        .args(["-c", SCRIPT, BINARY, &sockets.to_string()])
-        .args(["--workers", "1", "--model", model])
+        .args(["-c", SCRIPT])
+        .arg(server)
+        .args([&sockets.to_string(), "--workers", "1", "--model", model])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     Program::try_start_from(socket.into(), &mut command).unwrap()
