@@ -189,6 +189,18 @@ fn answers_that_wait_for_room() {
     });
 }
 
+/// Its answers are twenty times as long as what it sends: the memory would fill.
+#[test]
+fn from_a_client_that_never_reads_no_more_is_read() {
+    in_every_model(|model| {
+        let server = start(model, &["--workers", "1"]);
+        let mut client = server.connect();
+        client.stream().write_all(b"PING\n").unwrap();
+        client.assert_reads(b"PONG\n");
+        client.fill_with(server.program.child(), &[b'\n'; 10_000]);
+    });
+}
+
 /// Otherwise the kernel would reset the connection, and the client would lose the answer.
 #[test]
 fn what_comes_after_the_last_answer_is_thrown_away() {

@@ -296,12 +296,17 @@ impl Client {
     /// Sends without reading until all buffers are full and the worker waits. Returns what was sent.
     #[track_caller]
     pub(crate) fn fill(&mut self, worker: Pid) -> Vec<u8> {
-        let piece = random_bytes(99_991);
+        self.fill_with(worker, &random_bytes(99_991))
+    }
+
+    /// The same with these bytes, again and again.
+    #[track_caller]
+    pub(crate) fn fill_with(&mut self, worker: Pid, piece: &[u8]) -> Vec<u8> {
         let mut sent = Vec::new();
         self.0.set_nonblocking(true).unwrap();
         wait_until(
             "buffers are full, and the worker sleeps",
-            || match self.0.write(&piece) {
+            || match self.0.write(piece) {
                 Ok(length) => {
                     sent.extend_from_slice(&piece[..length]);
                     vec![]
