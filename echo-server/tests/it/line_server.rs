@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -217,7 +218,7 @@ fn what_comes_after_the_last_answer_is_thrown_away() {
 #[test]
 fn a_client_that_does_not_end_after_the_last_answer_is_disconnected() {
     in_every_model(|model| {
-        let mut server = start(model, &["-v", "--idle-timeout", "0.5"]);
+        let mut server = start(model, &["-v", "--idle-timeout", "2"]);
         let mut client = Asking::connect(&server);
         assert_eq!(client.ask("QUIT"), "BYE");
         let deadline = Instant::now() + LIMIT;
@@ -225,8 +226,8 @@ fn a_client_that_does_not_end_after_the_last_answer_is_disconnected() {
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let error = loop {
             assert!(Instant::now() < deadline, "it may send for ever");
-            match stream.write(b"more\n") {
-                Ok(_) => std::thread::sleep(Duration::from_millis(10)),
+            match stream.write_all(b"more\n") {
+                Ok(()) => thread::sleep(Duration::from_millis(10)),
                 Err(error) => break error,
             }
         };
