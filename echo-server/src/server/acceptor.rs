@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use crate::log::log;
 use crate::poll::time_left;
@@ -17,13 +17,17 @@ use crate::server::listener::{Accepted, Listener};
 const LISTENER: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
 
+/// How many clients are accepted in a row. After that, other events have their turn, even if clients
+/// come faster than we accept them.
+const AT_ONCE: usize = 32;
+
 /// What the worker has to do next.
 pub(crate) enum Event {
     Client(TcpStream, IpAddr),
     /// The descriptor that was added to [`Acceptor::epoll`] under this key is ready.
     Ready(u64),
-    /// Nothing, or the deadline has come.
-    Nothing,
+    /// Accepting pauses, because something is missing for it.
+    Paused,
     /// There will be no more clients, except one that [is waiting](Acceptor::has_waiting).
     Closed,
 }
@@ -34,8 +38,8 @@ pub(crate) struct Acceptor {
     listener: Option<Listener>,
     /// At its end when the supervisor closes the other end, or has ended.
     stop_pipe: OwnedFd,
-    /// Whether to accept all clients that are there before looking at anything else.
-    all_at_once: bool,
+    /// Clients accepted since the last wait.
+    in_a_row: usize,
     is_watching: bool,
     has_room: bool,
     /// A client that was accepted, and for which there was no room.
@@ -45,18 +49,14 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn new(
-        listener: Listener,
-        stop_pipe: OwnedFd,
-        all_at_once: bool,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(listener: Listener, stop_pipe: OwnedFd) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&stop_pipe, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
         Ok(Self {
             epoll,
             listener: Some(listener),
             stop_pipe,
-            all_at_once,
+            in_a_row: 0,
             is_watching: false,
             has_room: true,
             waiting: None,
@@ -73,6 +73,11 @@ impl Acceptor {
     /// Sets whether there is room for another client. Otherwise clients wait in the kernel's queue.
     pub(crate) fn set_room(&mut self, has_room: bool) {
         self.has_room = has_room;
+    }
+
+    /// Whether accepting pauses. The end of a session may give back what is missing.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.backoff.until().is_some()
     }
 
     /// Ends a pause early because there may be room again.
@@ -109,28 +114,29 @@ impl Acceptor {
         }
     }
 
-    /// Waits for something to do, or for the deadline.
-    pub(crate) fn next(&mut self, deadline: Option<Instant>) -> io::Result<Event> {
+    /// Returns what there is to do, without waiting. `None` if nothing is left: then the caller must
+    /// [`wait`](Self::wait).
+    pub(crate) fn next(&mut self) -> io::Result<Option<Event>> {
         loop {
             if self.may_serve()
                 && let Some((connection, source)) = self.waiting.take()
             {
-                return Ok(Event::Client(connection, source));
+                return Ok(Some(Event::Client(connection, source)));
             }
             let Some(event) = self.events.pop() else {
-                return self.wait(deadline).map(|()| Event::Nothing);
+                return Ok(None);
             };
             match event.data() {
                 STOP => {
                     self.close()?;
-                    return Ok(Event::Closed);
+                    return Ok(Some(Event::Closed));
                 }
                 LISTENER => {
                     if let Some(event) = self.accept(event) {
-                        return Ok(event);
+                        return Ok(Some(event));
                     }
                 }
-                key => return Ok(Event::Ready(key)),
+                key => return Ok(Some(Event::Ready(key))),
             }
         }
     }
@@ -139,36 +145,24 @@ impl Acceptor {
         self.has_room && self.backoff.until().is_none()
     }
 
-    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+    /// Waits for something to do, or for the deadline.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         self.watch_if_open()?;
         let is_wanted = self.listener.is_some() || self.waiting.is_some();
         let paused = self.backoff.until().filter(|_| is_wanted);
         let until = deadline.into_iter().chain(paused).min();
         let mut events = [EpollEvent::empty(); 128];
-        // First without waiting: events may have come while this worker was in a session.
-        let mut count = self.look(&mut events, EpollTimeout::ZERO)?;
-        let has_slept = count == 0;
-        if has_slept {
-            count = self.look(&mut events, time_left(until))?;
-        }
-        self.events.extend(events[..count].iter().rev());
-        if !has_slept {
-            // Stop comes first, even if a client came before it while this worker was in a session:
-            // another process that has the listener will serve that client.
-            self.events.sort_by_key(|event| event.data() == STOP);
-        }
-        // After a sleep, the kernel's order stays. If stop came first here, too:
+        let count = match self.epoll.wait(&mut events, time_left(until)) {
+            Err(Errno::EINTR) => 0,
+            result => result?,
+        };
+        // The kernel's order stays. If stop came first:
         // 1. A client comes. The kernel wakes this worker up, and none of the others.
         // 2. Before this worker runs, it is told to stop.
         // 3. It leaves. The others sleep until the next client comes, and the first one waits.
+        self.events.extend(events[..count].iter().rev());
+        self.in_a_row = 0;
         Ok(())
-    }
-
-    fn look(&self, events: &mut [EpollEvent], timeout: EpollTimeout) -> io::Result<usize> {
-        match self.epoll.wait(events, timeout) {
-            Err(Errno::EINTR) => Ok(0),
-            result => Ok(result?),
-        }
     }
 
     fn watch_if_open(&mut self) -> io::Result<()> {
@@ -194,7 +188,9 @@ impl Acceptor {
         }
         match self.listener.as_ref()?.accept() {
             Accepted::Client(connection, source) => {
-                if self.all_at_once {
+                // Others may be waiting: we find out sooner by trying than by asking epoll.
+                self.in_a_row += 1;
+                if self.in_a_row < AT_ONCE {
                     self.events.push(event);
                 }
                 Some(Event::Client(connection, source))
@@ -207,7 +203,7 @@ impl Acceptor {
             }
             Accepted::Shortage(error) => {
                 self.pause(&format!("cannot accept: {error}"));
-                None
+                Some(Event::Paused)
             }
         }
     }

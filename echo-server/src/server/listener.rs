@@ -13,6 +13,7 @@ use nix::sys::socket::{
     getpeername, getsockname, getsockopt, listen, setsockopt, shutdown, socket, sockopt,
 };
 
+use crate::log::cannot;
 use crate::session::connection;
 
 /// Where clients come from if no host is given: this machine only.
@@ -24,6 +25,9 @@ pub(crate) struct Listener {
     socket: TcpListener,
     /// Whether we have made it. One that was handed to us is shut down by its owner only.
     is_ours: bool,
+    /// Whether connections inherit from it what [`connection::prepare`] sets. One that was handed to us
+    /// keeps its settings: its owner may use it for other programs, too.
+    is_prepared: bool,
 }
 
 /// The result of [`Listener::accept`].
@@ -50,13 +54,20 @@ impl Listener {
     /// [prepared](connection::prepare), so it is safe to drop it wherever something fails.
     pub(crate) fn accept(&self) -> Accepted {
         match self.socket.accept() {
-            Ok((client, source)) => match connection::prepare(&client) {
+            Ok((client, source)) => match self.prepare(&client) {
                 Ok(()) => Accepted::Client(client, source.ip().to_canonical()),
                 Err(error) => Accepted::Shortage(error),
             },
             Err(error) if is_about_client(&error) => Accepted::Nobody,
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => Accepted::Closed,
             Err(error) => Accepted::Shortage(error),
+        }
+    }
+
+    fn prepare(&self, client: &TcpStream) -> io::Result<()> {
+        match self.is_prepared {
+            true => Ok(()),
+            false => connection::prepare(client).map_err(cannot("set SO_LINGER and SO_KEEPALIVE")),
         }
     }
 
@@ -150,7 +161,10 @@ fn take_announced(is_ours: bool) -> io::Result<Option<Listener>> {
         }));
     }
     socket.set_nonblocking(true)?;
-    Ok(Some(Listener { socket, is_ours }))
+    // A server before us may be an older version, which has not prepared it. Clients that are waiting in
+    // its queue would not inherit what we set now.
+    let is_prepared = is_ours && connection::is_prepared(&socket)?;
+    Ok(Some(Listener { socket, is_ours, is_prepared }))
 }
 
 /// The kind of the socket, if it is one that service managers have.
@@ -168,7 +182,8 @@ fn what_it_is(announced: &mut ListenFd) -> Option<&'static str> {
 
 /// Listens on `PORT`, `:PORT` or `HOST:PORT`. `backlog` 0 is the longest queue that there can be.
 pub(crate) fn open(address: &str, backlog: u16) -> io::Result<Listener> {
-    open_any(address, backlog).map(|socket| Listener { socket, is_ours: true }).map_err(|error| {
+    let listener = |socket| Listener { socket, is_ours: true, is_prepared: true };
+    open_any(address, backlog).map(listener).map_err(|error| {
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => "; another program listens there, choose another port",
             io::ErrorKind::PermissionDenied => {
@@ -238,6 +253,7 @@ fn open_one(address: SocketAddr, backlog: u16) -> Result<TcpListener, Errno> {
         0 => longest,
         backlog => Backlog::new(backlog).unwrap_or(longest),
     };
+    connection::prepare(&socket)?;
     listen(&socket, backlog)?;
     Ok(TcpListener::from(socket))
 }

@@ -12,6 +12,8 @@ pub(crate) struct Admission {
     /// This worker's.
     row: usize,
     score: Score,
+    /// Whether the score differs from the one on the board.
+    is_changed: bool,
     /// The clients that this worker serves.
     per_source: PerSourceLimit,
 }
@@ -22,15 +24,16 @@ impl Admission {
             board,
             row,
             score: Score::default(),
+            is_changed: false,
             per_source: PerSourceLimit::new(max_per_source),
         }
     }
 
     /// Counts a client that was accepted. Returns whether it may be served; otherwise the caller
-    /// disconnects it.
+    /// disconnects it. The caller must [`publish`](Self::publish) before it serves the client or waits.
     pub(crate) fn admit(&mut self, source: IpAddr) -> io::Result<bool> {
         if !self.per_source.is_limited() {
-            self.begin(source)?;
+            self.begin(source);
             return Ok(true);
         }
         // Without the lock, two workers could each see room for one more, at the same time.
@@ -39,23 +42,29 @@ impl Admission {
         let is_admitted = !self.per_source.is_full(source, elsewhere);
         if is_admitted {
             self.per_source.add(source);
-            self.begin(source)?;
+            self.begin(source);
         } else {
             self.score.accepted += 1;
             self.score.refused += 1;
-            self.write()?;
+            self.is_changed = true;
             log_refusal(source);
         }
+        self.publish()?;
         self.board.unlock()?;
         Ok(is_admitted)
     }
 
-    /// Takes a client out of the count: its session is over.
+    /// Takes a client out of the count: its session is over. The caller must [`publish`](Self::publish)
+    /// before it waits.
     pub(crate) fn release(&mut self, source: IpAddr) -> io::Result<()> {
-        self.per_source.remove(source);
         self.score.active -= 1;
         self.score.source = None;
-        self.write()
+        self.is_changed = true;
+        if self.per_source.is_limited() {
+            self.per_source.remove(source);
+            self.publish()?;
+        }
+        Ok(())
     }
 
     /// Takes a client out of the count that could not be served yet. It will be admitted again.
@@ -64,14 +73,20 @@ impl Admission {
         self.release(source)
     }
 
-    fn begin(&mut self, source: IpAddr) -> io::Result<()> {
+    /// Writes the figures on the board, unless they are there. With many clients, this is done once for
+    /// the end of one session and the beginning of the next.
+    pub(crate) fn publish(&mut self) -> io::Result<()> {
+        if self.is_changed {
+            self.board.write(self.row, &self.score)?;
+            self.is_changed = false;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, source: IpAddr) {
         self.score.accepted += 1;
         self.score.active += 1;
         self.score.source = Some(source);
-        self.write()
-    }
-
-    fn write(&self) -> io::Result<()> {
-        self.board.write(self.row, &self.score)
+        self.is_changed = true;
     }
 }

@@ -20,31 +20,37 @@ use crate::session::{BUFFER, End, Name, Session, Timeouts};
 pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -> io::Result<()> {
     let mut server = Multiplex {
         admission: Admission::new(worker.board, worker.row, options.max_per_source()),
-        acceptor: Acceptor::new(worker.listener, worker.stop_pipe, true)?,
+        acceptor: Acceptor::new(worker.listener, worker.stop_pipe)?,
+        max: options.max_children(),
         clients: HashMap::new(),
         next_key: 0,
         looks: BinaryHeap::new(),
         timeouts,
         buffer: vec![0; BUFFER],
     };
-    let mut is_closed = false;
-    while !is_closed || !server.clients.is_empty() || server.acceptor.has_waiting() {
-        let max = options.max_children();
-        server.acceptor.set_room(max.is_none_or(|max| server.clients.len() < max));
-        let look = server.looks.peek().map(|Reverse((time, _))| *time);
-        match server.acceptor.next(look)? {
-            Event::Client(connection, source) => server.begin(connection, source)?,
-            Event::Ready(key) => server.step(key)?,
-            Event::Closed => is_closed = true,
-            Event::Nothing => server.disconnect_late()?,
+    loop {
+        while let Some(event) = server.next()? {
+            match event {
+                Event::Client(connection, source) => server.begin(connection, source)?,
+                Event::Ready(key) => server.step(key)?,
+                Event::Paused | Event::Closed => {}
+            }
         }
+        server.admission.publish()?;
+        if server.is_finished() {
+            return Ok(());
+        }
+        let look = server.looks.peek().map(|Reverse((time, _))| *time);
+        server.acceptor.wait(look)?;
+        server.disconnect_late()?;
     }
-    Ok(())
 }
 
 struct Multiplex {
     admission: Admission,
     acceptor: Acceptor,
+    /// How many clients to serve at once.
+    max: Option<usize>,
     /// The key is a number of our own: that of a descriptor may belong to another client by the time we
     /// look at an event.
     clients: HashMap<u64, Client>,
@@ -64,6 +70,16 @@ struct Client {
 }
 
 impl Multiplex {
+    fn next(&mut self) -> io::Result<Option<Event>> {
+        self.acceptor.set_room(self.max.is_none_or(|max| self.clients.len() < max));
+        self.acceptor.next()
+    }
+
+    /// Whether the supervisor has told this worker to stop, and the last session has ended.
+    fn is_finished(&self) -> bool {
+        self.acceptor.is_closed() && self.clients.is_empty() && !self.acceptor.has_waiting()
+    }
+
     fn begin(&mut self, connection: TcpStream, source: IpAddr) -> io::Result<()> {
         if !self.admission.admit(source)? {
             return Ok(());

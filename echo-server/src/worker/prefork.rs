@@ -15,23 +15,22 @@ use crate::session::{self, Session, Timeouts};
 /// Accepts and serves one client after another, until the supervisor tells this worker to stop.
 pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -> io::Result<()> {
     let mut admission = Admission::new(worker.board, worker.row, options.max_per_source());
-    let mut acceptor = Acceptor::new(worker.listener, worker.stop_pipe, false)?;
+    let mut acceptor = Acceptor::new(worker.listener, worker.stop_pipe)?;
     loop {
-        match acceptor.next(None)? {
-            Event::Client(connection, source) => {
-                acceptor.resume();
-                if admission.admit(source)? {
-                    let wait = |session: &Session| wait(session, &mut acceptor);
-                    session::serve_in_process(connection, timeouts, wait)?;
-                    admission.release(source)?;
-                }
-                if acceptor.is_closed() {
-                    return Ok(());
-                }
+        while let Some(Event::Client(connection, source)) = acceptor.next()? {
+            acceptor.resume();
+            if admission.admit(source)? {
+                admission.publish()?;
+                let wait = |session: &Session| wait(session, &mut acceptor);
+                session::serve_in_process(connection, timeouts, wait)?;
+                admission.release(source)?;
             }
-            Event::Closed => return Ok(()),
-            Event::Ready(_) | Event::Nothing => {}
         }
+        admission.publish()?;
+        if acceptor.is_closed() {
+            return Ok(());
+        }
+        acceptor.wait(None)?;
     }
 }
 
