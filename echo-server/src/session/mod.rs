@@ -5,13 +5,13 @@ pub(crate) mod connection;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{MsgFlags, recv, send};
 
-use crate::log;
+use crate::log::{self, cannot};
 use crate::options::Options;
 use crate::poll::poll_until;
 use crate::protocol::{Answer, Protocol};
@@ -68,30 +68,57 @@ impl End {
     }
 }
 
-/// Serves one client to its end, in a process or a thread of its own. `wait` is [`Session::wait`], or
-/// a function that also waits for something else.
+/// Serves one client to its end, in a process or a thread that has nothing else to do.
 pub(crate) fn serve(
     connection: TcpStream,
     timeouts: Timeouts,
     buffer: &mut [u8; BUFFER],
-    wait: impl FnMut(&Session) -> io::Result<bool>,
 ) -> io::Result<()> {
-    let name = Name::of(&connection);
-    name.log(converse(connection, timeouts, buffer, wait)?);
-    Ok(())
+    let session = Session::with_reads_that_wait(connection, timeouts)?;
+    converse(session, buffer, Session::wait)
 }
 
-/// Serves one client in a process that has one session at a time.
-pub(crate) fn serve_in_process(
+/// Serves one client as [`serve`] does, in a process that has one session at a time.
+pub(crate) fn serve_in_process(connection: TcpStream, timeouts: Timeouts) -> io::Result<()> {
+    serve(connection, timeouts, &mut buffer_of_process())
+}
+
+/// Serves one client in a process that has one session at a time, and must also wait for something else:
+/// so `wait` is called in place of [`Session::wait`].
+pub(crate) fn serve_and_watch(
     connection: TcpStream,
     timeouts: Timeouts,
     wait: impl FnMut(&Session) -> io::Result<bool>,
 ) -> io::Result<()> {
-    // On the stack, the buffer would have to be cleared first. Here, a page of it exists only once
-    // something is read into it.
-    static PROCESS: Mutex<[u8; BUFFER]> = Mutex::new([0; BUFFER]);
-    let mut buffer = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-    serve(connection, timeouts, &mut buffer, wait)
+    converse(Session::new(connection, timeouts), &mut buffer_of_process(), wait)
+}
+
+/// On the stack, the buffer would have to be cleared first. Here, a page of it exists only once something
+/// is read into it.
+fn buffer_of_process() -> MutexGuard<'static, [u8; BUFFER]> {
+    static BUFFER_OF_PROCESS: Mutex<[u8; BUFFER]> = Mutex::new([0; BUFFER]);
+    BUFFER_OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn converse(
+    mut session: Session,
+    buffer: &mut [u8; BUFFER],
+    mut wait: impl FnMut(&Session) -> io::Result<bool>,
+) -> io::Result<()> {
+    let name = Name::of(session.connection());
+    // Most clients have sent something by the time they are accepted, so we read before we wait.
+    let mut is_ready = true;
+    let end = loop {
+        if is_ready && let Some(end) = session.step(buffer)? {
+            break end;
+        }
+        if let Some(end) = session.end_if_late(Instant::now())? {
+            break end;
+        }
+        is_ready = wait(&session)?;
+    };
+    name.log(end);
+    Ok(())
 }
 
 /// The address of a client, for the log. It is looked up early, because a client that has gone has none.
@@ -109,26 +136,8 @@ impl Name {
     }
 }
 
-fn converse(
-    connection: TcpStream,
-    timeouts: Timeouts,
-    buffer: &mut [u8; BUFFER],
-    mut wait: impl FnMut(&Session) -> io::Result<bool>,
-) -> io::Result<End> {
-    let mut session = Session::new(connection, timeouts);
-    loop {
-        if let Some(end) = session.end_if_late(Instant::now())? {
-            return Ok(end);
-        }
-        if wait(&session)?
-            && let Some(end) = session.step(buffer)?
-        {
-            return Ok(end);
-        }
-    }
-}
-
-/// A session between two steps. Only [`wait`](Self::wait) blocks. Dropping a session before its end
+/// A session between two steps. Only [`wait`](Self::wait) blocks, or a [`step`](Self::step) of a session
+/// [`with_reads_that_wait`](Self::with_reads_that_wait). Dropping a session before its end
 /// resets the connection, see [`connection::prepare`].
 pub(crate) struct Session {
     connection: TcpStream,
@@ -147,6 +156,8 @@ pub(crate) struct Session {
     last_progress: Instant,
     /// When the session ends whatever the client does.
     expires: Option<Instant>,
+    /// Whether a read waits until the client has sent something, or was silent for too long.
+    reads_wait: bool,
 }
 
 impl Session {
@@ -162,15 +173,34 @@ impl Session {
             timeouts,
             last_progress: now,
             expires: timeouts.session.and_then(|time| now.checked_add(time)),
+            reads_wait: false,
         }
+    }
+
+    /// A session whose reads wait by themselves, with SO_RCVTIMEO: that saves a poll(2) for each message.
+    /// A limit for the whole session needs poll(2), because the time left is another one at each read.
+    fn with_reads_that_wait(connection: TcpStream, timeouts: Timeouts) -> io::Result<Self> {
+        let mut session = Self::new(connection, timeouts);
+        if session.expires.is_none() {
+            if let Some(time) = timeouts.idle {
+                let set = session.connection.set_read_timeout(Some(time));
+                set.map_err(cannot("set SO_RCVTIMEO"))?;
+            }
+            session.reads_wait = true;
+        }
+        Ok(session)
     }
 
     pub(crate) fn connection(&self) -> &TcpStream {
         &self.connection
     }
 
-    /// Waits until the next step can be done, or until the deadline. Returns whether it can.
+    /// Waits until the next step can be done, or until the deadline. Returns whether it can. If the step
+    /// itself waits, this does not.
     pub(crate) fn wait(&self) -> io::Result<bool> {
+        if self.reads_wait && !self.has_unsent() {
+            return Ok(true);
+        }
         let mut fds = [self.poll_fd()];
         poll_until(&mut fds, self.deadline())?;
         Ok(fds[0].any() == Some(true))
@@ -222,8 +252,8 @@ impl Session {
         }))
     }
 
-    /// Sends the bytes that are left, or else reads once and sends the answer, as far as possible
-    /// without waiting. After the last answer, we end our stream, and the session ends with the client's.
+    /// Sends the bytes that are left, or else reads once and sends the answer, as far as possible without
+    /// waiting for room. After the last answer, we end our stream, and the session ends with the client's.
     ///
     /// If the protocol has ended our stream first, we go on reading. Otherwise:
     ///
@@ -250,7 +280,13 @@ impl Session {
             self.send_unsent()?;
             return Ok(None);
         }
-        let length = recv(self.connection.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
+        let fd = self.connection.as_raw_fd();
+        let flags = if self.reads_wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        let length = recv(fd, buffer, flags).inspect_err(|_| {
+            // The time is up, or a signal such as CONT came. Another read would wait for the whole time
+            // again, so from now on we wait with poll(2), which is given the deadline.
+            self.reads_wait = false;
+        })?;
         let client_has_ended = length == 0;
         if self.has_ended {
             // This is no progress: the client has no more than the rest of its time.
@@ -296,6 +332,7 @@ impl Session {
         set_reset_on_close(&self.connection, false)?;
         self.connection.shutdown(Shutdown::Write)?;
         self.has_ended = true;
+        self.reads_wait = false; // a read would wait for the whole idle time again
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpStream;
 
 use crate::server::accept_loop::Starter;
-use crate::session::{self, Session, Timeouts};
+use crate::session::{self, Timeouts};
 use crate::signals;
 
 /// Makes the function that forks a worker.
@@ -15,5 +15,5 @@ pub(crate) fn starter() -> Starter {
 
 /// Serves the one client of this worker.
 pub(crate) fn serve(connection: TcpStream, timeouts: Timeouts) -> io::Result<()> {
-    session::serve_in_process(connection, timeouts, Session::wait)
+    session::serve_in_process(connection, timeouts)
 }

@@ -22,7 +22,7 @@ pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -
             if admission.admit(source)? {
                 admission.publish()?;
                 let wait = |session: &Session| wait(session, &mut acceptor);
-                session::serve_in_process(connection, timeouts, wait)?;
+                session::serve_and_watch(connection, timeouts, wait)?;
                 admission.release(source)?;
             }
         }

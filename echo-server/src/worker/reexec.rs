@@ -17,7 +17,7 @@ use crate::log::{self, Level};
 use crate::ops::sandbox::{Identity, Sandbox};
 use crate::options::{Mode, Model, Options};
 use crate::server::accept_loop::Starter;
-use crate::session::{self, Session, Timeouts};
+use crate::session::{self, Timeouts};
 use crate::signals;
 
 /// The name under which the program registers [`worker`]; `ps` shows it.
@@ -88,7 +88,7 @@ fn serve() -> io::Result<()> {
     log::set_level(terms.level);
     let sandbox = Sandbox::new(terms.mode, Model::Reexec)?.with_identity(terms.identity);
     sandbox.of_child(terms.may_miss).enter()?;
-    session::serve_in_process(connection, terms.timeouts, Session::wait)
+    session::serve_in_process(connection, terms.timeouts)
 }
 
 /// How to serve, in the order of [`terms_for_workers`].

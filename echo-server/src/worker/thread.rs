@@ -17,7 +17,7 @@ use crate::options::Options;
 use crate::server::acceptor::{Acceptor, Event};
 use crate::server::dispatch::PoolWorker;
 use crate::server::pool_admission::Admission;
-use crate::session::{self, BUFFER, Session, Timeouts};
+use crate::session::{self, BUFFER, Timeouts};
 
 /// How long a thread without a client stays. Longer would save little: starting one takes less than a
 /// ten-thousandth of that.
@@ -164,9 +164,7 @@ fn serve_clients(threads: &Threads, receiver: &Receiver<Client>, clients: &Sende
     let mut buffer = [0; BUFFER];
     while let Some(client) = next_client(threads, receiver) {
         let _in_session = InSession { threads, clients, source: client.source };
-        let result =
-            session::serve(client.connection, threads.timeouts, &mut buffer, Session::wait);
-        if let Err(error) = result {
+        if let Err(error) = session::serve(client.connection, threads.timeouts, &mut buffer) {
             log_always(format_args!("a session has failed: {error}"));
         }
     }
