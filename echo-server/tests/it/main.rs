@@ -45,5 +45,6 @@ mod service_manager;
 mod shortage;
 mod signals;
 mod start;
+mod systemd;
 mod upgrade;
 mod workers;

@@ -3,226 +3,17 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::process::{self, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::process::{Command, Stdio};
 
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use test_support::{Program, processes, stat, wait_until};
 
 use crate::container::{containers_work, unshare};
 use crate::models::served;
-use crate::server::{BINARY, Client, Model, Server, is_root};
+use crate::server::{BINARY, Client, Model, Server};
+use crate::systemd::{INSTALLED, Systemd};
 use crate::upgrade::Directory;
-
-/// systemd as process 1 of namespaces and cgroups of its own, with one service. Dropped, it is
-/// killed, and with it all that it has started.
-struct Systemd {
-    /// Whose lines are those of the service.
-    server: Server,
-    init: Pid,
-    /// Dropped last.
-    _cgroups: Cgroups,
-}
-
-/// Becomes systemd, in namespaces. What the service writes comes out where this script's output
-/// goes, and what systemd itself has to say goes to /run/log.
-const BECOME_SYSTEMD: &str = r#"
-    set -e
-    mount -t tmpfs none /run
-    mkdir -p /run/systemd/system
-    printf '%s\n' "$1" >/run/systemd/system/echo.service
-    mkfifo /run/stdout /run/stderr /run/kmsg
-    mount --bind /run/kmsg /dev/kmsg
-    cat <>/run/stdout &
-    cat <>/run/stderr >&2 &
-    cat <>/run/kmsg >/run/log &
-    # Whatever systemd would set up, it is for nobody else.
-    mount --bind /proc/sys /proc/sys
-    mount -o remount,bind,ro /proc/sys
-    mount -o remount,bind,ro /
-    if [ -d /sys/fs/cgroup/systemd ]; then
-        mount -t tmpfs none /sys/fs/cgroup
-        mkdir /sys/fs/cgroup/systemd /sys/fs/cgroup/unified
-        mount -t cgroup -o none,name=systemd none /sys/fs/cgroup/systemd
-        mount -t cgroup2 none /sys/fs/cgroup/unified
-    else
-        mount -t cgroup2 none /sys/fs/cgroup
-    fi
-    exec env -i PATH="$PATH" container=other /lib/systemd/systemd --system \
-        --unit=echo.service --log-target=kmsg --log-level=info --show-status=no
-"#;
-
-impl Systemd {
-    /// `None` if there can be no systemd here; the reason is printed.
-    fn start(service: &str) -> Option<Self> {
-        let (program, cgroups) = Self::start_program(service)?;
-        let server = Server::of(program);
-        let init = server.program.child();
-        Some(Self { server, init, _cgroups: cgroups })
-    }
-
-    fn start_program(service: &str) -> Option<(Program, Cgroups)> {
-        const ENTER: &str = "for group in $1; do echo $$ >$group/cgroup.procs || exit; done; shift
-            exec unshare --pid --mount --mount-proc --cgroup --net --ipc --uts --fork --kill-child \
-            sh -c \"$@\"";
-        if !systemd_works() {
-            return None;
-        }
-        let cgroups = Cgroups::new();
-        let mut command = Command::new("sh");
-        command.args(["-c", ENTER, "sh", &cgroups.names(), BECOME_SYSTEMD, "sh"]).arg(service);
-        Some((Program::start(&mut command), cgroups))
-    }
-
-    /// Runs systemctl inside, and returns what it prints.
-    #[track_caller]
-    fn systemctl(&self, words: &str) -> String {
-        systemctl(self.init, words)
-    }
-
-    /// The unit's property of this name.
-    #[track_caller]
-    fn show(&self, property: &str) -> String {
-        self.systemctl(&format!("show --value --property {property} echo.service"))
-    }
-
-    /// A client that is being served. Its connection is in the network that systemd has to itself.
-    #[track_caller]
-    fn served(&self) -> Client {
-        let mut client = self.connect().unwrap();
-        client.assert_echo(b"served");
-        client
-    }
-
-    fn connect(&self) -> io::Result<Client> {
-        let network = fs::File::open(format!("/proc/{}/ns/net", self.init))?;
-        let address = self.server.address;
-        let connect = move || {
-            // Of this thread only.
-            setns(network, CloneFlags::CLONE_NEWNET)?;
-            Client::connect(address)
-        };
-        thread::scope(|scope| scope.spawn(connect).join().unwrap())
-    }
-
-    /// As an operator does, and waits until another process serves. Returns that one's number, as
-    /// systemd sees it.
-    #[track_caller]
-    fn upgrade(&mut self) -> String {
-        self.systemctl("reload echo.service");
-        let line = self.server.program.stderr.next_with("has taken over");
-        let pid = line.split(' ').find(|word| word.parse::<u32>().is_ok());
-        pid.unwrap().to_owned()
-    }
-
-    fn log(&self) -> String {
-        log(self.init)
-    }
-}
-
-#[track_caller]
-fn systemctl(init: Pid, words: &str) -> String {
-    let mut inside = Command::new("nsenter");
-    inside.args(["--target", &init.to_string(), "--all", "systemctl"]).args(words.split(' '));
-    let output = Program::start(&mut inside).output();
-    assert_eq!(output.code, 0, "systemctl {words}: {output:?}");
-    output.stdout.join("\n")
-}
-
-/// What systemd has said so far.
-fn log(init: Pid) -> String {
-    fs::read_to_string(format!("/proc/{init}/root/run/log")).unwrap()
-}
-
-fn systemd_works() -> bool {
-    let mut probe = Command::new("unshare");
-    probe.args(["--pid", "--fork", "--mount", "--cgroup", "--net", "true"]);
-    let systemd = fs::exists("/lib/systemd/systemd").unwrap();
-    let kmsg = fs::exists("/dev/kmsg").unwrap();
-    let parts = [
-        (is_root(), "root"),
-        (systemd, "/lib/systemd/systemd (Debian's package systemd)"),
-        (kmsg, "/dev/kmsg"),
-        (Cgroups::work(), "cgroups that can be written to"),
-        (is_root() && Program::start(&mut probe).exit_code() == 0, "the right to make namespaces"),
-    ];
-    let missing = parts.into_iter().find(|(there, _)| !there);
-    if let Some((_, what)) = missing {
-        println!("skipped: needs {what}");
-    }
-    missing.is_none()
-}
-
-/// A cgroup for a systemd, in each hierarchy that it uses.
-struct Cgroups(Vec<PathBuf>);
-
-impl Cgroups {
-    fn roots() -> Vec<PathBuf> {
-        let hybrid = ["systemd", "unified"].map(|name| PathBuf::from("/sys/fs/cgroup").join(name));
-        if hybrid[0].is_dir() { hybrid.into() } else { vec!["/sys/fs/cgroup".into()] }
-    }
-
-    /// Whether there are cgroups where we expect them, and we may make some.
-    fn work() -> bool {
-        let is_writable = |root: &PathBuf| {
-            let probe = root.join(format!("echo-server-probe-{}", process::id()));
-            root.join("cgroup.procs").exists()
-                && (fs::create_dir(&probe).is_ok_and(|()| fs::remove_dir(&probe).is_ok())
-                    || probe.exists()) // another test is making the same attempt
-        };
-        Self::roots().iter().all(is_writable)
-    }
-
-    fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("echo-server-{}-{number}", process::id());
-        let paths = Self::roots().into_iter().map(|root| root.join(&name));
-        let cgroups = Self(paths.collect());
-        for path in &cgroups.0 {
-            fs::create_dir(path).unwrap();
-        }
-        cgroups
-    }
-
-    fn names(&self) -> String {
-        let names: Vec<_> = self.0.iter().map(|path| path.display().to_string()).collect();
-        names.join(" ")
-    }
-}
-
-impl Drop for Cgroups {
-    fn drop(&mut self) {
-        // The kernel refuses as long as a process is in them, and ends those of a pid namespace some
-        // time after process 1.
-        let remove = || self.0.iter().all(|path| remove_cgroup(path.clone()));
-        if !thread::panicking() {
-            wait_until("no cgroup", remove, |gone| *gone);
-            return;
-        }
-        for _ in 0..1000 {
-            if remove() {
-                return;
-            }
-            thread::sleep(std::time::Duration::from_millis(3));
-        }
-    }
-}
-
-/// With those inside. Returns whether it is gone.
-fn remove_cgroup(path: PathBuf) -> bool {
-    for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_cgroup(entry.path());
-        }
-    }
-    let _ = fs::remove_dir(&path);
-    !path.exists()
-}
 
 /// With this text in the section `Service`.
 fn service(model: Model, options: &str, settings: &str) -> String {
@@ -230,7 +21,7 @@ fn service(model: Model, options: &str, settings: &str) -> String {
         "[Unit]
         DefaultDependencies=no
         [Service]
-        ExecStart={BINARY} 127.0.0.1:9190 --model {} {options}
+        ExecStart={INSTALLED} 127.0.0.1:9190 --model {} {options}
         ExecReload=/bin/kill -USR2 $MAINPID
         StandardOutput=file:/run/stdout
         StandardError=file:/run/stderr

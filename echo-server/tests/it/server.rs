@@ -246,6 +246,7 @@ impl Server {
 }
 
 /// A client whose reads and writes fail when they take too long.
+#[derive(Debug)]
 pub(crate) struct Client(TcpStream);
 
 impl Client {
