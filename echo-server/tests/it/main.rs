@@ -28,6 +28,7 @@ mod client;
 mod container;
 mod crash;
 mod cut_off;
+mod deploy;
 mod ending;
 mod errors;
 mod hangup;
