@@ -8,10 +8,12 @@ use std::process;
 
 use listenfd::ListenFd;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrLike, SockaddrStorage, bind,
     getpeername, getsockname, getsockopt, listen, setsockopt, shutdown, socket, sockopt,
 };
+use socket2::{SockFilter, SockRef};
 
 use crate::log::cannot;
 use crate::session::connection;
@@ -69,6 +71,36 @@ impl Listener {
             true => Ok(()),
             false => connection::prepare(client).map_err(cannot("set SO_LINGER and SO_KEEPALIVE")),
         }
+    }
+
+    /// Lets no more clients into the kernel's queue, and keeps those that are in it. A filter on the socket
+    /// drops every SYN that asks for a connection, as if it had been lost on the way. The packet that
+    /// completes a handshake passes, and so do those of accepted connections, which inherit the filter.
+    ///
+    /// `listen` with a backlog of 0 would not do: the kernel still lets one client in at a time.
+    pub(crate) fn stop_queueing(&self) -> io::Result<()> {
+        const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+        const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+        const SKIP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        const KEEP_BYTES: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+        // In the TCP header.
+        const FLAGS: u32 = 13;
+        const SYN: u32 = 0x02;
+        const ACK: u32 = 0x10;
+        SockRef::from(&self.socket).attach_filter(&[
+            SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+            SockFilter::new(AND, 0, 0, SYN | ACK),
+            SockFilter::new(SKIP_IF_EQUAL, 1, 0, SYN),
+            SockFilter::new(KEEP_BYTES, 0, 0, u32::MAX),
+            SockFilter::new(KEEP_BYTES, 0, 0, 0),
+        ])
+    }
+
+    /// Whether clients wait in the kernel's queue. There are none if the listener has been shut down: it is
+    /// always readable then.
+    pub(crate) fn has_queue(&self) -> bool {
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents() == Some(PollFlags::POLLIN)
     }
 
     /// Shuts the socket down. Closing it would not be enough: others, such as the workers of a pool, have

@@ -20,6 +20,7 @@ use crate::ops::upgrade::{self, Handover, News, Program, Successor};
 use crate::options::{Model, Options};
 use crate::poll::poll_until;
 use crate::server::dispatch::{Dispatch, Ended, Job, Watch, Workers};
+use crate::server::listener::Listener;
 use crate::signals::Hangup;
 
 /// Which process returns from [`Supervisor::run`], and what it needs.
@@ -34,6 +35,14 @@ pub(crate) enum Role {
 
 /// How often we try again to log how many lines were lost.
 const LOOK_AT_THE_LOG: Duration = Duration::from_secs(1);
+
+/// How long handshakes may take that had begun when TERM came. It is longer than a packet needs to the
+/// other side of the earth and back. And it is shorter than the second after which a client that the kernel
+/// has ignored tries again: by then, the port is closed, or the next server has it.
+const HANDSHAKES: Duration = Duration::from_millis(500);
+
+/// How often we look whether the kernel's queue is empty. In a pool, the workers accept, and nothing wakes us.
+const LOOK_AT_THE_BACKLOG: Duration = Duration::from_millis(20);
 
 /// The main process of the server. A forked worker has copies of all that it holds. They are closed with
 /// the worker's copy of this struct, before the worker serves.
@@ -56,6 +65,11 @@ pub(crate) struct Supervisor {
     /// a service manager that sees the end of its main process kills the sessions of all others.
     predecessor: Option<UnixStream>,
     drain_timeout: Option<Duration>,
+    /// Whether to serve the clients in the kernel's queue before the listener is closed.
+    drains_backlog: bool,
+    /// From TERM until the listener is closed: when that may happen, if the kernel's queue is empty. So
+    /// long, clients are accepted as before, but no more get into the queue.
+    may_close: Option<Instant>,
     /// Whether TERM or INT has come: the next one ends every session.
     was_told_to_stop: bool,
     /// Whether a session was cut off since we drain, by the end of its worker.
@@ -107,6 +121,8 @@ impl Supervisor {
             successor: None,
             predecessor: None,
             drain_timeout: options.drain_timeout(),
+            drains_backlog: options.drain_backlog,
+            may_close: None,
             was_told_to_stop: false,
             cut_off: false,
             deadline: None,
@@ -153,6 +169,7 @@ impl Supervisor {
                 self.leave();
                 return Ok(Role::Worker(job));
             }
+            self.close_if_backlog_is_served();
         }
     }
 
@@ -174,6 +191,7 @@ impl Supervisor {
             .into_iter()
             .chain(successor.and_then(Successor::deadline))
             .chain(log::has_lost().then(|| Instant::now() + LOOK_AT_THE_LOG))
+            .chain(self.may_close.map(|time| time.max(Instant::now() + LOOK_AT_THE_BACKLOG)))
             .min();
         let mut client = None;
         match self.dispatch.watch(&self.workers) {
@@ -271,10 +289,46 @@ impl Supervisor {
         if let Some(successor) = self.successor.take() {
             successor.give_up();
         }
+        if self.drains_backlog && self.stop_queueing() {
+            self.may_close = Some(Instant::now() + HANDSHAKES);
+            self.drain("no new clients, except those in the kernel's queue");
+        } else {
+            self.close_listener();
+            self.drain("no new clients");
+        }
+    }
+
+    /// Lets no more clients into the kernel's queue. Returns false if that is not possible, or if the queue
+    /// is not ours: then its owner keeps it, and the next server serves it.
+    fn stop_queueing(&self) -> bool {
+        let listener = self.dispatch.listener().filter(|listener| listener.is_ours());
+        listener.is_some_and(|listener| match listener.stop_queueing() {
+            Ok(()) => true,
+            Err(error) => {
+                log(format_args!("cannot keep new clients out of the kernel's queue: {error}"));
+                false
+            }
+        })
+    }
+
+    fn close_if_backlog_is_served(&mut self) {
+        let may_close = self.may_close.is_some_and(|time| time <= Instant::now());
+        if may_close && !self.has_backlog() {
+            self.may_close = None;
+            self.close_listener();
+            let left = sessions(self.unfinished());
+            log(format_args!("the kernel's queue is empty; {left} left to finish"));
+        }
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.dispatch.listener().is_some_and(Listener::has_queue)
+    }
+
+    fn close_listener(&mut self) {
         if let Some(listener) = self.dispatch.take_listener() {
             listener.shut_down();
         }
-        self.drain("no new clients");
     }
 
     fn drain(&mut self, why: &str) {
@@ -288,8 +342,8 @@ impl Supervisor {
 
     /// Begins an upgrade. Returns `Some` in the new process, which starts the next server.
     fn begin_upgrade(&mut self) -> Option<Handover> {
-        let Some(listener) = self.dispatch.listener() else {
-            log(format_args!("cannot upgrade: the listener is closed already"));
+        let Some(listener) = self.dispatch.listener().filter(|_| !self.is_draining()) else {
+            log(format_args!("cannot upgrade: already draining"));
             return None;
         };
         if self.successor.is_some() {
@@ -375,7 +429,11 @@ impl Supervisor {
         if left > 0 {
             log(format_args!("{} cut off", sessions(left)));
         }
-        Role::Supervisor { drained: left == 0 && !self.cut_off }
+        let turns_away = self.may_close.is_some() && self.has_backlog();
+        if turns_away {
+            log(format_args!("clients in the kernel's queue turned away"));
+        }
+        Role::Supervisor { drained: left == 0 && !self.cut_off && !turns_away }
     }
 
     /// How many clients are served, or have been accepted and wait for a worker.
@@ -388,11 +446,12 @@ impl Supervisor {
         self.is_draining()
             && self.workers.is_empty()
             && !self.dispatch.has_waiting()
+            && self.may_close.is_none()
             && self.predecessor.is_none()
     }
 
     fn is_draining(&self) -> bool {
-        self.dispatch.listener().is_none()
+        self.may_close.is_some() || self.dispatch.listener().is_none()
     }
 
     fn is_too_late(&self) -> bool {

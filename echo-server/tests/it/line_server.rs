@@ -183,7 +183,7 @@ fn answers_that_wait_for_room() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         setsockopt(&listener, sockopt::SndBuf, &1).unwrap(); // connections inherit the least there is
         let program = example("line-server", &[]);
-        let server = Server::of(hand_over_to(program.get_program(), listener, 1, model));
+        let server = Server::of(hand_over_to(program.get_program(), &[], listener, 1, model));
         for (expected, sent) in &sessions {
             assert!(server.connect().session(sent).unwrap() == *expected);
         }

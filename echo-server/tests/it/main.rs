@@ -23,6 +23,7 @@ macro_rules! models {
     };
 }
 
+mod backlog;
 mod bytes;
 mod client;
 mod container;

@@ -22,12 +22,13 @@ use crate::shortage::assert_rest;
 
 /// Starts the server as sd_listen_fds(3) says, with `sockets` times this socket.
 fn hand_over(socket: impl Into<OwnedFd>, sockets: i32, model: &str) -> Program {
-    hand_over_to(BINARY.as_ref(), socket, sockets, model)
+    hand_over_to(BINARY.as_ref(), &[], socket, sockets, model)
 }
 
-/// The same with another server.
+/// The same with another server, and more options.
 pub(crate) fn hand_over_to(
     server: &OsStr,
+    options: &[&str],
     socket: impl Into<OwnedFd>,
     sockets: i32,
     model: &str,
@@ -39,6 +40,7 @@ pub(crate) fn hand_over_to(
         .args(["-c", SCRIPT])
         .arg(server)
         .args([&sockets.to_string(), "--workers", "1", "--model", model])
+        .args(options)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     Program::try_start_from(socket.into(), &mut command).unwrap()
@@ -66,9 +68,20 @@ fn a_listener_is_handed_over() {
 /// It is not ours: its owner may start another server on it, and lose no client between the two.
 #[test]
 fn a_listener_that_was_handed_over_outlives_the_server() {
+    outlives_the_server(&[]);
+}
+
+/// Its queue is not the server's to serve at TERM, and new clients must still get into it.
+#[test]
+fn the_queue_of_a_listener_that_was_handed_over_is_left_to_the_next_server() {
+    outlives_the_server(&["--drain-backlog"]);
+}
+
+fn outlives_the_server(options: &[&str]) {
     in_every_model(|model| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut server = Server::of(hand_over(listener.try_clone().unwrap(), 1, model));
+        let handed = listener.try_clone().unwrap();
+        let mut server = Server::of(hand_over_to(BINARY.as_ref(), options, handed, 1, model));
         let session = served(&server);
         server.program.signal(Signal::SIGTERM);
         server.program.stderr.next_with("no new clients");
