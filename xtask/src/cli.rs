@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use xtask_bench_options::{Bench, Soak};
+use xtask_bench_options::{Bench, Rolling, Soak};
 
 use crate::cmd::completions::shells;
 use crate::cmd::demo::Demo;
@@ -52,4 +52,5 @@ pub(crate) enum Task {
     #[command(subcommand)]
     Bench(Bench),
     Soak(Soak),
+    Rolling(Rolling),
 }

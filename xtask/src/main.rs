@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Task::Exercise(options) => cmd::exercise::run(&options),
         Task::Doctor => return cmd::exit(cmd::doctor::run(), EXIT_MISSING),
         Task::Completions { shell } => cmd::completions::run(shell, Options::command()),
-        Task::Bench(_) | Task::Soak(_) => return cmd::bench::run(),
+        Task::Bench(_) | Task::Soak(_) | Task::Rolling(_) => return cmd::bench::run(),
     };
     cmd::exit(result, EXIT_FAILED)
 }

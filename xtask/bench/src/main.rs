@@ -1,4 +1,4 @@
-//! What `cargo xtask bench` and `cargo xtask soak` run, after they have compiled it in release.
+//! What `cargo xtask bench`, `soak` and `rolling` run, after they have compiled it in release.
 //!
 //! Started by xtask it has a guard, which ends whatever is left of it.
 
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use nix::sys::prctl;
-use xtask_bench_options::{Bench, Fault, Soak};
+use xtask_bench_options::{Bench, Fault, Rolling, Soak};
 
 use crate::output::{Failure, say};
 
@@ -38,6 +38,7 @@ enum Task {
     #[command(subcommand)]
     Bench(Bench),
     Soak(Soak),
+    Rolling(Rolling),
     /// The server with a fault that a soak starts as its control
     #[command(hide = true)]
     Control {
@@ -64,6 +65,7 @@ fn run(task: &Task) -> Result<(), Failure> {
         Task::Bench(Bench::Spawn(options)) => measure::spawn::run(options),
         Task::Bench(Bench::Echo(options)) => measure::echo::run(options),
         Task::Soak(options) => measure::soak::run(options),
+        Task::Rolling(options) => measure::rolling::run(options),
         Task::Control { .. } => Ok(()),
     }
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask bench` and `cargo xtask soak`: builds and runs the crate xtask-bench, so that nothing is
-//! left of it, however it ends.
+//! `cargo xtask bench`, `soak` and `rolling`: builds and runs the crate xtask-bench, so that nothing is left
+//! of it, however it ends.
 //!
 //! There are three processes:
 //! 1. xtask handles the signals.

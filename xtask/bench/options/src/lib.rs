@@ -1,4 +1,4 @@
-//! The options of `cargo xtask bench` and `cargo xtask soak`.
+//! The options of `cargo xtask bench`, `soak` and `rolling`.
 //!
 //! A crate of its own, because two programs parse them: xtask, which prints their `--help` and
 //! completions and refuses wrong ones without building xtask-bench; and xtask-bench, which obeys them.
@@ -141,6 +141,64 @@ pub enum Fault {
     Zombie,
 }
 
+/// Replace three echo servers behind HAProxy, one after the other, and count the sessions that are lost
+///
+/// HAProxy distributes the sessions of some fifty clients to three servers on this machine, each of which
+/// serves 4 at a time. So there are always some in service, and others in the kernel's queue. Sessions are
+/// short, long, and large ones that half-close long before everything is back; every byte is compared.
+/// When a quarter, half, and three quarters of the sessions have begun, a server is replaced by another
+/// process on the same port.
+///
+/// A way fails if a session was refused or reset, ended too early (short), or was lost otherwise; if a
+/// server ended with another status than 0; or if a process was left. The control `term` fails if it loses
+/// nothing: the others would then prove nothing.
+///
+/// Exit codes: 0 no way failed, 1 one did, 2 usage, 74 output cannot be written, 77 a required tool, such
+/// as haproxy, or permission is missing, 130 interrupted.
+#[derive(Args)]
+pub struct Rolling {
+    /// How the servers are replaced; defaults to all ways
+    #[arg(value_name = "WAY")]
+    pub ways: Vec<Way>,
+
+    /// How many sessions there are at least, for each way
+    #[arg(long, value_name = "N", default_value = "2000", value_parser = sessions)]
+    pub sessions: u64,
+
+    /// How long the long sessions last at most
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = bench_seconds)]
+    pub long: f64,
+
+    /// How the servers serve their clients
+    #[arg(long, value_enum, default_value_t = Model::Fork)]
+    pub model: Model,
+
+    /// Chooses sizes and pauses; by default another one each time, which is printed
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Print the results as NDJSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a server is replaced by the next one on its port.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// HAProxy's admin socket puts the server into the state `drain`; when its last session has ended, TERM;
+    /// then the next server, and the state `ready`
+    Drain,
+    /// USR2: the server hands its listener to the next one
+    Usr2,
+    /// TERM and then the next server. The listener is held by another process, which hands it to each, as a
+    /// socket unit of systemd does
+    Socket,
+    /// TERM to servers with --drain-backlog, and then the next server
+    Backlog,
+    /// The control: TERM, and then the next server
+    Term,
+}
+
 // Not the `Model` of echo-server: `cargo xtask` would have to compile the server before it can print a
 // line. A test below keeps the two equal.
 /// The models of the echo server.
@@ -164,6 +222,13 @@ fn rounds(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(rounds @ 1..=1_000) => Ok(rounds),
         _ => Err("not between 1 and 1,000".to_owned()),
+    }
+}
+
+fn sessions(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(sessions @ 100..=1_000_000) => Ok(sessions),
+        _ => Err("not between 100 and 1,000,000".to_owned()),
     }
 }
 

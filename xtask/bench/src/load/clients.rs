@@ -1,4 +1,4 @@
-//! The clients of a soak: many kinds at the same time.
+//! The clients of a soak, and of a rolling replacement: many kinds at the same time.
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -13,8 +13,8 @@ use serde::Serialize;
 use crate::load::connection::{CHUNK, Connection, Pattern};
 use crate::load::session::{Ending, Pace, Plan, Session, Trouble};
 
-/// How many clients of each kind there are at a time.
-const CLIENTS: &[(Kind, usize)] = &[
+/// How many clients of each kind there are at a time in a soak.
+pub(crate) const SOAK: &[(Kind, usize)] = &[
     (Kind::Short, 8),
     (Kind::Bulk, 4),
     (Kind::SlowReader, 8),
@@ -41,7 +41,7 @@ const SMALL_BUFFER: usize = 128 * 1024;
 const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     /// A few bytes there and back.
     Short,
     /// Up to 4 MiB, also none at all; the client half-closes as soon as everything is sent.
@@ -56,6 +56,8 @@ enum Kind {
     Vanishing,
     /// As short, but many at the same moment.
     Crowd,
+    /// Sends for so long, or half of it, a piece at a time.
+    Long(Duration),
 }
 
 impl Kind {
@@ -84,6 +86,13 @@ impl Kind {
                     write: Pace { chunk, every: Duration::from_millis(rng.u64(5..30)) },
                     ..plan
                 }
+            }
+            Kind::Long(length) => {
+                const PIECES: u32 = 20;
+                let chunk = rng.usize(1..2_000);
+                let every = length.mul_f64(0.5 + rng.f64() / 2.0) / PIECES;
+                let goal = chunk as u64 * u64::from(PIECES);
+                Plan { goal, write: Pace { chunk, every }, ..plan }
             }
             Kind::Idle => Plan { stays: Duration::from_millis(rng.u64(300..2_000)), ..plan },
             Kind::Vanishing => {
@@ -161,7 +170,7 @@ pub(crate) struct Clients {
     buffer: Vec<u8>,
     clients: Vec<Client>,
     /// Sessions begun until now.
-    begun: u64,
+    pub(crate) begun: u64,
     /// The crowd keeps time from here.
     began: Instant,
     pub(crate) tally: Tally,
@@ -170,11 +179,14 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    pub(crate) fn new(server: SocketAddrV4, seed: u64) -> io::Result<Self> {
+    pub(crate) fn new(
+        server: SocketAddrV4,
+        kinds: &[(Kind, usize)],
+        seed: u64,
+    ) -> io::Result<Self> {
         let now = Instant::now();
         let client = |kind| Client { kind, session: None, due: now, interest: EpollFlags::empty() };
-        let clients =
-            CLIENTS.iter().flat_map(|&(kind, count)| (0..count).map(move |_| client(kind)));
+        let clients = kinds.iter().flat_map(|&(kind, count)| (0..count).map(move |_| client(kind)));
         Ok(Self {
             server: server.into(),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,

@@ -4,6 +4,8 @@ mod chaos;
 pub(crate) mod echo;
 mod echo_results;
 mod machine;
+pub(crate) mod rolling;
+mod rolling_result;
 pub(crate) mod soak;
 mod soak_result;
 pub(crate) mod spawn;

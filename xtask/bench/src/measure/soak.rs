@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use nix::sys::signal::Signal;
 use xtask_bench_options::{Model, Soak, name};
 
-use crate::load::clients::Clients;
+use crate::load::clients::{Clients, SOAK};
 use crate::measure::chaos::Chaos;
 use crate::measure::ndjson;
 use crate::measure::soak_result::{SoakResult, heading};
@@ -156,7 +156,7 @@ impl Run {
         let log = folder.join(format!("{}.stderr", subject.name));
         let args: Vec<&str> = subject.args.iter().map(String::as_str).collect();
         let servers = Servers::start(&subject.program, &args, &log)?;
-        let clients = Clients::new(servers.address, seed);
+        let clients = Clients::new(servers.address, SOAK, seed);
         Ok(Self {
             servers,
             clients: clients.map_err(|error| format!("cannot make an epoll: {error}"))?,
@@ -307,7 +307,7 @@ impl Run {
 }
 
 /// Returns the first of these sentences.
-fn some(what: &str, sentences: Vec<String>) -> Vec<String> {
+pub(super) fn some(what: &str, sentences: Vec<String>) -> Vec<String> {
     let first = sentences.into_iter().take(SENTENCES);
     first.map(|sentence| format!("{what}: {sentence}")).collect()
 }

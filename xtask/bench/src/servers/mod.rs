@@ -2,6 +2,8 @@
 
 pub(crate) mod compared;
 pub(crate) mod control;
+pub(crate) mod haproxy;
+pub(crate) mod rolled;
 pub(crate) mod soaked;
 mod start;
 

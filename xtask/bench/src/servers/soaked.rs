@@ -4,21 +4,19 @@
 //! the other one ends. So it can wait for all of them.
 
 use std::fs;
-use std::io::{self, Read};
 use std::net::SocketAddrV4;
 use std::path::Path;
-use std::process::{ChildStdout, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use test_support::{Stat, stat};
 
 use crate::process::descendants;
-use crate::servers::start::{self, start};
+use crate::servers::start::{Announcements, describe, start};
 
 /// A server prints within this time that it listens.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
@@ -90,9 +88,7 @@ pub(crate) struct Servers {
     /// Those that have been replaced, and finish their sessions.
     pub(crate) old: Vec<Server>,
     /// Where all of them print that they listen: a new server inherits it.
-    stdout: ChildStdout,
-    /// What came from there, as far as it is no whole line.
-    unread: Vec<u8>,
+    announcements: Announcements,
     /// Zombies that were there at the last look.
     zombies: Vec<Zombie>,
     last_look: Instant,
@@ -106,24 +102,19 @@ impl Servers {
     /// Starts a program, and waits until it prints where it listens.
     pub(crate) fn start(program: &Path, args: &[&str], log: &Path) -> Result<Self, String> {
         let mut process = start(program, args, Stdio::piped(), log)?;
-        let stdout = process.stdout.take();
-        let stdout = stdout.ok_or_else(|| "the server has no stdout".to_owned())?;
+        let announcements = Announcements::of(&mut process)?;
         // From now on we wait for it by its number, as we do for the servers that replace it.
-        Self::await_start(Pid::from_raw(process.id() as i32), stdout)
+        Self::await_start(Pid::from_raw(process.id() as i32), announcements)
             .map_err(|why| format!("{why}; its log is {}", log.display()))
     }
 
-    fn await_start(pid: Pid, stdout: ChildStdout) -> Result<Self, String> {
-        // Of our end alone: a pipe has a description for each of its ends.
-        fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .map_err(|error| format!("cannot read from the server: {error}"))?;
+    fn await_start(pid: Pid, announcements: Announcements) -> Result<Self, String> {
         let now = Instant::now();
         let mut servers = Self {
             address: SocketAddrV4::new([0, 0, 0, 0].into(), 0),
             current: Server::new(pid),
             old: Vec::new(),
-            stdout,
-            unread: Vec::new(),
+            announcements,
             zombies: Vec::new(),
             last_look: now,
             upgrades: 0,
@@ -131,7 +122,7 @@ impl Servers {
             faults: Vec::new(),
         };
         loop {
-            if let Some((address, _)) = servers.announcement()? {
+            if let Some((address, _)) = servers.announcements.next()? {
                 servers.address = address;
                 return Ok(servers);
             }
@@ -151,7 +142,7 @@ impl Servers {
         }
         let mut is_replaced = false;
         // Before we reap: a server may end right after its successor has printed its line.
-        if let Some((address, pid)) = self.announcement()? {
+        if let Some((address, pid)) = self.announcements.next()? {
             if address != self.address || pid == self.current.pid {
                 return Err(format!("process {pid} listens on {address} all of a sudden"));
             }
@@ -169,25 +160,6 @@ impl Servers {
         self.check_deadlines()?;
         self.last_look = Instant::now();
         Ok(is_replaced)
-    }
-
-    /// The next line of stdout, if there is one: the address and the number of a server that listens.
-    fn announcement(&mut self) -> Result<Option<(SocketAddrV4, Pid)>, String> {
-        let mut buffer = [0; 256];
-        match self.stdout.read(&mut buffer) {
-            Ok(length) => self.unread.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(format!("cannot read what the server prints: {error}")),
-        }
-        let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') else {
-            return Ok(None);
-        };
-        let line: Vec<u8> = self.unread.drain(..=end).collect();
-        let line = String::from_utf8_lossy(&line);
-        match (start::address(&line), start::pid(&line)) {
-            (Some(address), Some(pid)) => Ok(Some((address, Pid::from_raw(pid)))),
-            _ => Err(format!("the server prints {:?}", line.trim_end())),
-        }
     }
 
     fn reap(&mut self) -> Result<(), String> {
@@ -316,13 +288,5 @@ impl Servers {
             std::thread::sleep(LOOK_EVERY / 5);
         }
         Err(format!("TERM did not end the server within {limit:?}"))
-    }
-}
-
-fn describe(status: WaitStatus) -> String {
-    match status {
-        WaitStatus::Exited(_, code) => format!("has exited with {code}"),
-        WaitStatus::Signaled(_, signal, _) => format!("was ended by {signal}"),
-        other => format!("{other:?}"),
     }
 }
