@@ -49,4 +49,5 @@ mod signals;
 mod start;
 mod systemd;
 mod upgrade;
+mod upgrades;
 mod workers;

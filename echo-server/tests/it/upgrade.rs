@@ -114,7 +114,7 @@ impl Drop for Successor {
 }
 
 /// Lets the clients end also when the test fails.
-struct Stop<'a>(&'a AtomicBool);
+pub(crate) struct Stop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
