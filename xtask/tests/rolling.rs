@@ -8,9 +8,8 @@ mod support;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{Run, assert_one_sentence, of_kind, skip, text};
+use support::{Run, of_kind, skip, text};
 
-/// What it needs.
 const HAPROXY: &str = "/usr/sbin/haproxy";
 
 #[test]
@@ -32,14 +31,4 @@ fn only_the_control_loses_sessions() {
         assert_eq!(number("lost") > 0, row["way"] == "term", "{row}");
     }
     assert!(run.processes().is_empty(), "{:?}", run.processes());
-}
-
-/// Of the ways that are to hold, plain TERM is none: this is how a loss is reported.
-#[test]
-fn a_missing_haproxy_is_named() {
-    if Path::new(HAPROXY).exists() {
-        return skip("haproxy is here");
-    }
-    let output = Run::new().output(&["rolling"]);
-    assert_one_sentence(&output, 77, &["no haproxy", "apt-get install haproxy"]);
 }

@@ -39,6 +39,7 @@ const OTHERS: &[Need] = &[
     Need::new("socat", || in_path("socat")),
     Need::new("tcpserver", || in_path("tcpserver")),
     Need::new("ncat", || in_path("ncat")),
+    Need::new("haproxy", || in_path("haproxy")),
     Need::new("a terminal", terminal),
 ];
 

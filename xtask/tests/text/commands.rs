@@ -14,13 +14,14 @@ use crate::page::{Page, files};
 use crate::support::{XTASK, programs, skip};
 
 /// What is not run, only looked at: words of the command, and why.
-const ONLY_NAMED: [(&str, &str); 8] = [
+const ONLY_NAMED: [(&str, &str); 9] = [
     ("--pause", "needs a terminal"),
     ("--predict", "needs a terminal"),
     ("xtask watch", "needs a terminal"),
     ("xtask demo", "is what the blocks come from"),
     ("xtask bench", "takes minutes"),
     ("xtask soak", "takes minutes"),
+    ("xtask rolling", "takes minutes"),
     ("--bin echo-client", "needs a server"),
     ("--upgrade", "needs a server"),
 ];
