@@ -72,8 +72,10 @@ fn a_server_is_measured() {
         panic!("not one row: {rows:?}");
     };
     assert_eq!(row["server"], "fork");
+    assert_eq!((&row["build"], &row["sandbox"]), (&"dynamic".into(), &"on".into()));
     for figure in [
         "connections_per_s",
+        "connection_processor_us",
         "session_p50_us",
         "session_p99_us",
         "messages_per_s",

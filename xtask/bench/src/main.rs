@@ -6,9 +6,9 @@
 
 mod output;
 
-mod process;
-
 mod programs;
+
+mod process;
 
 mod load;
 

@@ -1,5 +1,5 @@
-//! The processes of a server, as seen from outside: how many there are, their descriptors and their
-//! memory; and the end of all of them.
+//! The processes of a server, as seen from outside: how many there are, their descriptors, their
+//! memory and their processor time; and the end of all of them.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::time::ClockId;
 use nix::unistd::Pid;
 use test_support::{Stat, processes, stat, state, stats};
+
+use crate::programs::Linking;
 
 /// How many processes there are, and what they hold.
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -82,6 +85,31 @@ fn pss_kib(rollup: &str) -> Option<u64> {
     value.trim().strip_suffix(" kB")?.parse().ok()
 }
 
+/// The processor time of these processes, and of all children that they have reaped: user and system
+/// time.
+///
+/// Of a process that is there, also as a zombie, it is exact; the kernel rounds that of reaped children
+/// down to two times 10 ms for each parent. A process that nobody reaps, because its parent ignores
+/// SIGCHLD, is lost when it ends; no server here has such children.
+pub(crate) fn processor_time(stats: &[Stat]) -> Duration {
+    const TICK: Duration = Duration::from_millis(10);
+    let of = |Stat { pid, ticks, ticks_of_children, .. }: &Stat| {
+        let clock = ClockId::pid_cpu_clock_id(*pid).and_then(ClockId::now);
+        let own = clock.map_or(TICK * *ticks as u32, Duration::from); // it may have ended meanwhile
+        own + TICK * *ticks_of_children as u32
+    };
+    stats.iter().map(of).sum()
+}
+
+/// How the program of a process is linked: a dynamic one has mapped its loader, `ld-linux` or
+/// `ld-musl`. `None` if the process is gone.
+pub(crate) fn linking(pid: Pid) -> Option<Linking> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let mut files = maps.lines().filter_map(|line| line.rsplit_once('/'));
+    let has_loader = files.any(|(_, file)| file.starts_with("ld-"));
+    Some(if has_loader { Linking::Dynamic } else { Linking::Static })
+}
+
 /// Kills and reaps every descendant of this process, which must be a child subreaper.
 ///
 /// We kill only children of our own, whose numbers nobody else can get before we reap them. We adopt
@@ -107,7 +135,35 @@ pub(crate) fn kill_and_reap_all() {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use test_support::{Program, wait_until};
+
     use super::*;
+
+    #[test]
+    fn processor_time_includes_running_reaped_and_unreaped_processes() {
+        const MUCH: Duration = Duration::from_millis(100);
+        const ROUNDED: Duration = Duration::from_millis(80);
+        let mut shell = Command::new("sh");
+        let shell = Program::start(shell.args(["-c", "(while :; do :; done); exec sleep 1000"]));
+        let time = || processor_time(&tree(shell.pid()));
+        wait_until("the child has run", time, |time| *time > MUCH);
+        for child in shell.children() {
+            kill(child, Signal::SIGKILL).unwrap();
+        }
+        let has_become_sleep = |stat: &Option<Stat>| stat.as_ref().unwrap().name == "sleep";
+        wait_until("the child is reaped", || stat(shell.pid()), has_become_sleep);
+        assert!(time() > ROUNDED, "{:?}", time());
+        shell.signal(Signal::SIGKILL);
+        wait_until("the shell is a zombie", || state(shell.pid()), |state| *state == Some('Z'));
+        assert!(time() > ROUNDED, "{:?}", time());
+    }
+
+    #[test]
+    fn linking_is_seen() {
+        assert_eq!(linking(Pid::this()), Some(Linking::Dynamic));
+    }
 
     #[test]
     fn the_memory_of_a_process_is_found() {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize)]
 #[serde(tag = "kind", rename = "missing")]
 pub(crate) struct Missing {
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     pub(crate) why: String,
     pub(crate) how_to_get_it: &'static str,
 }
@@ -30,11 +30,21 @@ pub(crate) const GET_RUST: &str = "rustup, and libc6-dev for a static libc";
 pub(crate) const GET_C: &str = "apt-get install gcc libc6-dev";
 pub(crate) const GET_GO: &str = "apt-get install golang-go";
 
-/// How one of our programs is linked.
-#[derive(Clone, Copy, PartialEq)]
+/// How a program is linked.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Linking {
     Dynamic,
     Static,
+}
+
+impl fmt::Display for Linking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Linking::Dynamic => "dynamic",
+            Linking::Static => "static",
+        })
+    }
 }
 
 /// Returns cargo's target folder, which this program is in a sub-folder of, such as `release`.
@@ -70,7 +80,7 @@ pub(crate) fn cargo_build(
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
     command
-        .args(["build", "--release", "--message-format=json-render-diagnostics"])
+        .args(["rustc", "--release", "--message-format=json-render-diagnostics"])
         .args(["--package", package])
         .args(options)
         .arg(name)
@@ -78,17 +88,17 @@ pub(crate) fn cargo_build(
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
     if linking == Linking::Static {
-        // In a folder of its own, and for an explicit target: the flag is not for build scripts.
-        command
-            .args(["--target", &format!("{}-unknown-linux-gnu", env::consts::ARCH)])
-            .arg("--target-dir")
-            .arg(folder.join("static"))
-            .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        // In a folder of its own, or it would replace the dynamic one.
+        command.arg("--target-dir").arg(folder.join("static")).args([
+            "--",
+            "-C",
+            "target-feature=+crt-static",
+        ]);
     }
     let output =
         command.output().map_err(|error| format!("{} cannot be run: {error}", cargo.display()))?;
     if !output.status.success() {
-        return Err(format!("cargo build failed with {}", output.status));
+        return Err(format!("cargo failed to build {name}: {}", output.status));
     }
     let messages = output.stdout.split(|byte| *byte == b'\n');
     let programs: BTreeMap<String, PathBuf> = messages

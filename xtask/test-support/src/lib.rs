@@ -327,6 +327,8 @@ pub struct Stat {
     group: Pid,
     /// Processor time used, in hundredths of a second.
     pub ticks: u64,
+    /// The same of its children that have been reaped, and of those that they have reaped.
+    pub ticks_of_children: u64,
     /// When it started, in hundredths of a second after boot: tells it from a later one of its number.
     pub start: u64,
 }
@@ -347,6 +349,7 @@ pub fn stat(pid: Pid) -> Option<Stat> {
         parent: Pid::from_raw(number(1)),
         group: Pid::from_raw(number(2)),
         ticks: (number(11) + number(12)).unsigned_abs().into(),
+        ticks_of_children: (number(13) + number(14)).unsigned_abs().into(),
         start: fields[19].parse().unwrap(),
     })
 }

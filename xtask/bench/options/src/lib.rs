@@ -18,13 +18,17 @@ pub enum Bench {
     ///
     /// One process connects to one server at a time, on this machine, and compares every byte. It
     /// measures sessions (connect, 24 bytes there and back, half-close, end of stream) by 32 clients at
-    /// once; messages of 24 bytes there and back on 16 connections; a stream on one connection; and the
-    /// memory for each of 1,000 idle connections, as the PSS of all processes of the server, where a
-    /// page that several share counts as one: what the kernel needs for them is not in it. Then it looks
-    /// for zombies, descriptors and processes that are left. Our limits that no rival has are off, and
-    /// so is the sandbox, except for `fork-sandboxed`; `prefork` has a worker for each of the 1,000.
+    /// once, and the processor time of all processes of the server for each; messages of 24 bytes there
+    /// and back on 16 connections; a stream on one connection; and the memory for each of 1,000 idle
+    /// connections, as the PSS of all processes of the server, where a page that several share counts as
+    /// one: what the kernel needs for them is not in it. Then it looks for zombies, descriptors and
+    /// processes that are left.
     ///
-    /// Exit codes: 0 everything was measured, also if a ratio misses its target, and if a rival fails or
+    /// Our server runs as `cargo build --release` builds it, and with its sandbox, unless the name says
+    /// `static` or `sandbox-off`. Its limits that no rival has are off; `prefork` has a worker for each
+    /// of the 1,000.
+    ///
+    /// Exit codes: 0 everything was measured, also if a ratio misses its bound, and if a rival fails or
     /// is missing; 1 one of our servers fails (an error of a connection, 1,000 of them not held, an
     /// option it does not know), any server sends back other bytes, or a process is left; 2 usage, 74
     /// output cannot be written, 77 a required tool or permission is missing, 130 interrupted.
@@ -55,7 +59,7 @@ pub struct BenchEcho {
     pub rounds: usize,
 
     /// How long to measure each of the three rates, in each round
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = bench_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.8", value_parser = bench_seconds)]
     pub seconds: f64,
 
     /// Print the results as NDJSON instead of a table
@@ -72,7 +76,13 @@ pub struct BenchEcho {
 #[allow(missing_docs, reason = "a doc comment would change --help")]
 pub enum Server {
     Fork,
-    ForkSandboxed,
+    ForkSandboxOff,
+    ForkStatic,
+    ForkStaticSandboxOff,
+    Template,
+    TemplateSandboxOff,
+    TemplateStatic,
+    TemplateStaticSandboxOff,
     Reexec,
     ReexecStatic,
     Prefork,

@@ -35,7 +35,7 @@ pub(crate) struct Load {
     pattern: Pattern,
     buffer: Vec<u8>,
     /// Connections made until now.
-    made: u64,
+    pub(crate) made: u64,
     /// Bytes that came back.
     pub(crate) compared: u64,
     /// Those of them that differ from what was sent.

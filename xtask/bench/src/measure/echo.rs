@@ -82,7 +82,12 @@ fn measure_all(servers: &mut [Measured], options: &BenchEcho, folder: &Path) {
     for round in 0..options.rounds {
         for index in 0..count {
             let measured = &mut servers[(round + index) % count];
-            say(&format!("round {} of {}: {}", round + 1, options.rounds, measured.row.name));
+            say(&format!(
+                "round {} of {}: {}",
+                round + 1,
+                options.rounds,
+                measured.row.full_name()
+            ));
             let turn = Turn {
                 row: &measured.row,
                 program: &measured.program,
@@ -128,9 +133,16 @@ impl Turn<'_> {
     }
 
     fn rates(&self, server: &Server, load: &mut Load, figures: &mut Figures) {
+        figures.linking = server.linking();
         let before = server.at_rest();
         figures.attempt("connections", |figures| {
+            let (time_before, made_before) = (server.processor_time(), load.made);
             let rate = load.sessions(self.length)?;
+            // When its processes have ended and are reaped, as far as it reaps them.
+            server.back_to(before);
+            let time = server.processor_time().saturating_sub(time_before);
+            let made = load.made - made_before;
+            figures.connection_processor_us.push(time.as_secs_f64() * 1e6 / made as f64);
             figures.connections_per_s.push(rate.per_second);
             figures.session_p50_us.push(rate.p50_us);
             figures.session_p99_us.push(rate.p99_us);

@@ -11,13 +11,16 @@ use crate::measure::{median, ndjson, table_line};
 use crate::output::{Failure, create_folder, say, write_file};
 use crate::plot::bars::{self, Bar, figure};
 use crate::process::Census;
-use crate::programs::Missing;
+use crate::programs::{Linking, Missing};
 use crate::servers::compared::Row;
 
 /// Names and widths.
-const COLUMNS: [(&str, usize); 12] = [
+const COLUMNS: [(&str, usize); 15] = [
     ("", 16),
-    ("connections/s", 14),
+    ("build", 8),
+    ("sandbox", 9),
+    ("connections/s", 15),
+    ("processor", 11),
     ("p50", 8),
     ("p99", 8),
     ("messages/s", 12),
@@ -49,7 +52,11 @@ pub(crate) struct Measured {
 /// What was measured of one server. The names are those of `--json`.
 #[derive(Default, Serialize)]
 pub(crate) struct Figures {
+    /// As seen in the process.
+    #[serde(rename = "build")]
+    pub(crate) linking: Option<Linking>,
     pub(crate) connections_per_s: Samples,
+    pub(crate) connection_processor_us: Samples,
     pub(crate) session_p50_us: Samples,
     pub(crate) session_p99_us: Samples,
     pub(crate) messages_per_s: Samples,
@@ -124,7 +131,7 @@ impl Figures {
     }
 }
 
-/// A ratio that we want.
+/// A ratio, and its bound.
 struct Target {
     of: Name,
     to: Name,
@@ -140,12 +147,16 @@ enum Wanted {
 }
 
 const TARGETS: &[Target] = &[
-    sessions(Name::Fork, Name::CFork, 1.0),
-    sessions(Name::Fork, Name::Socat, 2.0),
-    sessions(Name::Reexec, Name::Tcpserver, 1.3),
-    sessions(Name::ReexecStatic, Name::Tcpserver, 1.3),
-    sessions(Name::Prefork, Name::Go, 1.3),
-    sessions(Name::Multiplex, Name::CEpoll, 0.95),
+    connections(Name::ForkStaticSandboxOff, Name::CFork, 0.95),
+    connections(Name::ForkStatic, Name::CFork, 0.70),
+    connections(Name::TemplateStatic, Name::CFork, 0.85),
+    connections(Name::ForkSandboxOff, Name::CFork, 0.80),
+    connections(Name::Fork, Name::CFork, 0.60),
+    connections(Name::Fork, Name::Socat, 1.6),
+    connections(Name::Template, Name::Tcpserver, 4.0),
+    connections(Name::Prefork, Name::Go, 1.3),
+    connections(Name::Thread, Name::Go, 1.0),
+    connections(Name::Multiplex, Name::CEpoll, 0.95),
     Target {
         of: Name::Multiplex,
         to: Name::CEpoll,
@@ -153,16 +164,13 @@ const TARGETS: &[Target] = &[
         samples: |figures| &figures.messages_per_s,
         wanted: Wanted::AtLeast(0.95),
     },
-    Target {
-        of: Name::Fork,
-        to: Name::CFork,
-        measure: "KiB for an idle connection",
-        samples: |figures| &figures.idle_connection_kib,
-        wanted: Wanted::AtMost(1.5),
-    },
+    memory(Name::Fork, Name::CFork, 1.3),
+    memory(Name::ForkStatic, Name::CFork, 1.3),
+    memory(Name::Template, Name::CFork, 1.3),
+    memory(Name::TemplateStatic, Name::CFork, 1.3),
 ];
 
-const fn sessions(of: Name, to: Name, at_least: f64) -> Target {
+const fn connections(of: Name, to: Name, at_least: f64) -> Target {
     Target {
         of,
         to,
@@ -172,23 +180,36 @@ const fn sessions(of: Name, to: Name, at_least: f64) -> Target {
     }
 }
 
+const fn memory(of: Name, to: Name, at_most: f64) -> Target {
+    Target {
+        of,
+        to,
+        measure: "KiB/connection",
+        samples: |figures| &figures.idle_connection_kib,
+        wanted: Wanted::AtMost(at_most),
+    }
+}
+
 /// What `--json` prints of a server.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename = "echo")]
 struct EchoLine<'a> {
     server: String,
     name: &'static str,
+    sandbox: &'static str,
     command: String,
     #[serde(flatten)]
     figures: &'a Figures,
 }
 
-/// What `--json` prints of a target: the median of the ratios in the rounds.
+/// What `--json` prints of a ratio: the median of those in the rounds.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename = "ratio")]
 struct Ratio {
-    of: String,
-    to: String,
+    #[serde(serialize_with = "by_name")]
+    of: Name,
+    #[serde(serialize_with = "by_name")]
+    to: Name,
     measure: &'static str,
     ratio: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,6 +217,10 @@ struct Ratio {
     #[serde(skip_serializing_if = "Option::is_none")]
     at_most: Option<f64>,
     reached: bool,
+}
+
+fn by_name<S: Serializer>(server: &Name, serializer: S) -> Result<S::Ok, S::Error> {
+    name(*server).serialize(serializer)
 }
 
 impl Results {
@@ -216,8 +241,8 @@ impl Results {
                 Wanted::AtMost(value) => (None, Some(value)),
             };
             Some(Ratio {
-                of: name(target.of),
-                to: name(target.to),
+                of: target.of,
+                to: target.to,
                 measure: target.measure,
                 ratio,
                 at_least,
@@ -236,6 +261,7 @@ impl Results {
             serde_json::to_string(&EchoLine {
                 server: name(measured.server),
                 name: measured.row.name,
+                sandbox: measured.row.sandbox(),
                 command: measured.row.command(),
                 figures: &measured.figures,
             })
@@ -246,14 +272,19 @@ impl Results {
 
     pub(crate) fn table(&self) -> String {
         let mut out = self.machine.line();
-        out += "medians of the rounds; times in microseconds; memory: for an idle connection, PSS of \
-                all processes,\nwithout the kernel's; left at the end of a turn: zombies, more \
-                descriptors (fds), more processes\n\n";
+        out += "medians of the rounds; times in microseconds; processor: user and system time of all \
+                processes of\nthe server, for a connection; memory: for an idle connection, PSS of all \
+                processes, without the\nkernel's; left at the end of a turn: zombies, more descriptors \
+                (fds), more processes\n\n";
         out += &table_line(COLUMNS, COLUMNS.map(|(name, _)| name));
         for Measured { row, figures, .. } in &self.servers {
-            let cells: [&dyn fmt::Display; 12] = [
+            let linking = figures.linking.map_or("-".to_owned(), |linking| linking.to_string());
+            let cells: [&dyn fmt::Display; 15] = [
                 &row.name,
+                &linking,
+                &row.sandbox(),
                 &figures.connections_per_s,
+                &figures.connection_processor_us,
                 &figures.session_p50_us,
                 &figures.session_p99_us,
                 &figures.messages_per_s,
@@ -269,21 +300,22 @@ impl Results {
         }
         let ratios = self.ratios();
         if !ratios.is_empty() {
-            out.push('\n');
+            out += "\nratios, each the median of those in the rounds, and their bounds\n\n";
         }
         for ratio in ratios {
-            let (of, to, measure) = (ratio.of, ratio.to, ratio.measure);
+            let name = |server| Row::of(server).full_name();
+            let (of, to, measure) = (name(ratio.of), name(ratio.to), ratio.measure);
             let wanted = match (ratio.at_least, ratio.at_most) {
                 (Some(value), _) => format!("at least {value}"),
                 (_, value) => format!("at most {}", value.unwrap_or_default()),
             };
             let reached = if ratio.reached { "reached" } else { "MISSED" };
-            let pair = format!("{of} / {to}, {measure}");
-            let _ = writeln!(out, "{pair:50} {:5.2}  {wanted}: {reached}", ratio.ratio);
+            let ratio = ratio.ratio;
+            let _ = writeln!(out, "{of:32}{ratio:6.2} x {to:17}{measure:16}{wanted}: {reached}");
         }
         for Measured { row, figures, .. } in &self.servers {
             for Trouble { measure, why } in &figures.failures {
-                let _ = writeln!(out, "\nFAILED: {}: {measure}: {why}", row.name);
+                let _ = writeln!(out, "\nFAILED: {}: {measure}: {why}", row.full_name());
             }
         }
         for missing in &self.missing {
@@ -292,7 +324,7 @@ impl Results {
         out
     }
 
-    /// Draws the charts into this folder.
+    /// Draws the charts into this folder: ours as it ships, beside the rivals.
     pub(crate) fn draw(&self, folder: &Path) -> Result<(), Failure> {
         create_folder(folder)?;
         let draw =
@@ -304,9 +336,10 @@ impl Results {
                         value: samples(&measured.figures).median()?,
                     })
                 };
-                let bars: Vec<Bar> = self.servers.iter().filter_map(bar).collect();
+                let shown = self.servers.iter().filter(|measured| measured.row.is_default());
+                let bars: Vec<Bar> = shown.filter_map(bar).collect();
                 let path = folder.join(file);
-                let title = format!("Echo servers: {title}");
+                let title = format!("Echo servers, ours in green: {title}");
                 write_file(&path, &bars::draw(&title, unit, less_is_better, &bars))?;
                 say(&format!("a chart is in {}", path.display()));
                 Ok(())
@@ -337,7 +370,7 @@ impl Results {
             figures.bytes_wrong > 0 || row.is_ours() && !figures.failures.is_empty()
         };
         let failed = self.servers.iter().filter(has_failed);
-        let failed: Vec<_> = failed.map(|measured| measured.row.name).collect();
+        let failed: Vec<_> = failed.map(|measured| measured.row.full_name()).collect();
         if failed.is_empty() {
             Ok(())
         } else {

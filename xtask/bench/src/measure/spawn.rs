@@ -188,7 +188,7 @@ fn programs(folder: &Path) -> Result<(Vec<Program>, Vec<Missing>), Failure> {
     ] {
         match built {
             Ok(path) => programs.push(Program { path, linking, ways }),
-            Err(why) => missing.push(Missing { what, why, how_to_get_it }),
+            Err(why) => missing.push(Missing { what: what.to_owned(), why, how_to_get_it }),
         }
     }
     Ok((programs, missing))

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use xtask_bench_options::Server as Name;
 
-use crate::process::{Census, kill_and_reap_all, memory_kib, tree};
+use crate::process::{Census, kill_and_reap_all, linking, memory_kib, processor_time, tree};
 use crate::programs::{
     GET_C, GET_GO, GET_RUST, Linking, Missing, cargo_build, compile_c, compile_go, installed,
 };
@@ -31,9 +31,11 @@ const PORT: &str = "PORT";
 /// How to start one of the servers.
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
-    /// In the table and the charts.
+    /// In the table and the charts; of ours, the model.
     pub(crate) name: &'static str,
     pub(crate) source: Source,
+    /// Whether ours uses its sandbox, as it does by default. Rivals have none.
+    pub(crate) sandbox: bool,
     args: &'static str,
     /// More arguments for none and for [`IDLE`] connections, if the number of processes does not follow
     /// from that of the connections.
@@ -54,36 +56,42 @@ pub(crate) enum Source {
 /// Without it, there is nothing to measure.
 pub(crate) const OURS: Source = Source::Ours(Linking::Dynamic);
 
+/// The same program without the loader's work.
+const STATIC: Source = Source::Ours(Linking::Static);
+
 impl Row {
     pub(crate) fn of(server: Name) -> Self {
-        let row = |name, source, args| Self { name, source, args, workers: None };
         match server {
-            Name::Fork => row("fork", OURS, "--model fork --sandbox off"),
-            Name::ForkSandboxed => row("fork, sandboxed", OURS, "--model fork"),
-            Name::Reexec => row("reexec", OURS, "--model reexec --sandbox off"),
-            Name::ReexecStatic => {
-                row("reexec, static", Source::Ours(Linking::Static), "--model reexec --sandbox off")
-            }
+            Name::Fork => Self::ours("fork", OURS),
+            Name::ForkSandboxOff => Self::ours("fork", OURS).without_sandbox(),
+            Name::ForkStatic => Self::ours("fork", STATIC),
+            Name::ForkStaticSandboxOff => Self::ours("fork", STATIC).without_sandbox(),
+            Name::Template => Self::ours("template", OURS),
+            Name::TemplateSandboxOff => Self::ours("template", OURS).without_sandbox(),
+            Name::TemplateStatic => Self::ours("template", STATIC),
+            Name::TemplateStaticSandboxOff => Self::ours("template", STATIC).without_sandbox(),
+            Name::Reexec => Self::ours("reexec", OURS),
+            Name::ReexecStatic => Self::ours("reexec", STATIC),
             Name::Prefork => Self {
                 workers: Some(["--workers 1", "--workers 1000"]),
-                ..row("prefork", OURS, "--model prefork --sandbox off")
+                ..Self::ours("prefork", OURS)
             },
-            Name::Thread => row("thread", OURS, "--model thread --sandbox off"),
-            Name::Multiplex => row("multiplex", OURS, "--model multiplex --sandbox off"),
-            Name::CFork => row("C, fork", Source::C("echo_fork.c"), ""),
-            Name::CEpoll => row("C, epoll", Source::C("echo_epoll.c"), ""),
-            Name::Go => row("Go, goroutines", Source::Go("echo.go"), ""),
-            Name::Socat => row(
+            Name::Thread => Self::ours("thread", OURS),
+            Name::Multiplex => Self::ours("multiplex", OURS),
+            Name::CFork => Self::rival("C, fork", Source::C("echo_fork.c"), ""),
+            Name::CEpoll => Self::rival("C, epoll", Source::C("echo_epoll.c"), ""),
+            Name::Go => Self::rival("Go, goroutines", Source::Go("echo.go"), ""),
+            Name::Socat => Self::rival(
                 "socat, fork",
                 Source::Installed("socat", "apt-get install socat"),
                 "-b16384 TCP-LISTEN:PORT,bind=127.0.0.1,fork,reuseaddr,backlog=4096 PIPE",
             ),
-            Name::Tcpserver => row(
+            Name::Tcpserver => Self::rival(
                 "tcpserver + cat",
                 Source::Installed("tcpserver", "apt-get install ucspi-tcp"),
                 "-H -R -l 0 -c 2000 -b 4096 127.0.0.1 PORT cat",
             ),
-            Name::Ncat => row(
+            Name::Ncat => Self::rival(
                 "ncat + cat",
                 Source::Installed("ncat", "apt-get install ncat"),
                 "-l -k -m 2000 -e /bin/cat 127.0.0.1 PORT",
@@ -91,8 +99,44 @@ impl Row {
         }
     }
 
+    fn ours(name: &'static str, source: Source) -> Self {
+        Self { name, source, sandbox: true, args: "", workers: None }
+    }
+
+    fn without_sandbox(self) -> Self {
+        Self { sandbox: false, ..self }
+    }
+
+    fn rival(name: &'static str, source: Source, args: &'static str) -> Self {
+        Self { name, source, sandbox: false, args, workers: None }
+    }
+
     pub(crate) fn is_ours(&self) -> bool {
         matches!(self.source, Source::Ours(_))
+    }
+
+    /// Whether it is a rival, or ours as it ships. The charts show no others.
+    pub(crate) fn is_default(&self) -> bool {
+        !self.is_ours() || self.source == OURS && self.sandbox
+    }
+
+    /// Returns `on` or `off`, or `-` for a rival.
+    pub(crate) fn sandbox(&self) -> &'static str {
+        match (self.is_ours(), self.sandbox) {
+            (false, _) => "-",
+            (true, true) => "on",
+            (true, false) => "off",
+        }
+    }
+
+    /// Returns the name with the build and the sandbox, where there are several.
+    pub(crate) fn full_name(&self) -> String {
+        match self.source {
+            Source::Ours(linking) => {
+                format!("{}, {linking}, sandbox {}", self.name, self.sandbox())
+            }
+            _ => self.name.to_owned(),
+        }
     }
 
     /// Returns the command as one would type it.
@@ -108,11 +152,13 @@ impl Row {
     }
 
     fn args(&self, more: Option<&'static str>) -> Vec<&'static str> {
-        let ours = if self.is_ours() { NO_LIMITS } else { "" };
-        [ours, self.args, more.unwrap_or_default()]
-            .into_iter()
-            .flat_map(str::split_ascii_whitespace)
-            .collect()
+        let ours: &[&str] = match (self.is_ours(), self.sandbox) {
+            (false, _) => &[],
+            (true, true) => &[NO_LIMITS, "--model", self.name],
+            (true, false) => &[NO_LIMITS, "--model", self.name, "--sandbox off"],
+        };
+        let all = ours.iter().copied().chain([self.args, more.unwrap_or_default()]);
+        all.flat_map(str::split_ascii_whitespace).collect()
     }
 
     /// Finds or builds the program.
@@ -132,7 +178,7 @@ impl Row {
             }
             Source::Installed(name, how_to_get_it) => (installed(name), how_to_get_it),
         };
-        found.map_err(|why| Missing { what: self.name, why, how_to_get_it })
+        found.map_err(|why| Missing { what: self.full_name(), why, how_to_get_it })
     }
 }
 
@@ -264,6 +310,15 @@ impl Server {
         last
     }
 
+    pub(crate) fn linking(&self) -> Option<Linking> {
+        linking(self.pid())
+    }
+
+    /// Returns the processor time of all its processes since their start, of those that have ended, too.
+    pub(crate) fn processor_time(&self) -> Duration {
+        processor_time(&tree(self.pid()))
+    }
+
     /// Returns the memory of all its processes, in KiB.
     pub(crate) fn memory_kib(&self) -> Result<u64, String> {
         memory_kib(&tree(self.pid()))
@@ -288,12 +343,35 @@ fn free_port() -> io::Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
     fn a_command_can_be_typed() {
         let command = |server| Row::of(server).command();
         assert_eq!(command(Name::CFork), "echo_fork");
-        assert!(command(Name::Fork).starts_with("echo-server 0 --max-children 0 "));
+        let fork = command(Name::ForkSandboxOff);
+        assert!(fork.starts_with("echo-server 0 --max-children 0 "), "{fork}");
+        assert!(fork.ends_with(" --model fork --sandbox off"), "{fork}");
+        assert!(command(Name::Fork).ends_with(" --model fork"));
+    }
+
+    #[test]
+    fn a_name_tells_the_build_and_the_sandbox() {
+        let name = |server| Row::of(server).full_name();
+        assert_eq!(name(Name::ForkStaticSandboxOff), "fork, static, sandbox off");
+        assert_eq!(name(Name::Prefork), "prefork, dynamic, sandbox on");
+        assert_eq!(name(Name::CFork), "C, fork");
+    }
+
+    #[test]
+    fn the_charts_show_each_model_once() {
+        let shown = Name::value_variants().iter().map(|server| Row::of(*server));
+        let shown: Vec<&str> = shown.filter(Row::is_default).map(|row| row.name).collect();
+        let mut once = shown.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(shown.len(), once.len(), "{shown:?}");
     }
 }
