@@ -88,9 +88,9 @@ fn pss_kib(rollup: &str) -> Option<u64> {
 /// The processor time of these processes, and of all children that they have reaped: user and system
 /// time.
 ///
-/// Of a process that is there, also as a zombie, it is exact; the kernel rounds that of reaped children
-/// down to two times 10 ms for each parent. A process that nobody reaps, because its parent ignores
-/// SIGCHLD, is lost when it ends; no server here has such children.
+/// For a process that is there, also as a zombie, it is exact. For reaped children, the kernel shows the
+/// sums in each parent in steps of 10 ms. The children of a process that ignores SIGCHLD would be
+/// missing; no server here ignores it.
 pub(crate) fn processor_time(stats: &[Stat]) -> Duration {
     const TICK: Duration = Duration::from_millis(10);
     let of = |Stat { pid, ticks, ticks_of_children, .. }: &Stat| {

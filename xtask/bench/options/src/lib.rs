@@ -59,7 +59,7 @@ pub struct BenchEcho {
     pub rounds: usize,
 
     /// How long to measure each of the three rates, in each round
-    #[arg(long, value_name = "SECONDS", default_value = "0.8", value_parser = bench_seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.7", value_parser = bench_seconds)]
     pub seconds: f64,
 
     /// Print the results as NDJSON instead of a table

@@ -306,8 +306,8 @@ impl Results {
             let name = |server| Row::of(server).full_name();
             let (of, to, measure) = (name(ratio.of), name(ratio.to), ratio.measure);
             let wanted = match (ratio.at_least, ratio.at_most) {
-                (Some(value), _) => format!("at least {value}"),
-                (_, value) => format!("at most {}", value.unwrap_or_default()),
+                (Some(value), _) => format!("at least {value:.2}"),
+                (_, value) => format!("at most {:.2}", value.unwrap_or_default()),
             };
             let reached = if ratio.reached { "reached" } else { "MISSED" };
             let ratio = ratio.ratio;

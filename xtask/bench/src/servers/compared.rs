@@ -13,7 +13,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use xtask_bench_options::Server as Name;
 
-use crate::process::{Census, kill_and_reap_all, linking, memory_kib, processor_time, tree};
+use crate::process::{
+    Census, descendants, kill_and_reap_all, linking, memory_kib, processor_time, tree,
+};
 use crate::programs::{
     GET_C, GET_GO, GET_RUST, Linking, Missing, cargo_build, compile_c, compile_go, installed,
 };
@@ -314,9 +316,10 @@ impl Server {
         linking(self.pid())
     }
 
-    /// Returns the processor time of all its processes since their start, of those that have ended, too.
+    /// Returns the processor time of all its processes since their start, also of those that have
+    /// ended, and of those that were orphaned and are ours now.
     pub(crate) fn processor_time(&self) -> Duration {
-        processor_time(&tree(self.pid()))
+        processor_time(&descendants())
     }
 
     /// Returns the memory of all its processes, in KiB.
