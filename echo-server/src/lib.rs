@@ -5,7 +5,8 @@
 //!
 //! The heart of it:
 //!
-//! 1. `protocol.rs` and `session/mod.rs`: what one client gets, and its session, the same in every model.
+//! 1. `protocol.rs` and `session/mod.rs`: what one client gets, and its session, both the same in every
+//!    model.
 //! 2. `worker/fork.rs` and `server/accept_loop.rs`: the chapter's model. The supervisor accepts a
 //!    client, and forks a worker for it.
 //! 3. `server/supervisor.rs`: the loop that starts workers, reaps them, takes signals and keeps time.

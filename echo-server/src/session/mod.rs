@@ -146,10 +146,9 @@ pub(crate) struct Session {
     unsent: Vec<u8>,
     /// How much of `unsent` has been sent since.
     sent: usize,
-    /// Whether our stream ends with `unsent`.
+    /// Whether the latest answer was the last one.
     is_last: bool,
-    /// Whether our stream has ended. What the client still sends is then thrown away, see
-    /// [`step`](Self::step).
+    /// Whether we have ended our stream, after the last answer.
     has_ended: bool,
     timeouts: Timeouts,
     /// When we last read or sent a byte.
@@ -252,13 +251,14 @@ impl Session {
         }))
     }
 
-    /// Sends the bytes that are left, or else reads once and sends the answer, as far as possible without
-    /// waiting for room. After the last answer, we end our stream, and the session ends with the client's.
+    /// Sends the bytes that are left, or else reads once and sends the answer, as far as possible
+    /// without waiting for room. After the last answer, we end our stream. The session ends when the
+    /// client has ended its own, too.
     ///
-    /// If the protocol has ended our stream first, we go on reading. Otherwise:
+    /// So we read on after the last answer, and throw away what comes. Otherwise:
     ///
-    /// 1. The client sends more, and gets to the answer later.
-    /// 2. We close the connection with bytes in it that nobody has read, and so the kernel resets it.
+    /// 1. The client sends more before it reads the last answer.
+    /// 2. We close the connection, in which there are bytes that we have not read. So the kernel resets it.
     /// 3. The client sees the reset, and not the answer.
     ///
     /// # Errors
@@ -289,7 +289,7 @@ impl Session {
         })?;
         let client_has_ended = length == 0;
         if self.has_ended {
-            // This is no progress: the client has no more than the rest of its time.
+            // This is no progress. Otherwise, a client could hold the session by sending for ever.
             return Ok(client_has_ended.then_some(End::Finished));
         }
         let answer = if client_has_ended {

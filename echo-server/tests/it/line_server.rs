@@ -139,7 +139,7 @@ fn the_answers_do_not_depend_on_where_the_bytes_are_cut() {
 }
 
 #[test]
-fn nor_do_they_from_the_server() {
+fn nor_do_the_answers_of_the_server() {
     in_every_model(|model| {
         let server = start(model, &[]);
         let has_session = |pieces: Vec<Vec<u8>>| {
@@ -153,7 +153,7 @@ fn nor_do_they_from_the_server() {
     });
 }
 
-/// What goes to and from: the lines after `C:` and `S:`.
+/// The lines after `C:` are sent, and those after `S:` must come back.
 #[test]
 fn the_conversation_on_the_page() {
     in_every_model(|model| {
@@ -198,11 +198,12 @@ fn from_a_client_that_never_reads_no_more_is_read() {
         let mut client = server.connect();
         client.stream().write_all(b"PING\n").unwrap();
         client.assert_reads(b"PONG\n");
-        client.fill_with(server.program.child(), &[b'\n'; 10_000]);
+        client.fill_with(server.assert_workers(1)[0], &[b'\n'; 10_000]);
     });
 }
 
-/// Otherwise the kernel would reset the connection, and the client would lose the answer.
+/// If the server closed the connection instead, the kernel would reset it, and the client would lose the
+/// last answer.
 #[test]
 fn what_comes_after_the_last_answer_is_thrown_away() {
     in_every_model(|model| {
@@ -222,11 +223,9 @@ fn a_client_that_does_not_end_after_the_last_answer_is_disconnected() {
         let mut client = Asking::connect(&server);
         assert_eq!(client.ask("QUIT"), "BYE");
         let deadline = Instant::now() + LIMIT;
-        let stream = client.0.get_mut();
-        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let error = loop {
             assert!(Instant::now() < deadline, "it may send for ever");
-            match stream.write_all(b"more\n") {
+            match client.0.get_mut().write_all(b"more\n") {
                 Ok(()) => thread::sleep(Duration::from_millis(10)),
                 Err(error) => break error,
             }
