@@ -49,7 +49,7 @@ mod worker;
 
 mod run;
 
-pub use ops::sandbox::Sandbox;
+pub use ops::sandbox::{Sandbox, filter_tree, seccomp};
 pub use options::{Mode, Model, Options, seconds};
 pub use run::run;
 pub use worker::reexec::{ENTRY as WORKER, worker};

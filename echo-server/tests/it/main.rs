@@ -32,6 +32,7 @@ mod cut_off;
 mod deploy;
 mod ending;
 mod errors;
+mod filter;
 mod hangup;
 mod ipv6;
 mod layers;

@@ -9,7 +9,9 @@ mod landlock;
 
 mod limits;
 
-mod seccomp;
+pub mod filter_tree;
+
+pub mod seccomp;
 
 mod probe;
 
@@ -62,7 +64,7 @@ impl Sandbox {
             identity: None,
             filter: match mode {
                 Mode::Off => Vec::new(),
-                Mode::Try | Mode::Require => seccomp::compile(model)?,
+                Mode::Try | Mode::Require => seccomp::of_workers(model).compile()?,
             },
             may_miss: match mode {
                 Mode::Require => 0,

@@ -1,14 +1,11 @@
 //! Refuses every system call that serving does not need, with seccomp.
 
-use std::collections::BTreeMap;
 use std::io;
 
-use nix::errno::Errno;
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule,
-};
+use libc::c_int;
+use seccompiler::BpfProgram;
 
+use super::filter_tree::{Answer, Condition, Rules, Test};
 use crate::options::Model;
 
 /// The calls that serving needs, in any model. All others fail with EPERM: a library that tries something
@@ -72,20 +69,21 @@ const CALLS_OF_THREADS: &[i64] = &[
     libc::SYS_gettid,
 ];
 
-/// Compiles the filter for the workers of a model.
-pub(super) fn compile(model: Model) -> io::Result<BpfProgram> {
-    let compiled = rules(model).and_then(|rules| {
-        SeccompFilter::new(
-            rules,
-            SeccompAction::Errno(Errno::EPERM as u32),
-            SeccompAction::Allow,
-            std::env::consts::ARCH.try_into()?,
-        )?
-        .try_into()
-    });
-    compiled.map_err(|error| {
-        io::Error::other(format!("cannot compile the filter of system calls: {error}"))
-    })
+/// Lists what the workers of a model may do.
+#[must_use]
+pub fn of_workers(model: Model) -> Rules {
+    let mut rules = Rules::allow(CALLS).and(libc::SYS_mmap, memory_but_no_code());
+    if model.has_pool() {
+        // F_SETOWN stays refused: it has signals sent to others. In debug builds, std checks with F_GETFD
+        // that a descriptor is open before it closes it.
+        let requests = [libc::F_SETLKW, libc::F_GETFD];
+        rules = rules.union(&Rules::allow(CALLS_OF_A_POOL)).and(libc::SYS_fcntl, only(&requests));
+    }
+    if model.has_threads() {
+        let threads = Rules::allow(CALLS_OF_THREADS);
+        rules = rules.union(&threads).and(libc::SYS_mprotect, memory_but_no_code());
+    }
+    rules
 }
 
 /// Applies the filter to this process.
@@ -93,44 +91,17 @@ pub(super) fn apply(filter: &BpfProgram) -> io::Result<()> {
     seccompiler::apply_filter(filter).map_err(io::Error::other)
 }
 
-/// Lists the calls that are allowed. One without a rule is allowed with any parameters.
-fn rules(model: Model) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
-    let mut rules: BTreeMap<_, _> = CALLS.iter().map(|&call| (call, Vec::new())).collect();
-    rules.insert(libc::SYS_mmap, vec![memory_but_no_code()?]);
-    if model.has_pool() {
-        rules.extend(CALLS_OF_A_POOL.iter().map(|&call| (call, Vec::new())));
-        // F_SETOWN stays refused: it has signals sent to others. In debug builds, std checks with F_GETFD
-        // that a descriptor is open before it closes it.
-        let lock = only(libc::F_SETLKW as u64)?;
-        rules.insert(libc::SYS_fcntl, vec![lock, only(libc::F_GETFD as u64)?]);
-    }
-    if model.has_threads() {
-        rules.extend(CALLS_OF_THREADS.iter().map(|&call| (call, Vec::new())));
-        rules.insert(libc::SYS_mprotect, vec![memory_but_no_code()?]);
-    }
-    Ok(rules)
-}
-
 /// mmap(2) and mprotect(2) without PROT_EXEC.
-fn memory_but_no_code() -> Result<SeccompRule, BackendError> {
+fn memory_but_no_code() -> Answer {
     const PROTECTION: u8 = 2; // the third parameter of both
-    let executable = libc::PROT_EXEC as u64;
-    let condition = SeccompCmpOp::MaskedEq(executable);
-    SeccompRule::new(vec![SeccompCondition::new(
-        PROTECTION,
-        SeccompCmpArgLen::Dword,
-        condition,
-        0,
-    )?])
+    let test = Test::HasNone(libc::PROT_EXEC.cast_unsigned());
+    Answer::AllowIf(vec![Condition { argument: PROTECTION, test }])
 }
 
-/// fcntl(2) with this request.
-fn only(request: u64) -> Result<SeccompRule, BackendError> {
+/// fcntl(2) with one of these requests.
+fn only(requests: &[c_int]) -> Answer {
     const REQUEST: u8 = 1; // the second parameter
-    SeccompRule::new(vec![SeccompCondition::new(
-        REQUEST,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Eq,
-        request,
-    )?])
+    let is = |request: &c_int| Test::Is(request.cast_unsigned());
+    let conditions = requests.iter().map(|it| Condition { argument: REQUEST, test: is(it) });
+    Answer::AllowIf(conditions.collect())
 }
