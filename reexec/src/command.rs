@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::child_setting::Setting;
 use crate::job_channel::JobOptions;
+use crate::message::Preparation;
 use crate::template_process::Templates;
 use crate::{Resource, Stdio};
 
@@ -42,6 +43,7 @@ pub fn command(name: impl Into<String>) -> Command {
         stream_grace: STREAM_GRACE,
         settings: Vec::new(),
         template: None,
+        preparation: None,
         job: JobOptions::default(),
     }
 }
@@ -103,6 +105,8 @@ pub struct Command {
     pub(crate) settings: Vec<Setting>,
     /// Makes the child, if it can.
     pub(crate) template: Option<Arc<Templates>>,
+    /// What an executed child runs before its entry.
+    pub(crate) preparation: Option<Arc<Preparation>>,
     pub(crate) job: JobOptions,
 }
 

@@ -10,13 +10,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::control::Control;
 use crate::job_channel::KEEPER;
-use crate::message::{Launch, Report};
+use crate::message::{Launch, Preparation, Report};
 use crate::{
-    EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, child_setup, keeper, program, template_message,
-    template_server,
+    EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, child_setup, keeper, preparation, program,
+    template_message, template_server,
 };
 
 type Entry = Box<dyn FnOnce() -> ExitCode + Send>;
+
+/// An entry that is about to run in this thread.
+type Ready = Box<dyn FnOnce() -> ExitCode>;
 
 /// A registered function.
 struct Registered {
@@ -72,7 +75,23 @@ where
     add_entry(name.into(), Kind::Multicall, Box::new(|| f().report()));
 }
 
-pub(crate) fn add_entry(name: String, kind: Kind, entry: Entry) {
+/// Registers a function that confines a template before it makes children; see
+/// [`Template::prepared_by`](crate::Template::prepared_by). Call this before [`init`].
+///
+/// # Panics
+///
+/// As [`register`].
+pub fn register_preparation<F>(name: impl Into<String>, f: F)
+where
+    F: FnOnce(&[String]) -> io::Result<()> + Send + 'static,
+{
+    let name = name.into();
+    check_name(&name);
+    let is_new = preparation::add(name.clone(), Box::new(f));
+    assert!(is_new, "a preparation named {name:?} is registered already");
+}
+
+fn check_name(name: &str) {
     assert!(!name.is_empty(), "the name of an entry must not be empty");
     assert!(
         !name.contains(['/', '\0']),
@@ -82,6 +101,10 @@ pub(crate) fn add_entry(name: String, kind: Kind, entry: Entry) {
         !is_init_called(),
         "the entry {name:?} is registered after init(); do it before, or children will not find it"
     );
+}
+
+pub(crate) fn add_entry(name: String, kind: Kind, entry: Entry) {
+    check_name(&name);
     let mut entries = entries();
     assert!(
         entries.iter().all(|known| known.name != name),
@@ -213,20 +236,24 @@ fn print_error(message: fmt::Arguments<'_>) {
 }
 
 /// Sets the child up, and returns the entry to run.
-fn set_up(launch: &Launch) -> Result<Entry, Report> {
+fn set_up(launch: &Launch) -> Result<Ready, Report> {
     DEPTH.store(launch.depth, Ordering::SeqCst);
     program::record_identity(launch.identity);
     child_setup::apply(launch)?;
-    match built_in(&launch.entry) {
-        Some(entry) => Ok(entry),
-        None => take_entry_for(&launch.entry, launch.is_call()),
+    let entry = match built_in(&launch.entry) {
+        Some(entry) => entry,
+        None => take_entry_for(&launch.entry, launch.is_call())?,
+    };
+    if let Some(Preparation { name, args }) = &launch.preparation {
+        preparation::run(name, args)?;
     }
+    Ok(entry)
 }
 
 /// Returns an entry of this crate itself. No program can register its name, because of the '/'.
-fn built_in(name: &str) -> Option<Entry> {
+fn built_in(name: &str) -> Option<Ready> {
     match name {
-        template_message::ENTRY => Some(Box::new(|| template_server::serve(run_if_child))),
+        template_message::ENTRY => Some(template_server::prepare(run_if_child)),
         KEEPER => Some(Box::new(|| keeper::run(|name| take_entry_for(name, false)))),
         _ => None,
     }

@@ -34,6 +34,7 @@ mod entry;
 mod job_cgroup;
 mod keeper;
 mod kill_tree;
+mod preparation;
 mod template_server;
 
 // The parent: a child that runs.
@@ -73,7 +74,7 @@ pub use call::{Call, CallError, register_call};
 pub use child::Child;
 pub use child_setting::Resource;
 pub use command::{Command, command};
-pub use entry::{init, register, register_multicall};
+pub use entry::{init, register, register_multicall, register_preparation};
 pub use error::{EXIT_SETUP_FAILED, EXIT_UNKNOWN_ENTRY, Error, PartialOutput, Stage};
 pub use fork::{Fork, ForkOptions, exit_now, fork};
 pub use inherited::{inherited_fd, start_clean};

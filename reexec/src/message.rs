@@ -13,6 +13,13 @@ use crate::program::{FileId, Identity};
 /// The name of the descriptor that makes a start a typed call.
 pub(crate) const CALL_FILE: &str = "reexec/call";
 
+/// The function that confines a template, or a child that is executed instead, and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Preparation {
+    pub(crate) name: String,
+    pub(crate) args: Vec<String>,
+}
+
 /// Tells the child's `init` what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Launch {
@@ -36,6 +43,8 @@ pub(crate) struct Launch {
     pub(crate) descriptors: Vec<(String, RawFd)>,
     /// The settings to apply, in this order.
     pub(crate) settings: Vec<Setting>,
+    /// What runs after the settings, and before the entry.
+    pub(crate) preparation: Option<Preparation>,
 }
 
 impl Launch {
@@ -68,6 +77,12 @@ impl Launch {
         for setting in &self.settings {
             setting.encode(&mut out);
         }
+        put_u32(&mut out, self.preparation.is_some().into());
+        if let Some(Preparation { name, args }) = &self.preparation {
+            put_string(&mut out, name);
+            put_u32(&mut out, args.len() as u32);
+            args.iter().for_each(|arg| put_string(&mut out, arg));
+        }
         out
     }
 
@@ -91,6 +106,14 @@ impl Launch {
             (0..count).map(|_| Some((input.string()?, input.i32()?))).collect::<Option<_>>()?;
         let count = input.u32()?;
         let settings = (0..count).map(|_| Setting::decode(&mut input)).collect::<Option<_>>()?;
+        let preparation = match input.u32()? {
+            0 => None,
+            _ => {
+                let (name, count) = (input.string()?, input.u32()?);
+                let args = (0..count).map(|_| input.string()).collect::<Option<_>>()?;
+                Some(Preparation { name, args })
+            }
+        };
         input.0.is_empty().then_some(Launch {
             entry,
             depth,
@@ -102,6 +125,7 @@ impl Launch {
             undeclared_closed,
             descriptors,
             settings,
+            preparation,
         })
     }
 }
@@ -115,6 +139,8 @@ pub(crate) enum Report {
     UnknownEntry,
     /// This step of the set-up failed with this `errno`.
     Failed { step: String, errno: i32 },
+    /// This step of the set-up failed for this reason, which is no `errno`.
+    Refused { step: String, reason: String },
 }
 
 impl Report {
@@ -127,6 +153,11 @@ impl Report {
                 out.push(2);
                 put_string(&mut out, step);
                 put_i32(&mut out, *errno);
+            }
+            Report::Refused { step, reason } => {
+                out.push(3);
+                put_string(&mut out, step);
+                put_string(&mut out, reason);
             }
         }
         out
@@ -141,6 +172,10 @@ impl Report {
                 step: step.clone(),
                 source: io::Error::from_raw_os_error(*errno),
             }),
+            Report::Refused { step, reason } => {
+                let source = io::Error::other(reason.clone());
+                Some(Stage::SetUp { step: step.clone(), source })
+            }
         }
     }
 
@@ -151,6 +186,7 @@ impl Report {
             0 => Report::Ready,
             1 => Report::UnknownEntry,
             2 => Report::Failed { step: input.string()?, errno: input.i32()? },
+            3 => Report::Refused { step: input.string()?, reason: input.string()? },
             _ => return None,
         };
         input.0.is_empty().then_some(report)
@@ -188,6 +224,11 @@ mod tests {
             .prop_map(|[a, b, c, d]| Identity { file: FileId(a, b), root: FileId(c, d) })
     }
 
+    fn preparations() -> impl Strategy<Value = Preparation> {
+        (".{0,20}", proptest::collection::vec(".{0,20}", 0..5))
+            .prop_map(|(name, args)| Preparation { name, args })
+    }
+
     fn launches() -> impl Strategy<Value = Launch> {
         (
             ".{0,40}",
@@ -201,6 +242,7 @@ mod tests {
             (proptest::option::of(identities()), any::<bool>()),
             proptest::collection::vec((".{0,20}", 0..1_000_000), 0..20),
             proptest::collection::vec(settings(), 0..9),
+            proptest::option::of(preparations()),
         )
             .prop_map(
                 |(
@@ -213,6 +255,7 @@ mod tests {
                     (identity, undeclared_closed),
                     descriptors,
                     settings,
+                    preparation,
                 )| Launch {
                     entry,
                     depth,
@@ -224,6 +267,7 @@ mod tests {
                     undeclared_closed,
                     descriptors,
                     settings,
+                    preparation,
                 },
             )
     }
@@ -233,6 +277,7 @@ mod tests {
             Just(Report::Ready),
             Just(Report::UnknownEntry),
             (".{0,40}", any::<i32>()).prop_map(|(step, errno)| Report::Failed { step, errno }),
+            (".{0,40}", ".{0,40}").prop_map(|(step, reason)| Report::Refused { step, reason }),
         ]
     }
 

@@ -41,11 +41,19 @@ pub(crate) struct Prepared<'a> {
     pub(crate) launch: Vec<u8>,
 }
 
+/// How the child comes to be. One of a template has been prepared with the template.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Template,
+    Exec,
+}
+
 impl<'a> Prepared<'a> {
     pub(crate) fn new(
         command: &'a Command,
         default: StdioDefault,
         confirm: bool,
+        way: Way,
     ) -> Result<Self, Stage> {
         let argv = argv(command)?;
         let env = environment(command)?;
@@ -77,9 +85,14 @@ impl<'a> Prepared<'a> {
             keep_open,
             sealed_copy: executed.sealed_copy,
             identity: executed.identity,
-            undeclared_closed: close_undeclared,
+            // A template closes them in each child.
+            undeclared_closed: close_undeclared || way == Way::Template,
             descriptors,
             settings: settings(command),
+            preparation: match way {
+                Way::Template => None,
+                Way::Exec => command.preparation.as_deref().cloned(),
+            },
         };
         Ok(Self {
             program: executed.path,

@@ -12,7 +12,7 @@ use crate::background::{self, END_GRACE};
 use crate::child_setting::Setting;
 use crate::control::Control;
 use crate::poll::{earliest, has_passed, wait_readable};
-use crate::prepare_spawn::{Prepared, step};
+use crate::prepare_spawn::{Prepared, Way, step};
 use crate::stdio::StdioDefault;
 use crate::sys::{SpawnError, SpawnSpec};
 use crate::{Child, Command, Error, Stage, sys, template, validate};
@@ -225,7 +225,7 @@ fn execute(
     default: StdioDefault,
     confirm: bool,
 ) -> Result<(Prepared<'_>, i32), Stage> {
-    let prepared = Prepared::new(command, default, confirm)?;
+    let prepared = Prepared::new(command, default, confirm, Way::Exec)?;
     let ignored = command.settings.iter().filter_map(Setting::ignored_signal);
     let ignored: Vec<_> = ignored.collect();
     let spawned = sys::spawn(&SpawnSpec {

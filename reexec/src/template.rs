@@ -1,5 +1,6 @@
 //! Templates: children that are cloned from a waiting copy of the program, instead of executed.
 
+use std::ffi::c_long;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::process;
@@ -14,13 +15,14 @@ use crate::command::command;
 use crate::confinement::Confinement;
 use crate::control::packet_sockets;
 use crate::group::Group;
-use crate::prepare_spawn::{Prepared, step};
+use crate::message::Preparation;
+use crate::prepare_spawn::{Prepared, Way, step};
 use crate::stdio::StdioDefault;
 use crate::sys::{RIGHTS_MAX, SharedWord};
 use crate::template_message::{ARGUMENTS_MAX, ENTRY, PAGE, Request, SOCKET};
 use crate::template_process::{TemplateProcess, Templates};
 use crate::validate::invalid;
-use crate::{Child, Command, Error, Stage, Stdio, sys};
+use crate::{Child, Command, Error, Stage, Stdio, sys, template_server};
 
 /// Makes children by cloning a waiting copy of the program, which takes about half the time of an exec.
 ///
@@ -108,6 +110,15 @@ use crate::{Child, Command, Error, Stage, Stdio, sys};
 pub struct Template(Arc<Templates>);
 
 impl Template {
+    /// The system calls that a template and its children make after the template's preparation, until
+    /// a child runs its entry; see [`Template::prepared_by`]. It is complete for arguments, environment,
+    /// streams, descriptors, process groups, the lifeline and [`Command::ignore_signal`]. Other
+    /// settings need their own calls, such as setrlimit(2), and so does what the child runs.
+    ///
+    /// Let a child that has started give up those that it does not need any more, best with a second
+    /// filter of system calls. One of them makes processes.
+    pub const SYSTEM_CALLS: &'static [c_long] = template_server::SYSTEM_CALLS;
+
     /// Starts a template, and returns when it is ready to make children.
     ///
     /// # Errors
@@ -116,9 +127,61 @@ impl Template {
     /// [`Stage::Prepare`] if the rights of this thread cannot be found out. A template that cannot make
     /// children is no error.
     pub fn new() -> Result<Template, Error> {
+        Self::make_template(None)
+    }
+
+    /// Starts a template that confines itself before it makes children, while this process stays as it
+    /// is. In the template, the function registered by
+    /// [`register_preparation`](crate::register_preparation) as `name` runs with these arguments.
+    ///
+    /// What the function gives up, all children lack: a user, capabilities, files (Landlock), or system
+    /// calls. What it leaves in memory, such as in a `static`, all children have. A child that is
+    /// executed instead runs the function itself, before its entry; and so does each template that
+    /// replaces this one. If the function fails there, the child does not run its entry.
+    ///
+    /// ```
+    /// use std::process::ExitCode;
+    /// use std::sync::OnceLock;
+    ///
+    /// static GREETING: OnceLock<String> = OnceLock::new();
+    ///
+    /// fn main() -> ExitCode {
+    ///     reexec::register_preparation("prepare", |args| {
+    ///         // A server would also become another user here, and drop its rights.
+    ///         let _ = GREETING.set(args.join(" "));
+    ///         Ok(())
+    ///     });
+    ///     reexec::register("greeter", || assert_eq!(GREETING.get().unwrap(), "hello world"));
+    ///     if let Some(code) = reexec::init() {
+    ///         return code;
+    ///     }
+    ///     let template = reexec::Template::prepared_by("prepare", ["hello", "world"]).unwrap();
+    ///     assert!(template.command("greeter").status().unwrap().success());
+    ///     ExitCode::SUCCESS
+    /// }
+    /// ```
+    ///
+    /// The function must leave no thread and no descriptor. Otherwise, the children are executed. After
+    /// the function, the template and its children need the system calls of [`Template::SYSTEM_CALLS`]
+    /// until their entries run. The template's streams are the null device, and it blocks all signals.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Template::new`]. [`Stage::SetUp`] if the function fails, with its error; and if no
+    /// function is registered under this name.
+    pub fn prepared_by<S: Into<String>>(
+        name: impl Into<String>,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<Template, Error> {
+        let args = args.into_iter().map(Into::into).collect();
+        Self::make_template(Some(Arc::new(Preparation { name: name.into(), args })))
+    }
+
+    fn make_template(preparation: Option<Arc<Preparation>>) -> Result<Template, Error> {
         let failed = |stage| Error::new(ENTRY, stage);
         let confinement = confinement().map_err(failed)?;
-        let templates = Templates::new(start_template(true)?, confinement);
+        let first = start_template(preparation.clone(), true)?;
+        let templates = Templates::new(first, confinement, preparation);
         templates.state().await_greeting();
         Ok(Template(Arc::new(templates)))
     }
@@ -134,6 +197,7 @@ impl Template {
 
     /// Lets this template make the child of the command.
     pub(crate) fn make(&self, mut command: Command) -> Command {
+        command.preparation.clone_from(&self.0.preparation);
         command.template = Some(Arc::clone(&self.0));
         command
     }
@@ -182,11 +246,15 @@ fn confinement() -> Result<Confinement, Stage> {
 }
 
 /// Starts one template the way every child is started.
-fn start_template(confirm: bool) -> Result<TemplateProcess, Error> {
+fn start_template(
+    preparation: Option<Arc<Preparation>>,
+    confirm: bool,
+) -> Result<TemplateProcess, Error> {
     let failed = |stage| Error::new(ENTRY, stage);
     let (ours, its) = step("making the template's socket", packet_sockets()).map_err(failed)?;
     let (number, page) = step("making the template's page", SharedWord::new()).map_err(failed)?;
     let mut command = command(ENTRY);
+    command.preparation = preparation;
     command
         .args([""; ARGUMENTS_MAX])
         .stdin(Stdio::null())
@@ -225,7 +293,7 @@ pub(crate) fn start<'a>(
         state.reason = Some(reason.to_owned());
         return Ok(None);
     }
-    let prepared = Prepared::new(command, default, confirm)?;
+    let prepared = Prepared::new(command, default, confirm, Way::Template)?;
     let descriptors = match sources(&prepared) {
         Ok(descriptors) => descriptors,
         Err(reason) => {
@@ -259,7 +327,7 @@ pub(crate) fn renew(command: &Command) {
     let mut state = templates.state();
     if state.is_renewal_due() {
         drop(state.current.take());
-        match start_template(false) {
+        match start_template(templates.preparation.clone(), false) {
             Ok(next) => state.current = Some(next),
             Err(error) => state.reason = Some(error.to_string()),
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, recv};
@@ -12,6 +12,7 @@ use crate::Child;
 use crate::background::{self, END_GRACE};
 use crate::confinement::Confinement;
 use crate::group::Group;
+use crate::message::Preparation;
 use crate::poll::{has_passed, wait_readable};
 use crate::sys::{self, SharedWord, retry_on_interrupt};
 use crate::template_message::{self, Request};
@@ -27,6 +28,8 @@ pub(crate) struct Templates {
     pub(crate) maker: u32,
     /// The rights of the maker when it made this.
     pub(crate) confinement: Confinement,
+    /// What each of them runs before it makes children.
+    pub(crate) preparation: Option<Arc<Preparation>>,
     state: Mutex<State>,
 }
 
@@ -43,10 +46,14 @@ pub(crate) struct State {
 }
 
 impl Templates {
-    pub(crate) fn new(current: TemplateProcess, confinement: Confinement) -> Self {
+    pub(crate) fn new(
+        current: TemplateProcess,
+        confinement: Confinement,
+        preparation: Option<Arc<Preparation>>,
+    ) -> Self {
         let current = Some(current);
         let state = State { current, renew_after: 0, is_unusable: false, reason: None };
-        Self { maker: process::id(), confinement, state: Mutex::new(state) }
+        Self { maker: process::id(), confinement, preparation, state: Mutex::new(state) }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

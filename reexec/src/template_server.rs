@@ -3,6 +3,8 @@
 //! A child is a clone of the template. It continues as a child that has just been executed: it finds
 //! the control channel, receives the launch, and runs the entry.
 
+use std::ffi::c_long;
+use std::fs::{self, ReadDir};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{self, ExitCode};
@@ -13,17 +15,71 @@ use crate::sys::{self, Arguments, Cloned, Cloner, SharedWord, retry_on_interrupt
 use crate::template_message::{self, Order, PAGE, REQUEST_MAX, SOCKET};
 use crate::{EXIT_SETUP_FAILED, inherited_fd, threads};
 
-/// Runs the template. Returns only in a child, after `run_if_child`, the part of `init` that runs a
-/// child's entry.
+/// What the template and its children call after [`prepare`], until a child runs its entry.
+pub(crate) const SYSTEM_CALLS: &[c_long] = &[
+    // The template.
+    libc::SYS_getdents64,
+    libc::SYS_recvmsg,
+    libc::SYS_clone3,
+    libc::SYS_exit_group,
+    // Both.
+    libc::SYS_close,
+    libc::SYS_getpid,
+    libc::SYS_sendto,
+    libc::SYS_rt_sigprocmask,
+    // Memory.
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_madvise,
+    // A child: what fork(3) does there, and its descriptors, arguments and name.
+    libc::SYS_set_robust_list,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_dup2,
+    #[cfg(not(target_arch = "x86_64"))]
+    libc::SYS_dup3,
+    libc::SYS_close_range,
+    libc::SYS_prctl,
+    // The control channel.
+    libc::SYS_getsockopt,
+    libc::SYS_recvfrom,
+    libc::SYS_fcntl,
+    // The lifeline.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(not(target_arch = "x86_64"))]
+    libc::SYS_ppoll,
+    libc::SYS_kill,
+    // Signals that the child ignores.
+    libc::SYS_rt_sigaction,
+    // The reason why a child cannot run its entry.
+    libc::SYS_write,
+];
+
+/// Prepares the template, and returns the function that runs it. That needs only the system calls of
+/// [`SYSTEM_CALLS`], so the program may confine this process in between.
 ///
-/// The template ends here, so that it runs none of the program's code.
-pub(crate) fn serve(run_if_child: fn() -> Option<ExitCode>) -> ExitCode {
+/// The function returns only in a child, after `run_if_child`, the part of `init` that runs a child's
+/// entry. The template ends in it, so that it runs none of the program's code.
+pub(crate) fn prepare(run_if_child: fn() -> Option<ExitCode>) -> Box<dyn FnOnce() -> ExitCode> {
     // Without the two, somebody else has started the template.
     let (Ok(socket), Ok(page)) = (inherited_fd(SOCKET), inherited_fd(PAGE)) else {
-        return ExitCode::from(EXIT_SETUP_FAILED);
+        return Box::new(|| ExitCode::from(EXIT_SETUP_FAILED));
     };
-    let prepared = Server::prepare(socket.as_raw_fd().max(page.as_raw_fd()), &page);
+    let highest = socket.as_raw_fd().max(page.as_raw_fd());
+    let prepared = Server::prepare(highest, &page);
     drop(page);
+    let prepared = prepared.and_then(|server| Ok((server, Surroundings::now()?)));
+    Box::new(move || serve(prepared, socket, run_if_child))
+}
+
+fn serve(
+    prepared: Result<(Server, Surroundings), String>,
+    socket: OwnedFd,
+    run_if_child: fn() -> Option<ExitCode>,
+) -> ExitCode {
+    let prepared = prepared.and_then(|(server, before)| before.check().map(|()| server));
     let greeting = prepared.as_ref().map(|_| process::id()).map_err(Clone::clone);
     let greeted = send_to(&socket, &template_message::encode_greeting(&greeting));
     let server = prepared.ok().filter(|_| greeted.is_ok());
@@ -49,18 +105,48 @@ struct NewChild {
     buffer: Vec<u8>,
 }
 
+/// What must be the same before and after the program has confined the template. By then the folders of
+/// /proc may be closed to this process, so they are opened before.
+struct Surroundings {
+    descriptors: ReadDir,
+    threads: ReadDir,
+    open: usize,
+}
+
+impl Surroundings {
+    fn now() -> Result<Self, String> {
+        let folder = |path| fs::read_dir(path).map_err(failed("opening a folder of /proc failed"));
+        let (descriptors, threads) = (folder("/proc/self/fd")?, folder("/proc/self/task")?);
+        let open = sys::open_descriptors().map_err(failed("listing its descriptors failed"))?;
+        // Closed by then are the descriptor that was open only for this list, and the control channel.
+        Ok(Self { descriptors, threads, open: open.len() - 2 })
+    }
+
+    fn check(self) -> Result<(), String> {
+        // Both folders are open until this one has been read.
+        if self.descriptors.count() != self.open {
+            return Err("its preparation has opened or closed a descriptor".to_owned());
+        }
+        if self.threads.count() != 1 {
+            return Err("its preparation has started a thread".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// For `map_err`: the step that has failed, with the reason.
+fn failed(what: &'static str) -> impl Fn(io::Error) -> String {
+    move |error| format!("{what}: {error}")
+}
+
 impl Server {
     /// Gets ready to make children. Returns the reason if copies of this process would not be like a
     /// new start of the program.
     fn prepare(highest: RawFd, page: &OwnedFd) -> Result<Server, String> {
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |error: io::Error| format!("{what}: {error}")
-        };
         threads::require_one("a library has started one before reexec::init()")
             .map_err(|error| error.to_string())?;
         let open = sys::open_descriptors().map_err(failed("listing its descriptors failed"))?;
-        if let Some(fd) = open.into_iter().find(|fd| *fd > highest) {
+        if let Some(fd) = open.into_iter().find(|fd| *fd > highest && sys::is_open(*fd)) {
             return Err(format!("descriptor {fd} was opened before reexec::init()"));
         }
         let arguments = Arguments::find().map_err(failed("finding its arguments failed"))?;

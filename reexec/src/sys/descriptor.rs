@@ -94,6 +94,12 @@ pub(crate) fn is_inheritable(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) == 0 }
 }
 
+/// Whether a descriptor has this number.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: integers only.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+}
+
 /// Makes every descriptor from `first` on close-on-exec, and closes none: other code may own it.
 pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     // SAFETY: integers only; setting the flag closes nothing now.

@@ -26,7 +26,7 @@ pub(crate) use clone::{
 pub(crate) use credentials::{Capabilities, capabilities, groups, seccomp_mode};
 pub(crate) use descriptor::{
     close_and_forget, close_if_inherited, close_on_exec_from, duplicate_above, is_inheritable,
-    is_readable, open_descriptors, set_close_on_exec, signal_on_activity, socket_type,
+    is_open, is_readable, open_descriptors, set_close_on_exec, signal_on_activity, socket_type,
     take_inherited,
 };
 pub(crate) use errno::{is, is_one_of, is_refused, retry_on_interrupt};
