@@ -1,5 +1,5 @@
 //! The chapter's echo server, `echo_mpserv.c`, which its Go edition left out: a process for each
-//! client, and four other ways to serve many clients at the same time, under one supervisor.
+//! client, and five other ways to serve many clients at the same time, under one supervisor.
 //!
 //! # Reading order
 //!
@@ -16,7 +16,8 @@
 //! The other models, each of which is one file in `worker/`:
 //!
 //! 5. `worker/reexec.rs`: a worker that executes the program again.
-//! 6. `server/pool.rs` and `server/acceptor.rs`, then `worker/prefork.rs`, `worker/thread.rs` and
+//! 6. `worker/template.rs`: a worker that is a copy of such a process, which has entered the sandbox.
+//! 7. `server/pool.rs` and `server/acceptor.rs`, then `worker/prefork.rs`, `worker/thread.rs` and
 //!    `worker/multiplex.rs`: workers that accept clients themselves.
 //!
 //! What it takes to operate a server, and no student needs to open: `ops/` has the sandbox, the
@@ -52,4 +53,6 @@ mod run;
 pub use ops::sandbox::{Sandbox, filter_tree, seccomp};
 pub use options::{Mode, Model, Options, seconds};
 pub use run::run;
-pub use worker::reexec::{ENTRY as WORKER, worker};
+pub use worker::run as worker;
+pub use worker::template::{PREPARATION, prepare};
+pub use worker::terms::ENTRY as WORKER;

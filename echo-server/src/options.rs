@@ -44,8 +44,8 @@ pub struct Options {
     pub(crate) workers: NonZero<usize>,
 
     /// How many clients to serve at once, 0 for no limit; others wait in the kernel's queue.
-    /// Prefork serves as many as it has workers [default: 256 with fork and reexec, 0 with thread
-    /// and multiplex]
+    /// Prefork serves as many as it has workers [default: 256 with fork, reexec and template,
+    /// 0 with thread and multiplex]
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
     max_children: Option<usize>,
 
@@ -114,6 +114,8 @@ pub enum Model {
     Fork,
     /// A process for each client, which executes the program again: no memory in common with others
     Reexec,
+    /// A process for each client, copied from a template, which has entered the sandbox once
+    Template,
     /// A pool of processes that take one client after another
     Prefork,
     /// A thread for each client, all in one process

@@ -43,6 +43,7 @@ pub fn command(name: impl Into<String>) -> Command {
         stream_grace: STREAM_GRACE,
         settings: Vec::new(),
         template: None,
+        blocks_signals: false,
         preparation: None,
         job: JobOptions::default(),
     }
@@ -105,6 +106,8 @@ pub struct Command {
     pub(crate) settings: Vec<Setting>,
     /// Makes the child, if it can.
     pub(crate) template: Option<Arc<Templates>>,
+    /// Whether the child has every signal blocked from its first instruction on.
+    pub(crate) blocks_signals: bool,
     /// What an executed child runs before its entry.
     pub(crate) preparation: Option<Arc<Preparation>>,
     pub(crate) job: JobOptions,

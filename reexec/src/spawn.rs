@@ -227,7 +227,10 @@ fn execute(
 ) -> Result<(Prepared<'_>, i32), Stage> {
     let prepared = Prepared::new(command, default, confirm, Way::Exec)?;
     let ignored = command.settings.iter().filter_map(Setting::ignored_signal);
-    let ignored: Vec<_> = ignored.collect();
+    let blocked: Vec<_> = match command.blocks_signals {
+        true => (1..=libc::SIGRTMAX()).collect(),
+        false => ignored.collect(),
+    };
     let spawned = sys::spawn(&SpawnSpec {
         program: &prepared.program,
         argv: &prepared.argv,
@@ -236,7 +239,7 @@ fn execute(
         close_from: prepared.close_undeclared.then(|| prepared.fd_map.end()),
         process_group: command.group_at_birth(),
         // Until the child ignores them.
-        blocked: &ignored,
+        blocked: &blocked,
     });
     let pid = spawned.map_err(|error| match error {
         SpawnError::Process(source) => Stage::NewProcess { source },

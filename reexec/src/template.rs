@@ -255,6 +255,9 @@ fn start_template(
     let (number, page) = step("making the template's page", SharedWord::new()).map_err(failed)?;
     let mut command = command(ENTRY);
     command.preparation = preparation;
+    // Signals to the process group, such as Ctrl-C, are not for the template. Each child unblocks them
+    // when it is one.
+    command.blocks_signals = true;
     command
         .args([""; ARGUMENTS_MAX])
         .stdin(Stdio::null())

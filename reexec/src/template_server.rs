@@ -156,9 +156,6 @@ impl Server {
         // Otherwise each child would write it again.
         io::stdout().flush().map_err(failed("flushing stdout failed"))?;
         sys::flush_c_streams();
-        // Signals to the process group, such as Ctrl-C, are not for the template. Each child unblocks
-        // them when it is one.
-        sys::block_signals();
         Ok(Server { cloner, arguments, highest })
     }
 

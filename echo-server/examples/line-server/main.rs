@@ -45,7 +45,8 @@ use clap::Parser;
 use options::Options;
 
 fn main() -> ExitCode {
-    reexec::register(worker::reexec::ENTRY, worker::reexec::worker);
+    reexec::register(worker::terms::ENTRY, worker::run);
+    reexec::register_preparation(worker::template::PREPARATION, worker::template::prepare);
     if let Some(code) = reexec::init() {
         return code;
     }

@@ -60,8 +60,30 @@ static IS_CUT: AtomicBool = AtomicBool::new(false);
 /// which nothing can be opened. Forked workers inherit the result.
 pub(crate) fn open() {
     LOG.get_or_init(|| Log { stderr: Stream::stderr(), is_stamped: !is_journal() });
-    // The default hook writes to stderr in its own way, and waits if that is full.
+    log_panics();
+}
+
+/// The default hook writes to stderr in its own way, and waits if that is full.
+fn log_panics() {
     panic::set_hook(Box::new(|panic| log_always(format_args!("{panic}"))));
+}
+
+/// How this process logs, for [`open_as`] in a process with the same stderr.
+pub(crate) fn form() -> String {
+    LOG.get().map_or_else(String::new, |log| format!("{} {}", log.stderr.form(), log.is_stamped))
+}
+
+/// Does what [`open`] does, without a look at stderr. Returns whether the form can be read.
+pub(crate) fn open_as(form: &str) -> bool {
+    let read = || {
+        let (stream, is_stamped) = form.rsplit_once(' ')?;
+        let stderr = Stream::with_form(io::stderr(), stream)?;
+        Some(Log { stderr, is_stamped: is_stamped.parse().ok()? })
+    };
+    let Some(log) = read() else { return false };
+    LOG.get_or_init(|| log);
+    log_panics();
+    true
 }
 
 /// Whether systemd's journal reads our stderr: it stamps each line itself. The variable alone does not

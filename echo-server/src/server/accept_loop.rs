@@ -1,4 +1,5 @@
-//! Accepts clients in the supervisor and starts a worker for each: the models `fork` and `reexec`.
+//! Accepts clients in the supervisor and starts a worker for each: the models `fork`,
+//! `reexec` and `template`.
 
 use std::error::Error;
 use std::io;
@@ -11,7 +12,7 @@ use nix::unistd::close;
 use reexec::{Child, Fork};
 
 use crate::log::log;
-use crate::options::Options;
+use crate::options::{Model, Options};
 use crate::server::backoff::Backoff;
 use crate::server::dispatch::{Counts, Dispatch, Ended, Job, Slot, Watch, Workers};
 use crate::server::listener::{Accepted, Listener};
@@ -21,9 +22,10 @@ use crate::server::per_source_limit::{PerSourceLimit, log_refusal};
 pub(crate) type Starter = Box<dyn Fn(&TcpStream) -> Result<Fork, Box<dyn Error>>>;
 
 pub(crate) struct AcceptLoop {
+    model: Model,
     /// `None` once we drain.
     listener: Option<Listener>,
-    /// The one thing in which the two models differ.
+    /// The one thing in which the models differ.
     starter: Starter,
     /// A client without a worker, because there was no room for another process. Until there is room,
     /// the other clients wait in the kernel's queue.
@@ -45,6 +47,7 @@ enum Next {
 impl AcceptLoop {
     pub(crate) fn new(listener: Listener, options: &Options, starter: Starter) -> Self {
         Self {
+            model: options.model,
             listener: Some(listener),
             starter,
             waiting: None,
@@ -207,6 +210,9 @@ impl Dispatch for AcceptLoop {
     }
 
     fn leave(self: Box<Self>) {
+        if self.model != Model::Fork {
+            return; // a starter may have descriptors, too
+        }
         let listener = self.listener.iter().map(AsRawFd::as_raw_fd);
         let waiting = self.waiting.iter().map(|(connection, _)| connection.as_raw_fd());
         // We close them by number and never drop them: taking them out would write to our memory.

@@ -2,7 +2,11 @@
 
 pub(crate) mod fork;
 
+pub(crate) mod terms;
+
 pub(crate) mod reexec;
+
+pub(crate) mod template;
 
 pub(crate) mod prefork;
 
@@ -11,17 +15,33 @@ pub(crate) mod thread;
 pub(crate) mod multiplex;
 
 use std::io;
+use std::process::ExitCode;
 
 use nix::sys::prctl;
 
+use crate::exit;
 use crate::log;
 use crate::ops::sandbox::Sandbox;
 use crate::options::Options;
 use crate::server::dispatch::Job;
 use crate::session::Timeouts;
 
-/// Runs a forked worker, from its first step to its end. A worker of the model `reexec` begins in
-/// [`reexec::worker`].
+/// Runs a worker of the models `reexec` and `template`, which is not forked.
+pub fn run() -> ExitCode {
+    let served = match template::prepared() {
+        Some(prepared) => template::serve(prepared),
+        None => reexec::serve(),
+    };
+    match served {
+        Ok(()) => ExitCode::from(log::exit_code()),
+        Err(error) => {
+            log::log_always(format_args!("{error}"));
+            ExitCode::from(exit::INTERNAL)
+        }
+    }
+}
+
+/// Runs a forked worker, from its first step to its end.
 pub(crate) fn work(job: Job, options: &Options, sandbox: &Sandbox) -> io::Result<()> {
     log::forget_lost();
     prctl::set_name(c"echo-worker")?; // for ps

@@ -59,7 +59,7 @@ fn in_a_container(options: &[&str], test: impl Fn(Container, &str) + Sync) {
         let mut container = unshare();
         container.arg(server.get_program()).args(server.get_args());
         let server = Server::run(&mut container);
-        let init = server.program.child();
+        let init = server.worker();
         test(Container { server, init }, model);
     });
 }
@@ -119,7 +119,7 @@ fn a_parent_outside_would_lose_it() {
             let mut inside = nsenter(container.init);
             inside.arg(server.get_program()).args(server.get_args());
             let server = Server::run(&mut inside);
-            let pid = server.program.child();
+            let pid = server.worker();
             (server, pid)
         };
         let (mut server, pid) = start(&[]);
@@ -150,7 +150,7 @@ fn process_1_would_lose_it() {
             container
         };
         let child = |server: &Server| {
-            let init = server.program.child();
+            let init = server.worker();
             wait_until("the server", || processes(|it| it.parent == init), |all| all.len() == 1)[0]
         };
         let mut server = Server::run(&mut start(&[]));

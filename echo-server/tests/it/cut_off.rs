@@ -259,7 +259,7 @@ impl Stuck {
         let mut stuck = Self {
             client: stream.local_addr()?,
             server: server.address,
-            worker: server.program.child(),
+            worker: server.worker(),
             stream,
             sent: Vec::new(),
             last_sent: Instant::now(),

@@ -51,10 +51,13 @@ models!(no_room_for_another_process);
 fn no_room_for_another_process(model: Model) {
     for_each_error(&["EAGAIN", "ENOMEM"], |error| {
         let calls = "clone,?clone3,?fork,?vfork";
-        let mut server = start(model, &format!("{calls}:error={error}:when=1..2"));
-        server.assert_serves();
+        // The first process that the server makes is the template, without which it does not start.
+        let is_template = model.0 == "template";
+        let when = if is_template { "2..3" } else { "1..2" };
+        let mut server = start(model, &format!("{calls}:error={error}:when={when}"));
+        (0..1 + u8::from(is_template)).for_each(|_| server.assert_serves());
         let expected: &[_] = match model.0 {
-            "fork" | "reexec" => &["cannot start a worker: ", "accepting again"],
+            "fork" | "reexec" | "template" => &["cannot start a worker: ", "accepting again"],
             "prefork" | "multiplex" => &["cannot start a worker: ", "starting workers again"],
             _ => &[
                 "cannot start a worker: ",
@@ -85,7 +88,7 @@ fn no_room_to_watch_another_client(model: Model) {
     });
 }
 
-models!(no_room_to_watch_another_worker, fork, reexec);
+models!(no_room_to_watch_another_worker, fork, reexec, template);
 /// It is killed then, and there is nobody else for its client.
 fn no_room_to_watch_another_worker(model: Model) {
     for_each_error(&["ENOMEM", "ENOSPC"], |error| {

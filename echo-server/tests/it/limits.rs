@@ -330,7 +330,7 @@ fn the_queue_is_as_long_as_the_system_allows() {
 fn as_many_clients_as_there_are() {
     const DEFAULT: usize = 256;
     // One after the other: a process may have 1024 descriptors.
-    for model in ["fork", "reexec"] {
+    for model in ["fork", "reexec", "template"] {
         in_models(&[model], |model| {
             let many = |options: &[&str]| {
                 let server = start(model, options);

@@ -9,7 +9,7 @@
 /// for every one there is: `NAME::MODEL`.
 macro_rules! models {
     ($body:ident) => {
-        models!($body, fork, reexec, prefork, thread, multiplex);
+        models!($body, fork, reexec, template, prefork, thread, multiplex);
     };
     ($body:ident, $($model:ident),+) => {
         mod $body {

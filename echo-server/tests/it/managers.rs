@@ -208,7 +208,7 @@ fn an_upgrade_is_refused_under(name: &str, fault: &Fault) {
 #[track_caller]
 fn inside(server: &Server) -> Pid {
     let namespace = |pid: Pid| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = namespace(server.program.child());
+    let own = namespace(server.worker());
     let find = || {
         let mut all = processes(|it| it.name == "echo-server");
         all.retain(|pid| namespace(*pid) == own);
@@ -237,7 +237,7 @@ fn a_server_that_has_taken_over_can_be_replaced_as_well() {
         server.assert_serves();
     }
     let parent = stat(inside(&server)).unwrap().parent;
-    assert_eq!(parent, server.program.child(), "process 1");
+    assert_eq!(parent, server.worker(), "process 1");
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn managers_are_known_by_their_names() {
         directory.install(name, |sh| sh.args(["cp \"$(command -v sh)\" \"$1\"", ""]));
         let mut parent = Command::new(directory.path(name));
         let server = Server::run(parent.args(["-c", "\"$0\" 0; exit $?", BINARY]));
-        kill(server.program.child(), Signal::SIGUSR2).unwrap();
+        kill(server.worker(), Signal::SIGUSR2).unwrap();
         server
     };
     for name in [

@@ -7,7 +7,8 @@ use clap::ValueEnum;
 
 use crate::server::{BINARY, Client, Server};
 
-pub(crate) const MODELS: [&str; 5] = ["fork", "reexec", "prefork", "thread", "multiplex"];
+pub(crate) const MODELS: [&str; 6] =
+    ["fork", "reexec", "template", "prefork", "thread", "multiplex"];
 
 pub(crate) fn in_every_model(test: impl Fn(&'static str) + Sync) {
     in_models(&MODELS, test);

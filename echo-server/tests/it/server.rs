@@ -49,7 +49,7 @@ impl Model {
 
     /// Workers wait for clients, instead of being started for them.
     pub(crate) fn has_pool(self) -> bool {
-        !matches!(self.0, "fork" | "reexec")
+        !matches!(self.0, "fork" | "reexec" | "template")
     }
 
     /// All clients have the same one.
@@ -174,9 +174,22 @@ impl Server {
         assert!(self.connect().session(b"still there?").unwrap() == b"still there?");
     }
 
-    /// Its children, and nothing else is among them.
+    /// Its children, but for the template of the model of that name.
     pub(crate) fn workers(&self) -> Vec<Pid> {
-        self.program.children()
+        let mut children = self.program.children();
+        children.retain(|pid| !is_template(*pid));
+        children
+    }
+
+    /// Waits until there is one worker, and returns that.
+    #[track_caller]
+    pub(crate) fn worker(&self) -> Pid {
+        wait_until("one worker", || self.workers(), |all| all.len() == 1)[0]
+    }
+
+    /// The process that makes the workers of the model `template`.
+    pub(crate) fn template(&self) -> Option<Pid> {
+        self.program.children().into_iter().find(|pid| is_template(*pid))
     }
 
     /// What workers have and the server has not: the clients that are being served.
@@ -397,6 +410,11 @@ pub(crate) fn descriptors(pid: Pid) -> Vec<String> {
     let mut links: Vec<_> = links.map(|link| link.display().to_string()).collect();
     links.sort();
     links
+}
+
+pub(crate) fn is_template(pid: Pid) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.is_ok_and(|name| name.trim_end() == "reexec/template")
 }
 
 fn sockets(pid: Pid) -> BTreeSet<String> {

@@ -84,7 +84,7 @@ fn the_status_line_tells_what_has_happened() {
     in_every_model(|model| {
         let mut server = start(model, &["--max-per-source=2", "--workers=3", "-v"]);
         let limit = match model {
-            "fork" | "reexec" => "256",
+            "fork" | "reexec" | "template" => "256",
             "prefork" => "3",
             _ => "none",
         };
@@ -110,7 +110,7 @@ fn the_status_line_tells_what_has_happened() {
 
         let killed = workers.len();
         let reaped = match model {
-            "fork" | "reexec" => killed + 2,
+            "fork" | "reexec" | "template" => killed + 2,
             _ => killed,
         };
         assert_status(
@@ -181,7 +181,7 @@ fn a_worker_that_comes_and_goes_while_nobody_is_there() {
 
 #[test]
 fn others_have_no_pool() {
-    in_models(&["fork", "reexec", "thread", "multiplex"], |model| {
+    in_models(&["fork", "reexec", "template", "thread", "multiplex"], |model| {
         let mut server = start(model, &[]);
         for signal in [Signal::SIGTTIN, Signal::SIGTTOU] {
             server.program.signal(signal);

@@ -33,6 +33,9 @@ pub struct Sandbox {
     model: Model,
     identity: Option<Identity>,
     filter: BpfProgram,
+    /// What a copy of the template refuses besides, so that both filters together are that of a forked
+    /// worker.
+    filter_of_copies: BpfProgram,
     /// Which of [`LAYERS`] may be missing, a bit for each. At first that depends on the mode; after
     /// [`try_out`](Self::try_out), only the layers that were missing then may be.
     may_miss: u8,
@@ -51,6 +54,12 @@ const LAYERS: [Layer; 5] = [
     ("seccomp", |sandbox| seccomp::apply(&sandbox.filter)),
 ];
 
+/// What the template leaves to its copies, because it has to make them.
+const LAYERS_OF_COPIES: [Layer; 2] = [
+    ("limits", |_| limits::forbid_new()),
+    ("seccomp", |sandbox| seccomp::apply(&sandbox.filter_of_copies)),
+];
+
 impl Sandbox {
     /// Makes a sandbox for the workers of a model.
     ///
@@ -58,14 +67,20 @@ impl Sandbox {
     ///
     /// On a processor for which the filter of system calls cannot be compiled.
     pub fn new(mode: Mode, model: Model) -> io::Result<Self> {
+        let [filter, filter_of_copies] = match (mode, model) {
+            (Mode::Off, _) => [Vec::new(), Vec::new()],
+            (_, Model::Template) => {
+                let (wide, narrow) = (seccomp::of_template(), seccomp::of_workers(model));
+                [wide.compile()?, wide.narrowed_to(&narrow).compile()?]
+            }
+            _ => [seccomp::of_workers(model).compile()?, Vec::new()],
+        };
         Ok(Self {
             mode,
             model,
             identity: None,
-            filter: match mode {
-                Mode::Off => Vec::new(),
-                Mode::Try | Mode::Require => seccomp::of_workers(model).compile()?,
-            },
+            filter,
+            filter_of_copies,
             may_miss: match mode {
                 Mode::Require => 0,
                 Mode::Try | Mode::Off => u8::MAX,
@@ -109,18 +124,38 @@ impl Sandbox {
     /// In every mode, if this process cannot become the user that was asked for: nobody who asks for it
     /// wants a worker that is still root. Also if it cannot get the default dispositions of faults.
     pub fn enter(&self) -> io::Result<Vec<String>> {
+        let mut missing = self.enter_in_template()?;
+        if self.model == Model::Template {
+            let mut of_copy = self.enter_in_its_copy()?;
+            of_copy.retain(|reason| !missing.contains(reason));
+            missing.extend(of_copy);
+        }
+        Ok(missing)
+    }
+
+    /// Does the part of [`enter`](Self::enter) that the template does for all its copies.
+    pub(crate) fn enter_in_template(&self) -> io::Result<Vec<String>> {
         if let Some(identity) = self.identity {
             identity.adopt(self.supervisor)?;
         }
         let_faults_end_this_process()?;
+        self.apply(&LAYERS)
+    }
+
+    /// Does the rest in a copy of the template.
+    pub(crate) fn enter_in_its_copy(&self) -> io::Result<Vec<String>> {
+        self.apply(&LAYERS_OF_COPIES)
+    }
+
+    fn apply(&self, layers: &[Layer]) -> io::Result<Vec<String>> {
         let mut missing = Vec::new();
         if self.mode == Mode::Off {
             return Ok(missing);
         }
-        for (index, (name, apply)) in LAYERS.iter().enumerate() {
+        for (name, apply) in layers {
             let Err(error) = apply(self) else { continue };
             let reason = format!("{name}: {error}");
-            if self.may_miss & (1 << index) == 0 {
+            if self.may_miss & layers_in(std::slice::from_ref(&reason)) == 0 {
                 return Err(io::Error::other(format!(
                     "cannot enter the sandbox: {reason}; this process does not serve without it"
                 )));

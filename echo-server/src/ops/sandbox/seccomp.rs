@@ -3,6 +3,7 @@
 use std::io;
 
 use libc::c_int;
+use reexec::Template;
 use seccompiler::BpfProgram;
 
 use super::filter_tree::{Answer, Condition, Rules, Test};
@@ -84,6 +85,21 @@ pub fn of_workers(model: Model) -> Rules {
         rules = rules.union(&threads).and(libc::SYS_mprotect, memory_but_no_code());
     }
     rules
+}
+
+/// What copies of the template call until they have given up what a forked worker has not: they ask for
+/// their parent, set limits, and add a filter.
+const CALLS_OF_COPIES: &[i64] =
+    &[libc::SYS_getppid, libc::SYS_prlimit64, libc::SYS_seccomp, libc::SYS_prctl];
+
+/// Lists what the template of the model `template` may do. A copy narrows it down to what the workers
+/// may do.
+#[must_use]
+pub fn of_template() -> Rules {
+    let calls = Template::SYSTEM_CALLS.iter().chain(CALLS_OF_COPIES).copied();
+    // Memory for code is not among its needs, either.
+    let calls: Vec<_> = calls.filter(|call| *call != libc::SYS_mmap).collect();
+    of_workers(Model::Template).union(&Rules::allow(&calls))
 }
 
 /// Applies the filter to this process.
