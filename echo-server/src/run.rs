@@ -53,7 +53,7 @@ fn serve(options: &Options) -> Result<u8, Failure> {
     let address = listener.address().map_err(cannot("ask the listener for its address"))?;
     let identity = SocketIdentity::of(listener.as_fd()).map_err(cannot("identify the listener"))?;
     let (sandbox, applied) = make_sandbox(options).map_err(unavailable)?;
-    let dispatch = choose_dispatch(options, listener, &sandbox).map_err(unavailable)?;
+    let dispatch = choose_dispatch(options, listener, &sandbox)?;
     // The parent did not lose the server before us, so it will not lose the next one.
     let upgrade_anyway = options.upgrade_anyway || predecessor.is_some();
     let supervisor = Supervisor::new(options, dispatch, program, upgrade_anyway, hangup)
@@ -92,13 +92,16 @@ fn choose_dispatch(
     options: &Options,
     listener: Listener,
     sandbox: &Sandbox,
-) -> io::Result<Box<dyn Dispatch>> {
+) -> Result<Box<dyn Dispatch>, Failure> {
     let accept_loop = |starter, listener| Box::new(AcceptLoop::new(listener, options, starter));
     let pool = |serve, listener| Pool::new(listener, options, serve).map(Box::new);
     Ok(match options.model {
         Model::Fork => accept_loop(worker::fork::starter(), listener),
         Model::Reexec => accept_loop(worker::reexec::starter(options, sandbox), listener),
-        Model::Template => accept_loop(worker::template::starter(options, sandbox)?, listener),
+        Model::Template => {
+            let starter = worker::template::starter(options, sandbox).map_err(unavailable)?;
+            accept_loop(starter, listener)
+        }
         Model::Prefork => pool(worker::prefork::serve, listener)?,
         Model::Thread => pool(worker::thread::serve, listener)?,
         Model::Multiplex => pool(worker::multiplex::serve, listener)?,

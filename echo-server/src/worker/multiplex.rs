@@ -102,7 +102,16 @@ impl Multiplex {
         let look = client.session.earliest_deadline(Instant::now());
         self.looks.extend(look.map(|time| Reverse((time, key))));
         self.clients.insert(key, client);
+        self.forget_looks();
         Ok(())
+    }
+
+    /// Forgets when to look at clients that have left, once these are most of all looks. With short
+    /// sessions, millions could be there before their times come.
+    fn forget_looks(&mut self) {
+        if self.looks.len() > 1000 + 2 * self.clients.len() {
+            self.looks.retain(|Reverse((_, key))| self.clients.contains_key(key));
+        }
     }
 
     fn step(&mut self, key: u64) -> io::Result<()> {

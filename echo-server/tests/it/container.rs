@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use test_support::{Program, assert_zombie, processes, stat, state, wait_until};
 
 use crate::models::{command, in_every_model, served};
-use crate::server::{Server, is_root};
+use crate::server::{Server, is_root, workers_of};
 
 /// A server in a process namespace of its own.
 struct Container {
@@ -237,7 +237,7 @@ fn orphans_of_others_are_reaped() {
 fn a_worker_that_is_killed_is_replaced() {
     in_a_container(&["--workers", "1"], |mut container, _| {
         let mut session = served(&container.server);
-        let workers = processes(|stat| stat.parent == container.init);
+        let workers = workers_of(container.init);
         assert_eq!(workers.len(), 1);
         kill(workers[0], Signal::SIGKILL).unwrap();
         session.assert_is_cut_off();

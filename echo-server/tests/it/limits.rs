@@ -16,7 +16,7 @@ use test_support::{LIMIT, wait_until};
 
 use crate::cut_off::{Queues, Stuck, queues, with_small_buffers};
 use crate::models::{in_every_model, in_models, served, start};
-use crate::server::{BINARY, Client, Server, random_bytes};
+use crate::server::{BINARY, Client, Server, random_bytes, stop};
 
 /// Another address of this machine, as if it were another machine.
 pub(crate) const fn host(number: u8) -> Ipv4Addr {
@@ -140,7 +140,24 @@ fn a_silent_client_is_disconnected_and_a_slow_one_is_not() {
     });
 }
 
-/// The control of the test above: 0 is no limit, and not none at all.
+/// A read with a limit of time ends early when its process goes on after STOP. Another read would wait
+/// for the whole time again.
+#[test]
+fn a_worker_that_was_stopped_waits_no_longer_for_a_silent_client() {
+    in_every_model(|model| {
+        let server = start(model, &["--idle-timeout", "4", "--workers", "1"]);
+        let start = Instant::now();
+        let mut silent = served(&server);
+        let worker = server.workers()[0];
+        thread::sleep(Duration::from_millis(2500));
+        stop(worker);
+        kill(worker, Signal::SIGCONT).unwrap();
+        silent.assert_is_cut_off();
+        assert!(start.elapsed() < Duration::from_secs(6));
+    });
+}
+
+/// The control of the tests above: 0 is no limit, and not none at all.
 #[test]
 fn a_client_may_be_silent_for_ever() {
     in_every_model(|model| {

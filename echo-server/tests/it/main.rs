@@ -49,6 +49,7 @@ mod shortage;
 mod signals;
 mod start;
 mod systemd;
+mod threads;
 mod upgrade;
 mod upgrades;
 mod workers;

@@ -17,7 +17,7 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, setsockopt, socket, sockopt,
 };
 use nix::unistd::Pid;
-use test_support::{LIMIT, Program, assert_sleeps, state, wait_until};
+use test_support::{LIMIT, Program, assert_sleeps, processes, state, wait_until};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_echo-server");
 
@@ -176,9 +176,7 @@ impl Server {
 
     /// Its children, but for the template of the model of that name.
     pub(crate) fn workers(&self) -> Vec<Pid> {
-        let mut children = self.program.children();
-        children.retain(|pid| !is_template(*pid));
-        children
+        workers_of(self.program.pid())
     }
 
     /// Waits until there is one worker, and returns that.
@@ -410,6 +408,13 @@ pub(crate) fn descriptors(pid: Pid) -> Vec<String> {
     let mut links: Vec<_> = links.map(|link| link.display().to_string()).collect();
     links.sort();
     links
+}
+
+/// The children of a server that serve, or are about to.
+pub(crate) fn workers_of(server: Pid) -> Vec<Pid> {
+    let mut children = processes(|stat| stat.parent == server);
+    children.retain(|pid| !is_template(*pid));
+    children
 }
 
 pub(crate) fn is_template(pid: Pid) -> bool {

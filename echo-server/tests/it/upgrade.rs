@@ -25,7 +25,7 @@ use test_support::{
 
 use crate::errors::strace_works;
 use crate::models::{command, in_every_model, served, start};
-use crate::server::{BINARY, Model, Server, descriptors, flood, is_root, stop};
+use crate::server::{BINARY, Client, Model, Server, descriptors, flood, is_root, stop, workers_of};
 use crate::shortage::assert_rest;
 
 /// A directory for files of the program, which goes when the test ends.
@@ -267,6 +267,38 @@ fn without_pidfds_the_new_one_takes_over(model: Model) {
     assert_rest(&[server.program.pid()]);
     drop(session);
     assert_eq!(server.program.exit_code(), 0);
+}
+
+/// An older version sets SO_LINGER for each connection, and not for its listener. What follows it must do
+/// so, too, or a client would take the end of a killed worker for a regular end.
+#[test]
+fn a_listener_of_an_older_version_is_served_as_any_other() {
+    const OLDER: [&str; 8] = [
+        "strace",
+        "-Dfqq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=setsockopt",
+        "-e",
+        // In the first server, its second call: SO_LINGER of the listener. In the next one, SO_KEEPALIVE
+        // of the first connection.
+        "inject=setsockopt:retval=0:when=2",
+    ];
+    if !strace_works() {
+        return;
+    }
+    let mut server = Model("fork").start_by(&OLDER, &["--sandbox", "off"]);
+    server.program.signal(Signal::SIGUSR2);
+    let successor = Successor::of(&mut server);
+    assert_eq!(server.program.exit_code(), 0);
+    let mut client = Client::connect(server.address).unwrap();
+    client.assert_echo(b"served");
+    for worker in processes(|stat| stat.parent == successor.id()) {
+        kill(worker, Signal::SIGKILL).unwrap();
+    }
+    let error = client.stream().read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
 /// The handle of the new process is a pipe then, which ends when it executes its file: the guardian
@@ -517,7 +549,7 @@ fn the_new_one_serves_nobody_before_it_takes_over() {
         // The only worker of prefork would take the client.
         let session = served(&server);
         let new = Successor(upgrade_that_stands_still(&versions, &mut server));
-        let (mut client, workers) = (server.connect(), || processes(|it| it.parent == new.0));
+        let (mut client, workers) = (server.connect(), || workers_of(new.0));
         if model == "prefork" {
             client.assert_hears_nothing();
         }
