@@ -57,8 +57,8 @@ impl ForkOptions {
         self
     }
 
-    /// Makes the copy also ignore what this process ignores, as after fork(2). Otherwise the copy asks
-    /// the kernel about each signal, which takes sixty system calls.
+    /// Makes the copy also ignore what this process ignores, as after fork(2). Otherwise the copy resets
+    /// each signal, which takes sixty system calls, because none tells about all signals.
     ///
     /// This is for a server that knows what it ignores, for instance after
     /// [`start_clean`](crate::start_clean).

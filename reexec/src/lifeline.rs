@@ -13,7 +13,7 @@ use std::time::Instant;
 use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::unistd::{getppid, pipe2};
+use nix::unistd::pipe2;
 
 use crate::fd_map::FdMap;
 use crate::inherited;
@@ -75,7 +75,7 @@ pub(crate) fn kill_with(parent: u32) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     // 1. The parent ends, and another process adopts us.
     // 2. We arm the signal. It will never come, so we send it ourselves.
-    if getppid().as_raw().unsigned_abs() != parent {
+    if sys::parent_id() != parent {
         sys::signal_self(libc::SIGKILL)?;
     }
     Ok(())

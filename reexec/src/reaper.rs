@@ -57,7 +57,9 @@ const SIGCHLD_KEY: u64 = u64::MAX;
 /// ```
 pub struct Reaper<T> {
     epoll: Epoll,
-    children: BTreeMap<u64, (Child, T)>,
+    /// Boxed, so that a change of the map writes to little memory: in a process that forks, the kernel
+    /// copies each page that is written to.
+    children: BTreeMap<u64, Box<(Child, T)>>,
     /// The keys of the children without a pidfd.
     inexact: BTreeSet<u64>,
     next_key: u64,
@@ -145,7 +147,7 @@ impl<T> Reaper<T> {
         if !child.is_exact() {
             self.inexact.insert(key);
         }
-        self.children.insert(key, (child, token));
+        self.children.insert(key, Box::new((child, token)));
         Ok(())
     }
 
@@ -161,7 +163,7 @@ impl<T> Reaper<T> {
 
     /// Returns the children that are in it with their tokens, for instance to signal them.
     pub fn iter(&self) -> impl Iterator<Item = (&Child, &T)> {
-        self.children.values().map(|(child, token)| (child, token))
+        self.children.values().map(|entry| (&entry.0, &entry.1))
     }
 
     /// Waits until a child has ended, and reaps the children that have ended: up to 64, or all of them
@@ -220,7 +222,7 @@ impl<T> Reaper<T> {
 
     /// Reaps the child with this key, if it is still here and has really ended.
     fn reap(&mut self, key: u64) -> Option<Exit<T>> {
-        let (child, _) = self.children.get(&key)?;
+        let child = &self.children.get(&key)?.0;
         let status = child.try_wait().transpose()?;
         self.remove(key, status)
     }
@@ -239,7 +241,7 @@ impl<T> Reaper<T> {
 
     /// Removes a child that has ended.
     fn remove(&mut self, key: u64, status: io::Result<ExitStatus>) -> Option<Exit<T>> {
-        let (child, token) = self.children.remove(&key)?;
+        let (child, token) = *self.children.remove(&key)?;
         self.inexact.remove(&key);
         // Closing our pidfd is not enough: a forked copy of this process may keep its copy open, and
         // the kernel would report the entry for ever. Nothing can be done if this fails.
@@ -253,7 +255,7 @@ impl<T> Reaper<T> {
         let mut exits = Vec::new();
         while self.sigchld.is_some() {
             let kill_group_of = |pid: i32| {
-                let mut children = self.children.values();
+                let mut children = self.iter();
                 let child = children.find(|(child, _)| child.id() == pid.unsigned_abs());
                 child.inspect(|(child, _)| child.kill_group_if_asked());
             };
@@ -263,8 +265,8 @@ impl<T> Reaper<T> {
                 Ok(None) | Err(_) => break,
             };
             let id = end.pid.unsigned_abs();
-            let key = self.children.iter().find(|(_, (child, _))| child.id() == id);
-            let exit = match key.map(|(key, (child, _))| (*key, child)) {
+            let found = self.children.iter().find(|(_, entry)| entry.0.id() == id);
+            let exit = match found.map(|(key, entry)| (*key, &entry.0)) {
                 Some((key, child)) => {
                     child.set_reaped(end.status, end.usage);
                     self.remove(key, Ok(end.status))
@@ -310,18 +312,18 @@ impl<T> Drop for Reaper<T> {
         // thousand of them takes time. But tokens with destructors must be dropped.
         if self.process != process::id() && !mem::needs_drop::<T>() {
             sys::close_and_forget(mem::take(&mut self.children), |children, visit| {
-                for (child, _) in children.values_mut() {
-                    child.visit_descriptors(visit);
+                for entry in children.values_mut() {
+                    entry.0.visit_descriptors(visit);
                 }
             });
             return;
         }
         // We kill all before we wait for the first, so that they end at the same time.
-        for (child, _) in self.children.values() {
+        for (child, _) in self.iter() {
             let _ = child.kill();
         }
         let deadline = Instant::now() + END_GRACE;
-        for (child, _) in self.children.values() {
+        for (child, _) in self.iter() {
             child.kill_and_reap(deadline);
         }
     }

@@ -4,12 +4,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr;
 
-use libc::{c_int, pid_t};
+use libc::{c_int, pid_t, sigset_t};
 
 use super::clone::CallingThread;
 use super::errno::{check_return, is_refused};
 use super::signal::{
     Action, Disposition, empty_set, full_set, is_ignored, set_default, set_disposition, set_mask,
+    set_mask_in_copy,
 };
 
 /// What is special about a fork.
@@ -107,33 +108,50 @@ fn fork_by<P>(
     spec: &ForkSpec,
     set_dispositions: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<Forked<P>> {
-    let before = set_mask(&full_set());
-    let (forked, mask) = match make_child() {
-        Ok(Some(parent)) => (Ok(Forked::Parent(parent)), before),
-        Ok(None) => (Ok(Forked::Child(set_up(spec, set_dispositions))), empty_set()),
-        Err(error) => (Err(error), before),
-    };
-    set_mask(&mask);
-    forked
+    let (all, none) = (full_set(), empty_set());
+    let before = set_mask(&all);
+    match make_child() {
+        Ok(None) => {
+            let result = set_up(spec, &all, set_dispositions);
+            set_mask_in_copy(&none);
+            Ok(Forked::Child(result))
+        }
+        Ok(Some(parent)) => {
+            set_mask(&before);
+            Ok(Forked::Parent(parent))
+        }
+        Err(error) => {
+            set_mask(&before);
+            Err(error)
+        }
+    }
 }
 
-fn set_up(spec: &ForkSpec, set_dispositions: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+/// Sets up the child, in which all these signals are blocked.
+///
+/// The child gets each piece of 64 KiB of code that it runs by a fault, which takes as long as ten system
+/// calls. So it makes system calls by one function of libc where it can.
+fn set_up(
+    spec: &ForkSpec,
+    all: &sigset_t,
+    set_dispositions: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     if spec.new_group {
         // SAFETY: integers only. It fails only if a filter refuses it.
-        unsafe { libc::setpgid(0, 0) };
-        discard_pending();
+        unsafe { libc::syscall(libc::SYS_setpgid, 0, 0) };
+        discard_pending(all);
     }
     set_dispositions()?;
     let mut ignored = spec.ignored.iter();
     ignored.try_for_each(|signal| set_disposition(*signal, Disposition::Ignored))
 }
 
-/// Takes the signals that are pending, and does nothing about them. All signals must be blocked.
-fn discard_pending() {
-    let (all, no_time) = (full_set(), libc::timespec { tv_sec: 0, tv_nsec: 0 });
+/// Takes the signals that are pending, and does nothing about them. All of them must be blocked.
+fn discard_pending(all: &sigset_t) {
+    let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the set and the time are initialised and outlive the call. A null pointer means that
     // nothing is to be told about the signal.
-    while unsafe { libc::sigtimedwait(&raw const all, ptr::null_mut(), &raw const no_time) } > 0 {}
+    while unsafe { libc::sigtimedwait(all, ptr::null_mut(), &raw const no_time) } > 0 {}
 }
 
 /// Resets the disposition of each signal to its default, except of those [`KEPT`], those that the child

@@ -1,4 +1,4 @@
-//! getpriority(2), setpriority(2), sched_setattr(2), umask(2) and getauxval(3).
+//! getpriority(2), setpriority(2), sched_setattr(2), getppid(2), umask(2) and getauxval(3).
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::{io, mem};
@@ -42,6 +42,13 @@ pub(crate) fn set_umask(mask: libc::mode_t) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::Error::from_raw_os_error(libc::EPERM)),
     }
+}
+
+/// Returns the number of the parent process, by a system call of our own: libc's function may be on a page
+/// that a forked copy has not yet.
+pub(crate) fn parent_id() -> u32 {
+    // SAFETY: no arguments. It cannot fail.
+    unsafe { libc::syscall(libc::SYS_getppid) as u32 }
 }
 
 /// Returns the path that was given to execve(2) when this program was started.

@@ -113,6 +113,11 @@ pub(crate) fn add_flag(signal: c_int, flag: c_int) -> io::Result<()> {
     }
 }
 
+const IS_MIPS: bool = cfg!(any(target_arch = "mips", target_arch = "mips64"));
+
+/// The size of the kernel's set of signals. With another one, the calls fail with `EINVAL`.
+const KERNEL_SET: usize = if IS_MIPS { 16 } else { 8 };
+
 /// What happens when a signal comes, as the kernel keeps it. Unlike libc's struct, it can be had also for
 /// the signals that libc uses itself.
 pub(super) struct Action {
@@ -123,10 +128,7 @@ pub(super) struct Action {
 
 impl Action {
     /// Most architectures have the handler first; MIPS has the flags before it.
-    const HANDLER: usize = cfg!(any(target_arch = "mips", target_arch = "mips64")) as usize;
-
-    /// The size of the kernel's set of signals. With another one, the calls fail with `EINVAL`.
-    const SET: usize = if Self::HANDLER == 0 { 8 } else { 16 };
+    const HANDLER: usize = IS_MIPS as usize;
 
     pub(super) fn get(signal: c_int) -> io::Result<Self> {
         let mut words = [0; 6];
@@ -134,7 +136,7 @@ impl Action {
         let unchanged = ptr::null::<usize>();
         // SAFETY: the kernel writes its struct, for which there is room.
         check_return(unsafe {
-            libc::syscall(call, signal, unchanged, words.as_mut_ptr(), Self::SET)
+            libc::syscall(call, signal, unchanged, words.as_mut_ptr(), KERNEL_SET)
         })?;
         Ok(Self { signal, words })
     }
@@ -149,7 +151,7 @@ impl Action {
         // SAFETY: the kernel has filled in the struct, in this process or in the one that it is a copy
         // of: the handler, if any, is at the same address in both.
         check_return(unsafe {
-            libc::syscall(call, self.signal, words, ptr::null_mut::<usize>(), Self::SET)
+            libc::syscall(call, self.signal, words, ptr::null_mut::<usize>(), KERNEL_SET)
         })
         .map(drop)
     }
@@ -192,6 +194,14 @@ pub(super) fn set_mask(mask: &sigset_t) -> sigset_t {
     // SAFETY: the sets are initialised and outlive the call.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, &raw mut before) };
     before
+}
+
+/// Sets which signals are blocked in this thread, by a system call of our own: see
+/// [`fork`](super::fork::fork).
+pub(super) fn set_mask_in_copy(mask: &sigset_t) {
+    let (call, nothing) = (libc::SYS_rt_sigprocmask, ptr::null_mut::<sigset_t>());
+    // SAFETY: the set is initialised, and at least as long as the kernel's.
+    unsafe { libc::syscall(call, libc::SIG_SETMASK, ptr::from_ref(mask), nothing, KERNEL_SET) };
 }
 
 /// Unblocks this signal in this thread.
