@@ -310,7 +310,7 @@ impl<T> Drop for Reaper<T> {
     fn drop(&mut self) {
         // A forked worker of a server has copies of the handles of all its siblings. To drop a
         // thousand of them takes time. But tokens with destructors must be dropped.
-        if self.process != process::id() && !mem::needs_drop::<T>() {
+        if self.process != sys::own_id() && !mem::needs_drop::<T>() {
             sys::close_and_forget(mem::take(&mut self.children), |children, visit| {
                 for entry in children.values_mut() {
                     entry.0.visit_descriptors(visit);

@@ -174,10 +174,10 @@ impl Supervisor {
     }
 
     /// Closes, in a forked process, its copies of our descriptors. Their memory is not freed: freeing
-    /// writes to it, and the kernel would have to copy each page that is written to. What is not taken out
-    /// here is dropped where it is.
+    /// writes to it, and the kernel would have to copy each page that is written to.
     fn leave(self) {
-        let Self { dispatch, program, .. } = self;
+        let Self { dispatch, workers, signals, program, successor, predecessor, .. } = self;
+        drop((workers, signals, successor, predecessor));
         dispatch.leave();
         mem::forget(program);
     }

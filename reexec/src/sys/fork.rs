@@ -129,8 +129,8 @@ fn fork_by<P>(
 
 /// Sets up the child, in which all these signals are blocked.
 ///
-/// The child gets each piece of 64 KiB of code that it runs by a fault, which takes as long as ten system
-/// calls. So it makes system calls by one function of libc where it can.
+/// The child gets each piece of 64 KiB of code by a page fault, which takes as long as ten system calls. So
+/// it makes system calls by the same function of libc where it can.
 fn set_up(
     spec: &ForkSpec,
     all: &sigset_t,

@@ -32,7 +32,9 @@ pub(crate) use descriptor::{
 pub(crate) use errno::{is, is_one_of, is_refused, retry_on_interrupt};
 pub(crate) use fork::{ForkSpec, Forked, exit_now, fork, fork_with_pidfd};
 pub(crate) use pidfd::{kill, kill_group, pidfd_open, pidfd_send_signal, pidfd_signal_group};
-pub(crate) use process::{add_nice, executed_path, parent_id, run_before_others, set_umask};
+pub(crate) use process::{
+    add_nice, executed_path, own_id, parent_id, run_before_others, set_umask,
+};
 pub(crate) use rights::{RIGHTS_MAX, receive_with_descriptors, send_with_descriptors};
 pub(crate) use shared_word::SharedWord;
 pub(crate) use signal::{

@@ -1,4 +1,4 @@
-//! getpriority(2), setpriority(2), sched_setattr(2), getppid(2), umask(2) and getauxval(3).
+//! getpriority(2), setpriority(2), sched_setattr(2), getpid(2), getppid(2), umask(2) and getauxval(3).
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::{io, mem};
@@ -44,8 +44,14 @@ pub(crate) fn set_umask(mask: libc::mode_t) -> io::Result<()> {
     }
 }
 
-/// Returns the number of the parent process, by a system call of our own: libc's function may be on a page
-/// that a forked copy has not yet.
+/// Returns the number of this process. It calls the same function of libc as most system calls of a forked
+/// copy: each further piece of code would cost the copy a page fault.
+pub(crate) fn own_id() -> u32 {
+    // SAFETY: no arguments. It cannot fail.
+    unsafe { libc::syscall(libc::SYS_getpid) as u32 }
+}
+
+/// Returns the number of the parent process, in the same way as [`own_id`].
 pub(crate) fn parent_id() -> u32 {
     // SAFETY: no arguments. It cannot fail.
     unsafe { libc::syscall(libc::SYS_getppid) as u32 }

@@ -196,8 +196,8 @@ pub(super) fn set_mask(mask: &sigset_t) -> sigset_t {
     before
 }
 
-/// Sets which signals are blocked in this thread, by a system call of our own: see
-/// [`fork`](super::fork::fork).
+/// Sets which signals are blocked in a forked copy. It calls the same function of libc as the copy's other
+/// system calls: each further piece of code would cost the copy a page fault.
 pub(super) fn set_mask_in_copy(mask: &sigset_t) {
     let (call, nothing) = (libc::SYS_rt_sigprocmask, ptr::null_mut::<sigset_t>());
     // SAFETY: the set is initialised, and at least as long as the kernel's.
