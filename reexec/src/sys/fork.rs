@@ -1,6 +1,7 @@
 //! Forks this process, by clone3(2) or by libc's fork(3); and _exit(2).
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::ptr;
 
@@ -148,10 +149,10 @@ fn set_up(
 
 /// Takes the signals that are pending, and does nothing about them. All of them must be blocked.
 fn discard_pending(all: &sigset_t) {
-    let no_time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the set and the time are initialised and outlive the call. A null pointer means that
-    // nothing is to be told about the signal.
-    while unsafe { libc::sigtimedwait(all, ptr::null_mut(), &raw const no_time) } > 0 {}
+    let no_time = MaybeUninit::zeroed();
+    // SAFETY: the set and the time, which all-zero is, are initialised and outlive the call. A null pointer
+    // means that nothing is to be told about the signal.
+    while unsafe { libc::sigtimedwait(all, ptr::null_mut(), no_time.as_ptr()) } > 0 {}
 }
 
 /// Resets the disposition of each signal to its default, except of those [`KEPT`], those that the child
