@@ -76,10 +76,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = number::<u16>)]
     pub(crate) backlog: u16,
 
-    /// At TERM or INT, also serve the clients that wait in the kernel's queue, within the drain timeout.
-    /// Otherwise they are disconnected. Meanwhile no client is refused and none gets into the queue: the
-    /// kernel ignores new ones, who try again after 1 s. The port is free when the queue is empty, after
-    /// 0.5 s at the earliest. A listener from a service manager needs none of this: its queue stays
+    /// At TERM or INT, also serve the clients that wait in the kernel's queue, within the drain timeout;
+    /// otherwise they are disconnected. Meanwhile the kernel ignores new clients, and they try again after
+    /// 1 s. The listener is closed when the queue is empty, after 0.5 s at the earliest. A listener from a
+    /// service manager keeps its queue in any case
     #[arg(long)]
     pub(crate) drain_backlog: bool,
 

@@ -38,7 +38,7 @@ const LOOK_AT_THE_LOG: Duration = Duration::from_secs(1);
 
 /// How long handshakes may take that had begun when TERM came. It is longer than a packet needs to the
 /// other side of the earth and back. And it is shorter than the second after which a client that the kernel
-/// has ignored tries again: by then, the port is closed, or the next server has it.
+/// has ignored tries again: by then, unless we are full, the port is closed, or the next server has it.
 const HANDSHAKES: Duration = Duration::from_millis(500);
 
 /// How often we look whether the kernel's queue is empty. In a pool, the workers accept, and nothing wakes us.
@@ -67,8 +67,8 @@ pub(crate) struct Supervisor {
     drain_timeout: Option<Duration>,
     /// Whether to serve the clients in the kernel's queue before the listener is closed.
     drains_backlog: bool,
-    /// From TERM until the listener is closed: when that may happen, if the kernel's queue is empty. So
-    /// long, clients are accepted as before, but no more get into the queue.
+    /// When the listener may be closed at the earliest, if the kernel's queue is empty then. `Some` from
+    /// TERM until it is closed. Meanwhile clients are accepted as before, but no more get into the queue.
     may_close: Option<Instant>,
     /// Whether TERM or INT has come: the next one ends every session.
     was_told_to_stop: bool,

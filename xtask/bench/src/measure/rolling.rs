@@ -201,15 +201,11 @@ impl Roll {
         Ok(())
     }
 
+    /// Goes on until so many sessions have begun. That takes as long as it takes: a session that makes no
+    /// progress is given up, and the next one begins.
     fn until_begun(&mut self, sessions: u64) -> Result<(), String> {
-        let began = Instant::now();
-        let mut last = self.clients.begun;
         while self.clients.begun < sessions {
             self.step(true)?;
-            if self.clients.begun == last && began.elapsed() > STEP_WITHIN {
-                return Err(format!("no session has begun within {STEP_WITHIN:?}"));
-            }
-            last = self.clients.begun;
         }
         Ok(())
     }
