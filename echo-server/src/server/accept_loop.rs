@@ -162,8 +162,10 @@ impl Dispatch for AcceptLoop {
             }
             match self.next_client() {
                 Next::Client(connection, source) => {
+                    // A worker's own first look at the clock would cost it three page faults.
+                    let now = Instant::now();
                     if let Some(connection) = self.start(workers, connection, source) {
-                        return Ok(Some(Job::Client(connection)));
+                        return Ok(Some(Job::Client(connection, now)));
                     }
                 }
                 Next::Refused => {}

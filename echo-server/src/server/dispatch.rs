@@ -26,8 +26,8 @@ pub(crate) enum Slot {
 
 /// What a forked worker has to do.
 pub(crate) enum Job {
-    /// Serve this client.
-    Client(TcpStream),
+    /// Serve this client, which has been there since then.
+    Client(TcpStream, Instant),
     /// Accept and serve clients, as this function does.
     Pool(Serve, PoolWorker),
 }

@@ -68,19 +68,25 @@ impl End {
     }
 }
 
-/// Serves one client to its end, in a process or a thread that has nothing else to do.
+/// Serves one client to its end, in a process or a thread that has nothing else to do. The client has
+/// been there `since` then.
 pub(crate) fn serve(
     connection: TcpStream,
     timeouts: Timeouts,
+    since: Instant,
     buffer: &mut [u8; BUFFER],
 ) -> io::Result<()> {
-    let session = Session::with_reads_that_wait(connection, timeouts)?;
+    let session = Session::with_reads_that_wait(connection, timeouts, since)?;
     converse(session, buffer, Session::wait)
 }
 
 /// Serves one client as [`serve`] does, in a process that has one session at a time.
-pub(crate) fn serve_in_process(connection: TcpStream, timeouts: Timeouts) -> io::Result<()> {
-    serve(connection, timeouts, &mut buffer_of_process())
+pub(crate) fn serve_in_process(
+    connection: TcpStream,
+    timeouts: Timeouts,
+    since: Instant,
+) -> io::Result<()> {
+    serve(connection, timeouts, since, &mut buffer_of_process())
 }
 
 /// Serves one client in a process that has one session at a time, and must also wait for something else:
@@ -90,7 +96,8 @@ pub(crate) fn serve_and_watch(
     timeouts: Timeouts,
     wait: impl FnMut(&Session) -> io::Result<bool>,
 ) -> io::Result<()> {
-    converse(Session::new(connection, timeouts), &mut buffer_of_process(), wait)
+    let session = Session::new(connection, timeouts, Instant::now());
+    converse(session, &mut buffer_of_process(), wait)
 }
 
 /// On the stack, the buffer would have to be cleared first. Here, a page of it exists only once something
@@ -107,14 +114,18 @@ fn converse(
 ) -> io::Result<()> {
     let name = Name::of(session.connection());
     // Most clients have sent something by the time they are accepted, so we read before we wait.
+    session.has_waited = false;
     let mut is_ready = true;
     let end = loop {
         if is_ready && let Some(end) = session.step(buffer)? {
             break end;
         }
-        if let Some(end) = session.end_if_late(Instant::now())? {
+        // A session that goes on can be too long, and not silent.
+        let can_be_late = !is_ready || session.expires.is_some() || session.has_ended;
+        if can_be_late && let Some(end) = session.end_if_late(Instant::now())? {
             break end;
         }
+        session.has_waited = true;
         is_ready = wait(&session)?;
     };
     name.log(end);
@@ -155,13 +166,15 @@ pub(crate) struct Session {
     last_progress: Instant,
     /// When the session ends whatever the client does.
     expires: Option<Instant>,
+    /// Whether we have waited since the session began. Before that, this is still its first moment.
+    has_waited: bool,
     /// Whether a read waits until the client has sent something, or was silent for too long.
     reads_wait: bool,
 }
 
 impl Session {
-    pub(crate) fn new(connection: TcpStream, timeouts: Timeouts) -> Self {
-        let now = Instant::now();
+    /// `since` is when the client came.
+    pub(crate) fn new(connection: TcpStream, timeouts: Timeouts, since: Instant) -> Self {
         Self {
             connection,
             protocol: Protocol::new(),
@@ -170,16 +183,21 @@ impl Session {
             is_last: false,
             has_ended: false,
             timeouts,
-            last_progress: now,
-            expires: timeouts.session.and_then(|time| now.checked_add(time)),
+            last_progress: since,
+            expires: timeouts.session.and_then(|time| since.checked_add(time)),
+            has_waited: true,
             reads_wait: false,
         }
     }
 
     /// A session whose reads wait by themselves, with SO_RCVTIMEO: that saves a poll(2) for each message.
     /// A limit for the whole session needs poll(2), because the time left is another one at each read.
-    fn with_reads_that_wait(connection: TcpStream, timeouts: Timeouts) -> io::Result<Self> {
-        let mut session = Self::new(connection, timeouts);
+    fn with_reads_that_wait(
+        connection: TcpStream,
+        timeouts: Timeouts,
+        since: Instant,
+    ) -> io::Result<Self> {
+        let mut session = Self::new(connection, timeouts, since);
         if session.expires.is_none() {
             if let Some(time) = timeouts.idle {
                 let set = session.connection.set_read_timeout(Some(time));
@@ -281,11 +299,12 @@ impl Session {
             return Ok(None);
         }
         let fd = self.connection.as_raw_fd();
-        let flags = if self.reads_wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        let waits = self.reads_wait && self.has_waited;
+        let flags = if waits { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
         let length = recv(fd, buffer, flags).inspect_err(|_| {
             // The time is up, or a signal such as CONT came. Another read would wait for the whole time
             // again, so from now on we wait with poll(2), which is given the deadline.
-            self.reads_wait = false;
+            self.reads_wait &= !waits;
         })?;
         let client_has_ended = length == 0;
         if self.has_ended {
@@ -295,7 +314,7 @@ impl Session {
         let answer = if client_has_ended {
             Answer { bytes: self.protocol.answer_end(), is_last: true }
         } else {
-            self.last_progress = Instant::now();
+            self.note_progress();
             self.protocol.answer(&buffer[..length])
         };
         self.is_last = answer.is_last;
@@ -314,7 +333,7 @@ impl Session {
 
     fn send_unsent(&mut self) -> io::Result<()> {
         self.sent += send_some(&self.connection, &self.unsent[self.sent..])?;
-        self.last_progress = Instant::now();
+        self.note_progress();
         if self.sent == self.unsent.len() {
             // Free the buffer: most sessions never need it again.
             self.unsent = Vec::new();
@@ -324,6 +343,12 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn note_progress(&mut self) {
+        if self.has_waited {
+            self.last_progress = Instant::now();
+        }
     }
 
     /// Ends our stream: everything has been sent. If we are killed between the two calls, the kernel's

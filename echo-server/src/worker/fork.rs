@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::time::Instant;
 
 use reexec::Fork;
 
@@ -20,7 +21,7 @@ pub(crate) fn starter() -> Starter {
     })
 }
 
-/// Serves the one client of this worker.
-pub(crate) fn serve(connection: TcpStream, timeouts: Timeouts) -> io::Result<()> {
-    session::serve_in_process(connection, timeouts)
+/// Serves the one client of this worker, which has been there since then.
+pub(crate) fn serve(connection: TcpStream, timeouts: Timeouts, since: Instant) -> io::Result<()> {
+    session::serve_in_process(connection, timeouts, since)
 }

@@ -52,7 +52,7 @@ pub(crate) fn work(job: Job, options: &Options, sandbox: &Sandbox) -> io::Result
     sandbox.enter()?;
     let timeouts = Timeouts::of(options);
     match job {
-        Job::Client(connection) => fork::serve(connection, timeouts),
+        Job::Client(connection, since) => fork::serve(connection, timeouts, since),
         Job::Pool(serve, worker) => serve(worker, options, timeouts),
     }
 }

@@ -96,7 +96,7 @@ impl Multiplex {
         self.next_key += 1;
         let client = Client {
             name: Name::of(&connection),
-            session: Session::new(connection, self.timeouts),
+            session: Session::new(connection, self.timeouts, Instant::now()),
             source,
         };
         let look = client.session.earliest_deadline(Instant::now());

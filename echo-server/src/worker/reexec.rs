@@ -5,6 +5,7 @@ use std::env;
 use std::error::Error;
 use std::io;
 use std::net::TcpStream;
+use std::time::Instant;
 
 use reexec::{Fork, command, inherited_fd};
 
@@ -50,5 +51,5 @@ pub(super) fn serve() -> io::Result<()> {
     log::set_level(terms.level);
     let sandbox = Sandbox::new(terms.mode, Model::Reexec)?.with_identity(terms.identity);
     sandbox.of_child(terms.may_miss).enter()?;
-    session::serve_in_process(connection, terms.timeouts)
+    session::serve_in_process(connection, terms.timeouts, Instant::now())
 }

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io;
 use std::net::TcpStream;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, raise};
@@ -79,7 +80,7 @@ pub(super) fn serve(prepared: &Prepared) -> io::Result<()> {
     let connection = TcpStream::from(inherited_fd(CONNECTION)?);
     end_with(prepared.supervisor).map_err(cannot("end with the server"))?;
     prepared.sandbox.enter_in_its_copy()?;
-    session::serve_in_process(connection, prepared.timeouts)
+    session::serve_in_process(connection, prepared.timeouts, Instant::now())
 }
 
 /// Makes the end of the supervisor end this process.

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -164,7 +164,9 @@ fn serve_clients(threads: &Threads, receiver: &Receiver<Client>, clients: &Sende
     let mut buffer = [0; BUFFER];
     while let Some(client) = next_client(threads, receiver) {
         let _in_session = InSession { threads, clients, source: client.source };
-        if let Err(error) = session::serve(client.connection, threads.timeouts, &mut buffer) {
+        if let Err(error) =
+            session::serve(client.connection, threads.timeouts, Instant::now(), &mut buffer)
+        {
             log_always(format_args!("a session has failed: {error}"));
         }
     }
