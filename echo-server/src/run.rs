@@ -67,8 +67,8 @@ fn serve(options: &Options) -> Result<u8, Failure> {
     let predecessor = take_over(predecessor, &identity)?;
 
     match supervisor.run(predecessor)? {
-        Role::Worker(job) => end_forked(worker::work(job, options, &sandbox)),
-        Role::Guardian(handover) => end_forked(handover.guard(|| hangup.pass_on())),
+        Role::Worker(job) => worker::end(worker::work(job, options, &sandbox)),
+        Role::Guardian(handover) => worker::end(handover.guard(|| hangup.pass_on())),
         Role::Supervisor { drained: true } => Ok(0),
         Role::Supervisor { drained: false } => Ok(exit::CUT_OFF),
     }
@@ -136,15 +136,6 @@ fn take_over(
         .take_over(listener)
         .map(Some)
         .map_err(cannot("take the place of the server before this one"))
-}
-
-/// Ends a forked process at once: whatever is open or registered in this copy belongs to the
-/// supervisor.
-fn end_forked(result: io::Result<()>) -> ! {
-    if let Err(error) = &result {
-        log::log_always(format_args!("{error}"));
-    }
-    reexec::exit_now(if result.is_ok() { log::exit_code() } else { exit::INTERNAL })
 }
 
 /// Why the server ends, and its exit code.

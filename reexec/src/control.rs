@@ -5,7 +5,8 @@
 //! got.
 //!
 //! ```text
-//! parent  Hello   → child     sent before the spawn, so that the child finds it at once
+//! parent  Hello   → child     sent before the spawn, so that the child finds it at once; a template
+//!                             needs none, because it knows what it makes
 //! parent  Launch  → child     sent once the parent has the pidfd; the child waits for it, so it
 //!                             cannot end and be reaped before that
 //! child   Report  → parent    ready to run the entry, or the step that failed
@@ -39,12 +40,15 @@ pub(crate) const LAUNCH_MAX: usize = 64 * 1024;
 pub(crate) struct Control(OwnedFd);
 
 impl Control {
-    /// Makes both ends, the parent's first, and sends the hello. Both are close-on-exec.
+    /// Makes both ends, the parent's first. Both are close-on-exec.
     pub(crate) fn pair() -> io::Result<(Control, Control)> {
         let (parent, child) = packet_sockets()?;
-        let parent = Control(parent);
-        parent.send(HELLO)?;
-        Ok((parent, Control(child)))
+        Ok((Control(parent), Control(child)))
+    }
+
+    /// Sends the hello. A child of a template needs none.
+    pub(crate) fn send_hello(&self) -> io::Result<()> {
+        self.send(HELLO)
     }
 
     /// Takes over the child's end of the channel; returns `None` in an ordinary start.
@@ -58,10 +62,18 @@ impl Control {
     /// cannot be taken over. The process must not continue as an ordinary start, because it may be a
     /// child.
     pub(crate) fn take_inherited() -> io::Result<Option<Control>> {
-        match is_hello_at(CONTROL_FD)? {
-            true => Ok(Some(Control(sys::take_inherited(CONTROL_FD)?))),
-            false => Ok(None),
+        if !is_hello_at(CONTROL_FD)? {
+            return Ok(None);
         }
+        let control = Self::take_placed()?;
+        let mut hello = [0; HELLO.len()];
+        retry_on_interrupt(|| Ok(recv(control.0.as_raw_fd(), &mut hello, MsgFlags::empty())?))?;
+        Ok(Some(control))
+    }
+
+    /// Takes over the child's end in a child of a template, which has placed it.
+    pub(crate) fn take_placed() -> io::Result<Control> {
+        Ok(Control(sys::take_inherited(CONTROL_FD)?))
     }
 
     /// Sends an encoded [`Launch`].
@@ -69,11 +81,8 @@ impl Control {
         self.send(launch)
     }
 
-    /// In the child: receives the hello, then waits for the launch. Returns `None` if the parent has
-    /// ended.
+    /// In the child: waits for the launch. Returns `None` if the parent has ended.
     pub(crate) fn receive_launch(&self) -> io::Result<Option<Launch>> {
-        let mut hello = [0; HELLO.len()];
-        retry_on_interrupt(|| Ok(recv(self.0.as_raw_fd(), &mut hello, MsgFlags::empty())?))?;
         match self.receive(MsgFlags::empty())? {
             message if message.is_empty() => Ok(None),
             message => Launch::decode(&message).map(Some).ok_or_else(malformed),

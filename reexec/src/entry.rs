@@ -175,6 +175,14 @@ fn run_if_child() -> Option<ExitCode> {
     }
 }
 
+/// Runs the child that a template has made.
+fn run_placed() -> ExitCode {
+    match Control::take_placed() {
+        Ok(control) => run_child(control),
+        Err(_) => ExitCode::from(EXIT_SETUP_FAILED),
+    }
+}
+
 /// In an ordinary start: runs the multi-call entry that the program was started as, if there is one.
 fn run_multicall() -> Option<ExitCode> {
     let program = env::args_os().next()?;
@@ -253,7 +261,7 @@ fn set_up(launch: &Launch) -> Result<Ready, Report> {
 /// Returns an entry of this crate itself. No program can register its name, because of the '/'.
 fn built_in(name: &str) -> Option<Ready> {
     match name {
-        template_message::ENTRY => Some(template_server::prepare(run_if_child)),
+        template_message::ENTRY => Some(template_server::prepare(run_placed)),
         KEEPER => Some(Box::new(|| keeper::run(|name| take_entry_for(name, false)))),
         _ => None,
     }

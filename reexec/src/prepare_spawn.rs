@@ -67,7 +67,7 @@ impl<'a> Prepared<'a> {
             stdout: step("preparing stdout", stdout)?.map(Into::into),
             stderr: step("preparing stderr", stderr)?.map(Into::into),
         };
-        let control = step("making the control channel", control(&mut fd_map))?;
+        let control = step("making the control channel", control(&mut fd_map, way))?;
         let lifeline = command.death_signal.map(|signal| Lifeline::new(&mut fd_map, signal));
         let lifeline = step("making the lifeline", lifeline.transpose())?;
         let (lifeline, childs_lifeline) = lifeline.unzip();
@@ -88,7 +88,7 @@ impl<'a> Prepared<'a> {
             // A template closes them in each child.
             undeclared_closed: close_undeclared || way == Way::Template,
             descriptors,
-            settings: settings(command),
+            settings: settings_of(command, way),
             preparation: match way {
                 Way::Template => None,
                 Way::Exec => command.preparation.as_deref().cloned(),
@@ -140,8 +140,11 @@ fn add(strings: &mut CStrings, parts: &[&[u8]]) -> Result<(), Stage> {
     added.map_err(|ContainsNul| contains_nul(&parts.concat()))
 }
 
-fn control(fd_map: &mut FdMap<'_>) -> io::Result<Control> {
+fn control(fd_map: &mut FdMap<'_>, way: Way) -> io::Result<Control> {
     let (parent_end, child_end) = Control::pair()?;
+    if way == Way::Exec {
+        parent_end.send_hello()?;
+    }
     fd_map.give(child_end.into(), CONTROL_FD);
     Ok(parent_end)
 }
@@ -210,6 +213,15 @@ pub(crate) fn settings(command: &Command) -> Vec<Setting> {
         settings.push(Setting::Groups(Vec::new()));
     }
     settings.sort();
+    settings
+}
+
+/// Returns the settings that the child applies itself. A template makes its children ignore signals.
+fn settings_of(command: &Command, way: Way) -> Vec<Setting> {
+    let mut settings = settings(command);
+    if way == Way::Template {
+        settings.retain(|setting| setting.ignored_signal().is_none());
+    }
     settings
 }
 

@@ -309,7 +309,7 @@ pub(crate) fn start<'a>(
     let pid = state.request(&Request {
         argv: &prepared.argv,
         env: &prepared.env,
-        blocked: &ignored,
+        ignored: &ignored,
         descriptors: &descriptors,
     });
     drop(state);

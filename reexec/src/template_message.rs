@@ -33,8 +33,8 @@ pub(crate) const REQUEST_MAX: usize = 64 * 1024;
 pub(crate) struct Request<'a> {
     pub(crate) argv: &'a CStrings,
     pub(crate) env: &'a CStrings,
-    /// The signals that are blocked in the child.
-    pub(crate) blocked: &'a [i32],
+    /// The signals that the child ignores.
+    pub(crate) ignored: &'a [i32],
     /// The descriptors that the child gets, at the numbers from 0 on.
     pub(crate) descriptors: &'a [RawFd],
 }
@@ -43,8 +43,8 @@ impl Request<'_> {
     pub(crate) fn send(&self, socket: impl AsFd) -> io::Result<()> {
         let mut header = Vec::new();
         put_u32(&mut header, self.argv.len() as u32);
-        put_u32(&mut header, self.blocked.len() as u32);
-        self.blocked.iter().for_each(|signal| put_i32(&mut header, *signal));
+        put_u32(&mut header, self.ignored.len() as u32);
+        self.ignored.iter().for_each(|signal| put_i32(&mut header, *signal));
         let parts = [&header, self.argv.as_bytes(), self.env.as_bytes()];
         if parts.iter().map(|part| part.len()).sum::<usize>() > REQUEST_MAX {
             return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
@@ -57,7 +57,7 @@ impl Request<'_> {
 pub(crate) struct Order {
     /// The number of the arguments.
     pub(crate) arguments: usize,
-    pub(crate) blocked: Vec<i32>,
+    pub(crate) ignored: Vec<i32>,
     /// Where in the buffer the strings are: the arguments, then the environment.
     pub(crate) strings: std::ops::Range<usize>,
     pub(crate) descriptors: Vec<OwnedFd>,
@@ -85,9 +85,9 @@ impl Order {
         let mut input = Input(message);
         let arguments = input.u32()? as usize;
         let count = input.u32()?;
-        let blocked = (0..count).map(|_| input.i32()).collect::<Option<_>>()?;
+        let ignored = (0..count).map(|_| input.i32()).collect::<Option<_>>()?;
         let strings = message.len() - input.0.len()..message.len();
-        Some(Order { arguments, blocked, strings, descriptors })
+        Some(Order { arguments, ignored, strings, descriptors })
     }
 }
 
@@ -142,18 +142,18 @@ mod tests {
         fn a_request_arrives_as_it_was_sent(
             argv in proptest::collection::vec("[^\0]{0,20}", 0..9),
             env in proptest::collection::vec("[^\0]{0,20}", 0..9),
-            blocked in proptest::collection::vec(1..65, 0..5),
+            ignored in proptest::collection::vec(1..65, 0..5),
             count in 0..9_usize,
         ) {
             let (maker, template) = UnixDatagram::pair().unwrap();
             let descriptors: Vec<RawFd> = vec![maker.as_raw_fd(); count];
             let (argv, env) = (strings(&argv), strings(&env));
-            let (blocked, descriptors) = (&blocked[..], &descriptors[..]);
-            Request { argv: &argv, env: &env, blocked, descriptors }.send(&maker).unwrap();
+            let (ignored, descriptors) = (&ignored[..], &descriptors[..]);
+            Request { argv: &argv, env: &env, ignored, descriptors }.send(&maker).unwrap();
             let mut buffer = vec![0; REQUEST_MAX];
             let order = Order::receive(&template, &mut buffer).unwrap().unwrap().unwrap();
             prop_assert_eq!(order.arguments, argv.len());
-            prop_assert_eq!(order.blocked, blocked);
+            prop_assert_eq!(order.ignored, ignored);
             prop_assert_eq!(order.descriptors.len(), count);
             let sent = [argv.as_bytes(), env.as_bytes()].concat();
             prop_assert_eq!(&buffer[order.strings], &sent[..]);
@@ -171,7 +171,7 @@ mod tests {
     fn a_request_that_is_too_long_is_not_sent() {
         let (maker, _template) = UnixDatagram::pair().unwrap();
         let (argv, env) = (CStrings::default(), strings(&["x".repeat(REQUEST_MAX)]));
-        let request = Request { argv: &argv, env: &env, blocked: &[], descriptors: &[] };
+        let request = Request { argv: &argv, env: &env, ignored: &[], descriptors: &[] };
         assert!(sys::is(&request.send(&maker).unwrap_err(), libc::EMSGSIZE));
     }
 

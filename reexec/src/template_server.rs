@@ -3,15 +3,16 @@
 //! A child is a clone of the template. It continues as a child that has just been executed: it finds
 //! the control channel, receives the launch, and runs the entry.
 
-use std::ffi::c_long;
+use std::ffi::{c_int, c_long};
 use std::fs::{self, ReadDir};
 use std::io::{self, Write};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{self, ExitCode};
 
 use nix::sys::socket::{MsgFlags, send};
 
-use crate::sys::{self, Arguments, Cloned, Cloner, SharedWord, retry_on_interrupt};
+use crate::sys::{self, Arguments, Cloned, Cloner, Disposition, SharedWord, retry_on_interrupt};
 use crate::template_message::{self, Order, PAGE, REQUEST_MAX, SOCKET};
 use crate::{EXIT_SETUP_FAILED, inherited_fd, threads};
 
@@ -60,9 +61,9 @@ pub(crate) const SYSTEM_CALLS: &[c_long] = &[
 /// Prepares the template, and returns the function that runs it. That needs only the system calls of
 /// [`SYSTEM_CALLS`], so the program may confine this process in between.
 ///
-/// The function returns only in a child, after `run_if_child`, the part of `init` that runs a child's
-/// entry. The template ends in it, so that it runs none of the program's code.
-pub(crate) fn prepare(run_if_child: fn() -> Option<ExitCode>) -> Box<dyn FnOnce() -> ExitCode> {
+/// The function returns only in a child, after `run_child`, the part of `init` that runs a child's entry.
+/// The template ends in it, so that it runs none of the program's code.
+pub(crate) fn prepare(run_child: fn() -> ExitCode) -> Box<dyn FnOnce() -> ExitCode> {
     // Without the two, somebody else has started the template.
     let (Ok(socket), Ok(page)) = (inherited_fd(SOCKET), inherited_fd(PAGE)) else {
         return Box::new(|| ExitCode::from(EXIT_SETUP_FAILED));
@@ -71,20 +72,20 @@ pub(crate) fn prepare(run_if_child: fn() -> Option<ExitCode>) -> Box<dyn FnOnce(
     let prepared = Server::prepare(highest, &page);
     drop(page);
     let prepared = prepared.and_then(|server| Ok((server, Surroundings::now()?)));
-    Box::new(move || serve(prepared, socket, run_if_child))
+    Box::new(move || serve(prepared, socket, run_child))
 }
 
 fn serve(
     prepared: Result<(Server, Surroundings), String>,
     socket: OwnedFd,
-    run_if_child: fn() -> Option<ExitCode>,
+    run_child: fn() -> ExitCode,
 ) -> ExitCode {
     let prepared = prepared.and_then(|(server, before)| before.check().map(|()| server));
     let greeting = prepared.as_ref().map(|_| process::id()).map_err(Clone::clone);
     let greeted = send_to(&socket, &template_message::encode_greeting(&greeting));
     let server = prepared.ok().filter(|_| greeted.is_ok());
     match server.and_then(|server| server.serve(socket)).map(NewChild::become_child) {
-        Some(Ok(())) => run_if_child().unwrap_or(ExitCode::from(EXIT_SETUP_FAILED)),
+        Some(Ok(())) => run_child(),
         Some(Err(_)) => sys::exit_now(EXIT_SETUP_FAILED),
         None => sys::exit_now(0),
     }
@@ -94,6 +95,8 @@ fn serve(
 struct Server {
     cloner: Cloner,
     arguments: Arguments,
+    /// The signals that the template ignores for its children, because the latest request said so.
+    ignored: Vec<c_int>,
     /// The highest number of the template's own descriptors.
     highest: RawFd,
 }
@@ -156,12 +159,12 @@ impl Server {
         // Otherwise each child would write it again.
         io::stdout().flush().map_err(failed("flushing stdout failed"))?;
         sys::flush_c_streams();
-        Ok(Server { cloner, arguments, highest })
+        Ok(Server { cloner, arguments, ignored: Vec::new(), highest })
     }
 
     /// Makes children until the maker of the template has closed its end. Returns in each child, and
     /// with `None` in the template.
-    fn serve(self, socket: OwnedFd) -> Option<NewChild> {
+    fn serve(mut self, socket: OwnedFd) -> Option<NewChild> {
         let mut buffer = vec![0; REQUEST_MAX];
         loop {
             let reply = match Order::receive(&socket, &mut buffer).ok()?? {
@@ -179,14 +182,33 @@ impl Server {
         }
     }
 
-    fn make(&self, order: &Order) -> io::Result<Cloned> {
+    /// Ignores these signals, and no others because of an earlier request. A child inherits that, which
+    /// takes no time; and mostly all children ignore the same ones.
+    fn ignore_only(&mut self, signals: &[c_int]) -> io::Result<()> {
+        if self.ignored == signals {
+            return Ok(());
+        }
+        for signal in mem::take(&mut self.ignored) {
+            let is_sigpipe = signal == libc::SIGPIPE; // which every Rust program ignores
+            let disposition = if is_sigpipe { Disposition::Ignored } else { Disposition::Default };
+            sys::set_disposition(signal, disposition)?;
+        }
+        for signal in signals {
+            sys::set_disposition(*signal, Disposition::Ignored)?;
+            self.ignored.push(*signal);
+        }
+        Ok(())
+    }
+
+    fn make(&mut self, order: &Order) -> io::Result<Cloned> {
         let mut numbers = order.descriptors.iter().map(AsRawFd::as_raw_fd).zip(0..);
         let fits = order.arguments <= self.arguments.room()
             && numbers.all(|(source, target)| source > target);
-        match fits {
-            true => self.cloner.clone(),
-            false => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        if !fits {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
+        self.ignore_only(&order.ignored)?;
+        self.cloner.clone()
     }
 }
 
@@ -197,7 +219,8 @@ impl NewChild {
         sys::place_descriptors(order.descriptors, server.highest)?;
         buffer.truncate(order.strings.end);
         server.arguments.replace(&mut buffer.leak()[order.strings.start..], order.arguments)?;
-        sys::block_only(&order.blocked);
+        // Signals that it ignores are discarded by this.
+        sys::unblock_signals();
         Ok(())
     }
 }

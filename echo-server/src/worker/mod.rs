@@ -34,13 +34,15 @@ pub fn run() -> ExitCode {
         Some(prepared) => template::serve(prepared),
         None => reexec::serve(),
     };
-    match served {
-        Ok(()) => ExitCode::from(log::exit_code()),
-        Err(error) => {
-            log::log_always(format_args!("{error}"));
-            ExitCode::from(exit::INTERNAL)
-        }
+    end(served)
+}
+
+/// Ends a worker at once: whatever is open or registered in a copy belongs to its original.
+pub(crate) fn end(result: io::Result<()>) -> ! {
+    if let Err(error) = &result {
+        log::log_always(format_args!("{error}"));
     }
+    ::reexec::exit_now(if result.is_ok() { log::exit_code() } else { exit::INTERNAL })
 }
 
 /// Runs a forked worker, from its first step to its end.

@@ -9,7 +9,7 @@ use libc::pid_t;
 
 use super::errno::{check_return, retry_on_interrupt};
 use super::shared_word::SharedWord;
-use super::signal::{full_set, set_mask, set_of};
+use super::signal::{full_set, set_mask};
 
 /// What the kernel must know of the calling thread, so that libc works in a copy of it.
 #[derive(Debug)]
@@ -209,11 +209,6 @@ pub(crate) fn place_descriptors(descriptors: Vec<OwnedFd>, highest: RawFd) -> io
 /// Blocks every signal in this thread.
 pub(crate) fn block_signals() {
     set_mask(&full_set());
-}
-
-/// Blocks these signals in this thread, and no others. The numbers must be ones of signals.
-pub(crate) fn block_only(signals: &[c_int]) {
-    set_mask(&set_of(signals));
 }
 
 /// Writes out what C code has printed, so that no copy writes it again.
