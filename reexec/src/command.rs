@@ -43,6 +43,7 @@ pub fn command(name: impl Into<String>) -> Command {
         stream_grace: STREAM_GRACE,
         settings: Vec::new(),
         template: None,
+        keeps_template_env: false,
         blocks_signals: false,
         preparation: None,
         job: JobOptions::default(),
@@ -106,6 +107,8 @@ pub struct Command {
     pub(crate) settings: Vec<Setting>,
     /// Makes the child, if it can.
     pub(crate) template: Option<Arc<Templates>>,
+    /// Whether a child of a template keeps the template's environment.
+    pub(crate) keeps_template_env: bool,
     /// Whether the child has every signal blocked from its first instruction on.
     pub(crate) blocks_signals: bool,
     /// What an executed child runs before its entry.
@@ -164,6 +167,14 @@ impl Command {
     pub fn env_clear(&mut self) -> &mut Self {
         self.env_clear = true;
         self.env.clear();
+        self
+    }
+
+    /// Leaves a child of a [`Template`](crate::Template) the environment that this process had when it
+    /// started the template, whatever variables this command sets. To send the environment of this
+    /// moment takes longer than most other steps of such a spawn. Has no effect if the child is executed.
+    pub fn keep_template_env(&mut self) -> &mut Self {
+        self.keeps_template_env = true;
         self
     }
 

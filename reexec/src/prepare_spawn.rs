@@ -56,7 +56,10 @@ impl<'a> Prepared<'a> {
         way: Way,
     ) -> Result<Self, Stage> {
         let argv = argv(command)?;
-        let env = environment(command)?;
+        let env = match way == Way::Template && command.keeps_template_env {
+            true => CStrings::default(),
+            false => environment(command)?,
+        };
         let [stdin, stdout, stderr] = default.fill(command.streams());
         let mut fd_map = FdMap::new(CONTROL_FD + 1);
         let stdin = add_stream(&mut fd_map, stdin, libc::STDIN_FILENO);
@@ -74,7 +77,10 @@ impl<'a> Prepared<'a> {
         let (pending, child_end) = step("preparing the handle", PendingHandle::new())?;
         let keep_open = child_end.map(|fd| fd_map.give_next(fd));
         let descriptors = descriptors(command, &mut fd_map)?;
-        let executed = executed(command, &mut fd_map)?;
+        let executed = match way {
+            Way::Template => Executed::default(),
+            Way::Exec => executed(command, &mut fd_map)?,
+        };
         step("giving the child its descriptors", fd_map.resolve_conflicts())?;
         let close_undeclared = sys::can_close_from();
         let launch = Launch {
@@ -167,7 +173,8 @@ fn descriptors<'a>(
     Ok(descriptors)
 }
 
-/// The file that the child executes.
+/// The file that the child executes. Nothing for a child of a template, which knows its own file.
+#[derive(Default)]
 struct Executed {
     path: CString,
     /// The number of the sealed copy, if the child executes one.

@@ -309,6 +309,7 @@ pub(crate) fn start<'a>(
     let pid = state.request(&Request {
         argv: &prepared.argv,
         env: &prepared.env,
+        keeps_env: command.keeps_template_env,
         ignored: &ignored,
         descriptors: &descriptors,
     });

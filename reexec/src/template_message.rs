@@ -33,6 +33,8 @@ pub(crate) const REQUEST_MAX: usize = 64 * 1024;
 pub(crate) struct Request<'a> {
     pub(crate) argv: &'a CStrings,
     pub(crate) env: &'a CStrings,
+    /// Whether the child has the template's environment, and `env` is empty.
+    pub(crate) keeps_env: bool,
     /// The signals that the child ignores.
     pub(crate) ignored: &'a [i32],
     /// The descriptors that the child gets, at the numbers from 0 on.
@@ -43,6 +45,7 @@ impl Request<'_> {
     pub(crate) fn send(&self, socket: impl AsFd) -> io::Result<()> {
         let mut header = Vec::new();
         put_u32(&mut header, self.argv.len() as u32);
+        put_u32(&mut header, self.keeps_env.into());
         put_u32(&mut header, self.ignored.len() as u32);
         self.ignored.iter().for_each(|signal| put_i32(&mut header, *signal));
         let parts = [&header, self.argv.as_bytes(), self.env.as_bytes()];
@@ -57,6 +60,7 @@ impl Request<'_> {
 pub(crate) struct Order {
     /// The number of the arguments.
     pub(crate) arguments: usize,
+    pub(crate) keeps_env: bool,
     pub(crate) ignored: Vec<i32>,
     /// Where in the buffer the strings are: the arguments, then the environment.
     pub(crate) strings: std::ops::Range<usize>,
@@ -84,10 +88,11 @@ impl Order {
     fn decode(message: &[u8], descriptors: Vec<OwnedFd>) -> Option<Order> {
         let mut input = Input(message);
         let arguments = input.u32()? as usize;
+        let keeps_env = input.u32()? != 0;
         let count = input.u32()?;
         let ignored = (0..count).map(|_| input.i32()).collect::<Option<_>>()?;
         let strings = message.len() - input.0.len()..message.len();
-        Some(Order { arguments, ignored, strings, descriptors })
+        Some(Order { arguments, keeps_env, ignored, strings, descriptors })
     }
 }
 
@@ -144,15 +149,17 @@ mod tests {
             env in proptest::collection::vec("[^\0]{0,20}", 0..9),
             ignored in proptest::collection::vec(1..65, 0..5),
             count in 0..9_usize,
+            keeps_env in any::<bool>(),
         ) {
             let (maker, template) = UnixDatagram::pair().unwrap();
             let descriptors: Vec<RawFd> = vec![maker.as_raw_fd(); count];
             let (argv, env) = (strings(&argv), strings(&env));
             let (ignored, descriptors) = (&ignored[..], &descriptors[..]);
-            Request { argv: &argv, env: &env, ignored, descriptors }.send(&maker).unwrap();
+            Request { argv: &argv, env: &env, keeps_env, ignored, descriptors }.send(&maker).unwrap();
             let mut buffer = vec![0; REQUEST_MAX];
             let order = Order::receive(&template, &mut buffer).unwrap().unwrap().unwrap();
             prop_assert_eq!(order.arguments, argv.len());
+            prop_assert_eq!(order.keeps_env, keeps_env);
             prop_assert_eq!(order.ignored, ignored);
             prop_assert_eq!(order.descriptors.len(), count);
             let sent = [argv.as_bytes(), env.as_bytes()].concat();
@@ -171,7 +178,8 @@ mod tests {
     fn a_request_that_is_too_long_is_not_sent() {
         let (maker, _template) = UnixDatagram::pair().unwrap();
         let (argv, env) = (CStrings::default(), strings(&["x".repeat(REQUEST_MAX)]));
-        let request = Request { argv: &argv, env: &env, ignored: &[], descriptors: &[] };
+        let request =
+            Request { argv: &argv, env: &env, keeps_env: false, ignored: &[], descriptors: &[] };
         assert!(sys::is(&request.send(&maker).unwrap_err(), libc::EMSGSIZE));
     }
 

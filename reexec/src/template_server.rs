@@ -218,7 +218,8 @@ impl NewChild {
         let NewChild { server, order, mut buffer } = self;
         sys::place_descriptors(order.descriptors, server.highest)?;
         buffer.truncate(order.strings.end);
-        server.arguments.replace(&mut buffer.leak()[order.strings.start..], order.arguments)?;
+        let strings = &mut buffer.leak()[order.strings.start..];
+        server.arguments.replace(strings, order.arguments, order.keeps_env)?;
         // Signals that it ignores are discarded by this.
         sys::unblock_signals();
         Ok(())

@@ -58,7 +58,15 @@ fn main() -> ExitCode {
         Ok(())
     });
     reexec::register("remembered", || println!("{}", PREPARED.get().unwrap()));
+    reexec::register("nothing", || {});
     reexec::register("tell", tell);
+    reexec::register("environment", || {
+        // As the program sees it, and as ps does.
+        let seen = fs::read("/proc/self/environ").unwrap();
+        let seen: Vec<_> = seen.split(|byte| *byte == 0).filter(|it| !it.is_empty()).collect();
+        assert_eq!(seen.len(), env::vars_os().count());
+        env::vars_os().for_each(|(name, _)| println!("{name:?}"));
+    });
     if let Some(code) = reexec::init() {
         return code;
     }
@@ -69,6 +77,7 @@ fn main() -> ExitCode {
             its_error_is_that_of_the_template,
             what_it_leaves_open_is_noticed,
             if_it_fails_later_no_entry_runs,
+            a_child_may_keep_the_templates_environment,
             the_list_of_system_calls_is_complete,
             without_one_of_them_there_are_no_children,
             children_of_another_user_are_still_ours,
@@ -202,7 +211,7 @@ fn if_it_fails_later_no_entry_runs() {
     let scratch = Scratch::new();
     let file = scratch.0.join("marker");
     let template = Template::prepared_by("fail", [file.to_str().unwrap()]).unwrap();
-    let run = || template.command("remembered").spawn();
+    let run = || template.command("nothing").spawn();
     assert!(run().unwrap().is_from_template());
     fs::write(&file, "").unwrap();
     let pid = Pid::from_raw(template.id().unwrap() as i32);
@@ -214,6 +223,25 @@ fn if_it_fails_later_no_entry_runs() {
     }
     fs::remove_file(&file).unwrap();
     while !run().unwrap().is_from_template() {}
+}
+
+fn a_child_may_keep_the_templates_environment() {
+    let template = Template::prepared_by("remember", ["this"]).unwrap();
+    let environment = |keeps: bool, args: usize| {
+        let mut command = template.command("environment");
+        command.args(vec!["x"; args]).env("NEW", "1");
+        if keeps {
+            command.keep_template_env();
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{:?}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let kept = environment(true, 2);
+    assert!(kept.contains("PATH") && !kept.contains("NEW"), "{kept}");
+    assert_contains(&environment(false, 2), "NEW");
+    // Executed.
+    assert_contains(&environment(true, 65), "NEW");
 }
 
 fn the_list_of_system_calls_is_complete() -> Result<(), Skipped> {

@@ -45,6 +45,7 @@ fn start(connection: &TcpStream, template: &Template) -> Result<Fork, Box<dyn Er
         command.ignore_signal(signal);
     }
     let worker = command
+        .keep_template_env()
         .fd(CONNECTION, connection.try_clone()?)
         // The worker arranges that itself, without a descriptor.
         .outlive_parent()

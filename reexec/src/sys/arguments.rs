@@ -95,14 +95,20 @@ impl Arguments {
     }
 
     /// Replaces the arguments and the environment by these strings, each with a NUL byte at its end:
-    /// first the arguments, of which there are `count`. Call it with one thread.
+    /// first the arguments, of which there are `count`. Leaves the environment as it is if `keeps_env`
+    /// says so. Call it with one thread.
     ///
     /// If the kernel does not let this process say where its arguments are, ps shows the old ones.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::InvalidInput`] if there are fewer strings, or too many arguments.
-    pub(crate) fn replace(&self, strings: &'static mut [u8], count: usize) -> io::Result<()> {
+    pub(crate) fn replace(
+        &self,
+        strings: &'static mut [u8],
+        count: usize,
+        keeps_env: bool,
+    ) -> io::Result<()> {
         let mut pointers = Vec::with_capacity(64);
         let mut rest = &*strings;
         while let Ok(string) = CStr::from_bytes_until_nul(rest) {
@@ -126,15 +132,14 @@ impl Arguments {
         unsafe {
             ptr::copy_nonoverlapping(pointers.as_ptr(), self.argv, count);
             self.argv.add(count).write(ptr::null_mut());
-            environ = variables.as_mut_ptr();
+            if !keeps_env {
+                environ = variables.as_mut_ptr();
+            }
         }
-        let bounds = MemoryMap {
-            arg_start: start,
-            arg_end: env_start,
-            env_start,
-            env_end: end,
-            ..self.bounds
-        };
+        let mut bounds = MemoryMap { arg_start: start, arg_end: env_start, ..self.bounds };
+        if !keeps_env {
+            (bounds.env_start, bounds.env_end) = (env_start, end);
+        }
         tell_kernel(bounds);
         Ok(())
     }
