@@ -49,6 +49,7 @@ mod shortage;
 mod signals;
 mod start;
 mod systemd;
+mod template;
 mod threads;
 mod upgrade;
 mod upgrades;

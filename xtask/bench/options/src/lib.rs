@@ -112,7 +112,7 @@ pub enum Server {
 /// was left.
 ///
 /// A killed worker explains errors of sessions that were open when it was killed: one of them with
-/// fork, reexec and prefork, all of them with thread and multiplex. Sessions that began up to 1 s
+/// fork, reexec, template and prefork, all of them with thread and multiplex. Sessions that began up to 1 s
 /// later count as open, because a process may go on for a moment after SIGKILL was sent.
 ///
 /// Exit codes: 0 no model failed, 1 one did, 2 usage, 74 output cannot be written, 77 a required tool
@@ -217,6 +217,7 @@ pub enum Way {
 pub enum Model {
     Fork,
     Reexec,
+    Template,
     Prefork,
     Thread,
     Multiplex,
