@@ -395,7 +395,7 @@ fn a_probe_that_is_killed_has_not_tried() {
 fn a_layer_that_fails_later_is_not_done_without() {
     in_every_model(|model| {
         for (call, error, layer) in
-            [("landlock_create_ruleset", "ENFILE", "landlock"), ("seccomp", "ENOMEM", "seccomp")]
+            [("landlock_restrict_self", "ENOMEM", "landlock"), ("seccomp", "ENOMEM", "seccomp")]
         {
             let mut server = start(model, &["--workers", "1", "--sandbox", "try"]);
             server.assert_serves();
@@ -428,6 +428,17 @@ fn a_layer_that_fails_later_is_not_done_without() {
             server.assert_serves();
         }
     });
+}
+
+/// Nor tries again whether a file can be opened. Either would end the worker here.
+#[test]
+fn a_forked_worker_makes_no_ruleset_of_its_own() {
+    let server = start("fork", &["--sandbox", "require"]);
+    server.assert_serves();
+    let Some(_strace) = attach(&server, "landlock_create_ruleset,openat", "ENFILE") else {
+        return;
+    };
+    server.assert_serves();
 }
 
 /// From now on, this system call fails in the processes that the server starts. `None` if there is

@@ -17,6 +17,7 @@ mod probe;
 
 use std::io;
 use std::process;
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::prctl;
 use nix::unistd::getppid;
@@ -36,6 +37,10 @@ pub struct Sandbox {
     /// What a copy of the template refuses besides, so that both filters together are that of a forked
     /// worker.
     filter_of_copies: BpfProgram,
+    /// Made once, for all workers. The process that applies it closes it.
+    ruleset: Mutex<Option<landlock::Ruleset>>,
+    /// Whether to try if a layer does what it promises. Workers trust what the trial has found.
+    is_trial: bool,
     /// Which of [`LAYERS`] may be missing, a bit for each. At first that depends on the mode; after
     /// [`try_out`](Self::try_out), only the layers that were missing then may be.
     may_miss: u8,
@@ -49,7 +54,7 @@ type Layer = (&'static str, fn(&Sandbox) -> io::Result<()>);
 const LAYERS: [Layer; 5] = [
     ("no new privileges", |_| Ok(prctl::set_no_new_privs()?)),
     ("no capabilities", |_| capabilities::drop_all()),
-    ("landlock", |_| landlock::restrict()),
+    ("landlock", Sandbox::restrict),
     ("limits", |sandbox| limits::set(sandbox.model)),
     ("seccomp", |sandbox| seccomp::apply(&sandbox.filter)),
 ];
@@ -81,6 +86,8 @@ impl Sandbox {
             identity: None,
             filter,
             filter_of_copies,
+            ruleset: Mutex::new((mode != Mode::Off).then(landlock::Ruleset::new)),
+            is_trial: false,
             may_miss: match mode {
                 Mode::Require => 0,
                 Mode::Try | Mode::Off => u8::MAX,
@@ -165,6 +172,14 @@ impl Sandbox {
         Ok(missing)
     }
 
+    fn restrict(&self) -> io::Result<()> {
+        let ruleset = self.ruleset.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ruleset =
+            ruleset.ok_or_else(|| io::Error::other("this process has applied it before"))?;
+        ruleset.restrict()?;
+        if self.is_trial { landlock::verify() } else { Ok(()) }
+    }
+
     /// Enters the sandbox in a process made for that. Returns lines about what workers will have. From
     /// then on, a layer that could be had must be had.
     ///
@@ -173,7 +188,10 @@ impl Sandbox {
     /// Those of [`enter`](Self::enter), and if the process cannot be made, or does not come to its own
     /// end.
     pub(crate) fn try_out(&mut self) -> io::Result<Vec<String>> {
-        let found = probe::try_out(|| self.enter())?;
+        self.is_trial = true;
+        let found = probe::try_out(|| self.enter());
+        self.is_trial = false;
+        let found = found?;
         self.may_miss = layers_in(&found.missing);
         let missing = found.missing.iter().map(|it| format!("without {it}"));
         Ok([found.seen].into_iter().chain(missing).collect())
