@@ -1,5 +1,5 @@
 //! A process for each client, made by a template: a copy of the program that has entered the sandbox
-//! once, and waits. Its copies have what it has given up, and need not give it up again.
+//! once, and waits. Its copies lack what it has given up, and need not give it up again.
 
 use std::error::Error;
 use std::io;
@@ -54,7 +54,7 @@ fn start(connection: &TcpStream, template: &Template) -> Result<Fork, Box<dyn Er
     Ok(Fork::Parent(worker))
 }
 
-/// Prepares the template; also a worker that had to be executed instead.
+/// Prepares the template. A worker that had to be executed instead runs this, too.
 pub fn prepare(args: &[String]) -> io::Result<()> {
     let mut args = args.iter().cloned();
     let form = args.next();
