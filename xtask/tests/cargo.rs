@@ -135,11 +135,19 @@ fn the_commands_of_the_readme_compile_no_dependency_twice() {
         }
     }
     assert!(commands.len() > 14, "{commands:?}");
+    // What `cargo xtask exercise` builds. Cargo would shorten its copy of the lock file: not --locked.
+    let answers = Run::new();
+    let folder = answers.path("answers");
+    let mut exercise = answers.xtask(&["exercise", "never-waits", "--answers"]);
+    assert!(exercise.arg(&folder).output().unwrap().status.success());
+    let manifest = folder.join("Cargo.toml");
+    commands.push((vec!["--manifest-path", manifest.to_str().unwrap()], false));
+
     let mut features = BTreeMap::<String, BTreeSet<String>>::new();
     for (packages, for_examples) in &commands {
         let edges = if *for_examples { "all" } else { "normal,build" };
         let mut command = Command::new(CARGO);
-        command.args(["tree", "--locked", "--prefix=none", "--no-dedupe", "--format={p}: {f}"]);
+        command.args(["tree", "--offline", "--prefix=none", "--no-dedupe", "--format={p}: {f}"]);
         let output = command
             .args(["--edges", edges])
             .args(packages)
