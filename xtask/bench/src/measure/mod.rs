@@ -4,6 +4,7 @@ mod chaos;
 pub(crate) mod echo;
 mod echo_results;
 mod machine;
+mod outcome;
 pub(crate) mod rolling;
 mod rolling_result;
 pub(crate) mod soak;

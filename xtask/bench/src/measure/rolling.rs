@@ -10,11 +10,11 @@ use nix::sys::signal::Signal;
 use xtask_bench_options::{Rolling, Way, name};
 
 use crate::load::clients::{Clients, Kind};
-use crate::measure::ndjson;
+use crate::measure::outcome::run_turns;
 use crate::measure::rolling_result::{RollingResult, heading};
 use crate::measure::soak::some;
-use crate::output::{Failure, create_folder, print, say};
-use crate::process::{descendants, kill_and_reap_all};
+use crate::output::{Failure, create_folder, say};
+use crate::process::descendants;
 use crate::programs::{Linking, cargo_build, target_folder};
 use crate::servers::haproxy::{self, Haproxy, State};
 use crate::servers::rolled::{Place, ReservedPort, Rolled};
@@ -47,27 +47,9 @@ pub(crate) fn run(options: &Rolling) -> Result<(), Failure> {
         ways => ways,
     };
     say(&format!("--seed {}; logs are in {}", setting.seed, setting.folder.display()));
-    if !options.json {
-        print(&heading())?;
-    }
-    let mut failed = Vec::new();
-    for way in ways {
-        let result = roll(*way, &setting);
-        kill_and_reap_all();
-        print(&match options.json {
-            true => ndjson([serde_json::to_string(&result)]),
-            false => result.text(),
-        })?;
-        if !result.held {
-            failed.push(result.way);
-        }
-    }
-    if failed.is_empty() {
-        say("No session was lost, except by the control.");
-        return Ok(());
-    }
-    let (failed, seed) = (failed.join(", "), setting.seed);
-    Err(Failure::failed(format!("failed: {failed}; again with --seed {seed}")))
+    run_turns(ways, |way| roll(*way, &setting), &heading(), options.json, setting.seed)?;
+    say("No session was lost, except by the control.");
+    Ok(())
 }
 
 /// The folder for logs, without those of the last run.
@@ -243,10 +225,9 @@ impl Roll {
         result.short = tally.losses.len() as u64 + tally.errors.ended_early;
         result.wrong = tally.wrong.len() as u64;
         result.lost = tally.sessions() - tally.complete;
-        result.sentences = self.clients.broken.into_iter().map(|broken| broken.sentence).collect();
-        result.sentences.extend(tally.losses);
-        result.sentences.extend(tally.wrong);
-        result.sentences = some("lost", std::mem::take(&mut result.sentences));
+        let broken = self.clients.broken.into_iter().map(|broken| broken.sentence);
+        let sentences = broken.chain(tally.losses).chain(tally.wrong);
+        result.sentences = some("lost", sentences.collect());
     }
 }
 

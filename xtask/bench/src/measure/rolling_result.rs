@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
+use crate::measure::outcome::Outcome;
 use crate::measure::table_line;
 
 /// Names and widths.
@@ -63,9 +64,18 @@ impl RollingResult {
         }
         self.held = self.faults.is_empty();
     }
+}
 
-    /// Returns its row of the table, with what was lost and what went wrong below it.
-    pub(crate) fn text(&self) -> String {
+impl Outcome for RollingResult {
+    fn name(&self) -> &str {
+        &self.way
+    }
+
+    fn held(&self) -> bool {
+        self.held
+    }
+
+    fn text(&self) -> String {
         let cells: [&dyn Display; 9] = [
             &self.way,
             &self.replaced,

@@ -12,11 +12,11 @@ use xtask_bench_options::{Model, Soak, name};
 
 use crate::load::clients::{Clients, SOAK};
 use crate::measure::chaos::Chaos;
-use crate::measure::ndjson;
+use crate::measure::outcome::run_turns;
 use crate::measure::soak_result::{SoakResult, heading};
 use crate::measure::unexplained_errors::{Serves, unexplained_errors};
-use crate::output::{Failure, create_folder, print, say};
-use crate::process::{Census, descendants, kill_and_reap_all, memory_kib, tree};
+use crate::output::{Failure, create_folder, say};
+use crate::process::{Census, descendants, memory_kib, tree};
 use crate::programs::{Linking, cargo_build, target_folder};
 use crate::servers::WARM_UP;
 use crate::servers::soaked::{LOOK_EVERY, Servers};
@@ -48,28 +48,10 @@ pub(crate) fn run(options: &Soak) -> Result<(), Failure> {
         subjects.len(),
         folder.display()
     ));
-    if !options.json {
-        print(&heading())?;
-    }
-    let mut failed = Vec::new();
-    for subject in subjects {
-        let result = soak(&subject, &folder, options.seconds, seed);
-        kill_and_reap_all();
-        print(&match options.json {
-            true => ndjson([serde_json::to_string(&result)]),
-            false => result.text(),
-        })?;
-        if !result.held {
-            failed.push(subject.name);
-        }
-    }
-    if failed.is_empty() {
-        say("Nothing was lost silently, nothing grew, and nothing was left.");
-        return Ok(());
-    }
-    let failed = failed.join(", ");
-    let why = format!("failed: {failed}; again with --seed {seed}");
-    Err(Failure::failed(why))
+    let run = |subject: Subject| soak(&subject, &folder, options.seconds, seed);
+    run_turns(subjects, run, &heading(), options.json, seed)?;
+    say("Nothing was lost silently, nothing grew, and nothing was left.");
+    Ok(())
 }
 
 /// A server to soak.

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use serde::Serialize;
 
 use crate::load::clients::Errors;
+use crate::measure::outcome::Outcome;
 use crate::measure::table_line;
 
 /// Names and widths.
@@ -68,9 +69,18 @@ impl SoakResult {
         }
         self.held = self.faults.is_empty();
     }
+}
 
-    /// Returns its row of the table, with what went wrong below it.
-    pub(crate) fn text(&self) -> String {
+impl Outcome for SoakResult {
+    fn name(&self) -> &str {
+        &self.server
+    }
+
+    fn held(&self) -> bool {
+        self.held
+    }
+
+    fn text(&self) -> String {
         let cells: [&dyn Display; 14] = [
             &self.server,
             &self.sessions,
