@@ -6,7 +6,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::unistd::getppid;
 use reexec::ForkOptions;
 
 /// The signals that the supervisor takes, besides SIGHUP.
@@ -41,6 +43,16 @@ pub(crate) fn worker_fork_options() -> ForkOptions {
         options.ignore_signal(signal);
     }
     options
+}
+
+/// Makes the end of the supervisor, which is the parent of this process, end this process.
+pub(crate) fn end_with(supervisor: u32) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // If the supervisor ended before that, the signal will never come.
+    if getppid().as_raw().unsigned_abs() != supervisor {
+        raise(Signal::SIGKILL)?;
+    }
+    Ok(())
 }
 
 /// The meaning of SIGHUP. It is decided at the start, because after a hang-up the process has no

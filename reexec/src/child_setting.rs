@@ -40,6 +40,11 @@ pub(crate) enum Setting {
     NoNewPrivileges,
 }
 
+/// Returns the signals that a child with these settings ignores.
+pub(crate) fn ignored_signals(settings: &[Setting]) -> Vec<i32> {
+    settings.iter().filter_map(Setting::ignored_signal).collect()
+}
+
 impl Setting {
     pub(crate) fn ignored_signal(&self) -> Option<i32> {
         match self {

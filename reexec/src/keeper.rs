@@ -32,7 +32,7 @@ use nix::unistd::{
     Pid, dup2_stderr, dup2_stdin, dup2_stdout, execvp, getppid, pipe2, setpgid, setsid,
 };
 
-use crate::child_setting::Setting;
+use crate::child_setting::ignored_signals;
 use crate::job_cgroup::JobCgroup;
 use crate::job_channel::{Answer, Ended, Failure, JobChannel, Program, Task};
 use crate::kill_tree::{Left, kill_descendants, reap_some};
@@ -108,7 +108,7 @@ fn start(task: &Task, cgroup: Option<&JobCgroup>) -> Result<Started, Failure> {
     let keeper = process::id();
     let spec = sys::ForkSpec {
         new_group: task.process_group == Some(0),
-        ignored: task.settings.iter().filter_map(Setting::ignored_signal).collect(),
+        ignored: ignored_signals(&task.settings),
         keep_ignored: false,
     };
     match step("forking the program's process", sys::fork(&spec))? {
@@ -176,8 +176,7 @@ where
             entry()
         }
         Program::Foreign(path) => {
-            let is_set = |setting: &Setting| setting.ignored_signal() == Some(libc::SIGPIPE);
-            if !task.settings.iter().any(is_set) {
+            if !ignored_signals(&task.settings).contains(&libc::SIGPIPE) {
                 // Rust programs ignore it; others expect to be ended by it.
                 let _ = sys::set_disposition(libc::SIGPIPE, Disposition::Default);
             }

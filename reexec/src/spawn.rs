@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use crate::background::{self, END_GRACE};
-use crate::child_setting::Setting;
+use crate::child_setting::ignored_signals;
 use crate::control::Control;
 use crate::poll::{earliest, has_passed, wait_readable};
 use crate::prepare_spawn::{Prepared, Way, step};
@@ -226,10 +226,9 @@ fn execute(
     confirm: bool,
 ) -> Result<(Prepared<'_>, i32), Stage> {
     let prepared = Prepared::new(command, default, confirm, Way::Exec)?;
-    let ignored = command.settings.iter().filter_map(Setting::ignored_signal);
-    let blocked: Vec<_> = match command.blocks_signals {
+    let blocked = match command.blocks_signals {
         true => (1..=libc::SIGRTMAX()).collect(),
-        false => ignored.collect(),
+        false => ignored_signals(&command.settings),
     };
     let spawned = sys::spawn(&SpawnSpec {
         program: &prepared.program,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use nix::unistd::{Pid, setpgid};
 
 use crate::background::{self, END_GRACE};
-use crate::child_setting::Setting;
+use crate::child_setting::ignored_signals;
 use crate::command::command;
 use crate::confinement::Confinement;
 use crate::control::packet_sockets;
@@ -304,13 +304,11 @@ pub(crate) fn start<'a>(
             return Ok(None);
         }
     };
-    let ignored = command.settings.iter().filter_map(Setting::ignored_signal);
-    let ignored: Vec<_> = ignored.collect();
     let pid = state.request(&Request {
         argv: &prepared.argv,
         env: &prepared.env,
         keeps_env: command.keeps_template_env,
-        ignored: &ignored,
+        ignored: &ignored_signals(&command.settings),
         descriptors: &descriptors,
     });
     drop(state);

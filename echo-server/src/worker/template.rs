@@ -7,9 +7,6 @@ use std::net::TcpStream;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use nix::sys::prctl;
-use nix::sys::signal::{Signal, raise};
-use nix::unistd::getppid;
 use reexec::{Fork, Template, inherited_fd};
 
 use crate::log::{self, cannot};
@@ -29,7 +26,6 @@ static PREPARED: OnceLock<Prepared> = OnceLock::new();
 pub(super) struct Prepared {
     timeouts: Timeouts,
     sandbox: Sandbox,
-    supervisor: i32,
 }
 
 /// Makes the template, and the function that lets it make a worker.
@@ -66,8 +62,7 @@ pub fn prepare(args: &[String]) -> io::Result<()> {
     let sandbox = Sandbox::new(terms.mode, Model::Template)?.with_identity(terms.identity);
     let sandbox = sandbox.of_child(terms.may_miss);
     sandbox.enter_in_template()?;
-    let supervisor = getppid().as_raw();
-    let _ = PREPARED.set(Prepared { timeouts: terms.timeouts, sandbox, supervisor });
+    let _ = PREPARED.set(Prepared { timeouts: terms.timeouts, sandbox });
     Ok(())
 }
 
@@ -79,17 +74,7 @@ pub(super) fn prepared() -> Option<&'static Prepared> {
 /// The whole life of a worker of this model.
 pub(super) fn serve(prepared: &Prepared) -> io::Result<()> {
     let connection = TcpStream::from(inherited_fd(CONNECTION)?);
-    end_with(prepared.supervisor).map_err(cannot("end with the server"))?;
+    signals::end_with(prepared.sandbox.supervisor()).map_err(cannot("end with the server"))?;
     prepared.sandbox.enter_in_its_copy()?;
     session::serve_in_process(connection, prepared.timeouts, Instant::now())
-}
-
-/// Makes the end of the supervisor end this process.
-fn end_with(supervisor: i32) -> io::Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // If the supervisor ended before that, the signal will never come.
-    if getppid().as_raw() != supervisor {
-        raise(Signal::SIGKILL)?;
-    }
-    Ok(())
 }

@@ -19,7 +19,7 @@ use nix::sys::socket::{
 use nix::unistd::Pid;
 use test_support::{LIMIT, Program, reap, wait_until};
 
-use crate::errors::strace_works;
+use crate::errors::{strace_works, tampering};
 use crate::models::in_every_model;
 use crate::server::{Client, Model, Server, random_bytes, threads};
 
@@ -82,16 +82,7 @@ fn without_linger_a_timeout_loses_bytes_in_silence() {
 
 /// setsockopt(2) says that it has set SO_LINGER, and has not.
 fn assert_silence(model: Model, cause: Cause) {
-    const STRACE: [&str; 8] = [
-        "strace",
-        "-Dfqq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=setsockopt",
-        "-e",
-        "inject=setsockopt:retval=0",
-    ];
+    const STRACE: [&str; 8] = tampering("trace=setsockopt", "inject=setsockopt:retval=0");
     let (sent, received, end) = cut_off(model, &STRACE, cause);
     assert!(sent.starts_with(&received), "{cause:?}");
     assert!(received.len() < sent.len(), "{cause:?}");

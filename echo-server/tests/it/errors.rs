@@ -240,15 +240,19 @@ pub(crate) fn strace_works() -> bool {
     matches!(code, Ok(0))
 }
 
-/// A server to which this happens, or to its workers; see "Tampering" in strace(1).
+/// What starts a program so that this happens to it, and to its children; see "Tampering" in strace(1).
+/// strace becomes the program's grandchild (-D), and the program is ours.
+pub(crate) const fn tampering<'a>(trace: &'a str, inject: &'a str) -> [&'a str; 8] {
+    ["strace", "-Dfqq", "-o", "/dev/null", "-e", trace, "-e", inject]
+}
+
+/// A server to which this happens, or to its workers.
 fn start(model: Model, what: &str) -> Server {
     let (calls, _) = what.split_once(':').unwrap();
     let trace = format!("trace={calls}");
     let inject = format!("inject={what}");
-    // It becomes the server's grandchild (-D), and the server is ours.
-    let strace = ["strace", "-Dfqq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
     // The sandbox would be tried out in a process that counts as well.
-    model.start_by(&strace, &["--workers", "1", "--sandbox", "off"])
+    model.start_by(&tampering(&trace, &inject), &["--workers", "1", "--sandbox", "off"])
 }
 
 #[track_caller]

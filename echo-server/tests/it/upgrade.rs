@@ -23,7 +23,7 @@ use test_support::{
     wait_until,
 };
 
-use crate::errors::strace_works;
+use crate::errors::{strace_works, tampering};
 use crate::models::{command, in_every_model, served, start};
 use crate::server::{BINARY, Client, Model, Server, descriptors, flood, is_root, stop, workers_of};
 use crate::shortage::assert_rest;
@@ -239,16 +239,7 @@ fn without_proc_it_finds_its_file() {
     successor.terminate();
 }
 
-const WITHOUT_PIDFDS: [&str; 8] = [
-    "strace",
-    "-Dfqq",
-    "-o",
-    "/dev/null",
-    "-e",
-    "trace=pidfd_open",
-    "-e",
-    "inject=pidfd_open:error=ENOSYS",
-];
+const WITHOUT_PIDFDS: [&str; 8] = tampering("trace=pidfd_open", "inject=pidfd_open:error=ENOSYS");
 
 models!(without_pidfds_the_new_one_takes_over);
 fn without_pidfds_the_new_one_takes_over(model: Model) {
@@ -273,18 +264,9 @@ fn without_pidfds_the_new_one_takes_over(model: Model) {
 /// so, too, or a client would take the end of a killed worker for a regular end.
 #[test]
 fn a_listener_of_an_older_version_is_served_as_any_other() {
-    const OLDER: [&str; 8] = [
-        "strace",
-        "-Dfqq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=setsockopt",
-        "-e",
-        // In the first server, its second call: SO_LINGER of the listener. In the next one, SO_KEEPALIVE
-        // of the first connection.
-        "inject=setsockopt:retval=0:when=2",
-    ];
+    // In the first server, its second call: SO_LINGER of the listener. In the next one, SO_KEEPALIVE of the
+    // first connection.
+    const OLDER: [&str; 8] = tampering("trace=setsockopt", "inject=setsockopt:retval=0:when=2");
     if !strace_works() {
         return;
     }

@@ -4,14 +4,12 @@ use std::io;
 
 use caps::{CapSet, Capability};
 use nix::errno::Errno;
-use nix::sys::prctl;
-use nix::sys::signal::{Signal, raise};
 use nix::unistd::{
-    Gid, ResGid, ResUid, Uid, User, getgroups, getppid, getresgid, getresuid, setgid, setgroups,
-    setuid,
+    Gid, ResGid, ResUid, Uid, User, getgroups, getresgid, getresuid, setgid, setgroups, setuid,
 };
 
 use crate::log::cannot;
+use crate::signals;
 
 /// What root needs to become another user, and to end a process of another user: without the last,
 /// workers would go on after the end of the server.
@@ -96,12 +94,9 @@ impl Identity {
     /// Makes this process one of the user's, for good. `supervisor` is the process whose end must end
     /// this one.
     pub(super) fn adopt(self, supervisor: u32) -> io::Result<()> {
-        self.change().map_err(|error| cannot(&format!("become user {}", self.uid))(error))?;
-        // If the supervisor ended before that, the signal will never come.
-        if getppid().as_raw().unsigned_abs() != supervisor {
-            raise(Signal::SIGKILL)?;
-        }
-        Ok(())
+        // The change clears the signal that comes at the end of the supervisor.
+        let changed = self.change().and_then(|()| signals::end_with(supervisor));
+        changed.map_err(|error| cannot(&format!("become user {}", self.uid))(error))
     }
 
     fn change(self) -> io::Result<()> {
@@ -117,8 +112,7 @@ impl Identity {
                 "the calls succeeded, but the user or group is not the right one",
             ));
         }
-        // The change has cleared the signal that comes at the end of the supervisor.
-        Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)
+        Ok(())
     }
 }
 

@@ -106,6 +106,11 @@ impl Sandbox {
         self.identity
     }
 
+    /// The process whose end must end this one.
+    pub(crate) fn supervisor(&self) -> u32 {
+        self.supervisor
+    }
+
     /// What to pass to [`of_child`](Self::of_child) in a worker that executes the program again.
     pub(crate) fn may_miss(&self) -> u8 {
         self.may_miss
