@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::resource::{Resource, setrlimit};
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
             fork_and_drop,
             fork_and_be_killed,
             fork_an_independent_copy,
+            fork_into_a_pid_namespace,
             fork_with_text_in_stdout,
             fork_with_text_in_another_buffer,
             fork_after_blocking_and_ignoring,
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
             a_dropped_handle_kills_and_reaps_the_copy,
             a_copy_is_killed_when_its_parent_is,
             a_copy_without_the_death_signal_lives_on,
+            a_copy_in_another_pid_namespace_lives_as_long_as_its_parent,
             the_buffer_of_stdout_is_written_once,
             the_buffers_of_other_writers_are_written_twice,
             a_copy_has_no_blocked_signals_and_no_handlers,
@@ -347,6 +350,38 @@ fn fork_an_independent_copy() {
         prctl::set_pdeathsig(None).unwrap();
         println!("{}", process::id());
     }
+    until_stdin_ends();
+}
+
+fn a_copy_in_another_pid_namespace_lives_as_long_as_its_parent() -> Result<(), Skipped> {
+    let mut parent = Running::start(&mut program("fork_into_a_pid_namespace"));
+    let first_line = parent.line();
+    if let Some(error) = first_line.strip_prefix("refused: ") {
+        return Err(Skipped::because(&format!("no PID namespace here: {error}")));
+    }
+    assert_eq!(first_line, "Some(5)");
+    let copy = parent.pid();
+    parent.kill();
+    assert_eq!(reap(copy), signaled(copy, Signal::SIGKILL));
+    Ok(())
+}
+
+/// Forks two copies, for both of which the parent has the number 0. The second shows that a copy does not
+/// take its parent for one that has ended. The first would not show that: it is process 1, which cannot
+/// kill itself.
+fn fork_into_a_pid_namespace() {
+    if let Err(error) = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID) {
+        println!("refused: {error}");
+        return;
+    }
+    let Fork::Parent(first) = fork().unwrap() else {
+        return until_stdin_ends();
+    };
+    match fork().unwrap() {
+        Fork::Child => exit_now(5),
+        Fork::Parent(second) => println!("{:?}", second.wait().unwrap().code()),
+    }
+    println!("{}", first.id());
     until_stdin_ends();
 }
 
