@@ -305,7 +305,10 @@ impl Supervisor {
         listener.is_some_and(|listener| match listener.stop_queueing() {
             Ok(()) => true,
             Err(error) => {
-                log(format_args!("cannot keep new clients out of the kernel's queue: {error}"));
+                log(format_args!(
+                    "cannot keep new clients out of the kernel's queue: {error}; those in it \
+                     are turned away"
+                ));
                 false
             }
         })
