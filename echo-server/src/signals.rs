@@ -48,8 +48,9 @@ pub(crate) fn worker_fork_options() -> ForkOptions {
 /// Makes the end of the supervisor, which is the parent of this process, end this process.
 pub(crate) fn end_with(supervisor: u32) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // If the supervisor ended before that, the signal will never come.
-    if getppid().as_raw().unsigned_abs() != supervisor {
+    // If the supervisor ended before that, the signal will never come. A parent in another PID namespace
+    // has the number 0, whether it lives or not.
+    if ![0, supervisor].contains(&getppid().as_raw().unsigned_abs()) {
         raise(Signal::SIGKILL)?;
     }
     Ok(())
