@@ -115,7 +115,8 @@ fn a_path_that_is_not_utf_8_works_or_is_why_not() {
 #[test]
 fn the_commands_of_the_readme_compile_no_dependency_twice() {
     let mut commands = vec![
-        // `cargo xtask`, and what `cargo xtask demo` builds
+        // `cargo test --workspace`, `cargo xtask`, and what `cargo xtask demo` builds
+        (vec!["--workspace"], true),
         (vec!["--package", "xtask"], false),
         (vec!["--workspace", "--exclude", "xtask", "--exclude", "xtask-bench"], true),
     ];
