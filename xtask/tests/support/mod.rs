@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use test_support::{TempDir, stat, wait_until_within};
+use test_support::{Stat, TempDir, wait_until_within};
 
 pub(crate) const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
@@ -80,17 +80,21 @@ impl Run {
 
     /// Those that carry the mark, zombies aside: they have no environment any more.
     pub(crate) fn processes(&self) -> Vec<Pid> {
-        let mark = format!("{NAME}={}", word(self.folder.path())).into_bytes();
-        test_support::processes(|stat| {
-            fs::read(format!("/proc/{}/environ", stat.pid))
-                .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
-        })
+        self.wanted_processes(|_| true)
     }
 
     /// Those of these with this name.
     pub(crate) fn processes_called(&self, name: &str) -> Vec<Pid> {
-        let is_called = |pid: &Pid| stat(*pid).is_some_and(|stat| stat.name == name);
-        self.processes().into_iter().filter(is_called).collect()
+        self.wanted_processes(|stat| stat.name == name)
+    }
+
+    fn wanted_processes(&self, is_wanted: impl Fn(&Stat) -> bool) -> Vec<Pid> {
+        let mark = format!("{NAME}={}", word(self.folder.path())).into_bytes();
+        let carries_mark = |stat: &Stat| {
+            fs::read(format!("/proc/{}/environ", stat.pid))
+                .is_ok_and(|vars| vars.split(|byte| *byte == 0).any(|var| var == mark))
+        };
+        test_support::processes(|stat| is_wanted(stat) && carries_mark(stat))
     }
 
     #[track_caller]
@@ -178,11 +182,18 @@ pub(crate) fn programs() -> &'static Path {
 /// Starts a demo, and waits until it prints the title of a snapshot: then the scenarios run. What it
 /// prints later comes from the reader.
 pub(crate) fn start_demo(command: &mut Command) -> (Child, BufReader<ChildStderr>, String) {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    start_until(command.stdout(Stdio::piped()), "ps: ")
+}
+
+/// Starts a program, and reads its stderr up to the line with this text.
+pub(crate) fn start_until(
+    command: &mut Command,
+    text: &str,
+) -> (Child, BufReader<ChildStderr>, String) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut shown = String::new();
-    while !shown.contains("ps: ") {
+    while !shown.contains(text) {
         assert_ne!(stderr.read_line(&mut shown).unwrap(), 0, "{shown}");
     }
     (child, stderr, shown)
