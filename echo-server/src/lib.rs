@@ -16,9 +16,8 @@
 //! The other models, each of which is one file in `worker/`:
 //!
 //! 5. `worker/reexec.rs`: a worker that executes the program again.
-//! 6. `worker/template.rs`: a worker that is a copy of such a process, which has entered the sandbox.
-//! 7. `server/pool.rs` and `server/acceptor.rs`, then `worker/prefork.rs`, `worker/thread.rs` and
-//!    `worker/multiplex.rs`: workers that accept clients themselves.
+//! 6. `server/pool.rs` and `server/acceptor.rs`, then `worker/prefork.rs`, `worker/template.rs`,
+//!    `worker/thread.rs` and `worker/multiplex.rs`: workers that accept clients themselves.
 //!
 //! What it takes to operate a server, and no student needs to open: `ops/` has the sandbox, the
 //! upgrade without downtime, and what service managers expect.
@@ -54,5 +53,4 @@ pub use ops::sandbox::{Sandbox, filter_tree, seccomp};
 pub use options::{Mode, Model, Options, seconds};
 pub use run::run;
 pub use worker::run as worker;
-pub use worker::template::{PREPARATION, prepare};
 pub use worker::terms::ENTRY as WORKER;

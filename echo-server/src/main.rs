@@ -10,10 +10,8 @@ use clap::Parser;
 use echo_server::Options;
 
 fn main() -> ExitCode {
-    // A worker of the model `reexec` is this program, executed again: `init` runs it. So is the template
-    // of the model `template`.
+    // A worker of the model `reexec` is this program, executed again: `init` runs it.
     reexec::register(echo_server::WORKER, echo_server::worker);
-    reexec::register_preparation(echo_server::PREPARATION, echo_server::prepare);
     if let Some(code) = reexec::init() {
         return code;
     }

@@ -138,12 +138,17 @@ pub enum Mode {
 impl Model {
     /// Whether workers accept clients themselves, in a pool. Otherwise the supervisor does.
     pub(crate) fn has_pool(self) -> bool {
-        matches!(self, Model::Prefork | Model::Thread | Model::Multiplex)
+        !matches!(self, Model::Fork | Model::Reexec)
     }
 
-    /// Whether all clients are served by the same worker.
+    /// Whether the pool has one worker, for all clients.
     pub(crate) fn has_one_worker(self) -> bool {
-        matches!(self, Model::Thread | Model::Multiplex)
+        matches!(self, Model::Template | Model::Thread | Model::Multiplex)
+    }
+
+    /// Whether each client has a process of its own.
+    fn has_process_per_client(self) -> bool {
+        matches!(self, Model::Fork | Model::Reexec | Model::Template)
     }
 
     pub(crate) fn has_threads(self) -> bool {
@@ -164,7 +169,7 @@ impl fmt::Display for Model {
 /// The limits as the server uses them: no limit is `None`, and not 0.
 impl Options {
     pub(crate) fn max_children(&self) -> Option<usize> {
-        let default = if self.model.has_pool() { 0 } else { 256 };
+        let default = if self.model.has_process_per_client() { 256 } else { 0 };
         Some(self.max_children.unwrap_or(default)).filter(|max| *max > 0)
     }
 

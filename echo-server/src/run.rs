@@ -94,12 +94,11 @@ fn choose_dispatch(
     sandbox: &Sandbox,
 ) -> Result<Box<dyn Dispatch>, Failure> {
     let accept_loop = |starter, listener| Box::new(AcceptLoop::new(listener, options, starter));
-    let from_template = || worker::template::starter(options, sandbox).map_err(unavailable);
     let pool = |serve, listener| Pool::new(listener, options, serve).map(Box::new);
     Ok(match options.model {
         Model::Fork => accept_loop(worker::fork::starter(), listener),
         Model::Reexec => accept_loop(worker::reexec::starter(options, sandbox), listener),
-        Model::Template => accept_loop(from_template()?, listener),
+        Model::Template => pool(worker::template::serve, listener)?,
         Model::Prefork => pool(worker::prefork::serve, listener)?,
         Model::Thread => pool(worker::thread::serve, listener)?,
         Model::Multiplex => pool(worker::multiplex::serve, listener)?,

@@ -1,7 +1,7 @@
 //! Counts the threads of this process, for what only a process with one thread may do.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -13,11 +13,11 @@ pub(crate) fn require_one(reason: &str) -> io::Result<()> {
     let threads = match unshare(CloneFlags::CLONE_THREAD) {
         Ok(()) => return Ok(()),
         Err(Errno::EINVAL) => count().unwrap_or(2),
-        // A filter forbids the call, as in many containers. Without a /proc as well, we have to
-        // trust the caller.
-        Err(_) => match count() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
-            threads => threads?,
+        // A filter forbids the call, as in many containers. If there is no /proc as well, or a sandbox
+        // hides it, we have to trust the caller.
+        Err(_) => match count().map_err(|error| (error.kind(), error)) {
+            Err((ErrorKind::NotFound | ErrorKind::PermissionDenied, _)) => 1,
+            threads => threads.map_err(|(_, error)| error)?,
         },
     };
     if threads == 1 {

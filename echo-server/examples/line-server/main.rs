@@ -46,7 +46,6 @@ use options::Options;
 
 fn main() -> ExitCode {
     reexec::register(worker::terms::ENTRY, worker::run);
-    reexec::register_preparation(worker::template::PREPARATION, worker::template::prepare);
     if let Some(code) = reexec::init() {
         return code;
     }

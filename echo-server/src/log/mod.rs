@@ -10,7 +10,7 @@ use std::panic;
 use std::process::ExitStatus;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::stat::fstat;
 
@@ -68,24 +68,6 @@ fn log_panics() {
     panic::set_hook(Box::new(|panic| log_always(format_args!("{panic}"))));
 }
 
-/// How this process logs, for [`open_as`] in a process with the same stderr.
-pub(crate) fn form() -> String {
-    LOG.get().map_or_else(String::new, |log| format!("{} {}", log.stderr.form(), log.is_stamped))
-}
-
-/// Does what [`open`] does, without a look at stderr. Returns whether the form can be read.
-pub(crate) fn open_as(form: &str) -> bool {
-    let read = || {
-        let (stream, is_stamped) = form.rsplit_once(' ')?;
-        let stderr = Stream::with_form(io::stderr(), stream)?;
-        Some(Log { stderr, is_stamped: is_stamped.parse().ok()? })
-    };
-    let Some(log) = read() else { return false };
-    LOG.get_or_init(|| log);
-    log_panics();
-    true
-}
-
 /// Whether systemd's journal reads our stderr: it stamps each line itself. The variable alone does not
 /// prove that, because it is still set after stderr was redirected; see systemd.exec(5).
 fn is_journal() -> bool {
@@ -131,8 +113,13 @@ pub(crate) fn log_always(event: fmt::Arguments<'_>) {
 }
 
 /// Whether lines were lost, and [`report_lost`] has something to report.
-pub(crate) fn has_lost() -> bool {
+fn has_lost() -> bool {
     LOST.load(Ordering::Relaxed) > 0
+}
+
+/// When to try again to log how many lines were lost; `None` if none was.
+pub(crate) fn next_report() -> Option<Instant> {
+    has_lost().then(|| Instant::now() + Duration::from_secs(1))
 }
 
 /// Logs how many lines were lost, if there is room for that.

@@ -70,28 +70,6 @@ impl<S: AsFd + IsTerminal> Stream<S> {
         Self { stream, way, is_terminal }
     }
 
-    /// How the stream is written to, for [`with_form`](Self::with_form) in another process.
-    pub(crate) fn form(&self) -> String {
-        let way = match self.way {
-            Way::Write => "write",
-            Way::Send => "send",
-            Way::Look => "look",
-        };
-        format!("{way} {}", self.is_terminal)
-    }
-
-    /// Makes a stream of this form. `None` if the form cannot be read.
-    pub(crate) fn with_form(stream: S, form: &str) -> Option<Self> {
-        let (way, is_terminal) = form.split_once(' ')?;
-        let way = match way {
-            "write" => Way::Write,
-            "send" => Way::Send,
-            "look" => Way::Look,
-            _ => return None,
-        };
-        Some(Self { stream, way, is_terminal: is_terminal.parse().ok()? })
-    }
-
     /// Writes at most [`ATOMIC`] bytes, in one call. A terminal, or a socket, may take a part.
     ///
     /// # Errors

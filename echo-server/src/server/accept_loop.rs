@@ -1,5 +1,5 @@
-//! Accepts clients in the supervisor and starts a worker for each: the models `fork`,
-//! `reexec` and `template`.
+//! Accepts clients in the supervisor and starts a worker for each: the models `fork` and
+//! `reexec`.
 
 use std::error::Error;
 use std::io;
@@ -208,6 +208,8 @@ impl Dispatch for AcceptLoop {
             limit: self.max_children,
             accepted: self.accepted,
             refused: self.refused,
+            reaped: 0,
+            killed: 0,
         }
     }
 

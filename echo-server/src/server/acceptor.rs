@@ -219,7 +219,8 @@ impl Acceptor {
         Ok(())
     }
 
-    fn pause(&mut self, problem: &str) {
+    /// Pauses, because something is missing. Clients wait in the kernel's queue.
+    pub(crate) fn pause(&mut self, problem: &str) {
         if self.backoff.enter() {
             log(format_args!("{problem}; clients wait until it works"));
         }

@@ -1,16 +1,19 @@
 //! What the supervisor asks of either way in which clients come to workers.
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::time::Instant;
 
-use reexec::Reaper;
+use reexec::{Exit, Reaper};
 
+use crate::log;
+use crate::ops::sandbox::Sandbox;
 use crate::options::Options;
 use crate::server::listener::Listener;
 use crate::server::scoreboard::Scoreboard;
-use crate::session::Timeouts;
 
 /// The workers that have not been reaped, each found by its pidfd. So an end says *which* worker has
 /// ended, although one SIGCHLD may stand for many.
@@ -33,7 +36,7 @@ pub(crate) enum Job {
 }
 
 /// The whole work of a worker of the pool; each model has another one.
-pub(crate) type Serve = fn(PoolWorker, &Options, Timeouts) -> io::Result<()>;
+pub(crate) type Serve = fn(PoolWorker, &Options, &Sandbox) -> io::Result<()>;
 
 /// What a worker of the pool gets from the supervisor.
 pub(crate) struct PoolWorker {
@@ -43,6 +46,8 @@ pub(crate) struct PoolWorker {
     pub(crate) board: Scoreboard,
     /// The worker's row on the board.
     pub(crate) row: usize,
+    /// Where the template says, a line each, which of its copies have failed. A write never waits.
+    pub(crate) failures: Option<File>,
 }
 
 /// What to wait for before more workers can be started.
@@ -53,11 +58,25 @@ pub(crate) enum Watch<'a> {
 }
 
 /// A worker that has been reaped.
-pub(crate) struct Ended {
-    pub(crate) slot: Slot,
+pub(crate) struct Ended<S = Slot> {
+    pub(crate) slot: S,
     pub(crate) id: u32,
     /// How it has ended, if not as it should.
     pub(crate) problem: Option<String>,
+    pub(crate) was_killed: bool,
+}
+
+impl<S> Ended<S> {
+    /// `None` if the process was not a worker. Counts the lines that the worker has lost.
+    pub(crate) fn of(exit: Exit<S>) -> Option<Self> {
+        let problem = match &exit.status {
+            Ok(status) if log::count_lost_by_worker(*status) => None,
+            Ok(status) => Some(status.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        let was_killed = exit.status.is_ok_and(|status| status.signal().is_some());
+        Some(Self { slot: exit.token?, id: exit.id, problem, was_killed })
+    }
 }
 
 /// The figures about clients in the status line.
@@ -66,6 +85,9 @@ pub(crate) struct Counts {
     pub(crate) limit: Option<usize>,
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
+    /// Processes for one client that were reaped by a worker, and those of them that a signal has killed.
+    pub(crate) reaped: u64,
+    pub(crate) killed: u64,
 }
 
 /// A way in which clients come to workers. Either the supervisor accepts
@@ -82,6 +104,12 @@ pub(crate) trait Dispatch {
 
     /// Handles the end of a worker that has been reaped. Returns whether that cut off a session.
     fn on_exit(&mut self, ended: &Ended) -> bool;
+
+    /// Logs which sessions have failed since the last call, in processes that a worker has made. Returns
+    /// whether there was one.
+    fn report_failures(&mut self) -> bool {
+        false
+    }
 
     /// Changes the number of workers in the pool.
     fn resize(&mut self, by: isize);

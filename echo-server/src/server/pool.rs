@@ -1,8 +1,9 @@
 //! Keeps a pool of workers that accept clients themselves: the model `prefork`, and, with a single worker
-//! for all clients, `thread` and `multiplex`.
+//! for all clients, `template`, `thread` and `multiplex`.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use nix::fcntl::OFlag;
@@ -10,7 +11,7 @@ use nix::unistd::pipe2;
 use reexec::{Fork, ForkOptions};
 
 use crate::log::{cannot, log};
-use crate::options::Options;
+use crate::options::{Model, Options};
 use crate::server::backoff::Backoff;
 use crate::server::dispatch::{
     Counts, Dispatch, Ended, Job, PoolWorker, Serve, Slot, Watch, Workers,
@@ -40,9 +41,10 @@ pub(crate) struct Pool {
     can_grow: bool,
     limit: Option<usize>,
     board: Option<Scoreboard>,
-    /// Clients of workers that have ended.
-    accepted: u64,
-    refused: u64,
+    /// Both ends of the pipe in which the template says which of its copies have failed.
+    failures: Option<(File, File)>,
+    /// The sums of workers that have ended.
+    past: Score,
     /// Pauses when there is no room for another process.
     shortage: Backoff,
     /// Pauses when workers end before their first client.
@@ -61,8 +63,14 @@ impl Pool {
             can_grow: !has_one_worker,
             limit: options.max_children(),
             board: Some(Scoreboard::new().map_err(cannot("make the scoreboard, in memory"))?),
-            accepted: 0,
-            refused: 0,
+            failures: match options.model {
+                Model::Template => {
+                    let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+                    Some((read.into(), write.into()))
+                }
+                _ => None,
+            },
+            past: Score::default(),
             shortage: Backoff::default(),
             crashes: Backoff::default(),
         })
@@ -74,11 +82,13 @@ impl Pool {
         match self.fork.fork()? {
             Fork::Child => {
                 let (listener, board) = (self.listener.take(), self.board.take());
+                let failures = self.failures.take().map(|(_, write)| write);
                 Ok(listener.zip(board).map(|(listener, board)| PoolWorker {
                     listener,
                     stop_pipe,
                     board,
                     row,
+                    failures,
                 }))
             }
             Fork::Parent(worker) => {
@@ -125,8 +135,7 @@ impl Pool {
         let score = board.read(row);
         // If this fails, only the figures of the next worker in this place are wrong.
         let _ = board.write(row, &Score::default());
-        add(&mut self.accepted, score.accepted);
-        add(&mut self.refused, score.refused);
+        self.past.add(&Score { active: 0, ..score });
         score
     }
 
@@ -151,20 +160,14 @@ impl Pool {
     }
 }
 
-/// Adds a figure of a worker. It may be any number: an attacker may be in the worker.
-fn add(sum: &mut u64, number: u64) {
-    *sum = sum.saturating_add(number);
-}
-
 impl Dispatch for Pool {
     fn watch(&mut self, _workers: &Workers) -> Watch<'_> {
-        if self.listener.is_none() {
-            return Watch::Nothing;
-        }
-        match (self.paused_until(), self.find_vacancy()) {
-            (Some(until), _) => Watch::Until(until),
-            (None, Some(_)) => Watch::Until(Instant::now()),
-            (None, None) => Watch::Nothing,
+        let is_wanted = self.listener.is_some() && self.find_vacancy().is_some();
+        match (is_wanted, self.paused_until(), &self.failures) {
+            (true, Some(until), _) => Watch::Until(until),
+            (true, None, _) => Watch::Until(Instant::now()),
+            (false, _, Some((read, _))) => Watch::For(read.as_fd()),
+            (false, _, None) => Watch::Nothing,
         }
     }
 
@@ -205,6 +208,16 @@ impl Dispatch for Pool {
         ended.problem.is_some() && score.active > 0
     }
 
+    fn report_failures(&mut self) -> bool {
+        let mut lines = Vec::new();
+        if let Some((read, _)) = &mut self.failures {
+            // It ends with an error: there are no more.
+            let _ = read.read_to_end(&mut lines);
+        }
+        String::from_utf8_lossy(&lines).lines().for_each(|line| log(format_args!("{line}")));
+        !lines.is_empty()
+    }
+
     fn resize(&mut self, by: isize) {
         if !self.can_grow {
             log(format_args!("only the pool of prefork can change its size"));
@@ -236,18 +249,16 @@ impl Dispatch for Pool {
     fn counts(&self, _workers: &Workers) -> Counts {
         let board = self.board.as_ref();
         let scores = (0..self.places.len()).filter_map(|row| Some(board?.read(row)));
-        let mut counts = Counts {
-            active: 0,
+        let mut sum = self.past;
+        scores.for_each(|score| sum.add(&score));
+        Counts {
+            active: sum.active,
             limit: if self.can_grow { Some(self.size) } else { self.limit },
-            accepted: self.accepted,
-            refused: self.refused,
-        };
-        for score in scores {
-            add(&mut counts.active, score.active);
-            add(&mut counts.accepted, score.accepted);
-            add(&mut counts.refused, score.refused);
+            accepted: sum.accepted,
+            refused: sum.refused,
+            reaped: sum.reaped,
+            killed: sum.killed,
         }
-        counts
     }
 
     fn leave(self: Box<Self>) {}

@@ -67,6 +67,13 @@ impl Admission {
         Ok(())
     }
 
+    /// Counts the end of a process that has served one client.
+    pub(crate) fn count_end(&mut self, was_killed: bool) {
+        self.score.reaped += 1;
+        self.score.killed += u64::from(was_killed);
+        self.is_changed = true;
+    }
+
     /// Takes a client out of the count that could not be served yet. It will be admitted again.
     pub(crate) fn requeue(&mut self, source: IpAddr) -> io::Result<()> {
         self.score.accepted -= 1;

@@ -14,8 +14,10 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-/// The length of a row in the file: three numbers and an address.
-const ROW: usize = 3 * 8 + 16;
+/// The length of a row in the file: the numbers and an address.
+const ROW: usize = NUMBERS * 8 + 16;
+
+const NUMBERS: usize = 5;
 
 /// Rows beyond this are not read when clients are counted by source: any worker can make the file longer
 /// than memory.
@@ -27,8 +29,27 @@ pub(crate) struct Score {
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
     pub(crate) active: u64,
+    /// The processes that it has made for one client each, and reaped.
+    pub(crate) reaped: u64,
+    /// Those of them that a signal has killed.
+    pub(crate) killed: u64,
     /// The address of its latest client, as long as that is there. A worker of prefork serves no other.
     pub(crate) source: Option<IpAddr>,
+}
+
+impl Score {
+    /// Adds the figures of a worker. They may be any numbers: an attacker may be in the worker.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (sum, number) in [
+            (&mut self.accepted, other.accepted),
+            (&mut self.refused, other.refused),
+            (&mut self.active, other.active),
+            (&mut self.reaped, other.reaped),
+            (&mut self.killed, other.killed),
+        ] {
+            *sum = sum.saturating_add(number);
+        }
+    }
 }
 
 pub(crate) struct Scoreboard(File);
@@ -41,16 +62,17 @@ impl Scoreboard {
 
     pub(crate) fn write(&self, row: usize, score: &Score) -> io::Result<()> {
         let mut bytes = [0; ROW];
-        let numbers = [score.accepted, score.refused, score.active];
+        let Score { accepted, refused, active, reaped, killed, source } = *score;
+        let numbers = [accepted, refused, active, reaped, killed];
         for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
-        let source = match score.source {
+        let source = match source {
             None => Ipv6Addr::UNSPECIFIED,
             Some(IpAddr::V4(address)) => address.to_ipv6_mapped(),
             Some(IpAddr::V6(address)) => address,
         };
-        bytes[24..].copy_from_slice(&source.octets());
+        bytes[NUMBERS * 8..].copy_from_slice(&source.octets());
         self.0.write_all_at(&bytes, (row * ROW) as u64)
     }
 
@@ -101,7 +123,7 @@ impl Scoreboard {
 }
 
 fn decode(row: &[u8; ROW]) -> Score {
-    let (numbers, source) = row.split_at(24);
+    let (numbers, source) = row.split_at(NUMBERS * 8);
     let (numbers, _) = numbers.as_chunks::<8>();
     let number = |index: usize| u64::from_le_bytes(numbers[index]);
     let source = source.try_into().map_or(Ipv6Addr::UNSPECIFIED, |octets: [u8; 16]| octets.into());
@@ -109,6 +131,8 @@ fn decode(row: &[u8; ROW]) -> Score {
         accepted: number(0),
         refused: number(1),
         active: number(2),
+        reaped: number(3),
+        killed: number(4),
         source: Some(IpAddr::V6(source).to_canonical()).filter(|ip| !ip.is_unspecified()),
     }
 }

@@ -4,13 +4,17 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::process;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use reexec::Reaper;
 use sd_notify::NotifyState;
 
@@ -32,9 +36,6 @@ pub(crate) enum Role {
     /// The main process, at its end. `drained` tells whether every session came to its own end.
     Supervisor { drained: bool },
 }
-
-/// How often we try again to log how many lines were lost.
-const LOOK_AT_THE_LOG: Duration = Duration::from_secs(1);
 
 /// How long handshakes may take that had begun when TERM came. It is longer than a packet needs to the
 /// other side of the earth and back. And it is shorter than the second after which a client that the kernel
@@ -148,6 +149,7 @@ impl Supervisor {
             // Whichever of the two we notice first, that session was cut off while we drained. So we
             // reap before we read signals, and count the sessions that were cut off after that.
             let ended = if ready.worker { self.reap()? } else { vec![] };
+            let has_failures = self.dispatch.report_failures();
             if ready.successor {
                 self.hear_from_successor();
             }
@@ -160,9 +162,11 @@ impl Supervisor {
                 return Ok(Role::Guardian(handover));
             }
             let is_ending = matches!(request, Request::EndNow);
-            self.handle_exits(&ended, is_ending || self.is_draining());
+            let counts = is_ending || self.is_draining();
+            self.cut_off |= counts && has_failures;
+            self.handle_exits(&ended, counts);
             if is_ending || self.is_too_late() {
-                return Ok(self.cut_off_the_rest());
+                return self.cut_off_the_rest();
             }
             let job = self.dispatch.start_workers(&mut self.workers, ready.client)?;
             if let Some(job) = job {
@@ -190,7 +194,7 @@ impl Supervisor {
             .deadline
             .into_iter()
             .chain(successor.and_then(Successor::deadline))
-            .chain(log::has_lost().then(|| Instant::now() + LOOK_AT_THE_LOG))
+            .chain(log::next_report())
             .chain(self.may_close.map(|time| time.max(Instant::now() + LOOK_AT_THE_BACKLOG)))
             .min();
         let mut client = None;
@@ -219,21 +223,10 @@ impl Supervisor {
 
     /// Reaps every worker that has ended, and as process 1 every orphan that has. Returns the workers.
     fn reap(&mut self) -> io::Result<Vec<Ended>> {
-        let mut ended = Vec::new();
-        for exit in self.workers.wait(Some(Duration::ZERO))? {
-            let Some(slot) = exit.token else { continue };
-            self.reaped += 1;
-            let problem: Option<String> = match exit.status {
-                Ok(status) if log::count_lost_by_worker(status) => None,
-                Ok(status) => {
-                    self.killed += u64::from(status.signal().is_some());
-                    Some(status.to_string())
-                }
-                Err(error) => Some(error.to_string()),
-            };
-            let id = exit.id;
-            ended.push(Ended { slot, id, problem });
-        }
+        let exits = self.workers.wait(Some(Duration::ZERO))?;
+        let ended: Vec<_> = exits.into_iter().filter_map(Ended::of).collect();
+        self.reaped += ended.len() as u64;
+        self.killed += ended.iter().filter(|ended| ended.was_killed).count() as u64;
         Ok(ended)
     }
 
@@ -416,15 +409,17 @@ impl Supervisor {
     fn print_status(&self) {
         let counts = self.dispatch.counts(&self.workers);
         let limit = counts.limit.map_or("none".to_owned(), |limit| limit.to_string());
+        let reaped = self.reaped.saturating_add(counts.reaped);
+        let killed = self.killed.saturating_add(counts.killed);
         log_always(format_args!(
-            "status: {}, {} active, limit {limit}, {} accepted, {} refused, {} reaped, {} killed by signal",
-            self.model, counts.active, counts.accepted, counts.refused, self.reaped, self.killed
+            "status: {}, {} active, limit {limit}, {} accepted, {} refused, {reaped} reaped, {killed} killed by signal",
+            self.model, counts.active, counts.accepted, counts.refused
         ));
     }
 
-    /// Ends every session that is left: the workers are killed and reaped when we are dropped. A new
-    /// server that has not taken over is killed here, or it would find us gone, and serve.
-    fn cut_off_the_rest(&mut self) -> Role {
+    /// Ends every session that is left. A new server that has not taken over is killed here, or it would
+    /// find us gone, and serve.
+    fn cut_off_the_rest(&mut self) -> io::Result<Role> {
         if let Some(successor) = self.successor.take_if(|successor| !successor.has_taken_over()) {
             successor.give_up();
         }
@@ -432,11 +427,40 @@ impl Supervisor {
         if left > 0 {
             log(format_args!("{} cut off", sessions(left)));
         }
+        // After we have asked how many are left: a session is reported before it is no longer counted.
+        self.cut_off |= self.dispatch.report_failures();
         let turns_away = self.may_close.is_some() && self.has_backlog();
         if turns_away {
             log(format_args!("clients in the kernel's queue turned away"));
         }
-        Role::Supervisor { drained: left == 0 && !self.cut_off && !turns_away }
+        let drained = left == 0 && !self.cut_off && !turns_away;
+        self.kill_workers()?;
+        Ok(Role::Supervisor { drained })
+    }
+
+    /// Kills and reaps the workers, and what the template has made: it is in the template's group, and
+    /// becomes our child when the template ends.
+    fn kill_workers(&mut self) -> io::Result<()> {
+        prctl::set_child_subreaper(true)?;
+        let mut groups = Vec::new();
+        for (worker, _) in self.workers.iter() {
+            groups.push(Pid::from_raw(-worker.id().cast_signed()));
+            let _ = worker.signal_group(libc::SIGKILL); // the worker itself is killed below
+        }
+        drop(mem::replace(&mut self.workers, Reaper::new()?));
+        // A process that the kernel cannot end yet must not hold up the server.
+        let deadline = Instant::now() + Duration::from_secs(1);
+        for group in groups {
+            loop {
+                match waitpid(group, Some(WaitPidFlag::WNOHANG)) {
+                    Ok(WaitStatus::StillAlive) if Instant::now() >= deadline => break,
+                    Ok(WaitStatus::StillAlive) => thread::sleep(Duration::from_millis(1)),
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(_) => break, // none is left
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How many clients are served, or have been accepted and wait for a worker.

@@ -28,13 +28,9 @@ use crate::options::Options;
 use crate::server::dispatch::Job;
 use crate::session::Timeouts;
 
-/// Runs a worker of the models `reexec` and `template`, which is not forked.
+/// Runs a worker of the model `reexec`, which is not forked.
 pub fn run() -> ExitCode {
-    let served = match template::prepared() {
-        Some(prepared) => template::serve(prepared),
-        None => reexec::serve(),
-    };
-    end(served)
+    end(reexec::serve())
 }
 
 /// Ends a worker at once: whatever is open or registered in a copy belongs to its original.
@@ -52,9 +48,8 @@ pub(crate) fn work(job: Job, options: &Options, sandbox: &Sandbox) -> io::Result
     let name = hint::black_box(*b"echo-worker\0");
     prctl::set_name(CStr::from_bytes_until_nul(&name).unwrap_or_default())?;
     sandbox.enter()?;
-    let timeouts = Timeouts::of(options);
     match job {
-        Job::Client(connection, since) => fork::serve(connection, timeouts, since),
-        Job::Pool(serve, worker) => serve(worker, options, timeouts),
+        Job::Client(connection, since) => fork::serve(connection, Timeouts::of(options), since),
+        Job::Pool(serve, worker) => serve(worker, options, sandbox),
     }
 }

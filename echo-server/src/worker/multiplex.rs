@@ -9,6 +9,7 @@ use std::time::Instant;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use crate::log::log_always;
+use crate::ops::sandbox::Sandbox;
 use crate::options::Options;
 use crate::server::acceptor::{Acceptor, Event};
 use crate::server::dispatch::PoolWorker;
@@ -17,7 +18,7 @@ use crate::session::{BUFFER, End, Name, Session, Timeouts};
 
 /// Accepts clients and serves all of them, until the supervisor tells this worker to stop and the last
 /// session has ended.
-pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -> io::Result<()> {
+pub(crate) fn serve(worker: PoolWorker, options: &Options, _: &Sandbox) -> io::Result<()> {
     let mut server = Multiplex {
         admission: Admission::new(worker.board, worker.row, options.max_per_source()),
         acceptor: Acceptor::new(worker.listener, worker.stop_pipe)?,
@@ -25,7 +26,7 @@ pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -
         clients: HashMap::new(),
         next_key: 0,
         looks: BinaryHeap::new(),
-        timeouts,
+        timeouts: Timeouts::of(options),
         buffer: vec![0; BUFFER],
     };
     loop {

@@ -5,6 +5,7 @@ use std::io;
 
 use nix::poll::{PollFd, PollFlags};
 
+use crate::ops::sandbox::Sandbox;
 use crate::options::Options;
 use crate::poll::poll_until;
 use crate::server::acceptor::{Acceptor, Event};
@@ -13,7 +14,8 @@ use crate::server::pool_admission::Admission;
 use crate::session::{self, Session, Timeouts};
 
 /// Accepts and serves one client after another, until the supervisor tells this worker to stop.
-pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -> io::Result<()> {
+pub(crate) fn serve(worker: PoolWorker, options: &Options, _: &Sandbox) -> io::Result<()> {
+    let timeouts = Timeouts::of(options);
     let mut admission = Admission::new(worker.board, worker.row, options.max_per_source());
     let mut acceptor = Acceptor::new(worker.listener, worker.stop_pipe)?;
     loop {

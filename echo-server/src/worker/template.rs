@@ -1,80 +1,135 @@
-//! A process for each client, made by a template: a copy of the program that has entered the sandbox
-//! once, and waits. Its copies lack what it has given up, and need not give it up again.
+//! A process for each client, copied from a template: the one worker of the pool, which has entered the
+//! sandbox, accepts the clients, and reads nothing from them. Copies lack what it has given up, and need
+//! not give it up again.
 
-use std::error::Error;
-use std::io;
-use std::net::TcpStream;
-use std::sync::OnceLock;
-use std::time::Instant;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::net::{IpAddr, TcpStream};
+use std::time::{Duration, Instant};
 
-use reexec::{Fork, Template, inherited_fd};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::prctl;
+use reexec::{Fork, ForkOptions, Reaper};
 
-use crate::log::{self, cannot};
+use crate::log;
 use crate::ops::sandbox::Sandbox;
-use crate::options::{Model, Options};
-use crate::server::accept_loop::Starter;
+use crate::options::Options;
+use crate::server::acceptor::{Acceptor, Event};
+use crate::server::dispatch::{Ended, PoolWorker};
+use crate::server::pool_admission::Admission;
 use crate::session::{self, Timeouts};
-use crate::signals;
-use crate::worker::terms::{CONNECTION, ENTRY, Terms};
 
-/// The name under which the program registers [`prepare`].
-pub const PREPARATION: &str = "echo-template";
+/// The key of the ends of copies in the acceptor.
+const ENDS: u64 = 0;
 
-/// What the template leaves for its copies.
-static PREPARED: OnceLock<Prepared> = OnceLock::new();
-
-pub(super) struct Prepared {
-    timeouts: Timeouts,
-    sandbox: Sandbox,
-}
-
-/// Makes the template, and the function that lets it make a worker.
-pub(crate) fn starter(options: &Options, sandbox: &Sandbox) -> io::Result<Starter> {
-    let args = [log::form()].into_iter().chain(Terms::for_workers(options, sandbox));
-    let template = Template::prepared_by(PREPARATION, args)?;
-    Ok(Box::new(move |connection| start(connection, &template)))
-}
-
-fn start(connection: &TcpStream, template: &Template) -> Result<Fork, Box<dyn Error>> {
-    let mut command = template.command(ENTRY);
-    for signal in signals::ignored_by_workers() {
-        command.ignore_signal(signal);
-    }
-    let worker = command
-        .keep_template_env()
-        .fd(CONNECTION, connection.try_clone()?)
-        // The worker arranges that itself, without a descriptor.
-        .outlive_parent()
-        .process_group(0)
-        .spawn_unconfirmed()?;
-    Ok(Fork::Parent(worker))
-}
-
-/// Prepares the template. A worker that had to be executed instead runs this, too.
-pub fn prepare(args: &[String]) -> io::Result<()> {
-    let mut args = args.iter().cloned();
-    let form = args.next();
-    let terms = Terms::from(&mut args);
-    let (Some(true), Some(terms)) = (form.map(|form| log::open_as(&form)), terms) else {
-        return Err(io::Error::other("cannot read the supervisor's arguments"));
+/// Accepts clients and makes a copy of this process for each, until the supervisor tells this worker to
+/// stop and the last session has ended. In a copy, serves the client.
+pub(crate) fn serve(worker: PoolWorker, options: &Options, sandbox: &Sandbox) -> io::Result<()> {
+    prctl::set_name(c"echo-template")?;
+    // What a copy need not have has been closed when this returns there.
+    let Some((connection, since)) = Template::new(worker, options)?.run()? else {
+        return Ok(());
     };
-    log::set_level(terms.level);
-    let sandbox = Sandbox::new(terms.mode, Model::Template)?.with_identity(terms.identity);
-    let sandbox = sandbox.of_child(terms.may_miss);
-    sandbox.enter_in_template()?;
-    let _ = PREPARED.set(Prepared { timeouts: terms.timeouts, sandbox });
-    Ok(())
+    log::forget_lost();
+    prctl::set_name(c"echo-worker")?;
+    sandbox.enter_in_copy()?;
+    session::serve_in_process(connection, Timeouts::of(options), since)
 }
 
-/// Returns what the template has left for this process, if a template has made it.
-pub(super) fn prepared() -> Option<&'static Prepared> {
-    PREPARED.get()
+struct Template {
+    acceptor: Acceptor,
+    admission: Admission,
+    fork: ForkOptions,
+    /// The copies that have not been reaped, with the addresses of their clients.
+    copies: Reaper<IpAddr>,
+    failures: File,
+    max: Option<usize>,
 }
 
-/// The whole life of a worker of this model.
-pub(super) fn serve(prepared: &Prepared) -> io::Result<()> {
-    let connection = TcpStream::from(inherited_fd(CONNECTION)?);
-    signals::end_with(prepared.sandbox.supervisor()).map_err(cannot("end with the server"))?;
-    prepared.sandbox.enter_in_its_copy()?;
-    session::serve_in_process(connection, prepared.timeouts, Instant::now())
+impl Template {
+    fn new(worker: PoolWorker, options: &Options) -> io::Result<Self> {
+        let acceptor = Acceptor::new(worker.listener, worker.stop_pipe)?;
+        let copies = Reaper::new()?;
+        acceptor.epoll().add(&copies, EpollEvent::new(EpollFlags::EPOLLIN, ENDS))?;
+        let mut fork = ForkOptions::new();
+        fork.keep_ignored_signals(); // those that workers ignore
+        Ok(Self {
+            acceptor,
+            admission: Admission::new(worker.board, worker.row, options.max_per_source()),
+            fork,
+            copies,
+            failures: worker.failures.ok_or(ErrorKind::InvalidInput)?,
+            max: options.max_children(),
+        })
+    }
+
+    /// Returns at the end, and with the client in each copy. The client has been there since then.
+    fn run(mut self) -> io::Result<Option<(TcpStream, Instant)>> {
+        loop {
+            self.acceptor.set_room(self.max.is_none_or(|max| self.copies.len() < max));
+            match self.acceptor.next()? {
+                Some(Event::Client(connection, source)) => {
+                    if !self.admission.admit(source)? {
+                        continue;
+                    }
+                    self.admission.publish()?;
+                    // A copy's own first look at the clock would cost it three page faults.
+                    let now = Instant::now();
+                    match self.fork.fork() {
+                        Ok(Fork::Child) => return Ok(Some((connection, now))),
+                        Ok(Fork::Parent(copy)) => self.add(copy, source)?,
+                        Err(error) => {
+                            self.admission.requeue(source)?;
+                            let problem = format!("cannot start a worker: {error}");
+                            self.acceptor.requeue(connection, source, &problem);
+                        }
+                    }
+                }
+                Some(Event::Ready(_)) => self.reap()?,
+                Some(Event::Paused | Event::Closed) => {}
+                None if self.is_finished() => {
+                    self.admission.publish()?;
+                    return Ok(None);
+                }
+                None => {
+                    log::report_lost();
+                    self.admission.publish()?;
+                    self.acceptor.wait(log::next_report())?;
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, copy: reexec::Child, source: IpAddr) -> io::Result<()> {
+        match self.copies.add(copy, source) {
+            Ok(()) => self.acceptor.resume(),
+            // The copy has been killed, and no other one can serve its client.
+            Err(error) => {
+                self.admission.release(source)?;
+                self.acceptor.pause(&format!(
+                    "a client is disconnected, as its worker cannot be watched: {error}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        for ended in self.copies.wait(Some(Duration::ZERO))?.into_iter().filter_map(Ended::of) {
+            if let Some(problem) = &ended.problem {
+                let line = format!("worker {} failed: {problem}\n", ended.id);
+                // One write, as the supervisor reads between two. If there is no room, it has enough to
+                // report.
+                let _ = self.failures.write(line.as_bytes());
+            }
+            self.admission.count_end(ended.was_killed);
+            self.admission.release(ended.slot)?;
+            self.acceptor.try_now();
+        }
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        self.acceptor.is_closed() && self.copies.is_empty() && !self.acceptor.has_waiting()
+    }
 }

@@ -13,6 +13,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::log::log_always;
+use crate::ops::sandbox::Sandbox;
 use crate::options::Options;
 use crate::server::acceptor::{Acceptor, Event};
 use crate::server::dispatch::PoolWorker;
@@ -28,9 +29,9 @@ const BELL: u64 = 0;
 
 /// Accepts clients and gives each to a thread, until the supervisor tells this worker to stop and the last
 /// session has ended. Threads that are idle then end with the process.
-pub(crate) fn serve(worker: PoolWorker, options: &Options, timeouts: Timeouts) -> io::Result<()> {
+pub(crate) fn serve(worker: PoolWorker, options: &Options, _: &Sandbox) -> io::Result<()> {
     let admission = Admission::new(worker.board, worker.row, options.max_per_source());
-    let threads = Arc::new(Threads::new(admission, timeouts)?);
+    let threads = Arc::new(Threads::new(admission, Timeouts::of(options))?);
     let mut acceptor = Acceptor::new(worker.listener, worker.stop_pipe)?;
     acceptor.epoll().add(threads.bell.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
 

@@ -12,7 +12,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use test_support::{assert_zombie, reap, state, wait_until};
 
-use crate::server::{BINARY, Client, Model, Server, is_template, stop};
+use crate::server::{BINARY, Client, Model, Server, stop};
 
 models!(an_idle_server_ends_at_once);
 fn an_idle_server_ends_at_once(model: Model) {
@@ -69,13 +69,8 @@ models!(sessions_may_finish_after_ctrl_c);
 fn sessions_may_finish_after_ctrl_c(model: Model) {
     let server = model.start(&[]);
     let (mut client, _) = server.connect_and_see_worker();
-    // With its first step, a worker leaves the server's group. Of a pool, some may just be starting. A
-    // template stays, and blocks the signal.
-    let in_group = || {
-        let mut rest = server.program.rest_of_group();
-        rest.retain(|pid| !is_template(*pid));
-        rest
-    };
+    // With its first step, a worker leaves the server's group. Of a pool, some may just be starting.
+    let in_group = || server.program.rest_of_group();
     wait_until("no worker in the server's group", in_group, Vec::is_empty);
     killpg(server.program.pid(), Signal::SIGINT).unwrap();
     wait_until("refused", || TcpStream::connect(server.address).is_err(), |refused| *refused);
@@ -122,14 +117,17 @@ fn tell_every_process(server: &Server, signal: Signal, workers_first: bool) {
     }
 }
 
-/// Happens while the server looks the other way, so that it sees all of it at once.
+/// Happens while the server looks the other way, and who makes the workers, too. So they see all of it
+/// at once.
 #[track_caller]
-fn at_once(model: Model, what: impl Fn(&Server, Pid)) -> (Server, Client, Pid) {
+fn at_once(model: Model, what: impl Fn(&Server, Pid)) -> (Server, Client) {
     let server = model.start(&["--drain-timeout", "0"]);
     let (client, worker) = server.connect_and_see_worker();
-    stop(server.program.pid());
+    let maker = server.maker();
+    [server.program.pid(), maker].into_iter().for_each(stop);
     what(&server, worker);
-    (server, client, worker)
+    [maker, server.program.pid()].iter().for_each(|pid| kill(*pid, Signal::SIGCONT).unwrap());
+    (server, client)
 }
 
 fn killed(worker: Pid) {
@@ -148,7 +146,7 @@ fn the_exit_code_does_not_depend_on_what_is_seen_first(model: Model) {
     ];
     for signals in ways_to_end {
         for signals_first in [true, false] {
-            let (server, mut client, _) = at_once(model, |server, worker| {
+            let (server, mut client) = at_once(model, |server, worker| {
                 if !signals_first {
                     killed(worker);
                 }
@@ -158,7 +156,6 @@ fn the_exit_code_does_not_depend_on_what_is_seen_first(model: Model) {
                 if signals_first {
                     killed(worker);
                 }
-                server.program.signal(Signal::SIGCONT);
             });
             assert_eq!(server.program.exit_code(), 1, "{signals:?} {signals_first}");
             client.assert_is_cut_off();
@@ -171,7 +168,9 @@ fn a_session_that_has_finished_is_not_cut_off_whatever_is_seen_first(model: Mode
     let ways_to_end: [&[Signal]; 3] =
         [&[Signal::SIGTERM], &[Signal::SIGQUIT], &[Signal::SIGTERM, Signal::SIGINT]];
     for signals in ways_to_end {
-        let (server, client, worker) = at_once(model, |_, _| {});
+        let server = model.start(&["--drain-timeout", "0"]);
+        let (client, worker) = server.connect_and_see_worker();
+        stop(server.program.pid());
         assert!(client.session(b"the end").unwrap() == b"the end");
         assert_zombie(worker);
         for signal in signals {

@@ -64,7 +64,11 @@ impl Model {
 
     /// Who accepts the next client, if these workers do it in a pool.
     pub(crate) fn acceptors(self, server: &Server, workers: Vec<Pid>) -> Vec<Pid> {
-        if self.has_pool() { workers } else { vec![server.program.pid()] }
+        match self.0 {
+            "template" => server.template().into_iter().collect(),
+            _ if self.has_pool() => workers,
+            _ => vec![server.program.pid()],
+        }
     }
 }
 
@@ -174,7 +178,7 @@ impl Server {
         assert!(self.connect().session(b"still there?").unwrap() == b"still there?");
     }
 
-    /// Its children, but for the template of the model of that name.
+    /// Its children; with the model `template`, the children of the template.
     pub(crate) fn workers(&self) -> Vec<Pid> {
         workers_of(self.program.pid())
     }
@@ -183,6 +187,11 @@ impl Server {
     #[track_caller]
     pub(crate) fn worker(&self) -> Pid {
         wait_until("one worker", || self.workers(), |all| all.len() == 1)[0]
+    }
+
+    /// The process that makes and reaps the workers.
+    pub(crate) fn maker(&self) -> Pid {
+        self.template().unwrap_or(self.program.pid())
     }
 
     /// The process that makes the workers of the model `template`.
@@ -232,8 +241,9 @@ impl Server {
             look,
             |(connections, workers)| connections.is_empty() && workers.is_empty(),
         );
-        // It may have something left to close.
+        // They may have something left to close.
         assert_sleeps(self.program.pid());
+        assert_sleeps(self.maker());
     }
 
     /// Whatever clients do in `trouble`, there is no zombie after it, no process, thread or
@@ -410,16 +420,20 @@ pub(crate) fn descriptors(pid: Pid) -> Vec<String> {
     links
 }
 
-/// The children of a server that serve, or are about to.
+/// The processes of a server that serve, or are about to.
 pub(crate) fn workers_of(server: Pid) -> Vec<Pid> {
-    let mut children = processes(|stat| stat.parent == server);
-    children.retain(|pid| !is_template(*pid));
-    children
+    let children = processes(|stat| stat.parent == server);
+    let options = fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap_or_default();
+    if !options.contains("template") {
+        return children;
+    }
+    let templates: Vec<_> = children.into_iter().filter(|pid| is_template(*pid)).collect();
+    processes(|stat| templates.contains(&stat.parent))
 }
 
 pub(crate) fn is_template(pid: Pid) -> bool {
     let name = fs::read_to_string(format!("/proc/{pid}/comm"));
-    name.is_ok_and(|name| name.trim_end() == "reexec/template")
+    name.is_ok_and(|name| name.trim_end() == "echo-template")
 }
 
 fn sockets(pid: Pid) -> BTreeSet<String> {

@@ -14,7 +14,7 @@ use test_support::{
 
 use crate::server::{Model, Server, descriptors, flood, random_bytes, signals, stop};
 
-models!(a_process_for_each_client, fork, reexec);
+models!(a_process_for_each_client, fork, reexec, template);
 fn a_process_for_each_client(model: Model) {
     let server = model.start(&[]);
     assert_eq!(server.workers().len(), 0);
@@ -43,7 +43,7 @@ fn zombies_until_the_server_goes_on(model: Model) {
     let server = model.start(&[]);
     let clients = server.connect_many(16);
     let workers = server.workers();
-    stop(server.program.pid());
+    stop(server.maker());
     for worker in &workers {
         kill(*worker, Signal::SIGKILL).unwrap();
     }
@@ -51,7 +51,7 @@ fn zombies_until_the_server_goes_on(model: Model) {
         assert_zombie(*worker);
     }
     drop(clients);
-    server.program.signal(Signal::SIGCONT);
+    kill(server.maker(), Signal::SIGCONT).unwrap();
     let left = || workers.iter().filter(|worker| state(**worker).is_some());
     wait_until("all reaped", || left().count(), |left| *left == 0);
     server.assert_serves();
@@ -99,7 +99,7 @@ fn a_client_that_resets_leaves_no_trace(model: Model) {
     assert_eq!(lines.len(), 1, "a reset is no event: {lines:?}");
 }
 
-models!(a_worker_has_stdio_and_its_connection_and_nothing_else, fork, reexec);
+models!(a_worker_has_stdio_and_its_connection_and_nothing_else, fork, reexec, template);
 fn a_worker_has_stdio_and_its_connection_and_nothing_else(model: Model) {
     let server = model.start(&[]);
     let (_first, _) = server.connect_and_see_worker();
@@ -233,7 +233,7 @@ fn no_signal_is_too_early_for_a_worker(model: Model) {
     assert_eq!(failed, [""; 0]);
 }
 
-models!(a_worker_that_is_killed_costs_only_its_client, fork, reexec, prefork);
+models!(a_worker_that_is_killed_costs_only_its_client, fork, reexec, template, prefork);
 fn a_worker_that_is_killed_costs_only_its_client(model: Model) {
     let mut server = model.start(&[]);
     let (mut other, _) = server.connect_and_see_worker();
@@ -268,7 +268,7 @@ fn assert_kills_one(server: &mut Server, signal: Signal) {
     server.assert_serves();
 }
 
-models!(a_worker_that_is_stopped_holds_up_only_its_client, fork, reexec, prefork);
+models!(a_worker_that_is_stopped_holds_up_only_its_client, fork, reexec, template, prefork);
 fn a_worker_that_is_stopped_holds_up_only_its_client(model: Model) {
     let server = model.start(&[]);
     let (mut other, _) = server.connect_and_see_worker();

@@ -196,11 +196,14 @@ impl Drop for Program {
         let _ = killpg(self.pid(), Signal::SIGKILL);
         let group = Pid::from_raw(-self.pid().as_raw());
         while matches!(waitpid(group, None), Ok(_) | Err(Errno::EINTR)) {}
-        // Children in other groups have been adopted by us, so nobody else has got their numbers.
+        // Children in other groups have been adopted by us, so nobody else has got their numbers. What
+        // they have made is in theirs, and is adopted by us when they end.
         for child in children {
-            if waitpid(child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
-                let _ = kill(child, Signal::SIGKILL);
-                let _ = waitpid(child, None);
+            let _ = killpg(child, Signal::SIGKILL);
+            let _ = kill(child, Signal::SIGKILL);
+            let group = Pid::from_raw(-child.as_raw());
+            for ended in [child, group] {
+                while matches!(waitpid(ended, None), Ok(_) | Err(Errno::EINTR)) {}
             }
         }
     }

@@ -75,7 +75,7 @@ impl Sandbox {
         let [filter, filter_of_copies] = match (mode, model) {
             (Mode::Off, _) => [Vec::new(), Vec::new()],
             (_, Model::Template) => {
-                let (wide, narrow) = (seccomp::of_template(), seccomp::of_workers(model));
+                let (wide, narrow) = (seccomp::of_workers(model), seccomp::of_copies());
                 [wide.compile()?, wide.narrowed_to(&narrow).compile()?]
             }
             _ => [seccomp::of_workers(model).compile()?, Vec::new()],
@@ -106,11 +106,6 @@ impl Sandbox {
         self.identity
     }
 
-    /// The process whose end must end this one.
-    pub(crate) fn supervisor(&self) -> u32 {
-        self.supervisor
-    }
-
     /// What to pass to [`of_child`](Self::of_child) in a worker that executes the program again.
     pub(crate) fn may_miss(&self) -> u8 {
         self.may_miss
@@ -136,17 +131,6 @@ impl Sandbox {
     /// In every mode, if this process cannot become the user that was asked for: nobody who asks for it
     /// wants a worker that is still root. Also if it cannot get the default dispositions of faults.
     pub fn enter(&self) -> io::Result<Vec<String>> {
-        let mut missing = self.enter_in_template()?;
-        if self.model == Model::Template {
-            let mut of_copy = self.enter_in_its_copy()?;
-            of_copy.retain(|reason| !missing.contains(reason));
-            missing.extend(of_copy);
-        }
-        Ok(missing)
-    }
-
-    /// Does the part of [`enter`](Self::enter) that the template does for all its copies.
-    pub(crate) fn enter_in_template(&self) -> io::Result<Vec<String>> {
         if let Some(identity) = self.identity {
             identity.adopt(self.supervisor)?;
         }
@@ -154,8 +138,12 @@ impl Sandbox {
         self.apply(&LAYERS)
     }
 
-    /// Does the rest in a copy of the template.
-    pub(crate) fn enter_in_its_copy(&self) -> io::Result<Vec<String>> {
+    /// Gives up the rest, in a copy of a template that has entered the sandbox.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enter`](Self::enter).
+    pub(crate) fn enter_in_copy(&self) -> io::Result<Vec<String>> {
         self.apply(&LAYERS_OF_COPIES)
     }
 
@@ -194,7 +182,15 @@ impl Sandbox {
     /// end.
     pub(crate) fn try_out(&mut self) -> io::Result<Vec<String>> {
         self.is_trial = true;
-        let found = probe::try_out(|| self.enter());
+        let found = probe::try_out(|| {
+            let mut missing = self.enter()?;
+            if self.model == Model::Template {
+                let mut of_copy = self.enter_in_copy()?;
+                of_copy.retain(|reason| !missing.contains(reason));
+                missing.extend(of_copy);
+            }
+            Ok(missing)
+        });
         self.is_trial = false;
         let found = found?;
         self.may_miss = layers_in(&found.missing);

@@ -3,7 +3,6 @@
 use std::io;
 
 use libc::c_int;
-use reexec::Template;
 use seccompiler::BpfProgram;
 
 use super::filter_tree::{Answer, Condition, Rules, Test};
@@ -70,7 +69,29 @@ const CALLS_OF_THREADS: &[i64] = &[
     libc::SYS_gettid,
 ];
 
-/// Lists what the workers of a model may do.
+/// The calls that copying the process for each client needs, too.
+const CALLS_OF_A_TEMPLATE: &[i64] = &[
+    // To make a copy.
+    libc::SYS_clone3,
+    libc::SYS_clone,
+    libc::SYS_pidfd_open,
+    libc::SYS_get_robust_list,
+    libc::SYS_set_robust_list,
+    libc::SYS_gettid,
+    libc::SYS_rt_sigaction,
+    libc::SYS_prctl,
+    libc::SYS_getppid,
+    // To reap it, or to kill one that cannot be watched.
+    libc::SYS_waitid,
+    libc::SYS_pidfd_send_signal,
+    // What a copy does before it serves: it closes descriptors, sets limits, and adds a filter.
+    libc::SYS_close_range,
+    libc::SYS_prlimit64,
+    libc::SYS_seccomp,
+];
+
+/// Lists what the workers of a model may do. The worker of `template` makes others, which may do less:
+/// [`of_copies`].
 #[must_use]
 pub fn of_workers(model: Model) -> Rules {
     let mut rules = Rules::allow(CALLS).and(libc::SYS_mmap, memory_but_no_code());
@@ -80,6 +101,13 @@ pub fn of_workers(model: Model) -> Rules {
         let requests = [libc::F_SETLKW, libc::F_GETFD];
         rules = rules.union(&Rules::allow(CALLS_OF_A_POOL)).and(libc::SYS_fcntl, only(&requests));
     }
+    if model == Model::Template {
+        // unshare(2) tells whether there is another thread, and does nothing.
+        let asks = Condition { argument: 0, test: Test::Is(libc::CLONE_THREAD.cast_unsigned()) };
+        rules = rules
+            .union(&Rules::allow(CALLS_OF_A_TEMPLATE))
+            .and(libc::SYS_unshare, Answer::AllowIf(vec![asks]));
+    }
     if model.has_threads() {
         let threads = Rules::allow(CALLS_OF_THREADS);
         rules = rules.union(&threads).and(libc::SYS_mprotect, memory_but_no_code());
@@ -87,19 +115,10 @@ pub fn of_workers(model: Model) -> Rules {
     rules
 }
 
-/// What copies of the template call until they have given up what a forked worker has not: they ask for
-/// their parent, set limits, and add a filter.
-const CALLS_OF_COPIES: &[i64] =
-    &[libc::SYS_getppid, libc::SYS_prlimit64, libc::SYS_seccomp, libc::SYS_prctl];
-
-/// Lists what the template of the model `template` may do. A copy narrows it down to what the workers
-/// may do.
+/// Lists what a copy of the template may do: the same as a forked worker.
 #[must_use]
-pub fn of_template() -> Rules {
-    let calls = Template::SYSTEM_CALLS.iter().chain(CALLS_OF_COPIES).copied();
-    // Memory for code is not among its needs, either.
-    let calls: Vec<_> = calls.filter(|call| *call != libc::SYS_mmap).collect();
-    of_workers(Model::Template).union(&Rules::allow(&calls))
+pub fn of_copies() -> Rules {
+    of_workers(Model::Fork)
 }
 
 /// Applies the filter to this process.
