@@ -17,8 +17,8 @@ use crate::server::listener::{Accepted, Listener};
 const LISTENER: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
 
-/// How many clients are accepted in a row, unless a model says otherwise. After that, other events have
-/// their turn, even if clients come faster than we accept them.
+/// How many clients are accepted in a row. After that, other events have their turn, even if clients
+/// come faster than we accept them.
 const AT_ONCE: usize = 32;
 
 /// What the worker has to do next.
@@ -40,7 +40,6 @@ pub(crate) struct Acceptor {
     stop_pipe: OwnedFd,
     /// Clients accepted since the last wait.
     in_a_row: usize,
-    at_once: usize,
     is_watching: bool,
     has_room: bool,
     /// A client that was accepted, and for which there was no room.
@@ -58,19 +57,12 @@ impl Acceptor {
             listener: Some(listener),
             stop_pipe,
             in_a_row: 0,
-            at_once: AT_ONCE,
             is_watching: false,
             has_room: true,
             waiting: None,
             backoff: Backoff::default(),
             events: Vec::new(),
         })
-    }
-
-    /// Looks for other events after each client. Otherwise a model to which a client is much work would
-    /// still accept when it has been told to stop.
-    pub(crate) fn accept_one_at_a_time(&mut self) {
-        self.at_once = 1;
     }
 
     /// Lets a model watch more descriptors.
@@ -198,7 +190,7 @@ impl Acceptor {
             Accepted::Client(connection, source) => {
                 // Others may be waiting: we find out sooner by trying than by asking epoll.
                 self.in_a_row += 1;
-                if self.in_a_row < self.at_once {
+                if self.in_a_row < AT_ONCE {
                     self.events.push(event);
                 }
                 Some(Event::Client(connection, source))

@@ -48,8 +48,7 @@ struct Template {
 
 impl Template {
     fn new(worker: PoolWorker, options: &Options) -> io::Result<Self> {
-        let mut acceptor = Acceptor::new(worker.listener, worker.stop_pipe)?;
-        acceptor.accept_one_at_a_time();
+        let acceptor = Acceptor::new(worker.listener, worker.stop_pipe)?;
         let copies = Reaper::new()?;
         acceptor.epoll().add(&copies, EpollEvent::new(EpollFlags::EPOLLIN, ENDS))?;
         let mut fork = ForkOptions::new();
