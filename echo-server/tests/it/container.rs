@@ -59,9 +59,15 @@ fn in_a_container(options: &[&str], test: impl Fn(Container, &str) + Sync) {
         let mut container = unshare();
         container.arg(server.get_program()).args(server.get_args());
         let server = Server::run(&mut container);
-        let init = server.worker();
+        let init = only_child(&server);
         test(Container { server, init }, model);
     });
+}
+
+/// The first process in the namespace.
+#[track_caller]
+fn only_child(server: &Server) -> Pid {
+    wait_until("one child", || server.program.children(), |all| all.len() == 1)[0]
 }
 
 impl Container {
@@ -119,7 +125,7 @@ fn a_parent_outside_would_lose_it() {
             let mut inside = nsenter(container.init);
             inside.arg(server.get_program()).args(server.get_args());
             let server = Server::run(&mut inside);
-            let pid = server.worker();
+            let pid = only_child(&server);
             (server, pid)
         };
         let (mut server, pid) = start(&[]);
@@ -150,7 +156,7 @@ fn process_1_would_lose_it() {
             container
         };
         let child = |server: &Server| {
-            let init = server.worker();
+            let init = only_child(&server);
             wait_until("the server", || processes(|it| it.parent == init), |all| all.len() == 1)[0]
         };
         let mut server = Server::run(&mut start(&[]));

@@ -13,7 +13,7 @@ use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{self, getsockopt, setsockopt, shutdown, sockopt};
 use nix::unistd::Pid;
-use test_support::{LIMIT, Program, TempDir, number, reap, stat};
+use test_support::{LIMIT, Program, TempDir, assert_sleeps, number, reap, stat};
 
 use crate::cut_off::connect_with_small_buffers;
 use crate::models::{command, in_every_model, served};
@@ -83,6 +83,8 @@ fn outlives_the_server(options: &[&str]) {
         let handed = listener.try_clone().unwrap();
         let mut server = Server::of(hand_over_to(BINARY.as_ref(), options, handed, 1, model));
         let session = served(&server);
+        // Who has just accepted a client may accept another one before it sees that it is to stop.
+        assert_sleeps(server.maker());
         server.program.signal(Signal::SIGTERM);
         server.program.stderr.next_with("no new clients");
         let mut waiting = server.connect();
