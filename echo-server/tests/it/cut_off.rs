@@ -271,11 +271,11 @@ impl Stuck {
         let mut before = None;
         let look = || {
             let is_asleep = threads(self.worker).iter().all(|it| *it == Some('S'));
-            let ours = queues(self.client, self.server);
+            let [ours, servers] = both_queues(self.client, self.server);
             if !ours.is_some_and(|ours| ours.is_established) {
                 return Some(Err(io::Error::other("the server has ended the session")));
             }
-            let now = ours.zip(queues(self.server, self.client))?;
+            let now = ours.zip(servers)?;
             let is_same = before.replace(now) == Some(now);
             let has_arrived = now.0.to_send == 0 && now.1.to_read == 0;
             (is_same && is_asleep && has_arrived).then_some(Ok(now))
@@ -300,10 +300,27 @@ pub(crate) struct Queues {
     pub(crate) timer: u8,
 }
 
-/// `None` if there is no such socket in the network of this thread. See `proc_net_tcp` among the
-/// kernel's documents.
+/// `None` if there is no such socket in the network of this thread.
 pub(crate) fn queues(own: SocketAddr, others: SocketAddr) -> Option<Queues> {
-    let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+    queues_in(&connections(), own, others)
+}
+
+/// Of a connection between two sockets of this thread's network.
+fn both_queues(one: SocketAddr, other: SocketAddr) -> [Option<Queues>; 2] {
+    let table = connections();
+    [queues_in(&table, one, other), queues_in(&table, other, one)]
+}
+
+/// See `proc_net_tcp` among the kernel's documents.
+fn connections() -> String {
+    // With room from the start: for each read, the kernel goes through a table of all networks.
+    let mut table = String::with_capacity(1 << 16);
+    let mut file = fs::File::open("/proc/thread-self/net/tcp").unwrap();
+    file.read_to_string(&mut table).unwrap();
+    table
+}
+
+fn queues_in(table: &str, own: SocketAddr, others: SocketAddr) -> Option<Queues> {
     let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
     let port = |address: &str| address.rsplit_once(':').map(|(_, port)| number(port));
     let mut sockets = table.lines().skip(1).map(|line| {
