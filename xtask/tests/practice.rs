@@ -235,26 +235,35 @@ fn a_pause_that_is_longer_than_a_sleep_makes_no_verdict() {
 
 const SCORE: &str = " answers were right.";
 
+/// Answers all questions of this scenario. Returns them, each on a line.
+fn answer_all_rightly(scenario: &str) -> String {
+    let mut all = String::new();
+    let mut terminal = Terminal::with(&["demo", scenario, "--predict", "--speed", "20"]);
+    let mut count = 0;
+    while terminal.until_one_is_shown(&[ASKS, SCORE]).contains(ASKS) {
+        let question = terminal.question();
+        let words = format!("{question:?}");
+        assert!(!words.contains("zombie of"), "its role is the answer: {words}");
+        let differ: BTreeSet<_> = question.choices.iter().map(|(_, text)| text).collect();
+        assert!(question.choices.len() >= 3 && differ.len() == question.choices.len());
+        all += &format!("{scenario}: {}\n", question.asks);
+        terminal.answers_rightly(&question);
+        count += 1;
+    }
+    assert!(terminal.until_ended().success(), "{}", terminal.screen);
+    assert_has(&terminal.screen, &[&format!("{count} of {count}{SCORE}")]);
+    assert!(!terminal.screen.contains(STOPS));
+    all
+}
+
 #[test]
 fn what_proc_says_is_the_right_answer() {
-    let mut all = String::new();
-    for scenario in ["zombie", "orphan", "remove-zombie", "late-handler"] {
-        let mut terminal = Terminal::with(&["demo", scenario, "--predict", "--speed", "20"]);
-        let mut count = 0;
-        while terminal.until_one_is_shown(&[ASKS, SCORE]).contains(ASKS) {
-            let question = terminal.question();
-            let words = format!("{question:?}");
-            assert!(!words.contains("zombie of"), "its role is the answer: {words}");
-            let differ: BTreeSet<_> = question.choices.iter().map(|(_, text)| text).collect();
-            assert!(question.choices.len() >= 3 && differ.len() == question.choices.len());
-            all += &format!("{scenario}: {}\n", question.asks);
-            terminal.answers_rightly(&question);
-            count += 1;
-        }
-        assert!(terminal.until_ended().success(), "{}", terminal.screen);
-        assert_has(&terminal.screen, &[&format!("{count} of {count}{SCORE}")]);
-        assert!(!terminal.screen.contains(STOPS));
-    }
+    // Side by side, as they sleep most of the time.
+    let all: String = thread::scope(|scope| {
+        let scenarios = ["zombie", "orphan", "remove-zombie", "late-handler"];
+        let answering = scenarios.map(|scenario| scope.spawn(|| answer_all_rightly(scenario)));
+        answering.into_iter().map(|it| it.join().unwrap()).collect()
+    });
     let kinds = [
         "zombie: How many zombies does ps show?",
         "zombie: What does ps show for ",

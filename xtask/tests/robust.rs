@@ -14,6 +14,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -343,12 +344,15 @@ fn with_a_slow_ps_a_demo_runs_again_more_slowly_and_a_watch_ends() {
         let mut command = run.shell(r#"exec timeout 60 "$@""#, &[words, &speed].concat());
         command.env("PATH", &path).output().unwrap()
     };
-    let demo = output(&run.demo(&["zombie"]));
+    let watch = xtask(&["watch", "zombie", "--programs", programs().to_str().unwrap()]);
+    let (demo, watch) = thread::scope(|scope| {
+        let watch = scope.spawn(|| output(&watch));
+        (output(&run.demo(&["zombie"])), watch.join().unwrap())
+    });
     let (stdout, stderr) = (text(&demo.stdout), text(&demo.stderr));
     assert_has(&stdout, &["\nAll 3 claims held. "]);
     let starts = stderr.lines().filter(|line| *line == "zombie: starting").count();
     assert!(starts > 1, "{stderr}");
-    let watch = output(&xtask(&["watch", "zombie", "--programs", programs().to_str().unwrap()]));
     assert!(watch.status.success(), "{}: {}", watch.status, text(&watch.stderr));
     assert_has(&text(&watch.stdout), &["Over. 0 processes left."]);
     run.assert_nothing_is_left();
