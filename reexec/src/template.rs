@@ -2,8 +2,9 @@
 
 use std::ffi::c_long;
 use std::fmt;
-use std::os::fd::RawFd;
-use std::process;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::process::{self, ExitStatus};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use crate::prepare_spawn::{Prepared, Way, step};
 use crate::stdio::StdioDefault;
 use crate::sys::{RIGHTS_MAX, SharedWord};
 use crate::template_message::{ARGUMENTS_MAX, ENTRY, PAGE, Request, SOCKET};
-use crate::template_process::{TemplateProcess, Templates};
+use crate::template_process::{State, TemplateProcess, Templates};
 use crate::validate::invalid;
 use crate::{Child, Command, Error, Stage, Stdio, sys, template_server};
 
@@ -214,6 +215,62 @@ impl Template {
         self.0.state().renew_after = children;
     }
 
+    /// Returns a descriptor that becomes readable when the present template has ended; `None` if there is
+    /// no template now. Without pidfds it is a pipe, as for a [`Child`](crate::Child).
+    ///
+    /// A template that was killed stays a zombie until the next spawn. A process that may wait long for
+    /// that polls this descriptor, and calls [`Template::renew`] when it is readable. After that, and
+    /// whenever a spawn has replaced the template, another template has another descriptor.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`: the descriptor is a copy, and there is no room for it.
+    pub fn end_fd(&self) -> io::Result<Option<OwnedFd>> {
+        self.0.state().current.as_ref().map(TemplateProcess::end_fd).transpose()
+    }
+
+    /// If the template has ended, reaps it, starts another one, and returns the status of the ended one.
+    /// Returns `None` if the template is running, or if a spawn has replaced it or other code has reaped
+    /// it. A spawn replaces a template that has ended, too.
+    ///
+    /// ```
+    /// # fn main() -> std::process::ExitCode {
+    /// #     reexec::register("worker", || ());
+    /// #     reexec::init().unwrap_or_else(|| std::process::Termination::report(parent()))
+    /// # }
+    /// # fn parent() -> Result<(), Box<dyn std::error::Error>> {
+    /// use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    /// use std::os::fd::AsFd;
+    ///
+    /// let template = reexec::Template::new()?;
+    /// let end = template.end_fd()?.ok_or("there is no template")?;
+    /// # let killed = template.id().ok_or("there is no template")?;
+    /// # nix::sys::signal::kill(nix::unistd::Pid::from_raw(killed as i32), nix::sys::signal::SIGKILL)?;
+    /// // In the loop of a server, beside its other descriptors:
+    /// poll(&mut [PollFd::new(end.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+    /// if let Some(status) = template.renew()? {
+    ///     println!("the template has ended: {status}");
+    /// }
+    /// // From now on, poll the descriptor of the next template.
+    /// let end = template.end_fd()?;
+    /// # assert_ne!(template.id(), Some(killed));
+    /// # assert!(end.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Template::new`] if no other template can be started. [`Stage::Invalid`] if a spawn would
+    /// fail there, too.
+    pub fn renew(&self) -> Result<Option<ExitStatus>, Error> {
+        check_maker(&self.0).map_err(|stage| Error::new(ENTRY, stage))?;
+        let mut state = self.0.state();
+        let status = state.reap();
+        replace_if_due(&self.0, &mut state)?;
+        Ok(status)
+    }
+
     /// Returns the process id of the template; `None` if there is none now. It changes when the template
     /// is replaced.
     pub fn id(&self) -> Option<u32> {
@@ -327,13 +384,17 @@ pub(crate) fn start<'a>(
 pub(crate) fn renew(command: &Command) {
     let Some(templates) = &command.template else { return };
     let mut state = templates.state();
+    if let Err(error) = replace_if_due(templates, &mut state) {
+        state.reason = Some(error.to_string());
+    }
+}
+
+fn replace_if_due(templates: &Templates, state: &mut State) -> Result<(), Error> {
     if state.is_renewal_due() {
         drop(state.current.take());
-        match start_template(templates.preparation.clone(), false) {
-            Ok(next) => state.current = Some(next),
-            Err(error) => state.reason = Some(error.to_string()),
-        }
+        state.current = Some(start_template(templates.preparation.clone(), false)?);
     }
+    Ok(())
 }
 
 /// Fails if the template would give a child other rights than this process has.

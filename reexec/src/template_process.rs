@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::process;
+use std::process::{self, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,19 @@ impl State {
             self.renew_after != 0 && current.children >= self.renew_after
         };
         !self.is_unusable && self.current.as_ref().is_none_or(is_spent)
+    }
+
+    /// Reaps the template if it has ended. Returns its status, if that is known.
+    pub(crate) fn reap(&mut self) -> Option<ExitStatus> {
+        let status = match self.current.as_ref()?.child.try_wait() {
+            Ok(None) => return None,
+            Ok(status) => status,
+            Err(_) => None, // other code has reaped it
+        };
+        // It may have said that no template can make children, and have ended because of that.
+        self.await_greeting();
+        self.current = None;
+        status
     }
 
     /// Waits until the template has said that it can make children.
@@ -145,6 +158,11 @@ impl TemplateProcess {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Returns another descriptor for what [`Child`] polls.
+    pub(crate) fn end_fd(&self) -> io::Result<OwnedFd> {
+        self.child.as_fd().try_clone_to_owned()
     }
 
     fn await_greeting(&mut self) -> Result<(), Failure> {

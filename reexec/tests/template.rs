@@ -9,7 +9,7 @@ mod support;
 use std::env;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::chroot;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, ExitCode};
@@ -19,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
             a_template_is_renewed,
             dropping_the_last_handle_ends_the_template,
             a_killed_template_is_replaced,
+            a_template_that_has_ended_is_renewed_without_a_spawn,
             a_stopped_template_is_replaced,
             a_child_that_nobody_knows_is_killed,
             a_template_killed_at_any_instant_loses_no_child,
@@ -540,6 +542,7 @@ fn a_forked_copy_cannot_use_the_template() {
             let error = template.command("seven").spawn().unwrap_err();
             assert_stage!(error, Stage::Invalid(_));
             assert_contains(&error, "forked");
+            assert_contains(&template.renew().unwrap_err(), "forked");
             drop(template); // does not end the parent's
             reexec::exit_now(0);
         }
@@ -595,6 +598,36 @@ fn a_killed_template_is_replaced() {
     assert!(exits_with_seven(&mut template.command("seven")));
     drop(child.take_stdin());
     assert!(child.wait().unwrap().success());
+}
+
+fn a_template_that_has_ended_is_renewed_without_a_spawn() {
+    let template = template();
+    let first = template.id().unwrap();
+    let end = template.end_fd().unwrap().unwrap();
+    assert!(!is_readable(&end, PollTimeout::ZERO));
+    assert_eq!(template.renew().unwrap(), None);
+    assert_eq!(template.id(), Some(first));
+
+    signal(first, Signal::SIGKILL);
+    assert!(is_readable(&end, PollTimeout::from(LIMIT.as_millis() as u16)));
+    assert_eq!(template.renew().unwrap().unwrap().signal(), Some(libc::SIGKILL));
+    assert!(is_gone(first));
+    let second = template.id().unwrap();
+    assert_eq!(children(), [second]);
+    assert!(exits_with_seven(&mut template.command("seven")));
+
+    // A spawn is faster.
+    let end = template.end_fd().unwrap().unwrap();
+    assert!(!is_readable(&end, PollTimeout::ZERO));
+    signal(second, Signal::SIGKILL);
+    assert_executed(&template, &mut template.command("seven"), "has ended");
+    assert!(is_readable(&end, PollTimeout::ZERO));
+    assert_eq!(template.renew().unwrap(), None);
+    assert!(exits_with_seven(&mut template.command("seven")));
+}
+
+fn is_readable(end: &OwnedFd, timeout: PollTimeout) -> bool {
+    poll(&mut [PollFd::new(end.as_fd(), PollFlags::POLLIN)], timeout).unwrap() == 1
 }
 
 fn a_stopped_template_is_replaced() {
