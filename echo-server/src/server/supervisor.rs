@@ -73,7 +73,8 @@ pub(crate) struct Supervisor {
     may_close: Option<Instant>,
     /// Whether TERM or INT has come: the next one ends every session.
     was_told_to_stop: bool,
-    /// Whether a session was cut off since we drain, by the end of its worker.
+    /// Whether a session was cut off since we drain, by the end of its worker, or a client that we were to
+    /// serve is turned away.
     cut_off: bool,
     /// When the sessions that are left will be cut off, once we drain.
     deadline: Option<Instant>,
@@ -293,18 +294,17 @@ impl Supervisor {
 
     /// Lets no more clients into the kernel's queue. Returns false if that is not possible, or if the queue
     /// is not ours: then its owner keeps it, and the next server serves it.
-    fn stop_queueing(&self) -> bool {
+    fn stop_queueing(&mut self) -> bool {
         let listener = self.dispatch.listener().filter(|listener| listener.is_ours());
-        listener.is_some_and(|listener| match listener.stop_queueing() {
-            Ok(()) => true,
-            Err(error) => {
-                log(format_args!(
-                    "cannot keep new clients out of the kernel's queue: {error}; those in it \
-                     are turned away"
-                ));
-                false
-            }
-        })
+        let result = listener.map(Listener::stop_queueing);
+        if let Some(Err(error)) = &result {
+            log(format_args!(
+                "cannot keep new clients out of the kernel's queue: {error}; those in it are turned \
+                 away"
+            ));
+            self.cut_off |= self.has_backlog();
+        }
+        matches!(result, Some(Ok(())))
     }
 
     fn close_if_backlog_is_served(&mut self) {

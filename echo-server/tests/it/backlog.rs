@@ -9,6 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use test_support::{assert_sleeps, state, wait_until};
 
+use crate::errors::{strace_works, tampering};
+use crate::models::served;
 use crate::server::{BINARY, Client, Model, Server, stop};
 
 /// What each client sends, before anybody has accepted it.
@@ -141,6 +143,32 @@ fn a_queue_that_is_not_served_by_the_deadline_is_a_session_cut_off(model: Model)
     server.program.stderr.next_with("clients in the kernel's queue turned away");
     clients[0].assert_is_cut_off();
     assert_eq!((server.program.exit_code(), state(worker)), (1, None));
+}
+
+models!(a_queue_that_cannot_be_served_is_a_session_cut_off);
+/// The kernel refuses the filter, for want of memory. No client in the queue is no session.
+fn a_queue_that_cannot_be_served_is_a_session_cut_off(model: Model) {
+    if !strace_works() {
+        return;
+    }
+    // With three calls before, the server has prepared the listener.
+    let what = "inject=setsockopt:error=ENOMEM:when=4";
+    let launcher = tampering("trace=setsockopt", what);
+    for (in_queue, code) in [(0, 0), (2, 1)] {
+        let options = [model.limit(), "1", "--drain-backlog", "--sandbox", "off"];
+        let mut server = model.start_by(&launcher, &options);
+        let first = served(&server);
+        let mut clients = queue(&server, in_queue);
+        server.program.signal(Signal::SIGTERM);
+        let line = server.program.stderr.next_with("cannot keep new clients out");
+        assert!(line.ends_with("; those in it are turned away"), "{line}");
+        server.program.stderr.next_with("no new clients; 1 session left to finish");
+        for client in &mut clients {
+            client.assert_is_cut_off();
+        }
+        assert!(first.session(b"the end").unwrap() == b"the end");
+        assert_eq!(server.program.exit_code(), code);
+    }
 }
 
 models!(the_second_signal_cuts_off_the_queue);

@@ -64,6 +64,23 @@ fn a_limit_below_what_is_open_disturbs_nobody(model: Model) {
     waiting.assert_reads(b"patience");
 }
 
+models!(one_client_is_served_with_the_documented_limit_of_descriptors);
+/// "Limits" in OPERATING.md has these figures.
+fn one_client_is_served_with_the_documented_limit_of_descriptors(model: Model) {
+    let limit = match model.0 {
+        "fork" => 10,
+        "prefork" | "thread" | "multiplex" => 11,
+        "template" => 13,
+        _ => 14,
+    };
+    let limit = format!("--nofile={limit}:");
+    let mut server = model.start_by(&["prlimit", &limit], &["--workers", "1"]);
+    server.assert_serves();
+    server.program.signal(Signal::SIGTERM);
+    let lines = server.program.stderr.rest();
+    assert!(!lines.iter().any(|line| line.contains("cannot")), "{lines:?}");
+}
+
 models!(no_descriptor_for_another_worker, fork, reexec);
 fn no_descriptor_for_another_worker(model: Model) {
     let server = model.start(&[]);
