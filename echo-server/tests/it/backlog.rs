@@ -114,15 +114,20 @@ fn whoever_came_before_term_is_served(model: Model) {
         let server = model.start(&["--drain-backlog"]);
         server.assert_serves();
         server.assert_is_at_rest(model);
-        let processes = [vec![server.program.pid()], server.workers()].concat();
-        let clients = standing_still(&processes, || {
-            let clients = queue(&server, 20);
-            server.program.signal(Signal::SIGTERM);
-            clients
-        });
-        clients.into_iter().for_each(assert_is_served);
-        assert_eq!(server.program.exit_code(), 0);
+        assert_serves_who_came_before_term(server);
     }
+}
+
+#[track_caller]
+pub(crate) fn assert_serves_who_came_before_term(server: Server) {
+    let processes = [vec![server.program.pid()], server.workers()].concat();
+    let clients = standing_still(&processes, || {
+        let clients = queue(&server, 20);
+        server.program.signal(Signal::SIGTERM);
+        clients
+    });
+    clients.into_iter().for_each(assert_is_served);
+    assert_eq!(server.program.exit_code(), 0);
 }
 
 models!(

@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use test_support::{Program, TempDir, wait_until};
 use yaml_rust2::{Yaml, YamlLoader};
 
+use crate::backlog::assert_serves_who_came_before_term;
 use crate::server::{BINARY, Client, Model, Server, flood, is_root, reserved_address};
 use crate::systemd::{INSTALLED, Systemd, in_network};
 
@@ -357,12 +358,25 @@ fn the_server_understands_its_options() {
     assert_parsed(Pod::of_manifest().args().iter().map(String::as_str));
 }
 
+/// In a container and under Kubernetes, nobody else has it.
+#[test]
+fn a_server_that_opens_its_port_itself_serves_its_queue_before_it_ends() {
+    let container = words(setting(CONTAINER, "CMD")).into_iter().map(str::to_owned).collect();
+    for mut args in [container, Pod::of_manifest().args()] {
+        args[0] = "127.0.0.1:0".to_owned();
+        let server = Server::run(Command::new(BINARY).args(&args));
+        server.assert_serves();
+        server.assert_no_worker_is_left();
+        assert_serves_who_came_before_term(server);
+    }
+}
+
 #[test]
 fn they_agree() {
     assert_eq!(setting(SOCKET, "ListenStream"), PORT);
     assert_eq!(setting(HAPROXY, "bind"), format!(":{PORT}"));
     assert_eq!(setting(CONTAINER, "EXPOSE"), PORT);
-    assert_eq!(words(setting(CONTAINER, "CMD")), [format!(":{PORT}")]);
+    assert_eq!(words(setting(CONTAINER, "CMD"))[0], format!(":{PORT}"));
     let pod = Pod::of_manifest();
     assert_eq!(pod.args()[0], format!(":{PORT}"));
     let user = |name: &str| pod.spec["securityContext"][name].as_i64().unwrap();
