@@ -5,12 +5,14 @@
 //! got.
 //!
 //! ```text
-//! parent  Hello   → child     sent before the spawn, so that the child finds it at once; a template
-//!                             needs none, because it knows what it makes
+//! parent  Hello   → child     sent before the spawn, so that the child finds it at once
 //! parent  Launch  → child     sent once the parent has the pidfd; the child waits for it, so it
 //!                             cannot end and be reaped before that
 //! child   Report  → parent    ready to run the entry, or the step that failed
 //! ```
+//!
+//! The child of a template gets its launch with the request to the template. It has a channel only if it
+//! must report.
 //!
 //! No argument and no environment variable is used: the arguments belong to the entry, and the
 //! environment would reach grandchildren.
@@ -46,7 +48,7 @@ impl Control {
         Ok((Control(parent), Control(child)))
     }
 
-    /// Sends the hello. A child of a template needs none.
+    /// Sends the hello.
     pub(crate) fn send_hello(&self) -> io::Result<()> {
         self.send(HELLO)
     }

@@ -175,10 +175,10 @@ fn run_if_child() -> Option<ExitCode> {
     }
 }
 
-/// Runs the child that a template has made.
-fn run_placed() -> ExitCode {
-    match Control::take_placed() {
-        Ok(control) => run_child(control),
+/// Runs the child that a template has made. Only a child that must report has a control channel.
+fn run_placed(launch: &Launch) -> ExitCode {
+    match launch.confirm.then(Control::take_placed).transpose() {
+        Ok(control) => run_launch(launch, control),
         Err(_) => ExitCode::from(EXIT_SETUP_FAILED),
     }
 }
@@ -191,20 +191,26 @@ fn run_multicall() -> Option<ExitCode> {
     Some((found.entry)())
 }
 
-/// Runs the child: receives the launch, sets the child up, and runs its entry.
+/// Runs the child that has executed the program.
 fn run_child(control: Control) -> ExitCode {
-    let launch = match control.receive_launch() {
-        Ok(Some(launch)) => launch,
+    match control.receive_launch() {
+        Ok(Some(launch)) => run_launch(&launch, Some(control)),
         // The parent has ended or given up, so nobody can receive a report.
-        Ok(None) => return ExitCode::from(EXIT_SETUP_FAILED),
+        Ok(None) => ExitCode::from(EXIT_SETUP_FAILED),
         Err(error) => {
             print_error(format_args!("cannot receive from the parent what to run: {error}"));
-            return ExitCode::from(EXIT_SETUP_FAILED);
+            ExitCode::from(EXIT_SETUP_FAILED)
         }
-    };
-    match set_up(&launch) {
+    }
+}
+
+/// Sets the child up, reports if the parent waits for that, and runs the entry.
+fn run_launch(launch: &Launch, control: Option<Control>) -> ExitCode {
+    let set_up = set_up(launch);
+    let waiting = control.as_ref().filter(|_| launch.confirm);
+    match set_up {
         Ok(entry) => {
-            if launch.confirm && !send_report(&control, &Report::Ready) {
+            if !waiting.is_none_or(|parent| send_report(parent, &Report::Ready)) {
                 return ExitCode::from(EXIT_SETUP_FAILED);
             }
             drop(control);
@@ -213,8 +219,8 @@ fn run_child(control: Control) -> ExitCode {
             code
         }
         Err(report) => {
-            if launch.confirm {
-                send_report(&control, &report);
+            if let Some(parent) = waiting {
+                send_report(parent, &report);
             } else if let Some(stage) = report.failure() {
                 print_error(format_args!("{}", Error::new(&launch.entry, stage)));
             }

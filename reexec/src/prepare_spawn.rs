@@ -31,8 +31,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) fd_map: FdMap<'a>,
     /// The parent's ends of the standard streams.
     pub(crate) pipes: Pipes,
-    /// The parent's end of the control channel.
-    pub(crate) control: Control,
+    /// The parent's end of the control channel, if the child needs one.
+    pub(crate) control: Option<Control>,
     pub(crate) lifeline: Option<Lifeline>,
     pub(crate) pending: PendingHandle,
     /// Whether the spawn closes every descriptor that is not in the map.
@@ -61,7 +61,8 @@ impl<'a> Prepared<'a> {
             false => environment(command)?,
         };
         let [stdin, stdout, stderr] = default.fill(command.streams());
-        let mut fd_map = FdMap::new(CONTROL_FD + 1);
+        let has_control = confirm || way == Way::Exec;
+        let mut fd_map = FdMap::new(CONTROL_FD + RawFd::from(has_control));
         let stdin = add_stream(&mut fd_map, stdin, libc::STDIN_FILENO);
         let stdout = add_stream(&mut fd_map, stdout, libc::STDOUT_FILENO);
         let stderr = add_stream(&mut fd_map, stderr, libc::STDERR_FILENO);
@@ -70,7 +71,8 @@ impl<'a> Prepared<'a> {
             stdout: step("preparing stdout", stdout)?.map(Into::into),
             stderr: step("preparing stderr", stderr)?.map(Into::into),
         };
-        let control = step("making the control channel", control(&mut fd_map, way))?;
+        let control = has_control.then(|| control(&mut fd_map, way)).transpose();
+        let control = step("making the control channel", control)?;
         let lifeline = command.death_signal.map(|signal| Lifeline::new(&mut fd_map, signal));
         let lifeline = step("making the lifeline", lifeline.transpose())?;
         let (lifeline, childs_lifeline) = lifeline.unzip();

@@ -108,7 +108,7 @@ pub(crate) fn start(command: &Command) -> Result<Child, Stage> {
 pub(crate) struct Start {
     /// Declared, and so dropped, before the child: a child that we may not kill ends by itself when it
     /// finds the channel closed.
-    control: Control,
+    control: Option<Control>,
     pub(crate) child: Child,
     timeout: Duration,
     deadline: Option<Instant>,
@@ -130,7 +130,8 @@ impl Start {
         // The child has its copies. As long as we have ours, we would not see the end of what the
         // child closes. Closing them also makes room for the pidfd when the table is full.
         drop(prepared.fd_map);
-        // Nobody can have reaped the child: it waits for the launch.
+        // Nobody can have reaped an executed child: it waits for the launch. The child of a template may
+        // have run its entry by now. If another thread has reaped it, it counts as gone.
         let handle = match prepared.pending.into_handle(pid) {
             Ok(handle) => handle,
             Err(source) => {
@@ -141,6 +142,8 @@ impl Start {
         };
         let (lifeline, pipes) = (prepared.lifeline, prepared.pipes);
         let timeout = command.ready_timeout;
+        let launch = prepared.control.as_ref().filter(|_| !from_template);
+        let launched = launch.map_or(Ok(()), |control| control.send_launch(&prepared.launch));
         let mut start = Self {
             control: prepared.control,
             child: Child::new(
@@ -156,7 +159,7 @@ impl Start {
             deadline: Instant::now().checked_add(timeout),
         };
         start.child.from_template = from_template;
-        match start.control.send_launch(&prepared.launch) {
+        match launched {
             // The child has ended, or is about to. The wait for its report returns a better error.
             Err(error) if is_peer_closed(&error) => {}
             result => step("sending the launch", result)?,
@@ -181,8 +184,9 @@ impl Start {
 
     /// Waits until the child is about to run its entry, or has run it.
     fn await_ready(&self) -> Result<(), Stage> {
-        self.await_report()?;
-        let report = self.control.try_receive_report();
+        let Some(control) = &self.control else { return Ok(()) };
+        self.await_report(control)?;
+        let report = control.try_receive_report();
         match step("receiving the child's report", report)? {
             Some(report) => report.failure().map_or(Ok(()), Err),
             None => {
@@ -192,11 +196,11 @@ impl Start {
     }
 
     /// Waits until there is a report, or until none can come any more.
-    fn await_report(&self) -> Result<(), Stage> {
+    fn await_report(&self, control: &Control) -> Result<(), Stage> {
         while !self.child.is_settled() {
             // We watch the pidfd as well. Another process, forked from us at the wrong moment, may
             // hold a copy of the child's end of the channel, so that the channel never ends.
-            let watched = [Some(self.control.as_fd()), Some(self.child.as_fd())];
+            let watched = [Some(control.as_fd()), Some(self.child.as_fd())];
             let wakeup = earliest(self.deadline, self.child.next_poll());
             let ready = wait_readable(watched, wakeup);
             if step("waiting for the child's report", ready)? != [false, false] {

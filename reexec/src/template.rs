@@ -6,16 +6,13 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::process::{self, ExitStatus};
 use std::sync::Arc;
-use std::time::Instant;
 
 use nix::unistd::{Pid, setpgid};
 
-use crate::background::{self, END_GRACE};
 use crate::child_setting::ignored_signals;
 use crate::command::command;
 use crate::confinement::Confinement;
 use crate::control::packet_sockets;
-use crate::group::Group;
 use crate::message::Preparation;
 use crate::prepare_spawn::{Prepared, Way, step};
 use crate::stdio::StdioDefault;
@@ -82,8 +79,8 @@ use crate::{Child, Command, Error, Stage, Stdio, sys, template_server};
 /// [`Child::is_from_template`](crate::Child::is_from_template) tells which way was taken, and
 /// [`Template::why_executed`] why. This happens if:
 ///
-/// - the command has more than 64 arguments, more than 64 KiB of arguments and environment, more than
-///   253 descriptors with the streams, [`Command::sealed`] or [`Command::executable`];
+/// - the command has more than 64 arguments, more than 64 KiB of arguments, environment and settings,
+///   more than 253 descriptors with the streams, [`Command::sealed`] or [`Command::executable`];
 /// - stdin, stdout or stderr of this process is closed, and the child would inherit it;
 /// - the template cannot make the process or put it into its group. If executing fails as well, that
 ///   is the error;
@@ -91,9 +88,8 @@ use crate::{Child, Command, Error, Stage, Stdio, sys, template_server};
 ///   old kernel refuses clone3(2), if a library has started a thread or opened a descriptor before
 ///   `init`, or if a static program has inherited a descriptor that nobody closed;
 /// - the template has ended, or does not answer within five seconds; it is killed then. No child gets
-///   lost by that: the kernel stores the number of each in memory that the template shares with this
-///   process, and a child that nobody waits for is killed and reaped. After the spawn, another template
-///   is started.
+///   lost by that, and none is made twice: the kernel stores the number of each in memory that the
+///   template shares with this process. After the spawn, another template is started.
 ///
 /// # When a spawn fails
 ///
@@ -331,9 +327,9 @@ fn start_template(
     Ok(TemplateProcess::new(child, ours, number))
 }
 
-/// Lets the command's template make the child, up to where the child waits for its launch. Returns
-/// `None` if the child must be executed: the command has no template, or the template cannot make it.
-/// Executing it then gives the error, if there is one.
+/// Lets the command's template make the child, which then runs. Returns `None` if the child must be
+/// executed: the command has no template, or the template cannot make it. Executing it then gives the
+/// error, if there is one.
 ///
 /// # Errors
 ///
@@ -361,21 +357,22 @@ pub(crate) fn start<'a>(
             return Ok(None);
         }
     };
+    let group = command.group_at_birth();
     let pid = state.request(&Request {
+        launch: &prepared.launch,
         argv: &prepared.argv,
         env: &prepared.env,
         keeps_env: command.keeps_template_env,
         ignored: &ignored_signals(&command.settings),
+        group,
         descriptors: &descriptors,
     });
     drop(state);
     let Some(pid) = pid else { return Ok(None) };
-    if let Some(group) = command.group_at_birth()
-        && setpgid(Pid::from_raw(pid), Pid::from_raw(group)).is_err()
-    {
-        drop(prepared);
-        background::abandon(pid, Group::Shared, Instant::now() + END_GRACE);
-        return Ok(None);
+    if group == Some(0) {
+        // The child does that before its entry; but we may signal the group earlier. This fails if the
+        // child has ended, or has executed something.
+        let _ = setpgid(Pid::from_raw(pid), Pid::from_raw(pid));
     }
     Ok(Some((prepared, pid)))
 }

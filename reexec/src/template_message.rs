@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! template  Greeting → maker       it can make children, or why it cannot
-//! maker     Request  → template    arguments, environment, and the child's descriptors
+//! maker     Request  → template    the launch, arguments, environment, and the child's descriptors
 //! template  Reply    → maker       the child's number, or why there is none
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! end.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use crate::codec::{Input, put_i32, put_string, put_u32};
@@ -31,12 +32,16 @@ pub(crate) const REQUEST_MAX: usize = 64 * 1024;
 
 /// Asks for a child.
 pub(crate) struct Request<'a> {
+    /// The encoded [`Launch`](crate::message::Launch).
+    pub(crate) launch: &'a [u8],
     pub(crate) argv: &'a CStrings,
     pub(crate) env: &'a CStrings,
     /// Whether the child has the template's environment, and `env` is empty.
     pub(crate) keeps_env: bool,
     /// The signals that the child ignores.
     pub(crate) ignored: &'a [i32],
+    /// The process group that the child is born into; 0 for one of its own.
+    pub(crate) group: Option<i32>,
     /// The descriptors that the child gets, at the numbers from 0 on.
     pub(crate) descriptors: &'a [RawFd],
 }
@@ -46,9 +51,11 @@ impl Request<'_> {
         let mut header = Vec::new();
         put_u32(&mut header, self.argv.len() as u32);
         put_u32(&mut header, self.keeps_env.into());
+        put_i32(&mut header, self.group.unwrap_or(-1));
+        put_u32(&mut header, self.launch.len() as u32);
         put_u32(&mut header, self.ignored.len() as u32);
         self.ignored.iter().for_each(|signal| put_i32(&mut header, *signal));
-        let parts = [&header, self.argv.as_bytes(), self.env.as_bytes()];
+        let parts = [&header, self.launch, self.argv.as_bytes(), self.env.as_bytes()];
         if parts.iter().map(|part| part.len()).sum::<usize>() > REQUEST_MAX {
             return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
         }
@@ -62,8 +69,11 @@ pub(crate) struct Order {
     pub(crate) arguments: usize,
     pub(crate) keeps_env: bool,
     pub(crate) ignored: Vec<i32>,
+    pub(crate) group: Option<i32>,
+    /// Where in the buffer the launch is.
+    pub(crate) launch: Range<usize>,
     /// Where in the buffer the strings are: the arguments, then the environment.
-    pub(crate) strings: std::ops::Range<usize>,
+    pub(crate) strings: Range<usize>,
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
@@ -89,10 +99,14 @@ impl Order {
         let mut input = Input(message);
         let arguments = input.u32()? as usize;
         let keeps_env = input.u32()? != 0;
+        let group = Some(input.i32()?).filter(|group| *group >= 0);
+        let length = input.u32()? as usize;
         let count = input.u32()?;
         let ignored = (0..count).map(|_| input.i32()).collect::<Option<_>>()?;
-        let strings = message.len() - input.0.len()..message.len();
-        Some(Order { arguments, keeps_env, ignored, strings, descriptors })
+        let start = message.len() - input.0.len();
+        let end = start.checked_add(length).filter(|end| *end <= message.len())?;
+        let (launch, strings) = (start..end, end..message.len());
+        Some(Order { arguments, keeps_env, ignored, group, launch, strings, descriptors })
     }
 }
 
@@ -150,17 +164,23 @@ mod tests {
             ignored in proptest::collection::vec(1..65, 0..5),
             count in 0..9_usize,
             keeps_env in any::<bool>(),
+            group in proptest::option::of(0..99),
+            launch in proptest::collection::vec(any::<u8>(), 0..50),
         ) {
             let (maker, template) = UnixDatagram::pair().unwrap();
             let descriptors: Vec<RawFd> = vec![maker.as_raw_fd(); count];
             let (argv, env) = (strings(&argv), strings(&env));
             let (ignored, descriptors) = (&ignored[..], &descriptors[..]);
-            Request { argv: &argv, env: &env, keeps_env, ignored, descriptors }.send(&maker).unwrap();
+            let (launch, argv, env) = (&launch[..], &argv, &env);
+            let request = Request { launch, argv, env, keeps_env, ignored, group, descriptors };
+            request.send(&maker).unwrap();
             let mut buffer = vec![0; REQUEST_MAX];
             let order = Order::receive(&template, &mut buffer).unwrap().unwrap().unwrap();
             prop_assert_eq!(order.arguments, argv.len());
             prop_assert_eq!(order.keeps_env, keeps_env);
             prop_assert_eq!(order.ignored, ignored);
+            prop_assert_eq!(order.group, group);
+            prop_assert_eq!(&buffer[order.launch], launch);
             prop_assert_eq!(order.descriptors.len(), count);
             let sent = [argv.as_bytes(), env.as_bytes()].concat();
             prop_assert_eq!(&buffer[order.strings], &sent[..]);
@@ -178,8 +198,15 @@ mod tests {
     fn a_request_that_is_too_long_is_not_sent() {
         let (maker, _template) = UnixDatagram::pair().unwrap();
         let (argv, env) = (CStrings::default(), strings(&["x".repeat(REQUEST_MAX)]));
-        let request =
-            Request { argv: &argv, env: &env, keeps_env: false, ignored: &[], descriptors: &[] };
+        let request = Request {
+            launch: &[],
+            argv: &argv,
+            env: &env,
+            keeps_env: false,
+            ignored: &[],
+            group: None,
+            descriptors: &[],
+        };
         assert!(sys::is(&request.send(&maker).unwrap_err(), libc::EMSGSIZE));
     }
 

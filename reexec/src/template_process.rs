@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{MsgFlags, recv};
 
 use crate::Child;
-use crate::background::{self, END_GRACE};
 use crate::confinement::Confinement;
-use crate::group::Group;
 use crate::message::Preparation;
 use crate::poll::{has_passed, wait_readable};
 use crate::sys::{self, SharedWord, retry_on_interrupt};
@@ -89,13 +87,15 @@ impl State {
         if let Some(mut current) = self.current.take() {
             match current.await_greeting() {
                 Ok(()) => self.current = Some(current),
-                Err(failure) => self.fail(current, failure),
+                Err(failure) => drop(self.fail(current, failure)),
             }
         }
     }
 
     /// Asks the template for a child, and returns its number. Otherwise the reason says why there is
     /// none, and nothing is left of the attempt.
+    ///
+    /// A child that the template has made before it ended runs its entry, so it is returned, too.
     pub(crate) fn request(&mut self, request: &Request<'_>) -> Option<i32> {
         self.await_greeting();
         let mut current = self.current.take()?;
@@ -104,27 +104,29 @@ impl State {
                 self.current = Some(current);
                 Some(pid)
             }
-            Err(failure) => {
-                self.fail(current, failure);
-                None
-            }
+            Err(failure) => self.fail(current, failure),
         }
     }
 
-    fn fail(&mut self, current: TemplateProcess, failure: Failure) {
-        match failure {
+    /// Returns the number of the child that the template has made all the same.
+    fn fail(&mut self, current: TemplateProcess, failure: Failure) -> Option<i32> {
+        let reason = match failure {
             Failure::Request(reason) => {
                 self.current = Some(current);
                 self.reason = Some(reason);
-                return;
+                return None;
             }
-            Failure::Template(reason) => self.reason = Some(reason),
+            Failure::Template(reason) => reason,
             Failure::Unusable(reason) => {
                 self.is_unusable = true;
-                self.reason = Some(reason);
+                reason
             }
+        };
+        let made = current.end();
+        if made.is_none() {
+            self.reason = Some(reason);
         }
-        current.end();
+        made
     }
 }
 
@@ -236,13 +238,11 @@ impl TemplateProcess {
         }
     }
 
-    /// Ends the template, and kills the child that it may have made for the request that failed.
-    fn end(self) {
+    /// Ends the template. Returns the number of the child that it has made for the latest request, if it
+    /// has made one.
+    fn end(self) -> Option<i32> {
         drop(self.child); // after that, the number does not change any more
-        match self.number.load() {
-            0 => {}
-            pid => background::abandon(pid, Group::Shared, Instant::now() + END_GRACE),
-        }
+        Some(self.number.load()).filter(|pid| *pid != 0)
     }
 }
 

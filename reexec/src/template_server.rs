@@ -1,7 +1,7 @@
 //! A template: a copy of the program that waits inside `init`, and makes children on request.
 //!
-//! A child is a clone of the template. It continues as a child that has just been executed: it finds
-//! the control channel, receives the launch, and runs the entry.
+//! A child is a clone of the template. It has its launch from the request, and continues as a child that
+//! has just been executed and has received its launch.
 
 use std::ffi::{c_int, c_long};
 use std::fs::{self, ReadDir};
@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{self, ExitCode};
 
 use nix::sys::socket::{MsgFlags, send};
+use nix::unistd::{Pid, getpgrp, setpgid};
 
+use crate::message::Launch;
 use crate::sys::{self, Arguments, Cloned, Cloner, Disposition, SharedWord, retry_on_interrupt};
 use crate::template_message::{self, Order, PAGE, REQUEST_MAX, SOCKET};
 use crate::{EXIT_SETUP_FAILED, inherited_fd, threads};
@@ -24,6 +26,7 @@ pub(crate) const SYSTEM_CALLS: &[c_long] = &[
     libc::SYS_clone3,
     libc::SYS_exit_group,
     // Both.
+    libc::SYS_setpgid,
     libc::SYS_close,
     libc::SYS_getpid,
     libc::SYS_sendto,
@@ -42,9 +45,6 @@ pub(crate) const SYSTEM_CALLS: &[c_long] = &[
     libc::SYS_dup3,
     libc::SYS_close_range,
     libc::SYS_prctl,
-    // The control channel.
-    libc::SYS_getsockopt,
-    libc::SYS_recvfrom,
     libc::SYS_fcntl,
     // The lifeline.
     #[cfg(target_arch = "x86_64")]
@@ -63,7 +63,7 @@ pub(crate) const SYSTEM_CALLS: &[c_long] = &[
 ///
 /// The function returns only in a child, after `run_child`, the part of `init` that runs a child's entry.
 /// The template ends in it, so that it runs none of the program's code.
-pub(crate) fn prepare(run_child: fn() -> ExitCode) -> Box<dyn FnOnce() -> ExitCode> {
+pub(crate) fn prepare(run_child: fn(&Launch) -> ExitCode) -> Box<dyn FnOnce() -> ExitCode> {
     // Without the two, somebody else has started the template.
     let (Ok(socket), Ok(page)) = (inherited_fd(SOCKET), inherited_fd(PAGE)) else {
         return Box::new(|| ExitCode::from(EXIT_SETUP_FAILED));
@@ -78,14 +78,14 @@ pub(crate) fn prepare(run_child: fn() -> ExitCode) -> Box<dyn FnOnce() -> ExitCo
 fn serve(
     prepared: Result<(Server, Surroundings), String>,
     socket: OwnedFd,
-    run_child: fn() -> ExitCode,
+    run_child: fn(&Launch) -> ExitCode,
 ) -> ExitCode {
     let prepared = prepared.and_then(|(server, before)| before.check().map(|()| server));
     let greeting = prepared.as_ref().map(|_| process::id()).map_err(Clone::clone);
     let greeted = send_to(&socket, &template_message::encode_greeting(&greeting));
     let server = prepared.ok().filter(|_| greeted.is_ok());
     match server.and_then(|server| server.serve(socket)).map(NewChild::become_child) {
-        Some(Ok(())) => run_child(),
+        Some(Ok(launch)) => run_child(&launch),
         Some(Err(_)) => sys::exit_now(EXIT_SETUP_FAILED),
         None => sys::exit_now(0),
     }
@@ -97,6 +97,8 @@ struct Server {
     arguments: Arguments,
     /// The signals that the template ignores for its children, because the latest request said so.
     ignored: Vec<c_int>,
+    /// The template's own process group.
+    group: Pid,
     /// The highest number of the template's own descriptors.
     highest: RawFd,
 }
@@ -159,7 +161,7 @@ impl Server {
         // Otherwise each child would write it again.
         io::stdout().flush().map_err(failed("flushing stdout failed"))?;
         sys::flush_c_streams();
-        Ok(Server { cloner, arguments, ignored: Vec::new(), highest })
+        Ok(Server { cloner, arguments, ignored: Vec::new(), group: getpgrp(), highest })
     }
 
     /// Makes children until the maker of the template has closed its end. Returns in each child, and
@@ -208,22 +210,48 @@ impl Server {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         self.ignore_only(&order.ignored)?;
-        self.cloner.clone()
+        match order.group {
+            None => self.cloner.clone(),
+            // The child makes it. This tells whether a filter lets it.
+            Some(0) => {
+                join(self.group)?;
+                self.cloner.clone()
+            }
+            // The child inherits it.
+            Some(group) => {
+                join(Pid::from_raw(group))?;
+                let cloned = self.cloner.clone();
+                if !matches!(cloned, Ok(Cloned::Copy)) && join(self.group).is_err() {
+                    // Signals to the group must not reach a template.
+                    sys::exit_now(EXIT_SETUP_FAILED);
+                }
+                cloned
+            }
+        }
     }
 }
 
 impl NewChild {
     /// Gives this process what an executed child has from its start.
-    fn become_child(self) -> io::Result<()> {
+    fn become_child(self) -> io::Result<Launch> {
         let NewChild { server, order, mut buffer } = self;
+        if order.group == Some(0) {
+            join(Pid::from_raw(0))?;
+        }
         sys::place_descriptors(order.descriptors, server.highest)?;
+        let launch = Launch::decode(&buffer[order.launch]).ok_or(io::ErrorKind::InvalidData)?;
         buffer.truncate(order.strings.end);
         let strings = &mut buffer.leak()[order.strings.start..];
         server.arguments.replace(strings, order.arguments, order.keeps_env)?;
         // Signals that it ignores are discarded by this.
         sys::unblock_signals();
-        Ok(())
+        Ok(launch)
     }
+}
+
+/// Puts this process into a group; 0 means one of its own.
+fn join(group: Pid) -> io::Result<()> {
+    Ok(setpgid(Pid::from_raw(0), group)?)
 }
 
 fn send_to(socket: &OwnedFd, message: &[u8]) -> io::Result<()> {

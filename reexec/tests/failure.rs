@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         ("a_child_that_cannot_report_is_an_error_that_names_its_stderr", PAST_INIT),
         ("a_child_that_is_killed_before_init_is_noticed", PAST_INIT),
         ("a_child_that_does_not_reach_init_is_killed_at_the_deadline", PAST_INIT),
+        ("a_deadline_that_has_passed_already_is_an_error", PAST_INIT),
         ("each_stage_has_its_kind_and_keeps_its_number", PAST_INIT),
         ("the_descriptors_stay_in_the_command_after_a_failure", PAST_INIT),
         ("a_spawn_without_room_for_a_process_says_so", "the limit that counts is the template's"),

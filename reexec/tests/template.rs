@@ -56,6 +56,8 @@ fn main() -> ExitCode {
     reexec::register("untilStdinEnds", until_stdin_ends);
     reexec::register("nothing", || {});
     reexec::register("seven", || ExitCode::from(7));
+    reexec::register("say", || print!("once"));
+    reexec::register("group", || println!("{}", getpgrp()));
     reexec::register("threads", threads);
     reexec::register("abort", || -> ExitCode { process::abort() });
     reexec::register("panic", || panic!("on purpose"));
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
             output_before_init_is_written_once,
             stages_are_those_of_an_executed_child,
             a_child_joins_a_process_group,
+            an_entry_runs_in_the_group,
             a_keeper_is_cloned_too,
             what_does_not_fit_is_executed,
             what_is_started_before_init_is_noticed,
@@ -111,7 +114,7 @@ fn main() -> ExitCode {
             a_killed_template_is_replaced,
             a_template_that_has_ended_is_renewed_without_a_spawn,
             a_stopped_template_is_replaced,
-            a_child_that_nobody_knows_is_killed,
+            a_child_that_its_template_does_not_report_is_kept,
             a_template_killed_at_any_instant_loses_no_child,
             a_caller_killed_at_any_instant_leaves_nothing,
             a_thousand_children_leave_no_descriptor,
@@ -649,20 +652,50 @@ fn kills() -> u32 {
     env::var(KILLS).map_or(20, |text| text.parse().unwrap())
 }
 
-fn a_child_that_nobody_knows_is_killed() -> Result<(), Skipped> {
+fn a_child_that_its_template_does_not_report_is_kept() -> Result<(), Skipped> {
     needs_filters()?;
     stdout_of(&mut program("spawn_with_the_reply_refused"));
     Ok(())
 }
 
-/// The template ends after it has made a child, and before it can say so.
+/// The template ends after it has made a child, and before it can say so. Another child for the same
+/// command would run the entry twice.
 fn spawn_with_the_reply_refused() {
     refuse(&["sendto of a reply"], libc::EPERM);
     let template = template();
-    for _ in 0..3 {
-        assert_executed(&template, &mut template.command("seven"), "has ended");
+    for round in 0..6 {
+        let (read, write) = io::pipe().unwrap();
+        let mut command = template.command("say");
+        command.stdout(write).outlive_parent();
+        let child = match round % 2 {
+            0 => command.spawn().unwrap(),
+            _ => command.spawn_unconfirmed().unwrap(),
+        };
+        assert!(child.is_from_template());
+        assert!(child.wait().unwrap().success());
+        assert_eq!(support::read_all(read), "once");
         assert_eq!(children(), [template.id().unwrap()], "the next template alone");
     }
+    assert_eq!(template.why_executed(), None);
+}
+
+/// An unconfirmed child may run its entry before the spawn returns.
+fn an_entry_runs_in_the_group() {
+    let template = template();
+    let leader = piped(&template).process_group(0).spawn().unwrap();
+    for round in 0..40 {
+        let group = if round % 2 == 0 { 0 } else { leader.id() as i32 };
+        let mut command = template.command("group");
+        let child = command.stdout(Stdio::piped()).process_group(group);
+        let child = child.spawn_unconfirmed().unwrap();
+        assert!(child.is_from_template(), "{:?}", template.why_executed());
+        let group = if group == 0 { child.id() } else { leader.id() };
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{group}\n"));
+    }
+    // The template has stayed in its own.
+    let template = Pid::from_raw(template.id().unwrap() as i32);
+    assert_eq!(getpgid(Some(template)).unwrap(), getpgrp());
 }
 
 fn a_template_killed_at_any_instant_loses_no_child() {
