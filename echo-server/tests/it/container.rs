@@ -156,7 +156,7 @@ fn process_1_would_lose_it() {
             container
         };
         let child = |server: &Server| {
-            let init = only_child(&server);
+            let init = only_child(server);
             wait_until("the server", || processes(|it| it.parent == init), |all| all.len() == 1)[0]
         };
         let mut server = Server::run(&mut start(&[]));
