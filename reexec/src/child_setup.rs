@@ -3,7 +3,7 @@
 //! Other libraries do this between fork and exec. After exec it is ordinary code, and the spawn stays
 //! on the fast path.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::RawFd;
 
@@ -41,13 +41,17 @@ pub(crate) fn apply(launch: &Launch) -> Result<(), Report> {
 
 fn take_all(passed: &[(String, RawFd)]) -> io::Result<()> {
     for (name, fd) in passed {
-        inherited::store(name, sys::take_inherited(*fd)?);
+        inherited::store(name.clone(), sys::take_inherited(*fd)?);
     }
     Ok(())
 }
 
 fn set_name(entry: &str) -> io::Result<()> {
-    Ok(prctl::set_name(&CString::new(entry)?)?)
+    const KEPT: usize = 15; // bytes that the kernel keeps
+    let mut name = [0; KEPT + 1];
+    name.iter_mut().take(KEPT).zip(entry.bytes()).for_each(|(place, byte)| *place = byte);
+    let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?;
+    Ok(prctl::set_name(name)?)
 }
 
 /// Turns an error of this step into a [`Report`].

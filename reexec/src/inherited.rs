@@ -1,7 +1,6 @@
 //! What a process has inherited through exec: descriptors passed by name, and leftovers of its
 //! launcher.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +10,7 @@ use crate::{sys, threads};
 /// The number after the standard streams.
 const FIRST_UNDECLARED: RawFd = 3;
 
-static PASSED: Mutex<BTreeMap<String, OwnedFd>> = Mutex::new(BTreeMap::new());
+static PASSED: Mutex<Vec<(String, OwnedFd)>> = Mutex::new(Vec::new());
 
 /// Takes the descriptor that the parent passed under this name with
 /// [`Command::fd`](crate::Command::fd). It is close-on-exec, and belongs to the caller.
@@ -44,7 +43,9 @@ static PASSED: Mutex<BTreeMap<String, OwnedFd>> = Mutex::new(BTreeMap::new());
 /// }
 /// ```
 pub fn inherited_fd(name: &str) -> io::Result<OwnedFd> {
-    passed().remove(name).ok_or_else(|| {
+    let mut passed = passed();
+    let found = passed.iter().position(|(known, _)| known == name);
+    found.map(|index| passed.swap_remove(index).1).ok_or_else(|| {
         let message = format!(
             "no descriptor named {name:?} was passed to this process, or it has been taken already"
         );
@@ -53,8 +54,8 @@ pub fn inherited_fd(name: &str) -> io::Result<OwnedFd> {
 }
 
 /// Stores a descriptor until [`inherited_fd`] takes it.
-pub(crate) fn store(name: &str, fd: OwnedFd) {
-    passed().insert(name.to_owned(), fd);
+pub(crate) fn store(name: String, fd: OwnedFd) {
+    passed().push((name, fd));
 }
 
 /// Closes the stored descriptors.
@@ -67,7 +68,7 @@ pub(crate) fn leave_open(fd: OwnedFd) {
     let _ = fd.into_raw_fd();
 }
 
-fn passed() -> MutexGuard<'static, BTreeMap<String, OwnedFd>> {
+fn passed() -> MutexGuard<'static, Vec<(String, OwnedFd)>> {
     // Nothing in this file panics half-way through a change.
     PASSED.lock().unwrap_or_else(PoisonError::into_inner)
 }

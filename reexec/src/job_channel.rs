@@ -182,8 +182,9 @@ impl JobChannel {
         let peek = flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
         let socket = self.0.as_raw_fd();
         let mut message = vec![0; retry_on_interrupt(|| Ok(recv(socket, &mut [], peek)?))?];
-        let mut received = sys::receive_with_descriptors(&self.0, &mut message, flags.bits())?;
-        Ok((message, received.descriptors.pop()))
+        let mut fds = Vec::new();
+        sys::receive_with_descriptors(&self.0, &mut message, &mut fds, flags.bits())?;
+        Ok((message, fds.pop()))
     }
 }
 

@@ -68,13 +68,13 @@ pub(crate) struct Order {
     /// The number of the arguments.
     pub(crate) arguments: usize,
     pub(crate) keeps_env: bool,
-    pub(crate) ignored: Vec<i32>,
+    /// Where in the buffer the numbers of the signals are that the child ignores.
+    pub(crate) ignored: Range<usize>,
     pub(crate) group: Option<i32>,
     /// Where in the buffer the launch is.
     pub(crate) launch: Range<usize>,
     /// Where in the buffer the strings are: the arguments, then the environment.
     pub(crate) strings: Range<usize>,
-    pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 impl Order {
@@ -83,30 +83,31 @@ impl Order {
     pub(crate) fn receive(
         socket: impl AsFd,
         buffer: &mut [u8],
+        descriptors: &mut Vec<OwnedFd>,
     ) -> io::Result<Option<io::Result<Order>>> {
-        let received = sys::receive_with_descriptors(socket, buffer, 0)?;
+        let received = sys::receive_with_descriptors(socket, buffer, descriptors, 0)?;
         if received.length == 0 {
             return Ok(None);
         }
         if received.is_cut {
             return Ok(Some(Err(io::Error::from_raw_os_error(libc::EMFILE))));
         }
-        let order = Self::decode(&buffer[..received.length], received.descriptors);
+        let order = Self::decode(&buffer[..received.length]);
         Ok(Some(order.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))))
     }
 
-    fn decode(message: &[u8], descriptors: Vec<OwnedFd>) -> Option<Order> {
+    fn decode(message: &[u8]) -> Option<Order> {
         let mut input = Input(message);
         let arguments = input.u32()? as usize;
         let keeps_env = input.u32()? != 0;
         let group = Some(input.i32()?).filter(|group| *group >= 0);
-        let length = input.u32()? as usize;
-        let count = input.u32()?;
-        let ignored = (0..count).map(|_| input.i32()).collect::<Option<_>>()?;
+        let (length, count) = (input.u32()? as usize, input.u32()? as usize);
         let start = message.len() - input.0.len();
-        let end = start.checked_add(length).filter(|end| *end <= message.len())?;
-        let (launch, strings) = (start..end, end..message.len());
-        Some(Order { arguments, keeps_env, ignored, group, launch, strings, descriptors })
+        let ignored = start..start.checked_add(count.checked_mul(size_of::<i32>())?)?;
+        let launch = ignored.end..ignored.end.checked_add(length)?;
+        let strings = launch.end..message.len();
+        let is_whole = strings.start <= strings.end;
+        is_whole.then_some(Order { arguments, keeps_env, ignored, group, launch, strings })
     }
 }
 
@@ -175,20 +176,25 @@ mod tests {
             let request = Request { launch, argv, env, keeps_env, ignored, group, descriptors };
             request.send(&maker).unwrap();
             let mut buffer = vec![0; REQUEST_MAX];
-            let order = Order::receive(&template, &mut buffer).unwrap().unwrap().unwrap();
+            let mut received = Vec::new();
+            let order = Order::receive(&template, &mut buffer, &mut received);
+            let order = order.unwrap().unwrap().unwrap();
             prop_assert_eq!(order.arguments, argv.len());
             prop_assert_eq!(order.keeps_env, keeps_env);
-            prop_assert_eq!(order.ignored, ignored);
+            let numbers: Vec<_> = ignored.iter().flat_map(|it| it.to_ne_bytes()).collect();
+            prop_assert_eq!(&buffer[order.ignored], numbers);
             prop_assert_eq!(order.group, group);
             prop_assert_eq!(&buffer[order.launch], launch);
-            prop_assert_eq!(order.descriptors.len(), count);
+            prop_assert_eq!(received.len(), count);
             let sent = [argv.as_bytes(), env.as_bytes()].concat();
             prop_assert_eq!(&buffer[order.strings], &sent[..]);
         }
 
         #[test]
         fn no_bytes_make_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Order::decode(&bytes, Vec::new());
+            if let Some(order) = Order::decode(&bytes) {
+                let _ = (&bytes[order.ignored], &bytes[order.launch], &bytes[order.strings]);
+            }
             let _ = decode_reply(&bytes);
             let _ = decode_greeting(&bytes);
         }

@@ -7,14 +7,16 @@ use std::ffi::{c_int, c_long};
 use std::fs::{self, ReadDir};
 use std::io::{self, Write};
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::process::{self, ExitCode};
 
 use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::{Pid, getpgrp, setpgid};
 
 use crate::message::Launch;
-use crate::sys::{self, Arguments, Cloned, Cloner, Disposition, SharedWord, retry_on_interrupt};
+use crate::sys::{
+    self, Arguments, Cloned, Cloner, Disposition, RIGHTS_MAX, SharedWord, retry_on_interrupt,
+};
 use crate::template_message::{self, Order, PAGE, REQUEST_MAX, SOCKET};
 use crate::{EXIT_SETUP_FAILED, inherited_fd, threads};
 
@@ -95,8 +97,9 @@ fn serve(
 struct Server {
     cloner: Cloner,
     arguments: Arguments,
-    /// The signals that the template ignores for its children, because the latest request said so.
-    ignored: Vec<c_int>,
+    /// The signals that the template ignores for its children, because the latest request said so: their
+    /// numbers, as bytes.
+    ignored: Vec<u8>,
     /// The template's own process group.
     group: Pid,
     /// The highest number of the template's own descriptors.
@@ -108,6 +111,7 @@ struct NewChild {
     server: Server,
     order: Order,
     buffer: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
 }
 
 /// What must be the same before and after the program has confined the template. By then the folders of
@@ -166,19 +170,24 @@ impl Server {
 
     /// Makes children until the maker of the template has closed its end. Returns in each child, and
     /// with `None` in the template.
+    ///
+    /// It keeps its memory from one request to the next. After a clone, each page is copied that this
+    /// process or the child writes to, so neither allocates or frees more than it must.
     fn serve(mut self, socket: OwnedFd) -> Option<NewChild> {
-        let mut buffer = vec![0; REQUEST_MAX];
+        let (mut buffer, mut descriptors) = (vec![0; REQUEST_MAX], Vec::with_capacity(RIGHTS_MAX));
         loop {
-            let reply = match Order::receive(&socket, &mut buffer).ok()?? {
-                Ok(order) => match self.make(&order) {
+            let reply = match Order::receive(&socket, &mut buffer, &mut descriptors).ok()?? {
+                Ok(order) => match self.make(&order, &buffer, &descriptors) {
                     Ok(Cloned::Copy) => {
-                        return Some(NewChild { server: self, order, buffer });
+                        let _ = socket.into_raw_fd(); // is closed with the others
+                        return Some(NewChild { server: self, order, buffer, descriptors });
                     }
                     Ok(Cloned::Original(pid)) => Ok(pid),
                     Err(error) => Err(error),
                 },
                 Err(error) => Err(error),
             };
+            descriptors.clear();
             let reply = reply.map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL));
             send_to(&socket, &template_message::encode_reply(reply)).ok()?;
         }
@@ -186,30 +195,35 @@ impl Server {
 
     /// Ignores these signals, and no others because of an earlier request. A child inherits that, which
     /// takes no time; and mostly all children ignore the same ones.
-    fn ignore_only(&mut self, signals: &[c_int]) -> io::Result<()> {
+    fn ignore_only(&mut self, signals: &[u8]) -> io::Result<()> {
         if self.ignored == signals {
             return Ok(());
         }
-        for signal in mem::take(&mut self.ignored) {
+        for signal in numbers(&mem::take(&mut self.ignored)) {
             let is_sigpipe = signal == libc::SIGPIPE; // which every Rust program ignores
             let disposition = if is_sigpipe { Disposition::Ignored } else { Disposition::Default };
             sys::set_disposition(signal, disposition)?;
         }
-        for signal in signals {
-            sys::set_disposition(*signal, Disposition::Ignored)?;
-            self.ignored.push(*signal);
+        for signal in numbers(signals) {
+            sys::set_disposition(signal, Disposition::Ignored)?;
+            self.ignored.extend(signal.to_ne_bytes());
         }
         Ok(())
     }
 
-    fn make(&mut self, order: &Order) -> io::Result<Cloned> {
-        let mut numbers = order.descriptors.iter().map(AsRawFd::as_raw_fd).zip(0..);
+    fn make(
+        &mut self,
+        order: &Order,
+        buffer: &[u8],
+        descriptors: &[OwnedFd],
+    ) -> io::Result<Cloned> {
+        let mut numbers = descriptors.iter().map(AsRawFd::as_raw_fd).zip(0..);
         let fits = order.arguments <= self.arguments.room()
             && numbers.all(|(source, target)| source > target);
         if !fits {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
-        self.ignore_only(&order.ignored)?;
+        self.ignore_only(&buffer[order.ignored.clone()])?;
         match order.group {
             None => self.cloner.clone(),
             // The child makes it. This tells whether a filter lets it.
@@ -234,19 +248,24 @@ impl Server {
 impl NewChild {
     /// Gives this process what an executed child has from its start.
     fn become_child(self) -> io::Result<Launch> {
-        let NewChild { server, order, mut buffer } = self;
+        let NewChild { server, order, mut buffer, mut descriptors } = self;
         if order.group == Some(0) {
             join(Pid::from_raw(0))?;
         }
-        sys::place_descriptors(order.descriptors, server.highest)?;
+        sys::place_descriptors(descriptors.drain(..), server.highest)?;
         let launch = Launch::decode(&buffer[order.launch]).ok_or(io::ErrorKind::InvalidData)?;
         buffer.truncate(order.strings.end);
-        let strings = &mut buffer.leak()[order.strings.start..];
+        let strings = &buffer.leak()[order.strings.start..];
         server.arguments.replace(strings, order.arguments, order.keeps_env)?;
         // Signals that it ignores are discarded by this.
         sys::unblock_signals();
+        mem::forget((server, descriptors)); // to free their memory would copy a page
         Ok(launch)
     }
+}
+
+fn numbers(bytes: &[u8]) -> impl Iterator<Item = c_int> {
+    bytes.as_chunks().0.iter().map(|number| c_int::from_ne_bytes(*number))
 }
 
 /// Puts this process into a group; 0 means one of its own.

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::{CStr, c_char};
 use std::fs;
 use std::io;
+use std::iter;
 use std::ptr;
 
 unsafe extern "C" {
@@ -105,36 +106,34 @@ impl Arguments {
     /// [`io::ErrorKind::InvalidInput`] if there are fewer strings, or too many arguments.
     pub(crate) fn replace(
         &self,
-        strings: &'static mut [u8],
+        strings: &'static [u8],
         count: usize,
         keeps_env: bool,
     ) -> io::Result<()> {
-        let mut pointers = Vec::with_capacity(64);
-        let mut rest = &*strings;
-        while let Ok(string) = CStr::from_bytes_until_nul(rest) {
-            pointers.push(string.as_ptr().cast_mut());
-            rest = &rest[string.count_bytes() + 1..];
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        if count > self.room {
+            return Err(invalid());
         }
-        if !rest.is_empty() || count > pointers.len() || count > self.room {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        pointers.push(ptr::null_mut());
-        let start = strings.as_mut_ptr().expose_provenance() as u64;
-        let end = start + strings.len() as u64;
-        let variables = pointers.split_off(count);
-        let env_start = match variables[0].is_null() {
-            true => end,
-            false => variables[0].expose_provenance() as u64,
-        };
-        let variables = variables.leak();
-        // SAFETY: the array has room for `count` pointers and the null pointer. The strings and the
-        // array of variables live for ever. With one thread, nobody reads either meanwhile.
+        let (mut rest, whole) = (strings, strings.as_ptr_range());
+        // SAFETY: the array has room for `count` pointers and the null pointer. The strings live for ever.
+        // With one thread, nobody reads the array meanwhile.
         unsafe {
-            ptr::copy_nonoverlapping(pointers.as_ptr(), self.argv, count);
-            self.argv.add(count).write(ptr::null_mut());
-            if !keeps_env {
-                environ = variables.as_mut_ptr();
+            for index in 0..count {
+                self.argv.add(index).write(next_string(&mut rest).ok_or_else(invalid)?);
             }
+            self.argv.add(count).write(ptr::null_mut());
+        }
+        let [start, env_start, end] =
+            [whole.start, rest.as_ptr(), whole.end].map(|it| it.expose_provenance() as u64);
+        if !keeps_env {
+            let mut variables = Vec::new();
+            variables.extend(iter::from_fn(|| next_string(&mut rest)));
+            variables.push(ptr::null_mut());
+            // SAFETY: the strings and this array live for ever. With one thread, nobody reads it meanwhile.
+            unsafe { environ = variables.leak().as_mut_ptr() };
+        }
+        if !rest.is_empty() {
+            return Err(invalid());
         }
         let mut bounds = MemoryMap { arg_start: start, arg_end: env_start, ..self.bounds };
         if !keeps_env {
@@ -143,6 +142,13 @@ impl Arguments {
         tell_kernel(bounds);
         Ok(())
     }
+}
+
+/// Takes the next string off the rest.
+fn next_string(rest: &mut &'static [u8]) -> Option<*mut c_char> {
+    let string = CStr::from_bytes_until_nul(rest).ok()?;
+    *rest = &rest[string.count_bytes() + 1..];
+    Some(string.as_ptr().cast_mut())
 }
 
 /// Tells the kernel where the arguments are: `PR_SET_MM_MAP` in prctl(2), which needs no privilege.

@@ -187,9 +187,12 @@ impl Cloner {
 ///
 /// The number of each must be higher than the one that it gets. Whatever has the new numbers, or
 /// numbers up to `highest`, must not be used any more.
-pub(crate) fn place_descriptors(descriptors: Vec<OwnedFd>, highest: RawFd) -> io::Result<()> {
+pub(crate) fn place_descriptors(
+    descriptors: impl ExactSizeIterator<Item = OwnedFd>,
+    highest: RawFd,
+) -> io::Result<()> {
     let count = descriptors.len() as RawFd;
-    let last = descriptors.into_iter().zip(0..).try_fold(highest, |last, (fd, target)| {
+    let last = descriptors.zip(0..).try_fold(highest, |last, (fd, target)| {
         let source = fd.into_raw_fd();
         // SAFETY: integers only. The template and its own descriptors are not used in the copy.
         retry_on_interrupt(|| check_return(unsafe { libc::dup2(source, target) }.into()))?;

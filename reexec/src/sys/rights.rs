@@ -20,8 +20,6 @@ type ControlBuffer = [MaybeUninit<u64>; CONTROL_WORDS];
 pub(crate) struct Received {
     /// The length of the message, 0 at the end of the connection.
     pub(crate) length: usize,
-    /// The descriptors, in the order in which they were sent. All are close-on-exec.
-    pub(crate) descriptors: Vec<OwnedFd>,
     /// Whether the message was longer than the buffer, or had more descriptors than this process has
     /// room for.
     pub(crate) is_cut: bool,
@@ -63,10 +61,12 @@ pub(crate) fn send_with_descriptors(
     sent.map(drop)
 }
 
-/// Receives the next message with its descriptors. `flags` are those of recv(2).
+/// Receives the next message, and adds its descriptors in the order in which they were sent. All are
+/// close-on-exec. `flags` are those of recv(2).
 pub(crate) fn receive_with_descriptors(
     socket: impl AsFd,
     buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
     flags: c_int,
 ) -> io::Result<Received> {
     let mut control: ControlBuffer = [MaybeUninit::zeroed(); CONTROL_WORDS];
@@ -86,7 +86,6 @@ pub(crate) fn receive_with_descriptors(
                 libc::recvmsg(socket, &raw mut message, libc::MSG_CMSG_CLOEXEC | flags) as _
             )
         })?;
-        let mut descriptors = Vec::new();
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while !header.is_null() {
             let kind = ((*header).cmsg_level, (*header).cmsg_type);
@@ -102,7 +101,6 @@ pub(crate) fn receive_with_descriptors(
         }
         Ok(Received {
             length: length as usize,
-            descriptors,
             is_cut: message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
         })
     }
