@@ -75,8 +75,8 @@ fn the_template_has_no_client_and_ends_with_the_server() {
     drop(clients);
 }
 
-/// In a container, a filter may refuse the call by which the template makes sure that it has one thread, and
-/// the sandbox hides /proc.
+/// In a container, a filter may refuse the call by which the template makes sure that it has one thread. It
+/// asks /proc then, in which its sandbox lets it open nothing.
 #[test]
 fn a_template_works_where_unshare_is_refused() {
     let options = ["--sandbox", "require"];

@@ -71,8 +71,9 @@ const CALLS_OF_THREADS: &[i64] = &[
 
 /// The calls that copying the process for each client needs, too.
 const CALLS_OF_A_TEMPLATE: &[i64] = &[
-    // To make a copy.
+    // To make a copy. The second one counts the threads, if a filter from outside refuses unshare(2).
     libc::SYS_clone3,
+    libc::SYS_newfstatat,
     libc::SYS_clone,
     libc::SYS_pidfd_open,
     libc::SYS_get_robust_list,
