@@ -5,7 +5,6 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::RawFd;
 
 use nix::sys::prctl;
 
@@ -24,7 +23,10 @@ pub(crate) fn apply(launch: &Launch) -> Result<(), Report> {
     if let Some(fd) = launch.sealed_copy {
         drop(step("closing the sealed copy", sys::take_inherited(fd))?);
     }
-    step("taking the descriptors", take_all(&launch.descriptors))?;
+    for (name, fd) in &launch.descriptors {
+        let taken = step("taking the descriptors", sys::take_inherited(*fd))?;
+        inherited::store(name.clone(), taken);
+    }
     if !launch.undeclared_closed {
         step("setting close-on-exec on undeclared descriptors", inherited::mark_undeclared())?;
     }
@@ -39,19 +41,10 @@ pub(crate) fn apply(launch: &Launch) -> Result<(), Report> {
     Ok(())
 }
 
-fn take_all(passed: &[(String, RawFd)]) -> io::Result<()> {
-    for (name, fd) in passed {
-        inherited::store(name.clone(), sys::take_inherited(*fd)?);
-    }
-    Ok(())
-}
-
 fn set_name(entry: &str) -> io::Result<()> {
-    const KEPT: usize = 15; // bytes that the kernel keeps
-    let mut name = [0; KEPT + 1];
-    name.iter_mut().take(KEPT).zip(entry.bytes()).for_each(|(place, byte)| *place = byte);
-    let name = CStr::from_bytes_until_nul(&name).map_err(io::Error::other)?;
-    Ok(prctl::set_name(name)?)
+    let mut name = [0; 16]; // the kernel keeps 15 bytes, and a NUL byte
+    name.iter_mut().take(15).zip(entry.bytes()).for_each(|(place, byte)| *place = byte);
+    Ok(prctl::set_name(CStr::from_bytes_until_nul(&name).unwrap_or_default())?)
 }
 
 /// Turns an error of this step into a [`Report`].

@@ -78,11 +78,6 @@ impl Control {
         Ok(Control(sys::take_inherited(CONTROL_FD)?))
     }
 
-    /// Sends an encoded [`Launch`].
-    pub(crate) fn send_launch(&self, launch: &[u8]) -> io::Result<()> {
-        self.send(launch)
-    }
-
     /// In the child: waits for the launch. Returns `None` if the parent has ended.
     pub(crate) fn receive_launch(&self) -> io::Result<Option<Launch>> {
         match self.receive(MsgFlags::empty())? {
@@ -109,7 +104,7 @@ impl Control {
     }
 
     /// Sends one whole message. If the peer has ended, this fails, without a `SIGPIPE`.
-    fn send(&self, message: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, message: &[u8]) -> io::Result<()> {
         let sent =
             retry_on_interrupt(|| Ok(send(self.0.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL)?));
         sent.map(drop)

@@ -175,14 +175,6 @@ fn run_if_child() -> Option<ExitCode> {
     }
 }
 
-/// Runs the child that a template has made. Only a child that must report has a control channel.
-fn run_placed(launch: &Launch) -> ExitCode {
-    match launch.confirm.then(Control::take_placed).transpose() {
-        Ok(control) => run_launch(launch, control),
-        Err(_) => ExitCode::from(EXIT_SETUP_FAILED),
-    }
-}
-
 /// In an ordinary start: runs the multi-call entry that the program was started as, if there is one.
 fn run_multicall() -> Option<ExitCode> {
     let program = env::args_os().next()?;
@@ -204,7 +196,8 @@ fn run_child(control: Control) -> ExitCode {
     }
 }
 
-/// Sets the child up, reports if the parent waits for that, and runs the entry.
+/// Sets the child up, reports if the parent waits for that, and runs the entry. This is also how the
+/// child of a template continues.
 fn run_launch(launch: &Launch, control: Option<Control>) -> ExitCode {
     let set_up = set_up(launch);
     let waiting = control.as_ref().filter(|_| launch.confirm);
@@ -267,7 +260,7 @@ fn set_up(launch: &Launch) -> Result<Ready, Report> {
 /// Returns an entry of this crate itself. No program can register its name, because of the '/'.
 fn built_in(name: &str) -> Option<Ready> {
     match name {
-        template_message::ENTRY => Some(template_server::prepare(run_placed)),
+        template_message::ENTRY => Some(template_server::prepare(run_launch)),
         KEEPER => Some(Box::new(|| keeper::run(|name| take_entry_for(name, false)))),
         _ => None,
     }

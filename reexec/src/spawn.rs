@@ -143,7 +143,7 @@ impl Start {
         let (lifeline, pipes) = (prepared.lifeline, prepared.pipes);
         let timeout = command.ready_timeout;
         let launch = prepared.control.as_ref().filter(|_| !from_template);
-        let launched = launch.map_or(Ok(()), |control| control.send_launch(&prepared.launch));
+        let launched = launch.map_or(Ok(()), |control| control.send(&prepared.launch));
         let mut start = Self {
             control: prepared.control,
             child: Child::new(

@@ -13,6 +13,7 @@ use std::process::{self, ExitCode};
 use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::{Pid, getpgrp, setpgid};
 
+use crate::control::Control;
 use crate::message::Launch;
 use crate::sys::{
     self, Arguments, Cloned, Cloner, Disposition, RIGHTS_MAX, SharedWord, retry_on_interrupt,
@@ -60,12 +61,15 @@ pub(crate) const SYSTEM_CALLS: &[c_long] = &[
     libc::SYS_write,
 ];
 
+/// The part of `init` that runs a child's entry. The child has a control channel if it must report.
+type RunChild = fn(&Launch, Option<Control>) -> ExitCode;
+
 /// Prepares the template, and returns the function that runs it. That needs only the system calls of
 /// [`SYSTEM_CALLS`], so the program may confine this process in between.
 ///
-/// The function returns only in a child, after `run_child`, the part of `init` that runs a child's entry.
-/// The template ends in it, so that it runs none of the program's code.
-pub(crate) fn prepare(run_child: fn(&Launch) -> ExitCode) -> Box<dyn FnOnce() -> ExitCode> {
+/// The function returns only in a child, after `run_child`. The template ends in it, so that it runs none
+/// of the program's code.
+pub(crate) fn prepare(run_child: RunChild) -> Box<dyn FnOnce() -> ExitCode> {
     // Without the two, somebody else has started the template.
     let (Ok(socket), Ok(page)) = (inherited_fd(SOCKET), inherited_fd(PAGE)) else {
         return Box::new(|| ExitCode::from(EXIT_SETUP_FAILED));
@@ -80,14 +84,14 @@ pub(crate) fn prepare(run_child: fn(&Launch) -> ExitCode) -> Box<dyn FnOnce() ->
 fn serve(
     prepared: Result<(Server, Surroundings), String>,
     socket: OwnedFd,
-    run_child: fn(&Launch) -> ExitCode,
+    run_child: RunChild,
 ) -> ExitCode {
     let prepared = prepared.and_then(|(server, before)| before.check().map(|()| server));
     let greeting = prepared.as_ref().map(|_| process::id()).map_err(Clone::clone);
     let greeted = send_to(&socket, &template_message::encode_greeting(&greeting));
     let server = prepared.ok().filter(|_| greeted.is_ok());
     match server.and_then(|server| server.serve(socket)).map(NewChild::become_child) {
-        Some(Ok(launch)) => run_child(&launch),
+        Some(Ok((launch, control))) => run_child(&launch, control),
         Some(Err(_)) => sys::exit_now(EXIT_SETUP_FAILED),
         None => sys::exit_now(0),
     }
@@ -247,7 +251,7 @@ impl Server {
 
 impl NewChild {
     /// Gives this process what an executed child has from its start.
-    fn become_child(self) -> io::Result<Launch> {
+    fn become_child(self) -> io::Result<(Launch, Option<Control>)> {
         let NewChild { server, order, mut buffer, mut descriptors } = self;
         if order.group == Some(0) {
             join(Pid::from_raw(0))?;
@@ -260,7 +264,8 @@ impl NewChild {
         // Signals that it ignores are discarded by this.
         sys::unblock_signals();
         mem::forget((server, descriptors)); // to free their memory would copy a page
-        Ok(launch)
+        let control = launch.confirm.then(Control::take_placed).transpose()?;
+        Ok((launch, control))
     }
 }
 
