@@ -25,6 +25,10 @@ use nix::unistd::{Pid, mkdtemp};
 /// How long a test waits for something before it fails.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
+/// Between two looks.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(3);
+const LONGEST_PAUSE: Duration = Duration::from_millis(30);
+
 /// Texts that an option in seconds must refuse.
 pub const NOT_SECONDS: [&str; 6] = ["-1", "abc", "", "1e99", "nan", "inf"];
 
@@ -58,8 +62,9 @@ pub fn wait_until_within<T: Debug>(
             return seen;
         }
         assert!(start.elapsed() < limit, "{what}: not within {limit:?}; last seen: {seen:?}");
-        // A look at much would otherwise take the processor from what is waited for.
-        thread::sleep(Duration::from_millis(3).max(began.elapsed() * 4));
+        // A look at much would otherwise take the processor from what is waited for. On a busy machine, any
+        // look takes long.
+        thread::sleep((began.elapsed() * 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
     }
 }
 
