@@ -4,17 +4,19 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::panic;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, recv,
+    send, setsockopt, socket, sockopt,
 };
 use nix::unistd::Pid;
 use test_support::{LIMIT, Program, reap, wait_until};
@@ -213,13 +215,13 @@ fn start_and_get_stuck(model: Model, launcher: &[&str], cause: Cause) -> (Server
             // From the moment when the worker is stuck.
             Cause::WriteTimeout => format!("--write-timeout={}", 2 * times),
             // From the beginning of the session.
-            Cause::SessionTimeout => format!("--session-timeout={}", 8 * times),
+            Cause::SessionTimeout => format!("--session-timeout={}", 2 * times),
             _ => "--drain-timeout=0.1".to_owned(),
         };
         let server = model.start_by(launcher, &["--workers=1", "--verbose", &timeout]);
         match Stuck::try_new(&server) {
             Ok(stuck) => return (server, stuck),
-            Err(_) if cause.is_timeout() && times < 8 => times *= 2,
+            Err(_) if cause.is_timeout() && times < 4 => times *= 2,
             Err(error) => panic!("{cause:?}: {error}"),
         }
     }
@@ -271,7 +273,8 @@ impl Stuck {
         let mut before = None;
         let look = || {
             let is_asleep = threads(self.worker).iter().all(|it| *it == Some('S'));
-            let [ours, servers] = both_queues(self.client, self.server);
+            let [ours, servers] =
+                [queues(self.client, self.server), queues(self.server, self.client)];
             if !ours.is_some_and(|ours| ours.is_established) {
                 return Some(Err(io::Error::other("the server has ended the session")));
             }
@@ -301,42 +304,54 @@ pub(crate) struct Queues {
 }
 
 /// `None` if there is no such socket in the network of this thread.
+///
+/// We ask for this one; see sock_diag(7). To read `/proc/net/tcp`, the kernel would look through the sockets
+/// of the whole machine. That takes 10 ms after a load test, and a test that looks again and again has no
+/// time for anything else.
 pub(crate) fn queues(own: SocketAddr, others: SocketAddr) -> Option<Queues> {
-    queues_in(&connections(), own, others)
-}
-
-/// Of a connection between two sockets of this thread's network.
-fn both_queues(one: SocketAddr, other: SocketAddr) -> [Option<Queues>; 2] {
-    let table = connections();
-    [queues_in(&table, one, other), queues_in(&table, other, one)]
-}
-
-/// See `proc_net_tcp` among the kernel's documents.
-fn connections() -> String {
-    // With room from the start: for each read, the kernel goes through a table of all networks.
-    let mut table = String::with_capacity(1 << 16);
-    let mut file = fs::File::open("/proc/thread-self/net/tcp").unwrap();
-    file.read_to_string(&mut table).unwrap();
-    table
-}
-
-fn queues_in(table: &str, own: SocketAddr, others: SocketAddr) -> Option<Queues> {
-    let number = |text: &str| usize::from_str_radix(text, 16).unwrap();
-    let port = |address: &str| address.rsplit_once(':').map(|(_, port)| number(port));
-    let mut sockets = table.lines().skip(1).map(|line| {
-        let fields: Vec<_> = line.split_ascii_whitespace().collect();
-        fields
-    });
-    let ports = [own, others].map(|address| Some(address.port().into()));
-    let fields = sockets.find(|fields| [port(fields[1]), port(fields[2])] == ports)?;
-    let (to_send, to_read) = fields[4].split_once(':').unwrap();
-    let (timer, _) = fields[5].split_once(':').unwrap();
-    Some(Queues {
-        to_send: number(to_send),
-        to_read: number(to_read),
-        is_open: fields[9] != "0",
-        is_established: fields[3] == "01",
-        timer: number(timer).try_into().unwrap(),
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    let (SocketAddr::V4(own), SocketAddr::V4(others)) = (own, others) else {
+        panic!("not IPv4: {own} {others}");
+    };
+    let pad = |ip: Ipv4Addr| [&ip.octets()[..], &[0; 12]].concat();
+    let request = [
+        // nlmsghdr: length, type, flags, number, port.
+        &72_u32.to_ne_bytes()[..],
+        &SOCK_DIAG_BY_FAMILY.to_ne_bytes(),
+        &(libc::NLM_F_REQUEST as u16).to_ne_bytes(),
+        &[0; 8],
+        // inet_diag_req_v2: family, protocol, no extensions, states that do not matter here.
+        &[libc::AF_INET as u8, libc::IPPROTO_TCP as u8, 0, 0],
+        &u32::MAX.to_ne_bytes(),
+        // inet_diag_sockid: ports, addresses, any interface, any cookie.
+        &own.port().to_be_bytes(),
+        &others.port().to_be_bytes(),
+        &pad(*own.ip()),
+        &pad(*others.ip()),
+        &[0; 4],
+        &[0xff; 8],
+    ]
+    .concat();
+    let protocol = SockProtocol::NetlinkSockDiag;
+    let netlink =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+    send(netlink.as_raw_fd(), &request, MsgFlags::empty()).unwrap();
+    let mut reply = [0; 1024];
+    recv(netlink.as_raw_fd(), &mut reply, MsgFlags::empty()).unwrap();
+    let number = |at: usize| u32::from_ne_bytes(reply[at..at + 4].try_into().unwrap());
+    if reply[4..6] != SOCK_DIAG_BY_FAMILY.to_ne_bytes() {
+        assert_eq!(number(16) as i32, -libc::ENOENT);
+        return None;
+    }
+    // inet_diag_msg: family, state, timer; 48 bytes about who it is; expiry, queues, user, inode.
+    let (state, established, listening) = (reply[17], 1, 10);
+    // The kernel returns the listener instead if the connection is gone.
+    (state != listening).then(|| Queues {
+        is_established: state == established,
+        timer: reply[18],
+        to_read: number(72) as usize,
+        to_send: number(76) as usize,
+        is_open: number(84) != 0,
     })
 }
 
