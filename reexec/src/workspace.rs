@@ -66,3 +66,25 @@ pub fn set_no_child_wait() -> io::Result<()> {
 pub fn open_pidfd(pid: i32) -> io::Result<OwnedFd> {
     sys::pidfd_open(pid)
 }
+
+/// Whether the effective capabilities of the calling thread include this one, a `CAP_*` of
+/// capabilities(7) by its number.
+///
+/// # Errors
+///
+/// An error of a filter that refuses capget(2).
+pub fn has_capability(number: u32) -> io::Result<bool> {
+    let [low, _, _, high, _, _] = sys::capabilities()?;
+    let effective = u64::from(high) << 32 | u64::from(low);
+    Ok(effective.checked_shr(number).is_some_and(|rest| rest & 1 == 1))
+}
+
+/// Takes all capabilities from the calling thread, and with them the ambient ones. They come back when it
+/// executes a program as root, unless no_new_privs is set or the bounding set is empty.
+///
+/// # Errors
+///
+/// An error of a filter that refuses capset(2).
+pub fn drop_capabilities() -> io::Result<()> {
+    sys::drop_capabilities()
+}

@@ -18,7 +18,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use caps::{CapSet, Capability};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
@@ -508,7 +507,7 @@ fn spawn_after_a_change() {
             setresgid(root, nobody, root).unwrap();
         }
         "supplementary groups" => setgroups(&[Gid::from_raw(NOBODY)]).unwrap(),
-        "capabilities" => caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap(),
+        "capabilities" => reexec::workspace::drop_capabilities().unwrap(),
         "no_new_privs flag" => prctl::set_no_new_privs().unwrap(),
         "seccomp mode" => refuse(&["unshare"], libc::EPERM),
         "root directory" => chroot("/proc").unwrap(),

@@ -1,4 +1,4 @@
-//! capget(2), getgroups(2), and PR_GET_SECCOMP of prctl(2).
+//! capget(2), capset(2), getgroups(2), and PR_GET_SECCOMP of prctl(2).
 
 use std::ffi::c_int;
 use std::io;
@@ -6,12 +6,15 @@ use std::ptr;
 
 use super::errno::check_return;
 
-/// The effective, permitted and inheritable capabilities of a thread.
+/// The effective, permitted and inheritable capabilities of a thread: the low half of each set, then the
+/// high half of each.
 pub(crate) type Capabilities = [u32; 6];
+
+/// The version of the calls that has two halves, `_LINUX_CAPABILITY_VERSION_3`; libc lacks it.
+const VERSION_3: u32 = 0x2008_0522;
 
 /// Returns the capabilities of the calling thread.
 pub(crate) fn capabilities() -> io::Result<Capabilities> {
-    const VERSION_3: u32 = 0x2008_0522; // linux/capability.h; not in libc
     let mut header = [VERSION_3, 0]; // 0 is the calling thread
     let mut sets: Capabilities = [0; 6];
     // SAFETY: this version of the call writes two structures of three numbers, and a version into the
@@ -20,6 +23,16 @@ pub(crate) fn capabilities() -> io::Result<Capabilities> {
         libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr())
     })?;
     Ok(sets)
+}
+
+/// Takes all capabilities from the calling thread.
+pub(crate) fn drop_capabilities() -> io::Result<()> {
+    let mut header = [VERSION_3, 0]; // 0 is the calling thread
+    let none: Capabilities = [0; 6];
+    // SAFETY: this version of the call reads two structures of three numbers, and writes a version into
+    // the header if it does not know ours.
+    check_return(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), none.as_ptr()) })?;
+    Ok(())
 }
 
 /// Returns the supplementary groups of the calling thread. nix first reads a file to learn how many

@@ -21,7 +21,7 @@ mod wait;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use clone::{Cloned, Cloner, block_signals, flush_c_streams, place_descriptors};
-pub(crate) use credentials::{Capabilities, capabilities, groups, seccomp_mode};
+pub(crate) use credentials::{Capabilities, capabilities, drop_capabilities, groups, seccomp_mode};
 pub(crate) use descriptor::{
     close_and_forget, close_if_inherited, close_on_exec_from, duplicate_above, is_inheritable,
     is_open, is_readable, open_descriptors, set_close_on_exec, signal_on_activity, socket_type,

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use caps::{CapSet, Capability};
 use nix::errno::Errno;
 use nix::unistd::{
     Gid, ResGid, ResUid, Uid, User, getgroups, getresgid, getresuid, setgid, setgroups, setuid,
@@ -13,8 +12,7 @@ use crate::signals;
 
 /// What root needs to become another user, and to end a process of another user: without the last,
 /// workers would go on after the end of the server.
-const RIGHTS: [Capability; 3] =
-    [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_KILL];
+const RIGHTS: [(&str, u32); 3] = [("CAP_SETUID", 7), ("CAP_SETGID", 6), ("CAP_KILL", 5)];
 
 /// A user and its group.
 #[derive(Clone, Copy)]
@@ -45,8 +43,8 @@ impl Identity {
                 u32::MAX
             )));
         }
-        for right in RIGHTS {
-            let has = caps::has_cap(None, CapSet::Effective, right)
+        for (right, number) in RIGHTS {
+            let has = reexec::workspace::has_capability(number)
                 .map_err(|error| io::Error::other(format!("cannot check for {right}: {error}")))?;
             if !has {
                 return Err(io::Error::other(format!(

@@ -3,8 +3,6 @@
 
 mod identity;
 
-mod capabilities;
-
 mod landlock;
 
 mod limits;
@@ -53,7 +51,8 @@ type Layer = (&'static str, fn(&Sandbox) -> io::Result<()>);
 /// In an order in which each can still be applied.
 const LAYERS: [Layer; 5] = [
     ("no new privileges", |_| Ok(prctl::set_no_new_privs()?)),
-    ("no capabilities", |_| capabilities::drop_all()),
+    // Without capabilities, root is a user who happens to own many files.
+    ("no capabilities", |_| reexec::workspace::drop_capabilities()),
     ("landlock", Sandbox::restrict),
     ("limits", |sandbox| limits::set(sandbox.model)),
     ("seccomp", |sandbox| seccomp::apply(&sandbox.filter)),
