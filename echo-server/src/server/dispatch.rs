@@ -32,7 +32,8 @@ pub(crate) enum Job {
     /// Serve this client, which has been there since then.
     Client(TcpStream, Instant),
     /// Accept and serve clients, as this function does.
-    Pool(Serve, PoolWorker),
+    /// It is boxed so that the other kind, which each client of the model `fork` costs, is small to move.
+    Pool(Serve, Box<PoolWorker>),
 }
 
 /// The whole work of a worker of the pool; each model has another one.

@@ -181,7 +181,7 @@ impl Dispatch for Pool {
             return Ok(None);
         };
         match self.start(workers, row) {
-            Ok(Some(worker)) => return Ok(Some(Job::Pool(self.serve, worker))),
+            Ok(Some(worker)) => return Ok(Some(Job::Pool(self.serve, Box::new(worker)))),
             Ok(None) if self.shortage.leave() => log(format_args!("starting workers again")),
             Ok(None) => {}
             Err(error) if self.shortage.enter() => log(format_args!(

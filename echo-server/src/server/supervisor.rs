@@ -138,6 +138,23 @@ impl Supervisor {
     /// that we have replaced, if any, has ended.
     pub(crate) fn run(mut self, predecessor: Option<UnixStream>) -> io::Result<Role> {
         self.predecessor = predecessor;
+        let role = self.supervise()?;
+        if matches!(role, Role::Worker(_) | Role::Guardian(_)) {
+            // Closes, in a forked process, its copies of our descriptors. Their memory is not freed, and
+            // the struct is not moved as a whole: the kernel would have to copy each page that is written
+            // to, and moving much calls code that a worker does not need otherwise, by a page fault.
+            drop(self.workers);
+            drop(self.signals);
+            self.successor = None;
+            self.predecessor = None;
+            self.dispatch.leave();
+            mem::forget(self.program);
+        }
+        Ok(role)
+    }
+
+    /// Supervises, until one of the processes has to leave this loop.
+    fn supervise(&mut self) -> io::Result<Role> {
         loop {
             log::report_lost();
             if self.is_finished() {
@@ -159,32 +176,21 @@ impl Supervisor {
             }
             let request = self.take_signals(ready.signal || ready.worker)?;
             if let Request::Fork(handover) = request {
-                self.leave();
                 return Ok(Role::Guardian(handover));
             }
             let is_ending = matches!(request, Request::EndNow);
             let counts = is_ending || self.is_draining();
             self.cut_off |= counts && has_failures;
-            self.handle_exits(&ended, counts);
+            self.handle_exits(ended, counts);
             if is_ending || self.is_too_late() {
                 return self.cut_off_the_rest();
             }
             let job = self.dispatch.start_workers(&mut self.workers, ready.client)?;
             if let Some(job) = job {
-                self.leave();
                 return Ok(Role::Worker(job));
             }
             self.close_if_backlog_is_served();
         }
-    }
-
-    /// Closes, in a forked process, its copies of our descriptors. Their memory is not freed: freeing
-    /// writes to it, and the kernel would have to copy each page that is written to.
-    fn leave(self) {
-        let Self { dispatch, workers, signals, program, successor, predecessor, .. } = self;
-        drop((workers, signals, successor, predecessor));
-        dispatch.leave();
-        mem::forget(program);
     }
 
     /// Sleeps until there is something to do.
@@ -225,6 +231,8 @@ impl Supervisor {
     /// Reaps every worker that has ended, and as process 1 every orphan that has. Returns the workers.
     fn reap(&mut self) -> io::Result<Vec<Ended>> {
         let exits = self.workers.wait(Some(Duration::ZERO))?;
+        // The collected list takes the place of the other one in memory: between two forks, each further
+        // page that is written to is copied.
         let ended: Vec<_> = exits.into_iter().filter_map(Ended::of).collect();
         self.reaped += ended.len() as u64;
         self.killed += ended.iter().filter(|ended| ended.was_killed).count() as u64;
@@ -233,9 +241,11 @@ impl Supervisor {
 
     /// Tells the dispatch which workers have ended. Their unfinished sessions count as cut off if we
     /// drain, or are about to end.
-    fn handle_exits(&mut self, ended: &[Ended], counts: bool) {
+    ///
+    /// The list is freed here: after the next fork, freeing it would cost the worker a page fault.
+    fn handle_exits(&mut self, ended: Vec<Ended>, counts: bool) {
         for ended in ended {
-            self.cut_off |= self.dispatch.on_exit(ended) && counts;
+            self.cut_off |= self.dispatch.on_exit(&ended) && counts;
         }
     }
 

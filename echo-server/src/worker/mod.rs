@@ -50,6 +50,6 @@ pub(crate) fn work(job: Job, options: &Options, sandbox: &Sandbox) -> io::Result
     sandbox.enter()?;
     match job {
         Job::Client(connection, since) => fork::serve(connection, Timeouts::of(options), since),
-        Job::Pool(serve, worker) => serve(worker, options, sandbox),
+        Job::Pool(serve, worker) => serve(*worker, options, sandbox),
     }
 }

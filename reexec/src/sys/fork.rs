@@ -1,17 +1,15 @@
 //! Forks this process, by clone3(2) or by libc's fork(3); and _exit(2).
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::ptr;
 
 use libc::{c_int, pid_t, sigset_t};
 
 use super::clone::CallingThread;
 use super::errno::{check_return, is_refused};
 use super::signal::{
-    Action, Disposition, empty_set, full_set, is_ignored, set_default, set_disposition, set_mask,
-    set_mask_in_copy,
+    Action, Disposition, discard_pending, empty_set, full_set, is_ignored, set_default,
+    set_disposition, set_mask, set_mask_in_copy,
 };
 
 /// What is special about a fork.
@@ -145,14 +143,6 @@ fn set_up(
     set_dispositions()?;
     let mut ignored = spec.ignored.iter();
     ignored.try_for_each(|signal| set_disposition(*signal, Disposition::Ignored))
-}
-
-/// Takes the signals that are pending, and does nothing about them. All of them must be blocked.
-fn discard_pending(all: &sigset_t) {
-    let no_time = MaybeUninit::zeroed();
-    // SAFETY: the set and the time, which all-zero is, are initialised and outlive the call. A null pointer
-    // means that nothing is to be told about the signal.
-    while unsafe { libc::sigtimedwait(all, ptr::null_mut(), no_time.as_ptr()) } > 0 {}
 }
 
 /// Resets the disposition of each signal to its default, except of those [`KEPT`], those that the child

@@ -85,17 +85,20 @@ pub(crate) enum Disposition {
 /// cannot be changed.
 pub(crate) fn set_disposition(signal: c_int, disposition: Disposition) -> io::Result<()> {
     check_signal(signal)?;
-    let handler = match disposition {
-        Disposition::Default => libc::SIG_DFL,
-        Disposition::Ignored => libc::SIG_IGN,
-        Disposition::Counted => count as extern "C" fn(c_int) as usize,
-    };
+    match disposition {
+        Disposition::Default => Action::without_handler(signal, libc::SIG_DFL).set(),
+        Disposition::Ignored => Action::without_handler(signal, libc::SIG_IGN).set(),
+        Disposition::Counted => set_counted(signal),
+    }
+}
+
+fn set_counted(signal: c_int) -> io::Result<()> {
     // SAFETY: all-zero is a value of this plain data, and means: no flags, nothing blocked.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = handler;
+    action.sa_sigaction = count as extern "C" fn(c_int) as usize;
     action.sa_flags = libc::SA_RESTART;
-    // SAFETY: `action` is initialised and is copied. Its handler, if any, is `count`, which has the
-    // signature for a handler without SA_SIGINFO, and is async-signal-safe.
+    // SAFETY: `action` is initialised and is copied. Its handler is `count`, which has the signature for a
+    // handler without SA_SIGINFO, and is async-signal-safe.
     check_return(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) }.into())
         .map(drop)
 }
@@ -130,6 +133,13 @@ impl Action {
     /// Most architectures have the handler first; MIPS has the flags before it.
     const HANDLER: usize = IS_MIPS as usize;
 
+    /// `disposition` is `SIG_DFL` or `SIG_IGN`.
+    fn without_handler(signal: c_int, disposition: usize) -> Self {
+        let mut words = [0; 6];
+        words[Self::HANDLER] = disposition;
+        Self { signal, words }
+    }
+
     pub(super) fn get(signal: c_int) -> io::Result<Self> {
         let mut words = [0; 6];
         let call = libc::SYS_rt_sigaction;
@@ -148,8 +158,8 @@ impl Action {
     /// Makes this happen again when the signal comes.
     pub(super) fn set(&self) -> io::Result<()> {
         let (call, words) = (libc::SYS_rt_sigaction, self.words.as_ptr());
-        // SAFETY: the kernel has filled in the struct, in this process or in the one that it is a copy
-        // of: the handler, if any, is at the same address in both.
+        // SAFETY: the struct has no handler; or the kernel has filled it in, in this process or in the one
+        // that it is a copy of: the handler, if any, is at the same address in both.
         check_return(unsafe {
             libc::syscall(call, self.signal, words, ptr::null_mut::<usize>(), KERNEL_SET)
         })
@@ -196,8 +206,22 @@ pub(super) fn set_mask(mask: &sigset_t) -> sigset_t {
     before
 }
 
-/// Sets which signals are blocked in a forked copy. It calls the same function of libc as the copy's other
-/// system calls: each further piece of code would cost the copy a page fault.
+/// Takes the signals that are pending, and does nothing about them. All of them must be blocked.
+///
+/// For a forked copy: like its other system calls, this is made by libc's syscall(2). Each further piece of
+/// code would cost the copy a page fault.
+pub(super) fn discard_pending(blocked: &sigset_t) {
+    let no_time = MaybeUninit::<libc::timespec>::zeroed();
+    let (call, nothing) = (libc::SYS_rt_sigtimedwait, ptr::null_mut::<libc::siginfo_t>());
+    // SAFETY: the set, which is at least as long as the kernel's, and the time, which all-zero is, are
+    // initialised and outlive the call. The kernel tells nothing about the signal at a null pointer.
+    let take = || unsafe {
+        libc::syscall(call, ptr::from_ref(blocked), nothing, no_time.as_ptr(), KERNEL_SET)
+    };
+    while take() > 0 {}
+}
+
+/// Sets which signals are blocked in a forked copy, by libc's syscall(2) as [`discard_pending`] does.
 pub(super) fn set_mask_in_copy(mask: &sigset_t) {
     let (call, nothing) = (libc::SYS_rt_sigprocmask, ptr::null_mut::<sigset_t>());
     // SAFETY: the set is initialised, and at least as long as the kernel's.
