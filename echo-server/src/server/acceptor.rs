@@ -1,12 +1,14 @@
 //! Accepts clients in a worker of the pool, until the supervisor tells it to stop.
 
 use std::io;
+use std::mem;
 use std::net::{IpAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::unistd::close;
 
 use crate::log::log;
 use crate::poll::time_left;
@@ -63,6 +65,16 @@ impl Acceptor {
             backoff: Backoff::default(),
             events: Vec::new(),
         })
+    }
+
+    /// Closes, in a forked process, its copies of our descriptors. Their memory is not freed: freeing writes
+    /// to it, and the kernel would have to copy each page that is written to.
+    pub(crate) fn leave(self) {
+        let own = [self.epoll.0.as_raw_fd(), self.stop_pipe.as_raw_fd()];
+        for fd in own.into_iter().chain(self.listener.iter().map(AsRawFd::as_raw_fd)) {
+            let _ = close(fd);
+        }
+        mem::forget(self);
     }
 
     /// Lets a model watch more descriptors.

@@ -2,6 +2,7 @@
 //! worker's figures on the scoreboard.
 
 use std::io;
+use std::mem;
 use std::net::IpAddr;
 
 use crate::server::per_source_limit::{PerSourceLimit, log_refusal};
@@ -88,6 +89,12 @@ impl Admission {
             self.is_changed = false;
         }
         Ok(())
+    }
+
+    /// Closes, in a forked process, its copy of the board. Memory is not freed.
+    pub(crate) fn leave(self) {
+        drop(self.board);
+        mem::forget(self.per_source);
     }
 
     fn begin(&mut self, source: IpAddr) {

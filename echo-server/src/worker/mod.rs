@@ -2,6 +2,8 @@
 
 pub(crate) mod fork;
 
+mod name;
+
 pub(crate) mod terms;
 
 pub(crate) mod reexec;
@@ -14,12 +16,8 @@ pub(crate) mod thread;
 
 pub(crate) mod multiplex;
 
-use std::ffi::CStr;
-use std::hint;
 use std::io;
 use std::process::ExitCode;
-
-use nix::sys::prctl;
 
 use crate::exit;
 use crate::log;
@@ -27,6 +25,7 @@ use crate::ops::sandbox::Sandbox;
 use crate::options::Options;
 use crate::server::dispatch::Job;
 use crate::session::Timeouts;
+use crate::worker::name::name_worker;
 
 /// Runs a worker of the model `reexec`, which is not forked.
 pub fn run() -> ExitCode {
@@ -44,12 +43,10 @@ pub(crate) fn end(result: io::Result<()>) -> ! {
 /// Runs a forked worker, from its first step to its end.
 pub(crate) fn work(job: Job, options: &Options, sandbox: &Sandbox) -> io::Result<()> {
     log::forget_lost();
-    // For ps. On the stack: the constant would be the only one that a worker needs of its page.
-    let name = hint::black_box(*b"echo-worker\0");
-    prctl::set_name(CStr::from_bytes_until_nul(&name).unwrap_or_default())?;
+    name_worker()?;
     sandbox.enter()?;
     match job {
         Job::Client(connection, since) => fork::serve(connection, Timeouts::of(options), since),
-        Job::Pool(serve, worker) => serve(*worker, options, sandbox),
+        Job::Pool(serve, worker) => serve(worker, options, sandbox),
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::mem;
 use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -18,20 +19,29 @@ use crate::server::acceptor::{Acceptor, Event};
 use crate::server::dispatch::{Ended, PoolWorker};
 use crate::server::pool_admission::Admission;
 use crate::session::{self, Timeouts};
+use crate::worker::name::name_worker;
 
 /// The key of the ends of copies in the acceptor.
 const ENDS: u64 = 0;
 
 /// Accepts clients and makes a copy of this process for each, until the supervisor tells this worker to
 /// stop and the last session has ended. In a copy, serves the client.
-pub(crate) fn serve(worker: PoolWorker, options: &Options, sandbox: &Sandbox) -> io::Result<()> {
+pub(crate) fn serve(
+    worker: Box<PoolWorker>,
+    options: &Options,
+    sandbox: &Sandbox,
+) -> io::Result<()> {
     prctl::set_name(c"echo-template")?;
-    // What a copy need not have has been closed when this returns there.
-    let Some((connection, since)) = Template::new(worker, options)?.run()? else {
+    let mut template = Template::new(worker, options)?;
+    let Some((connection, since)) = template.run()? else {
         return Ok(());
     };
+    template.acceptor.leave();
+    template.admission.leave();
+    drop((template.copies, template.failures));
+    mem::forget(template.fork);
     log::forget_lost();
-    prctl::set_name(c"echo-worker")?;
+    name_worker()?;
     sandbox.enter_in_copy()?;
     session::serve_in_process(connection, Timeouts::of(options), since)
 }
@@ -47,7 +57,7 @@ struct Template {
 }
 
 impl Template {
-    fn new(worker: PoolWorker, options: &Options) -> io::Result<Self> {
+    fn new(worker: Box<PoolWorker>, options: &Options) -> io::Result<Self> {
         let acceptor = Acceptor::new(worker.listener, worker.stop_pipe)?;
         let copies = Reaper::new()?;
         acceptor.epoll().add(&copies, EpollEvent::new(EpollFlags::EPOLLIN, ENDS))?;
@@ -64,7 +74,7 @@ impl Template {
     }
 
     /// Returns at the end, and with the client in each copy. The client has been there since then.
-    fn run(mut self) -> io::Result<Option<(TcpStream, Instant)>> {
+    fn run(&mut self) -> io::Result<Option<(TcpStream, Instant)>> {
         loop {
             self.acceptor.set_room(self.max.is_none_or(|max| self.copies.len() < max));
             match self.acceptor.next()? {

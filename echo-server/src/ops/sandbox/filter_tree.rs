@@ -95,14 +95,31 @@ impl Rules {
     /// Makes rules for a second filter, in a process that has a filter with these rules already. Both
     /// together allow what `narrow` allows, which must be nothing that these rules refuse.
     ///
-    /// The second filter looks only for calls about which these rules and `narrow` differ, and allows all
-    /// others: on its own it protects from nothing.
+    /// The second filter looks only for calls about which these rules and `narrow` differ: on its own it
+    /// protects from nothing. What both refuse, it answers like the calls around it, so that it is short.
     #[must_use]
     pub fn narrowed_to(&self, narrow: &Self) -> Self {
-        self.combine(narrow, |wide, narrow| match wide == narrow {
+        let mut rules = self.combine(narrow, |wide, narrow| match wide == narrow {
             true => Answer::Allow,
             false => narrow.clone(),
-        })
+        });
+        if self.others == Answer::Refuse {
+            // These rules refuse every call without a rule of its own.
+            let refused = rules.calls.iter().filter(|(_, answer)| **answer == Answer::Refuse);
+            let mut refused: Vec<u32> = refused.map(|(number, _)| *number).collect();
+            refused.retain(|number| !self.refuses(*number) && *number <= NUMBERS);
+            for pair in refused.windows(2) {
+                let between = pair[0] + 1..pair[1];
+                if between.clone().all(|number| self.refuses(number)) {
+                    rules.calls.extend(between.map(|number| (number, Answer::Refuse)));
+                }
+            }
+        }
+        rules
+    }
+
+    fn refuses(&self, number: u32) -> bool {
+        *self.answer(number) == Answer::Refuse
     }
 
     /// Makes a new answer to each call from the answers of both rules.
