@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::mem;
 use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -36,10 +35,10 @@ pub(crate) fn serve(
     let Some((connection, since)) = template.run()? else {
         return Ok(());
     };
+    // All that is the template's, such as the listener.
     template.acceptor.leave();
     template.admission.leave();
     drop((template.copies, template.failures));
-    mem::forget(template.fork);
     log::forget_lost();
     name_worker()?;
     sandbox.enter_in_copy()?;
