@@ -37,7 +37,7 @@ pub(crate) enum Job {
 }
 
 /// The whole work of a worker of the pool; each model has another one.
-pub(crate) type Serve = fn(Box<PoolWorker>, &Options, &Sandbox) -> io::Result<()>;
+pub(crate) type Serve = fn(PoolWorker, &Options, &Sandbox) -> io::Result<()>;
 
 /// What a worker of the pool gets from the supervisor.
 pub(crate) struct PoolWorker {

@@ -47,6 +47,13 @@ pub(crate) fn work(job: Job, options: &Options, sandbox: &Sandbox) -> io::Result
     sandbox.enter()?;
     match job {
         Job::Client(connection, since) => fork::serve(connection, Timeouts::of(options), since),
-        Job::Pool(serve, worker) => serve(worker, options, sandbox),
+        Job::Pool(serve, boxed) => {
+            // The box is freed before the worker serves, and not in each copy of a template.
+            let worker = {
+                let boxed = boxed;
+                *boxed
+            };
+            serve(worker, options, sandbox)
+        }
     }
 }

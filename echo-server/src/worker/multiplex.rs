@@ -18,7 +18,7 @@ use crate::session::{BUFFER, End, Name, Session, Timeouts};
 
 /// Accepts clients and serves all of them, until the supervisor tells this worker to stop and the last
 /// session has ended.
-pub(crate) fn serve(worker: Box<PoolWorker>, options: &Options, _: &Sandbox) -> io::Result<()> {
+pub(crate) fn serve(worker: PoolWorker, options: &Options, _: &Sandbox) -> io::Result<()> {
     let mut server = Multiplex {
         admission: Admission::new(worker.board, worker.row, options.max_per_source()),
         acceptor: Acceptor::new(worker.listener, worker.stop_pipe)?,

@@ -14,7 +14,7 @@ use crate::server::pool_admission::Admission;
 use crate::session::{self, Session, Timeouts};
 
 /// Accepts and serves one client after another, until the supervisor tells this worker to stop.
-pub(crate) fn serve(worker: Box<PoolWorker>, options: &Options, _: &Sandbox) -> io::Result<()> {
+pub(crate) fn serve(worker: PoolWorker, options: &Options, _: &Sandbox) -> io::Result<()> {
     let timeouts = Timeouts::of(options);
     let mut admission = Admission::new(worker.board, worker.row, options.max_per_source());
     let mut acceptor = Acceptor::new(worker.listener, worker.stop_pipe)?;

@@ -25,11 +25,7 @@ const ENDS: u64 = 0;
 
 /// Accepts clients and makes a copy of this process for each, until the supervisor tells this worker to
 /// stop and the last session has ended. In a copy, serves the client.
-pub(crate) fn serve(
-    worker: Box<PoolWorker>,
-    options: &Options,
-    sandbox: &Sandbox,
-) -> io::Result<()> {
+pub(crate) fn serve(worker: PoolWorker, options: &Options, sandbox: &Sandbox) -> io::Result<()> {
     prctl::set_name(c"echo-template")?;
     let mut template = Template::new(worker, options)?;
     let Some((connection, since)) = template.run()? else {
@@ -56,7 +52,7 @@ struct Template {
 }
 
 impl Template {
-    fn new(worker: Box<PoolWorker>, options: &Options) -> io::Result<Self> {
+    fn new(worker: PoolWorker, options: &Options) -> io::Result<Self> {
         let acceptor = Acceptor::new(worker.listener, worker.stop_pipe)?;
         let copies = Reaper::new()?;
         acceptor.epoll().add(&copies, EpollEvent::new(EpollFlags::EPOLLIN, ENDS))?;

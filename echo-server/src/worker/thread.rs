@@ -29,7 +29,7 @@ const BELL: u64 = 0;
 
 /// Accepts clients and gives each to a thread, until the supervisor tells this worker to stop and the last
 /// session has ended. Threads that are idle then end with the process.
-pub(crate) fn serve(worker: Box<PoolWorker>, options: &Options, _: &Sandbox) -> io::Result<()> {
+pub(crate) fn serve(worker: PoolWorker, options: &Options, _: &Sandbox) -> io::Result<()> {
     let admission = Admission::new(worker.board, worker.row, options.max_per_source());
     let threads = Arc::new(Threads::new(admission, Timeouts::of(options))?);
     let mut acceptor = Acceptor::new(worker.listener, worker.stop_pipe)?;
