@@ -39,6 +39,9 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The name of the echo server's workers, in every model.
 const WORKER: &str = "echo-worker";
 
+/// The parent of workers in the model `template`, a child of the server.
+const TEMPLATE: &str = "echo-template";
+
 /// One server.
 pub(crate) struct Server {
     pub(crate) pid: Pid,
@@ -251,11 +254,15 @@ impl Servers {
         let mut servers: Vec<&mut Server> = self.old.iter_mut().collect();
         servers.push(&mut self.current);
         let stats = descendants();
+        let server_of = |worker: &Stat| {
+            let template = stats.iter().find(|it| it.pid == worker.parent && it.name == TEMPLATE);
+            template.map_or(worker.parent, |template| template.parent)
+        };
         let is_worker = |stat: &&Stat| {
             // A process that will execute another program still has the name of its parent.
             stat.name == WORKER
                 && stat.state != 'Z'
-                && servers.iter().any(|server| server.pid == stat.parent)
+                && servers.iter().any(|server| server.pid == server_of(stat))
         };
         let workers: Vec<&Stat> = stats.iter().filter(is_worker).collect();
         if workers.is_empty() {
@@ -268,7 +275,7 @@ impl Servers {
             return false;
         }
         for server in servers {
-            if server.pid == worker.parent {
+            if server.pid == server_of(worker) {
                 server.worker_killed = Some(Instant::now());
             }
         }
