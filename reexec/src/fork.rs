@@ -175,7 +175,8 @@ pub enum Fork {
 ///
 /// The new process has an empty signal mask and none of its parent's handlers, ignores only
 /// `SIGPIPE`, and is killed when its parent ends. Dropping its copies of the parent's [`Child`]
-/// handles does nothing. [`ForkOptions`] change some of this.
+/// handles does nothing. [`ForkOptions`] change some of this. A copy in another PID namespace than its
+/// parent's cannot notice that the parent has ended before the copy's first steps, and lives on then.
 ///
 /// # What the new process must do
 ///

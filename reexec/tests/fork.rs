@@ -7,7 +7,7 @@ mod support;
 
 use std::env;
 use std::fs;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Command, ExitCode};
@@ -374,9 +374,13 @@ fn fork_into_a_pid_namespace() {
         println!("refused: {error}");
         return;
     }
+    let (mut read, mut write) = io::pipe().unwrap();
     let Fork::Parent(first) = fork().unwrap() else {
+        // From now on, the end of the parent ends it. It would not notice an end before that.
+        write.write_all(b"!").unwrap();
         return until_stdin_ends();
     };
+    read.read_exact(&mut [0]).unwrap();
     match fork().unwrap() {
         Fork::Child => exit_now(5),
         Fork::Parent(second) => println!("{:?}", second.wait().unwrap().code()),
